@@ -1,0 +1,69 @@
+"""The recipe: patch features, depth and image in, instances out. Read this file first.
+
+One image is one pure call. The same steps run CutS3D and, with `CutParams.maskcut()`, the
+2D baseline MaskCut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.cut_patches import PatchCut, cut_patches
+from cuts3d_mm.algorithm.masks import patches_touched
+from cuts3d_mm.algorithm.params import CutParams
+from cuts3d_mm.algorithm.refine import refine_to_image
+
+Float = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One pseudo-mask at image size."""
+
+    mask: Mask  # (H, W)
+    confidence: Float  # (h, w) on the patch grid, in [0, 1], 0 on patches off the mask
+    score: float  # mean confidence of the instance's patches, in [0, 1]
+    cut: PatchCut  # the instance on the patch grid, with what led to it
+
+
+def cut_instances(
+    features: Float,
+    depth: Float | None,
+    image: NDArray[np.uint8],
+    image_hw: tuple[int, int],
+    params: CutParams,
+) -> list[Instance]:
+    """Cut the objects out of one image.
+
+    Args:
+        features: (h, w, C) patch features, for instance the keys of a ViT.
+        depth: (H', W') of any size and unit, finite, larger is farther; None only where
+            the parameters use no depth.
+        image: (H'', W'', 3) uint8 RGB, the resized image that the refinement works on.
+        image_hw: size of the masks to return, that of the original image.
+        params: the recipe.
+
+    Returns:
+        At most `params.max_instances` instances in the order they were cut; none for an
+        image without structure.
+    """
+    cuts = cut_patches(features, depth, params)
+    refined = refine_to_image([cut.mask for cut in cuts], image, image_hw, params.refine)
+    return [
+        _to_instance(cut, mask, params)
+        for cut, mask in zip(cuts, refined, strict=True)
+        if mask is not None
+    ]
+
+
+def _to_instance(cut: PatchCut, mask: Mask, params: CutParams) -> Instance:
+    # Refinement may grow a mask over patches that no cut contained: those get the floor.
+    floor = params.confidence.floor if params.confidence is not None else 1.0
+    touched = patches_touched(mask, cut.mask.shape)
+    confidence = np.where(touched, np.maximum(cut.confidence, np.float32(floor)), 0)
+    score = float(cut.confidence[cut.mask].mean())
+    return Instance(mask, confidence.astype(np.float32), score, cut)

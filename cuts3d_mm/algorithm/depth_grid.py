@@ -1,0 +1,55 @@
+"""A depth map in, the same on the patch grid and scaled to [0, 1] out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.params import DepthResize
+
+Float = NDArray[np.float32]
+
+
+def normalize_depth(depth: Float) -> Float:
+    """Scale a depth map to [0, 1] by its own range; a constant map becomes zero.
+
+    Args:
+        depth: (H, W) finite depth in any unit, larger is farther.
+    """
+    if depth.ndim != 2 or depth.size == 0:
+        raise ValueError(f'depth must have shape (H, W), got {depth.shape}')
+    if not np.isfinite(depth).all():
+        raise ValueError('depth must be finite, got NaN or inf; fill invalid pixels first')
+    low, high = float(depth.min()), float(depth.max())
+    if high <= low:
+        return np.zeros(depth.shape, np.float32)
+    return ((depth - low) / (high - low)).astype(np.float32)
+
+
+def resize_depth(depth: Float, grid_hw: tuple[int, int], how: DepthResize) -> Float:
+    """Bring a depth map to the patch grid.
+
+    `nearest` takes the depth at each patch centre and so never invents a depth between two
+    surfaces; `area` averages over the patch and does.
+
+    Args:
+        depth: (H, W).
+        grid_hw: rows and columns of the patch grid.
+
+    Returns:
+        (h, w) depth in the unit of the input.
+    """
+    if how == 'nearest' or depth.shape[0] < grid_hw[0] or depth.shape[1] < grid_hw[1]:
+        rows, columns = (_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
+        return np.ascontiguousarray(depth[rows[:, None], columns])
+    row_edges, column_edges = (
+        np.arange(g + 1) * n // g for n, g in zip(depth.shape, grid_hw, strict=True)
+    )
+    sums = np.add.reduceat(depth.astype(np.float64), row_edges[:-1], axis=0)
+    sums = np.add.reduceat(sums, column_edges[:-1], axis=1)
+    counts = np.outer(np.diff(row_edges), np.diff(column_edges))
+    return (sums / counts).astype(np.float32)
+
+
+def _centres(size: int, cells: int) -> NDArray[np.intp]:
+    return np.minimum(((np.arange(cells) + 0.5) * size / cells).astype(np.intp), size - 1)

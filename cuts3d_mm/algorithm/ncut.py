@@ -1,0 +1,176 @@
+"""The graph of linked patches in, its second eigenvector and foreground out.
+
+Normalized Cut relaxes to (D - W) x = lambda D x. With W = epsilon + (1 - epsilon) B, B being
+the 0/1 links, one product with W costs one pass over bytes. Lanczos on
+D^-1/2 W D^-1/2 without its known first eigenvector D^1/2 1 needs a dozen of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from cuts3d_mm.algorithm.affinity import Links
+from cuts3d_mm.algorithm.params import NcutParams
+
+Mask = NDArray[np.bool_]
+Vector = NDArray[np.float64]
+
+_MIN_STEPS = 6  # an eigenvector concentrated on few patches shows only after some steps
+_ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or value is zero
+
+
+@dataclass(frozen=True)
+class Eigenpair:
+    """Second smallest generalized eigenpair of (D - W, D)."""
+
+    vector: Vector  # (N,), the entry of largest magnitude is positive
+    value: float  # lambda2
+    gap: float  # estimate of lambda3 - lambda2; near 0 the vector is not unique
+
+
+@dataclass(frozen=True)
+class Bipartition:
+    """A two-way split of the patches after MaskCut's foreground rules."""
+
+    foreground: Mask  # (N,)
+    seed: int  # index of the strongest foreground patch
+    eigenvector: Vector  # (N,) larger means more foreground
+
+
+def second_eigenvector(links: Links, is_free: Mask, params: NcutParams) -> Eigenpair | None:
+    """Solve Normalized Cut on the linked patches.
+
+    Args:
+        links: (N, N) uint8, symmetric, 1 = linked.
+        is_free: (N,) False for patches that an instance has claimed; their links count as
+            missing, they themselves stay in the graph (as zeroed features in MaskCut).
+
+    Returns:
+        The eigenpair, or None where no cut exists: all patches are alike.
+    """
+    operator = _NormalizedAffinity(links, is_free, params.epsilon)
+    start = np.random.default_rng(params.start_seed).standard_normal(len(links))
+    solution = _lanczos(operator, start, params)
+    if solution is None:
+        solution = _slower_solvers(operator, start, params)
+    vector, value, gap = solution
+    if vector is None:
+        return None
+    vector = vector * operator.inverse_root
+    if vector[np.argmax(np.abs(vector))] < 0:
+        vector = -vector
+    return Eigenpair(vector / np.linalg.norm(vector), 1 - value, gap)
+
+
+def split_foreground(eigenvector: Vector, grid_hw: tuple[int, int]) -> Bipartition:
+    """Choose the foreground side by MaskCut's rules.
+
+    Patches above the mean are foreground. The sides are swapped where the foreground holds
+    three or more of the four image corners, or else not the strongest patch.
+
+    Args:
+        eigenvector: (N,) with N = h * w.
+        grid_hw: (h, w) of the patch grid.
+    """
+    foreground = eigenvector > eigenvector.mean()
+    height, width = grid_hw
+    corners = [0, width - 1, (height - 1) * width, height * width - 1]
+    seed = int(np.argmax(np.abs(eigenvector)))
+    if foreground[corners].sum() >= 3 or not foreground[seed]:
+        foreground, eigenvector = ~foreground, -eigenvector
+    return Bipartition(foreground, int(np.argmax(eigenvector)), eigenvector)
+
+
+class _NormalizedAffinity:
+    """D^-1/2 W D^-1/2 as a matrix product, with its first eigenvector."""
+
+    def __init__(self, links: Links, is_free: Mask, epsilon: float) -> None:
+        self._links = links
+        self._free = np.flatnonzero(is_free)
+        self._is_free = is_free.astype(np.float32)
+        self._epsilon = epsilon
+        degree = self._affinity_times(np.ones(len(links)))
+        self.inverse_root = 1 / np.sqrt(degree)
+        root = np.sqrt(degree)
+        self.first_eigenvector = root / np.linalg.norm(root)
+
+    def __call__(self, vector: Vector) -> Vector:
+        return self.inverse_root * self._affinity_times(self.inverse_root * vector)
+
+    def dense(self) -> Vector:
+        free = self._is_free.astype(np.float64)
+        affinity = self._epsilon + (1 - self._epsilon) * self._links * np.outer(free, free)
+        return self.inverse_root[:, None] * affinity * self.inverse_root
+
+    def _affinity_times(self, vector: Vector) -> Vector:
+        product = np.zeros(len(vector))
+        single = vector.astype(np.float32) * self._is_free
+        _linked_sums(self._links, self._free, single, product)
+        return self._epsilon * vector.sum() + (1 - self._epsilon) * product
+
+
+@njit(cache=True, fastmath=True)
+def _linked_sums(links, rows, vector, sums):  # type: ignore[no-untyped-def]
+    for row in rows:
+        total = np.float32(0)
+        line = links[row]
+        for column in range(line.size):
+            total += line[column] * vector[column]
+        sums[row] = total
+
+
+def _lanczos(
+    operator: _NormalizedAffinity, start: Vector, params: NcutParams
+) -> tuple[Vector | None, float, float] | None:
+    """Largest eigenpair below the first one; None if it does not converge.
+
+    Fully reorthogonalised in double precision. Convergence is judged by the residual norm
+    and, since a near tie needs a smaller one, by the residual over the gap to the next
+    Ritz value.
+    """
+    steps = min(params.max_steps, len(start) - 1)
+    # Row 0 is the known first eigenvector, so that reorthogonalising also deflates it.
+    basis = np.empty((steps + 2, len(start)))
+    basis[0] = operator.first_eigenvector
+    vector = start - basis[0] * (basis[0] @ start)
+    basis[1] = vector / np.linalg.norm(vector)
+    diagonal, off_diagonal = np.empty(steps), np.empty(steps)
+    for step in range(steps):
+        product = operator(basis[step + 1])
+        diagonal[step] = basis[step + 1] @ product
+        for _ in range(2):  # twice is enough
+            product -= basis[: step + 2].T @ (basis[: step + 2] @ product)
+        off_diagonal[step] = np.linalg.norm(product)
+        is_exhausted = off_diagonal[step] < _ROUNDING
+        if step + 1 >= _MIN_STEPS or is_exhausted:
+            values, vectors = eigh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
+            residual = off_diagonal[step] * abs(vectors[-1, -1])
+            gap = values[-1] - values[-2] if step else 0.0
+            if is_exhausted or residual <= min(params.tolerance, 0.01 * gap):
+                if values[-1] < _ROUNDING:  # W is constant but for the first eigenvector
+                    return None, 0.0, 0.0
+                return vectors[:, -1] @ basis[1 : step + 2], float(values[-1]), float(gap)
+        basis[step + 2] = product / off_diagonal[step]
+    return None
+
+
+def _slower_solvers(
+    operator: _NormalizedAffinity, start: Vector, params: NcutParams
+) -> tuple[Vector, float, float]:
+    size = len(start)
+    if size > 3:
+        product = LinearOperator((size, size), matvec=operator, dtype=np.float64)
+        try:
+            values, vectors = eigsh(product, 3, which='LA', v0=start, tol=params.tolerance)
+            return vectors[:, -2], float(values[-2]), float(values[-2] - values[-3])
+        except ArpackNoConvergence:
+            pass  # the dense solver below has no such limit
+    values, vectors = eigh(operator.dense())
+    gap = float(values[-2] - values[-3]) if size > 2 else 0.0
+    return vectors[:, -2], float(values[-2]), gap

@@ -1,0 +1,40 @@
+"""One cloud in, how steadily each patch is cut with its instance out (Eq. 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.local_cut import Cloud, cut_cloud
+from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
+
+Float = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def spatial_confidence(
+    cloud: Cloud,
+    mask: Mask,
+    grid_hw: tuple[int, int],
+    local_cut: LocalCutParams,
+    params: ConfidenceParams,
+) -> Float:
+    """Average LocalCut over thresholds from tau_min to tau_knn.
+
+    Args:
+        cloud: of the instance's semantic mask.
+        mask: (N,) the instance, which is the cut at tau_knn itself.
+
+    Returns:
+        (N,) confidence: in [floor, 1] inside the mask, 0 outside.
+    """
+    if params.num_cuts < 1:
+        raise ValueError(f'num_cuts must be at least 1, got {params.num_cuts}')
+    lowest = params.tau_min_ratio * local_cut.tau_knn
+    thresholds = np.linspace(lowest, local_cut.tau_knn, params.num_cuts)[:-1]
+    agreement = mask.astype(np.float32)
+    for tau in thresholds:
+        agreement += cut_cloud(cloud, tau, grid_hw, local_cut)
+    return np.where(mask, np.maximum(agreement / params.num_cuts, params.floor), 0).astype(
+        np.float32
+    )

@@ -1,0 +1,59 @@
+"""Predicted and annotated instances in, class-agnostic AP and AR out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+# name -> index in COCOeval.stats with its default maxDets of 1, 10, 100
+METRICS = {'AP': 0, 'AP50': 1, 'AP75': 2, 'AR1': 6, 'AR10': 7, 'AR100': 8}
+
+
+def class_agnostic_ap(
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Score detections with pycocotools, every category counting as one.
+
+    Args:
+        ground_truth: a COCO dictionary; crowd regions are ignored as COCO does.
+        detections: COCO results with `image_id`, `bbox` (xywh), `segmentation` (RLE) and
+            `score`; their category is ignored.
+
+    Returns:
+        {'bbox': {...}, 'segm': {...}}, each with the names of `METRICS`, in [0, 1]; -1 where
+        there is no ground truth.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _load(ground_truth)
+        if not detections:
+            empty = dict.fromkeys(METRICS, 0.0 if ground_truth['annotations'] else -1.0)
+            return {'bbox': dict(empty), 'segm': dict(empty)}
+        return {kind: _evaluate(truth, detections, kind) for kind in ('bbox', 'segm')}
+
+
+def _load(ground_truth: dict[str, Any]) -> COCO:
+    truth = COCO()
+    truth.dataset = {
+        'info': {},
+        'images': ground_truth['images'],
+        'categories': [{'id': 1, 'name': 'object'}],
+        'annotations': [{**a, 'category_id': 1} for a in ground_truth['annotations']],
+    }
+    truth.createIndex()
+    return truth
+
+
+def _evaluate(truth: COCO, detections: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    # With both keys present pycocotools would take a mask's area from its box.
+    shape = 'bbox' if kind == 'bbox' else 'segmentation'
+    keys = ('image_id', 'score', shape)
+    found = truth.loadRes([{k: d[k] for k in keys} | {'category_id': 1} for d in detections])
+    evaluation = COCOeval(truth, found, kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return {name: float(evaluation.stats[index]) for name, index in METRICS.items()}

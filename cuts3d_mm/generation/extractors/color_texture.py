@@ -1,0 +1,119 @@
+"""An image in, hand-made patch features out: colour and texture, no weights.
+
+The embedded default, for the demo, for tests and for a first look without a download. The
+features of a self-supervised ViT are far better on photos.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+@MODELS.register_module()
+class ColorTextureFeatures:
+    """Smoothed colour and texture energy, compared by a Gaussian kernel.
+
+    The cosine of two features approximates exp(-distance^2 / 2) of their descriptors, by
+    random Fourier features (Rahimi and Recht 2007).
+
+    Args:
+        patch_size (int): Side of a patch in pixels. Defaults to 8.
+        smooth_patches (float): Gaussian blur of the descriptors, patches. Defaults to 1.0.
+        color_scale (float): Colour difference in CIELAB units at which the kernel falls to
+            0.61. Defaults to 12.0.
+        texture_scale (float): The same for log texture energy. Defaults to 1.2.
+        position_scale (float): The same for position, in sides of the image; large means
+            position does not count. Defaults to 1.0.
+        num_frequencies (int): Random Fourier features. Defaults to 256.
+        seed (int): Of the frequencies. Defaults to 0.
+    """
+
+    def __init__(
+        self,
+        patch_size: int = 8,
+        smooth_patches: float = 1.0,
+        color_scale: float = 12.0,
+        texture_scale: float = 1.2,
+        position_scale: float = 1.0,
+        num_frequencies: int = 256,
+        seed: int = 0,
+    ) -> None:
+        self.patch_size = patch_size
+        self.smooth_patches = smooth_patches
+        self.scales = (color_scale, texture_scale, position_scale)
+        self.num_frequencies = num_frequencies
+        self.seed = seed
+
+    def __call__(self, images: list[Pixels]) -> list[Float]:
+        """Describe the patches of images.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, at least one patch in size.
+
+        Returns:
+            (H // patch, W // patch, 2 * num_frequencies) of length 1, one per image.
+        """
+        return [self._describe(image) for image in images]
+
+    def _describe(self, image: Pixels) -> Float:
+        grid = describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
+        rng = np.random.default_rng(self.seed)
+        return fourier_features(grid, self.num_frequencies, rng)
+
+
+def describe_patches(
+    image: Pixels, patch_size: int, smooth_patches: float, scales: tuple[float, float, float]
+) -> Float:
+    """Colour, texture energy and position of each patch, in units of the kernel's width.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        scales: of colour (CIELAB units), log texture energy, position (image sides).
+
+    Returns:
+        (h, w, 9) float32: 3 colour, 4 texture, 2 position values.
+    """
+    grid_hw = image.shape[0] // patch_size, image.shape[1] // patch_size
+    if min(grid_hw) < 1:
+        raise ValueError(f'image must be at least {patch_size} px on each side, got {image.shape}')
+    color_scale, texture_scale, position_scale = scales
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    energies = [_pool(e, grid_hw, smooth_patches) for e in _texture_energies(lab[..., 0])]
+    texture = np.log(np.stack(energies, axis=-1) + 1)
+    color = _pool(lab, grid_hw, smooth_patches)
+    rows, columns = np.mgrid[: grid_hw[0], : grid_hw[1]].astype(np.float32)
+    position = np.stack([rows / grid_hw[0], columns / grid_hw[1]], axis=-1)
+    parts = (color / color_scale, texture / texture_scale, position / position_scale)
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def fourier_features(grid: Float, num_frequencies: int, rng: np.random.Generator) -> Float:
+    """Map (h, w, C) descriptors so that cosines approximate a Gaussian kernel of width 1."""
+    frequencies = rng.standard_normal((grid.shape[-1], num_frequencies)).astype(np.float32)
+    angles = grid @ frequencies
+    waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+    return waves / np.float32(np.sqrt(num_frequencies))
+
+
+def _texture_energies(lightness: Float) -> list[Float]:
+    """Squared derivatives of (H, W) lightness: x and y, at a fine and a coarse scale."""
+    energies = []
+    for sigma_px in (1.0, 3.0):
+        smooth = cv2.GaussianBlur(lightness, (0, 0), sigma_px)
+        for axes in ((1, 0), (0, 1)):
+            energies.append(cv2.Sobel(smooth, cv2.CV_32F, *axes, ksize=3, scale=sigma_px) ** 2)
+    return energies
+
+
+def _pool(values: Float, grid_hw: tuple[int, int], smooth_patches: float) -> Float:
+    pooled = cv2.resize(values, grid_hw[::-1], interpolation=cv2.INTER_AREA)
+    if smooth_patches <= 0:
+        return pooled
+    return cv2.GaussianBlur(pooled, (0, 0), smooth_patches)
