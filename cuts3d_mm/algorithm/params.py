@@ -7,7 +7,8 @@ Sources: [P] the CutS3D paper (arXiv 2411.16319), [M] MaskCut as released and ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 PairRule = Literal['product', 'mean', 'max']
@@ -119,13 +120,16 @@ class CutParams:
         return cls(**(preset | changes))
 
 
-def params_from_dict(cls: type, values: dict[str, Any], where: str = '') -> Any:
+def params_from_dict(
+    cls: type, values: dict[str, Any], where: str = '', base: Any = None
+) -> Any:
     """Build a params dataclass from nested plain dicts, as a config file holds them.
 
     Args:
         cls: one of the dataclasses above.
         values: field name -> value; a nested params field takes a dict or None.
         where: dotted prefix for messages.
+        base: what the fields that `values` leaves out are taken from; None: the defaults.
 
     Raises:
         ValueError: a key that `cls` does not have or a value outside its choices; the
@@ -133,22 +137,34 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '') -> Any:
     """
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls)]
-    for key in values:
+    changes = {}
+    for key, value in values.items():
         if key not in known:
             raise ValueError(f'{where}{key} is not a parameter; known: {", ".join(known)}')
-    built = {}
-    for key, value in values.items():
-        built[key] = _convert(hints[key], value, f'{where}{key}')
-    return cls(**built)
+        inner = None if base is None else getattr(base, key)
+        changes[key] = _convert(hints[key], value, f'{where}{key}', inner)
+    return cls(**changes) if base is None else replace(base, **changes)
 
 
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    options = [o for o in get_args(hint) if o is not type(None)] or [hint]
+def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
+    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    nested = next((option for option in options if is_dataclass(option)), None)
+    if nested is not None and isinstance(value, dict):
+        return params_from_dict(nested, value, f'{name}.', base)
+    if value is None and type(None) in options:
+        return None
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f'{name} must be one of {get_args(hint)}, got {value!r}')
         return value
-    nested = next((o for o in options if is_dataclass(o)), None)
-    if nested is not None and isinstance(value, dict):
-        return params_from_dict(nested, value, f'{name}.')
-    return value
+    plain = next(option for option in options if option is not type(None))
+    if nested is not None or not _is_number_for(plain, value):
+        kind = 'a dict' if nested is not None else f'of type {plain.__name__}'
+        raise ValueError(f'{name} must be {kind}, got {value!r}')
+    return plain(value)
+
+
+def _is_number_for(plain: type, value: Any) -> bool:
+    if isinstance(value, bool) or plain is bool:
+        return isinstance(value, bool) and plain is bool
+    return isinstance(value, (int, float) if plain is float else int)

@@ -48,6 +48,12 @@ class ImageList:
     root: Path
     names: tuple[str, ...]
 
+    def first(self, limit: int | None) -> ImageList:
+        """Keep the first `limit` images; None keeps all."""
+        if limit is not None and limit < 1:
+            raise ValueError(f'limit must be at least 1 image, got {limit}')
+        return ImageList(self.root, self.names[:limit])
+
 
 def list_images(source: Path) -> ImageList:
     """Find the images that a command is to work on.
@@ -73,6 +79,9 @@ def list_images(source: Path) -> ImageList:
         root, names = _common_root(source.parent, [line for line in lines if line.strip()])
     if not names:
         raise ValueError(f'IMAGES must hold at least one image, found none in {source}')
+    undecodable = next((name for name in names if not _is_utf8(name)), None)
+    if undecodable is not None:
+        raise ValueError(f'image names must be UTF-8, got {undecodable!r}; rename the file')
     if len(set(names)) != len(names):
         twice = next(name for name in sorted(names) if names.count(name) > 1)
         raise ValueError(f'every image must be listed once, got {twice} more than once')
@@ -105,6 +114,14 @@ def resize_rgb(pixels: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[
     height, width = image_hw
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode('utf-8')
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

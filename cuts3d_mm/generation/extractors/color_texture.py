@@ -51,6 +51,10 @@ class ColorTextureFeatures:
         self.num_frequencies = num_frequencies
         self.seed = seed
 
+    def to(self, device: str) -> object:
+        """Do nothing: there is no network."""
+        return self
+
     def __call__(self, images: list[Pixels]) -> list[Float]:
         """Describe the patches of images.
 

@@ -1,0 +1,34 @@
+"""`cuts3d <command>`: finds `tools/<command>.py` and runs it."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import sys
+
+from cuts3d_mm.shipped_files import list_tools
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    tools = list_tools()
+    command = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if command == '--version':
+        from cuts3d_mm import __version__
+
+        print(f'cuts3d_mm {__version__}')
+        return
+    if command in tools:
+        sys.argv = [f'cuts3d {command}', *sys.argv[2:]]
+        runpy.run_path(str(tools[command]), run_name='__main__')
+        return
+    print('usage: cuts3d COMMAND ...   (cuts3d COMMAND --help)\n')
+    for name, path in tools.items():
+        summary = (ast.get_docstring(ast.parse(path.read_text())) or '').split('\n')[0]
+        print(f'  {name:10s}{summary}')
+    if command not in ('-h', '--help'):
+        sys.exit(f'\ncuts3d: no command {command!r}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,175 @@
+"""Many images in, a label store out; resumable at any moment.
+
+A shard is a fixed run of consecutive images and the unit of work: it is either whole on
+disk or made again. So neither the number of workers nor a kill changes a byte.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from queue import Empty
+from typing import Any, Protocol
+
+from cuts3d_mm.generation.images import ImageList
+from cuts3d_mm.generation.run_identity import RunIdentity
+from cuts3d_mm.generation.worker import (
+    Worker,
+    WorkOrder,
+    label_shard_in_pool,
+    start_in_pool,
+)
+from cuts3d_mm.labels.atomic import remove_leftovers
+from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
+
+# A kill costs at most one shard per worker; a store of a million images has 2,000 files.
+_SHARDS_AIMED_AT = 2000
+_FEWEST_IMAGES, _MOST_IMAGES = 8, 512
+
+Shard = tuple[int, tuple[str, ...]]  # index, image names
+
+
+class ProgressReport(Protocol):
+    """Who wants to know how far a run is."""
+
+    def start(self, total_images: int, done: Counts) -> None:
+        """Take note of the size of the run and of what an earlier call has done."""
+
+    def add(self, counts: Counts) -> None:
+        """Take note of some more images."""
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died, most likely for want of memory."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part of a run this call does: shards whose index is `part` modulo `parts`."""
+
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read `I/N`.
+
+        Raises:
+            ValueError: not two integers with 0 <= I < N.
+        """
+        part, slash, parts = text.partition('/')
+        if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+            raise ValueError(f'--shard must be I/N with 0 <= I < N, such as 0/4, got {text!r}')
+        return cls(int(part), int(parts))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done and what is left of one part of a run."""
+
+    done: tuple[int, ...]  # indices of shards that are on disk
+    left: tuple[Shard, ...]
+
+
+def images_per_shard(num_images: int) -> int:
+    """Size of a shard; depends on the number of images alone."""
+    return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
+
+
+def generate(
+    order: WorkOrder, images: ImageList, workers: int, split: Split, progress: ProgressReport
+) -> Counts:
+    """Label all images of a part of a run that are not labelled yet.
+
+    Args:
+        order: what each worker is to do.
+        images: of the whole run, before splitting.
+        workers: processes; 0 works in this one.
+        split: the part of the run to do.
+        progress: told of the images as they are done.
+
+    Returns:
+        Counts of this part of the run, earlier calls included.
+
+    Raises:
+        RunMismatch: `order.out` holds labels of another run.
+        WorkerLost: a worker process died.
+        OSError: `order.out` cannot be written.
+    """
+    size = images_per_shard(len(images.names))
+    identity = RunIdentity.of(order.model, images, size)
+    order.out.mkdir(parents=True, exist_ok=True)
+    identity.claim(order.out)
+    if split.parts == 1:
+        remove_leftovers(order.out)
+    plan = _make_plan(order, images, size, split)
+    earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
+    progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
+    run = _run_here if workers == 0 else _run_in_pool
+    for counts in run(order, plan.left, workers):
+        progress.add(counts)
+    write_failures(order.out)
+    total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())
+    identity.record_counts(order.out, vars(total))
+    indices = [*plan.done, *(index for index, _ in plan.left)]
+    return sum((read_counts(shard_path(order.out, i)) for i in indices), Counts())
+
+
+def _make_plan(order: WorkOrder, images: ImageList, size: int, split: Split) -> Plan:
+    starts = range(0, len(images.names), size)
+    shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
+    ours = shards[split.part :: split.parts]
+    is_done = [shard_path(order.out, index).is_file() for index, _ in ours]
+    return Plan(
+        tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
+        tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
+    )
+
+
+def _run_here(order: WorkOrder, shards: tuple[Shard, ...], workers: int) -> Iterator[Counts]:
+    worker = Worker(order)
+    for index, names in shards:
+        yield from worker.label_shard(index, names)
+
+
+def _run_in_pool(order: WorkOrder, shards: tuple[Shard, ...], workers: int) -> Iterator[Counts]:
+    # Spawned, not forked: a forked process cannot use a GPU that its parent has touched.
+    context = multiprocessing.get_context('spawn')
+    reports = context.Queue()
+    workers = min(workers, len(shards))
+    if workers == 0:
+        return
+    pool = ProcessPoolExecutor(workers, context, start_in_pool, (order, reports))
+    try:
+        futures = {pool.submit(label_shard_in_pool, *shard) for shard in shards}
+        while futures:
+            done, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+            yield from _drain(reports)
+            _raise_failures(done)
+        pool.shutdown()
+        yield from _drain(reports, timeout_s=0.2)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _raise_failures(done: set[Future[None]]) -> None:
+    for future in done:
+        try:
+            future.result()
+        except BrokenProcessPool as error:
+            raise WorkerLost(
+                'a worker process died, most likely out of memory; run the same command again '
+                'to resume, with fewer --workers or a smaller --batch-size'
+            ) from error
+
+
+def _drain(reports: Any, timeout_s: float = 0.0) -> Iterator[Counts]:
+    while True:
+        try:
+            yield reports.get(block=timeout_s > 0, timeout=timeout_s or None)
+        except Empty:
+            return

@@ -1,0 +1,121 @@
+"""An image in, the keys of a self-supervised ViT's last attention block out."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cuts3d_mm.generation.extractors.vit_weights import map_vit_keys
+from cuts3d_mm.generation.extractors.weights import load_weights
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class _KeysReached(Exception):
+    """Raised by the hook: what follows the keys in the network is not needed."""
+
+
+@MODELS.register_module()
+class ViTKeyFeatures:
+    """Keys of the last attention block of an `mmpretrain.VisionTransformer`.
+
+    The heads are concatenated and extra tokens dropped. The network stops at the keys: the
+    last attention and MLP are never run.
+
+    Args:
+        backbone (dict): Config of the ViT, `type` and weights left out, such as
+            `dict(arch='base', patch_size=8, img_size=224)`.
+        checkpoint (str, optional): File, `https://` URL or `hf://owner/repo[@revision]/file`
+            with weights named as by DINO, timm, DINOv2 or mmpretrain. None for random
+            weights, which is of use in tests only. Defaults to None.
+        half (bool): Run in bfloat16. Defaults to False.
+        mean (tuple[float]): Of RGB in [0, 1]. Defaults to ImageNet's.
+        std (tuple[float]): Of RGB in [0, 1]. Defaults to ImageNet's.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        checkpoint: str | None = None,
+        half: bool = False,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        self.network = _build_vit(backbone)
+        if checkpoint is not None:
+            weights = map_vit_keys(load_weights(checkpoint), self.network.state_dict())
+            self.network.load_state_dict(weights)
+        self.device = torch.device('cpu')
+        self.dtype = torch.bfloat16 if half else torch.float32
+        self.network.eval().requires_grad_(False).to(self.dtype)
+        self.mean = torch.tensor(mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(std).view(1, 3, 1, 1)
+        self._qkv: Tensor | None = None
+        self.network.layers[-1].attn.qkv.register_forward_hook(self._keep_and_stop)
+
+    def to(self, device: str) -> ViTKeyFeatures:
+        """Move the network to a device."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def __call__(self, images: list[Pixels]) -> list[Float]:
+        """Compute the keys of images of one size.
+
+        Args:
+            images: (H, W, 3) uint8 RGB; the sides should be multiples of the patch size,
+                else the last patches are padded.
+
+        Returns:
+            (h, w, C) float32, one per image.
+        """
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        batch = ((pixels - self.mean) / self.std).to(self.device, self.dtype)
+        with torch.no_grad():
+            keys = self._run_to_keys(batch)
+        height, width = self._grid_hw(batch.shape[2:])
+        return list(keys.float().cpu().numpy().reshape(len(images), height, width, -1))
+
+    def _run_to_keys(self, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, h * w, C)."""
+        try:
+            self.network(batch)
+        except _KeysReached:
+            pass
+        qkv, self._qkv = self._qkv, None
+        if qkv is None:
+            raise RuntimeError('the last attention block must be run by the network, it was not')
+        # (B, N, q|k|v * heads * channels): the middle third, heads already side by side.
+        _, keys, _ = qkv.chunk(3, dim=-1)
+        return keys[:, self.network.num_extra_tokens :]
+
+    def _keep_and_stop(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._qkv = output
+        raise _KeysReached
+
+    def _grid_hw(self, image_hw: torch.Size) -> tuple[int, int]:
+        kernel = self.network.patch_embed.projection.kernel_size
+        return -(-image_hw[0] // kernel[0]), -(-image_hw[1] // kernel[1])
+
+
+def _build_vit(backbone: dict[str, Any]) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            import mmpretrain.models  # noqa: F401  registers VisionTransformer
+    except ImportError as error:
+        raise ImportError(
+            'ViT features need mmpretrain: pip install onedl-mmpretrain (or mmpretrain), with '
+            f'transformers below 5; importing it failed with: {error}'
+        ) from error
+    return MODELS.build({'type': 'mmpretrain.VisionTransformer', **backbone})

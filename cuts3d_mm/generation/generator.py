@@ -1,0 +1,123 @@
+"""One image in, its instances out: extractors, then the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
+from cuts3d_mm.algorithm.params import CutParams, params_from_dict
+from cuts3d_mm.generation.images import NamedImage, resize_rgb
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+class FeatureExtractor(Protocol):
+    """What a feature extractor must be."""
+
+    def __call__(self, images: list[Pixels]) -> list[Float]:
+        """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features."""
+
+    def to(self, device: str) -> object:
+        """Move networks, if there are any, to a device."""
+
+
+class DepthExtractor(Protocol):
+    """What a depth extractor must be."""
+
+    def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
+        """Map images to finite (H', W') depth, larger is farther."""
+
+    def to(self, device: str) -> object:
+        """Move networks, if there are any, to a device."""
+
+
+@MODELS.register_module()
+class PseudoLabelGenerator:
+    """Cut the instances out of images.
+
+    Args:
+        features (dict): Config of a feature extractor.
+        depth (dict, optional): Config of a depth extractor; None for a recipe that uses no
+            depth. Defaults to None.
+        recipe (dict, optional): Fields of `CutParams` that differ from its defaults; the key
+            `preset` chooses those: 'cuts3d' or 'maskcut'. Defaults to None.
+        input_hw (tuple[int, int]): Size that images are brought to for features and
+            refinement, not keeping the aspect, in pixels. Defaults to (480, 480).
+    """
+
+    def __init__(
+        self,
+        features: dict[str, Any],
+        depth: dict[str, Any] | None = None,
+        recipe: dict[str, Any] | None = None,
+        input_hw: tuple[int, int] = (480, 480),
+    ) -> None:
+        self.params = build_params(recipe or {})
+        needs_depth = self.params.importance is not None or self.params.local_cut is not None
+        if needs_depth and depth is None:
+            raise ValueError(
+                'depth must name a depth source for this recipe, got None; give a folder of '
+                "depth maps with --depth, or set recipe.preset to 'maskcut'"
+            )
+        self.input_hw = (int(input_hw[0]), int(input_hw[1]))
+        self.features: FeatureExtractor = MODELS.build(features)
+        self.depth: DepthExtractor | None = MODELS.build(depth) if needs_depth else None
+
+    def to(self, device: str) -> PseudoLabelGenerator:
+        """Move the networks of the extractors to a device."""
+        for extractor in (self.features, self.depth):
+            if extractor is not None:
+                extractor.to(device)
+        return self
+
+    def predict(self, image: Pixels, name: str = '') -> list[Instance]:
+        """Cut the instances out of one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            name: path relative to the image folder, by which depth files are found.
+        """
+        return self.predict_batch([NamedImage(name, image)])[0]
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Instance]]:
+        """Cut the instances out of images whose networks run in one batch.
+
+        Raises:
+            ImageFailure: an image has no usable depth.
+        """
+        for image in images:
+            _check_pixels(image.pixels)
+        resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
+        depths: Sequence[Float | None] = [None] * len(images)
+        if self.depth is not None:
+            depths = self.depth(images)
+        features = self.features(resized)
+        return [
+            cut_instances(grid, depth, small, image.pixels.shape[:2], self.params)
+            for grid, depth, small, image in zip(features, depths, resized, images, strict=True)
+        ]
+
+
+def build_params(recipe: dict[str, Any]) -> CutParams:
+    """Turn the `recipe` of a config into parameters.
+
+    Raises:
+        ValueError: an unknown preset, parameter or choice.
+    """
+    changes = dict(recipe)
+    preset = changes.pop('preset', 'cuts3d')
+    if preset not in ('cuts3d', 'maskcut'):
+        raise ValueError(f"recipe.preset must be 'cuts3d' or 'maskcut', got {preset!r}")
+    base = CutParams.maskcut() if preset == 'maskcut' else CutParams()
+    return params_from_dict(CutParams, changes, 'recipe.', base)
+
+
+def _check_pixels(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f'image must be (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}')

@@ -1,0 +1,120 @@
+"""What one process does: label one shard of images after another."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from threadpoolctl import threadpool_limits
+
+from cuts3d_mm.generation.generator import PseudoLabelGenerator
+from cuts3d_mm.generation.images import ImageFailure, NamedImage, read_image
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import Counts, write_shard
+from cuts3d_mm.registry import MODELS
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What all workers of a run share."""
+
+    model: dict[str, Any]  # config of the generator
+    root: Path  # image folder
+    out: Path  # label store
+    batch_size: int  # images that go through the networks together
+    device: str = 'cpu'  # of the networks
+
+
+class Worker:
+    """A generator in one process, with one thread, so that sums are taken in one order."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        threadpool_limits(1)
+        self.order = order
+        self.generator: PseudoLabelGenerator = MODELS.build(order.model).to(order.device)
+
+    def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Counts]:
+        """Label the images of one shard, yielding counts as they are done, and write it."""
+        records: list[ImageRecord] = []
+        remaining = iter(names)
+        while batch := list(islice(remaining, self.order.batch_size)):
+            done = self._label_batch(batch)
+            records += done
+            yield Counts(
+                len(done),
+                sum(len(record.instances) for record in done),
+                sum(record.failure is not None for record in done),
+            )
+        write_shard(self.order.out, index, records)
+
+    def _label_batch(self, names: list[str]) -> list[ImageRecord]:
+        images: dict[str, NamedImage] = {}
+        records: dict[str, ImageRecord] = {}
+        for name in names:
+            try:
+                images[name] = NamedImage(name, read_image(self.order.root / name))
+            except ImageFailure as failure:
+                records[name] = _failed(name, failure)
+        for record in self._predict(list(images.values())):
+            records[record.name] = record
+        return [records[name] for name in names]
+
+    def _predict(self, images: list[NamedImage]) -> list[ImageRecord]:
+        if not images:
+            return []
+        try:
+            found = self.generator.predict_batch(images)
+        except (ImageFailure, MemoryError) as failure:
+            if len(images) == 1:
+                return [_failed(images[0].name, failure)]
+            return [record for image in images for record in self._predict([image])]
+        return [
+            ImageRecord(
+                image.name,
+                (image.pixels.shape[0], image.pixels.shape[1]),
+                tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances),
+            )
+            for image, instances in zip(images, found, strict=True)
+        ]
+
+
+def _failed(name: str, failure: BaseException) -> ImageRecord:
+    return ImageRecord(name, (0, 0), failure=str(failure) or type(failure).__name__)
+
+
+# A process pool hands its workers functions, not objects: this is the worker of the process.
+_worker: Worker | None = None
+_reports: Any = None
+
+
+def start_in_pool(order: WorkOrder, reports: Any) -> None:
+    """Set up this process as a worker that reports counts to a queue."""
+    global _worker, _reports
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker, _reports = Worker(order), reports
+
+
+def label_shard_in_pool(index: int, names: Sequence[str]) -> None:
+    """Label one shard in this process."""
+    if _worker is None:
+        raise RuntimeError('start_in_pool must have been called in this process')
+    for counts in _worker.label_shard(index, names):
+        _reports.put(counts)
+
+
+def _end_with_parent() -> None:
+    """Leave no orphan behind when the main process is killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

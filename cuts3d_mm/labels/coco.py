@@ -1,0 +1,131 @@
+"""Label records <-> COCO JSON, the confidence in a field of its own.
+
+Any COCO tool reads the file. The field `confidence` of an annotation holds `grid_hw`,
+`crop_xywh` (both in patches) and `values`: zlib-compressed uint8 in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
+
+CATEGORIES = [{'id': 1, 'name': 'object'}]
+
+
+def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) -> int:
+    """Write records as one COCO JSON, streaming; failed images are left out.
+
+    Args:
+        path: the file to write, atomically.
+        read_records: called twice, once for the images and once for the annotations, so
+            that no more than one record is in memory.
+
+    Returns:
+        Number of images written.
+    """
+    with open_atomically(path) as file:
+        info = {'description': 'class-agnostic pseudo-labels by cuts3d_mm'}
+        file.write(f'{{"info": {json.dumps(info)}, "licenses": [],\n'.encode())
+        file.write(f'"categories": {json.dumps(CATEGORIES)},\n"images": ['.encode())
+        num_images = _write_items(file, _coco_images(read_records()))
+        file.write(b'],\n"annotations": [')
+        _write_items(file, _coco_annotations(read_records()))
+        file.write(b']}\n')
+    return num_images
+
+
+def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """One instance as a COCO annotation, without `id` and `image_id`."""
+    annotation: dict[str, Any] = {
+        'category_id': 1,
+        'bbox': list(record.box_xywh),
+        'area': record.area,
+        'segmentation': {'size': list(image_hw), 'counts': record.rle.decode('ascii')},
+        'iscrowd': 0,
+        'score': round(float(record.score), 6),
+    }
+    if record.confidence is not None:
+        values = base64.b64encode(zlib.compress(record.confidence.values, 9)).decode('ascii')
+        annotation['confidence'] = {
+            'grid_hw': list(record.confidence.grid_hw),
+            'crop_xywh': list(record.confidence.crop_xywh),
+            'values': values,
+        }
+    return annotation
+
+
+def read_coco(path: Path) -> Iterator[ImageRecord]:
+    """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
+
+    Raises:
+        ValueError: the file is no COCO instance JSON.
+    """
+    try:
+        dataset = json.loads(path.read_text(encoding='utf-8'))
+        images, annotations = dataset['images'], dataset['annotations']
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} must be a COCO JSON with images and annotations') from error
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        if not annotation.get('iscrowd'):
+            by_image.setdefault(annotation['image_id'], []).append(annotation)
+    for image in images:
+        image_hw = image['height'], image['width']
+        found = by_image.get(image['id'], [])
+        instances = tuple(_from_annotation(annotation, image_hw) for annotation in found)
+        yield ImageRecord(image['file_name'], image_hw, instances)
+
+
+def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+    labelled = (record for record in records if record.failure is None)
+    for image_id, record in enumerate(labelled, start=1):
+        height, width = record.image_hw
+        yield {'id': image_id, 'file_name': record.name, 'height': height, 'width': width}
+
+
+def _coco_annotations(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+    labelled = (record for record in records if record.failure is None)
+    annotation_id = 0
+    for image_id, record in enumerate(labelled, start=1):
+        for instance in record.instances:
+            annotation_id += 1
+            ids = {'id': annotation_id, 'image_id': image_id}
+            yield ids | coco_annotation(instance, record.image_hw)
+
+
+def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:
+    count = 0
+    for item in items:
+        file.write((',\n' if count else '\n').encode() + json.dumps(item).encode())
+        count += 1
+    return count
+
+
+def _from_annotation(annotation: dict[str, Any], image_hw: tuple[int, int]) -> InstanceRecord:
+    code = _run_length_code(annotation['segmentation'], image_hw)
+    crop = None
+    if 'confidence' in annotation:
+        stored = annotation['confidence']
+        values = zlib.decompress(base64.b64decode(stored['values']))
+        crop = ConfidenceCrop(tuple(stored['grid_hw']), tuple(stored['crop_xywh']), values)
+    box = tuple(float(value) for value in annotation['bbox'])
+    score = float(annotation.get('score', 1.0))
+    return InstanceRecord(box, int(coco_mask.area(code)), code['counts'], score, crop)  # type: ignore[arg-type]
+
+
+def _run_length_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+    if isinstance(segmentation, list):  # polygons
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
+    if isinstance(segmentation['counts'], list):  # uncompressed
+        return coco_mask.frPyObjects(segmentation, *image_hw)
+    counts = segmentation['counts']
+    return {'size': segmentation['size'], 'counts': counts.encode() if isinstance(counts, str) else counts}

@@ -1,0 +1,94 @@
+"""The pseudo-label record: one instance <-> arrays. The contract between the two halves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Mask = NDArray[np.bool_]
+Float = NDArray[np.float32]
+
+CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
+
+
+@dataclass(frozen=True)
+class ConfidenceCrop:
+    """A confidence map on the patch grid, cropped to where it is not zero."""
+
+    grid_hw: tuple[int, int]  # size of the whole patch grid
+    crop_xywh: tuple[int, int, int, int]  # in patches
+    values: bytes  # crop height * width uint8 in steps of 1/255, row by row
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """One instance of one image."""
+
+    box_xywh: tuple[float, float, float, float]  # pixels
+    area: int  # pixels
+    rle: bytes  # COCO run-length code of the mask at image size
+    score: float  # mean confidence, in [0, 1]
+    confidence: ConfidenceCrop | None  # None where the source has none
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """All that is known of one image: its instances, or why there are none."""
+
+    name: str  # path relative to the image folder, with forward slashes
+    image_hw: tuple[int, int]  # (0, 0) for a failure
+    instances: tuple[InstanceRecord, ...] = ()
+    failure: str | None = None  # the reason why the image could not be labelled
+
+
+def encode_instance(mask: Mask, confidence: Float | None, score: float) -> InstanceRecord:
+    """Pack one instance.
+
+    Args:
+        mask: (H, W), not empty.
+        confidence: (h, w) on the patch grid in [0, 1], or None.
+        score: in [0, 1].
+    """
+    if not mask.any():
+        raise ValueError(f'mask must not be empty, got {mask.shape} without a pixel')
+    code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    left, top, width, height = (float(v) for v in coco_mask.toBbox(code))
+    crop = None if confidence is None else crop_confidence(confidence)
+    area = int(coco_mask.area(code))
+    return InstanceRecord((left, top, width, height), area, code['counts'], float(score), crop)
+
+
+def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:
+    """Unpack the mask, (H, W) bool."""
+    code = {'size': list(image_hw), 'counts': record.rle}
+    return np.asarray(coco_mask.decode(code), dtype=bool)
+
+
+def crop_confidence(confidence: Float) -> ConfidenceCrop:
+    """Round a (h, w) confidence map to 1/255 and crop it to its non-zero part."""
+    if confidence.min() < 0 or confidence.max() > 1:
+        raise ValueError(
+            f'confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}'
+        )
+    steps = np.rint(confidence * CONFIDENCE_STEPS).astype(np.uint8)
+    rows = np.flatnonzero(steps.any(axis=1))
+    columns = np.flatnonzero(steps.any(axis=0))
+    grid_hw = confidence.shape[0], confidence.shape[1]
+    if rows.size == 0:
+        return ConfidenceCrop(grid_hw, (0, 0, 0, 0), b'')
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    crop = steps[top:bottom, left:right]
+    return ConfidenceCrop(grid_hw, (left, top, right - left, bottom - top), crop.tobytes())
+
+
+def decode_confidence(crop: ConfidenceCrop) -> NDArray[np.uint8]:
+    """Unpack a confidence map, (h, w) uint8 in steps of 1/255."""
+    left, top, width, height = crop.crop_xywh
+    steps = np.zeros(crop.grid_hw, np.uint8)
+    values = np.frombuffer(crop.values, np.uint8).reshape(height, width)
+    steps[top : top + height, left : left + width] = values
+    return steps

@@ -1,0 +1,154 @@
+"""A folder of labels: Parquet shards, one row per image, plus `failures.jsonl`.
+
+The only file that knows Parquet. A shard is written under a temporary name and renamed, so
+a folder holds whole shards only, and a missing one is simply made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
+
+_INSTANCE = pa.struct(
+    [
+        ('box_xywh', pa.list_(pa.float32(), 4)),  # pixels
+        ('area', pa.int64()),  # pixels
+        ('rle', pa.binary()),  # COCO run-length code at image size
+        ('score', pa.float32()),
+        ('grid_hw', pa.list_(pa.int16(), 2)),  # patches
+        ('crop_xywh', pa.list_(pa.int16(), 4)),  # patches
+        ('confidence', pa.binary()),  # uint8 values of the crop; null: no confidence
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ('name', pa.string()),
+        ('height', pa.int32()),
+        ('width', pa.int32()),
+        ('failure', pa.string()),  # null where the image was labelled
+        ('instances', pa.list_(_INSTANCE)),
+    ]
+)
+_COUNTS_KEY = b'cuts3d_counts'
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a shard or a store holds."""
+
+    images: int = 0  # labelled and failed together
+    instances: int = 0
+    failures: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.images + other.images,
+            self.instances + other.instances,
+            self.failures + other.failures,
+        )
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Path of the shard with a given index; sorting names sorts indices."""
+    return folder / f'labels-{index:06d}.parquet'
+
+
+def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Counts:
+    """Write one shard atomically and return what it holds."""
+    counts = Counts(
+        images=len(records),
+        instances=sum(len(record.instances) for record in records),
+        failures=sum(record.failure is not None for record in records),
+    )
+    metadata = {_COUNTS_KEY: json.dumps(vars(counts)).encode()}
+    rows = [_to_row(record) for record in records]
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
+    with open_atomically(shard_path(folder, index)) as file:
+        pq.write_table(table, file, compression='zstd')
+    return counts
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Shards of a store in order.
+
+    Raises:
+        ValueError: there are none; the folder is no store.
+    """
+    paths = sorted(folder.glob('labels-*.parquet'))
+    if not paths:
+        raise ValueError(f'{folder} must be a label store, found no labels-*.parquet in it')
+    return paths
+
+
+def read_counts(path: Path) -> Counts:
+    """Read what a shard holds from its footer alone."""
+    metadata = pq.read_schema(path).metadata or {}
+    return Counts(**json.loads(metadata[_COUNTS_KEY]))
+
+
+def read_shard(path: Path) -> Iterator[ImageRecord]:
+    """Read the records of one shard."""
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
+        yield from (_from_row(row) for row in batch.to_pylist())
+
+
+def read_store(folder: Path) -> Iterator[ImageRecord]:
+    """Read all records of a store in the order of the image names."""
+    for path in shard_paths(folder):
+        yield from read_shard(path)
+
+
+def write_failures(folder: Path) -> None:
+    """Collect the failures of all shards in `failures.jsonl`, a line each."""
+    with open_atomically(folder / 'failures.jsonl') as file:
+        for path in shard_paths(folder):
+            if read_counts(path).failures == 0:
+                continue
+            for row in pq.read_table(path, columns=['name', 'failure']).to_pylist():
+                if row['failure'] is not None:
+                    line = {'path': row['name'], 'reason': row['failure']}
+                    file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
+
+
+def _to_row(record: ImageRecord) -> dict:
+    height, width = record.image_hw
+    return {
+        'name': record.name,
+        'height': height,
+        'width': width,
+        'failure': record.failure,
+        'instances': [_instance_to_row(instance) for instance in record.instances],
+    }
+
+
+def _instance_to_row(instance: InstanceRecord) -> dict:
+    crop = instance.confidence
+    return {
+        'box_xywh': instance.box_xywh,
+        'area': instance.area,
+        'rle': instance.rle,
+        'score': instance.score,
+        'grid_hw': None if crop is None else crop.grid_hw,
+        'crop_xywh': None if crop is None else crop.crop_xywh,
+        'confidence': None if crop is None else crop.values,
+    }
+
+
+def _from_row(row: dict) -> ImageRecord:
+    instances = tuple(_instance_from_row(instance) for instance in row['instances'])
+    return ImageRecord(row['name'], (row['height'], row['width']), instances, row['failure'])
+
+
+def _instance_from_row(row: dict) -> InstanceRecord:
+    crop = None
+    if row['confidence'] is not None:
+        crop = ConfidenceCrop(tuple(row['grid_hw']), tuple(row['crop_xywh']), row['confidence'])
+    return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)
