@@ -35,5 +35,7 @@ def find_config(name: str) -> Path:
     if len(found) != 1:
         shipped = (shipped_root() / 'configs').glob('[!_]*/*.py')
         known = ', '.join(sorted(config.name for config in shipped))
-        raise ValueError(f'CONFIG must be a file or a shipped config, got {name}; shipped: {known}')
+        raise ValueError(
+            f'CONFIG must be a file or a shipped config, got {name}; shipped: {known}'
+        )
     return found[0]

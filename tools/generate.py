@@ -20,7 +20,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_argument(parser)
-    parser.add_argument('images', type=Path, help='folder (recursive), list of paths, or COCO JSON')
+    parser.add_argument(
+        'images', type=Path, help='folder (recursive), list of paths, or COCO JSON'
+    )
     parser.add_argument('out', type=Path, help='folder of the label store')
     parser.add_argument('--depth', metavar='DIR', help='folder of depth maps, by relative path')
     parser.add_argument(

@@ -1,6 +1,6 @@
 """CutS3D without any download: hand-made features, depth maps from files.
 
-    cuts3d generate cuts3d_color-texture_file-depth.py IMAGES OUT --depth DEPTH_MAPS
+cuts3d generate cuts3d_color-texture_file-depth.py IMAGES OUT --depth DEPTH_MAPS
 """
 
 model = dict(

@@ -1,0 +1,1 @@
+"""The paper: arrays in, arrays out. Start with `cut_instances.py`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,7 +78,7 @@ def _sharpened_threshold(pairs: Float, tau_ncut: float) -> Float:
     return np.exp(exponent, out=exponent)
 
 
-_PAIR_RULES = {
+_PAIR_RULES: dict[PairRule, Callable[[Float, Float], Float]] = {
     'product': np.multiply,
     'mean': lambda a, b: (a + b) * np.float32(0.5),
     'max': np.maximum,

@@ -49,7 +49,7 @@ def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list
         Accepted cuts in order, without overlap.
     """
     grid_hw = features.shape[0], features.shape[1]
-    depth_grid = _depth_on_grid(depth, grid_hw, params)
+    depth_grid = depth_on_grid(depth, grid_hw, params)
     links = _semantic_graph(features, depth_grid, params)
     points = None if depth_grid is None else project_depth(depth_grid)
     is_free = np.ones(len(links), bool)
@@ -73,14 +73,16 @@ def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list
     return _without_overlap(cuts)
 
 
-def _depth_on_grid(
+def depth_on_grid(
     depth: Float | None, grid_hw: tuple[int, int], params: CutParams
 ) -> Float | None:
+    """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
     if params.importance is None and params.local_cut is None:
         return None
     if depth is None:
         raise ValueError('depth must be given where importance or local_cut is on, got None')
-    return resize_depth(normalize_depth(depth), grid_hw, params.depth_resize)
+    scaled = normalize_depth(depth, params.depth_clip_percent)
+    return resize_depth(scaled, grid_hw, params.depth_resize)
 
 
 def _semantic_graph(features: Float, depth_grid: Float | None, params: CutParams) -> Links:
@@ -115,8 +117,14 @@ def _cut_once(
         confidence = mask.astype(np.float32)
         if params.confidence is not None:
             confidence = spatial_confidence(cloud, mask, grid_hw, local, params.confidence)
-    arrays = (split.eigenvector, semantic, mask, confidence)
-    return PatchCut(*(array.reshape(grid_hw) for array in arrays), pair.value, pair.gap)
+    return PatchCut(
+        eigenvector=split.eigenvector.reshape(grid_hw),
+        semantic_mask=semantic.reshape(grid_hw),
+        mask=mask.reshape(grid_hw),
+        confidence=confidence.reshape(grid_hw),
+        eigenvalue=pair.value,
+        eigengap=pair.gap,
+    )
 
 
 def _is_the_rest(cut: PatchCut, is_free: Mask, params: CutParams) -> bool:
@@ -134,7 +142,7 @@ def _is_acceptable(mask: Mask, previous: Mask, attempt: int, params: CutParams) 
 
 def _without_overlap(cuts: list[PatchCut]) -> list[PatchCut]:
     """Take from each mask what an earlier one holds; a mask that is left empty goes."""
-    separate = []
+    separate: list[PatchCut] = []
     for cut in cuts:
         mask = cut.mask.copy()
         for earlier in separate:

@@ -10,20 +10,24 @@ from cuts3d_mm.algorithm.params import DepthResize
 Float = NDArray[np.float32]
 
 
-def normalize_depth(depth: Float) -> Float:
+def normalize_depth(depth: Float, clip_percent: float = 0.0) -> Float:
     """Scale a depth map to [0, 1] by its own range; a constant map becomes zero.
 
     Args:
         depth: (H, W) finite depth in any unit, larger is farther.
+        clip_percent: percent of the pixels clipped at either end before scaling, in [0, 50).
+            A single stray pixel of a sensor otherwise flattens all the others.
     """
     if depth.ndim != 2 or depth.size == 0:
         raise ValueError(f'depth must have shape (H, W), got {depth.shape}')
     if not np.isfinite(depth).all():
         raise ValueError('depth must be finite, got NaN or inf; fill invalid pixels first')
-    low, high = float(depth.min()), float(depth.max())
+    if not 0 <= clip_percent < 50:
+        raise ValueError(f'clip_percent must lie in [0, 50), got {clip_percent}')
+    low, high = (float(v) for v in np.percentile(depth, [clip_percent, 100 - clip_percent]))
     if high <= low:
         return np.zeros(depth.shape, np.float32)
-    return ((depth - low) / (high - low)).astype(np.float32)
+    return np.clip((depth - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def resize_depth(depth: Float, grid_hw: tuple[int, int], how: DepthResize) -> Float:

@@ -94,6 +94,7 @@ class CutParams:
     max_overlap_iou: float = 0.5  # IoU with the previous mask above which a cut is dropped [M]
     remove_rejected: bool = True  # take a rejected cut's patches out too; MaskCut: False
     stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
+    depth_clip_percent: float = 0.0  # of pixels, clipped at either end of the depth [O]
     depth_resize: DepthResize = 'nearest'  # depth map -> patch grid [O]
     importance: ImportanceParams | None = ImportanceParams()  # None: no sharpening
     ncut: NcutParams = NcutParams()
@@ -120,9 +121,7 @@ class CutParams:
         return cls(**(preset | changes))
 
 
-def params_from_dict(
-    cls: type, values: dict[str, Any], where: str = '', base: Any = None
-) -> Any:
+def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: Any = None) -> Any:
     """Build a params dataclass from nested plain dicts, as a config file holds them.
 
     Args:
@@ -148,7 +147,7 @@ def params_from_dict(
 
 def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
     options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    nested = next((option for option in options if is_dataclass(option)), None)
+    nested: Any = next((option for option in options if is_dataclass(option)), None)
     if nested is not None and isinstance(value, dict):
         return params_from_dict(nested, value, f'{name}.', base)
     if value is None and type(None) in options:

@@ -135,7 +135,7 @@ def _enclosing_simplex(elevated, nearest, rank):  # type: ignore[no-untyped-def]
     for axis in range(size):
         multiple = np.int32(np.rint(elevated[axis] / size))
         nearest[axis] = multiple * size
-        excess += multiple
+        excess += int(multiple)
         rank[axis] = 0
     for axis in range(size):
         for other in range(axis + 1, size):

@@ -1,0 +1,1 @@
+"""Image sets that need no download, and a page about them."""

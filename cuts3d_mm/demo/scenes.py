@@ -33,7 +33,9 @@ class Scene:
     masks: NDArray[np.bool_]  # (M, H, W) visible part of each instance
 
 
-def render_scene(rng: np.random.Generator, name: str = 'scene', image_hw=SCENE_HW) -> Scene:
+def render_scene(
+    rng: np.random.Generator, name: str = 'scene', image_hw: tuple[int, int] = SCENE_HW
+) -> Scene:
     """Render one scene.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,9 +57,9 @@ def _random_waves(rng: np.random.Generator) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(wave) for wave in waves.tolist())
 
 
-_PATTERN_MIX = {
+_PATTERN_MIX: dict[str, Callable[[Array], Array]] = {
     'plain': lambda p: np.full(len(p), 0.6),
     'checker': lambda p: np.floor(p).sum(axis=1) % 2,
-    'stripes': lambda p: (np.floor(p[:, 1]) % 2),
+    'stripes': lambda p: np.floor(p[:, 1]) % 2,
     'dots': lambda p: (((p % 1 - 0.5) ** 2).sum(axis=1) < 0.12).astype(float),
 }

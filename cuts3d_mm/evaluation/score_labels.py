@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
@@ -41,6 +42,19 @@ def score_labels(
     if not num_matched:
         raise ValueError('labels and ground truth must share image names, found none in both')
     return class_agnostic_ap(ground_truth, detections)
+
+
+def read_ground_truth(path: Path) -> dict[str, Any]:
+    """Load an annotated COCO JSON.
+
+    Raises:
+        ValueError: the file is none.
+    """
+    try:
+        dataset = json.loads(path.read_text(encoding='utf-8'))
+        return {'images': dataset['images'], 'annotations': dataset['annotations']}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} must be a COCO JSON with images and annotations') from error
 
 
 def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

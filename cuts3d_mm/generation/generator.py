@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,16 @@ class DepthExtractor(Protocol):
 
     def to(self, device: str) -> object:
         """Move networks, if there are any, to a device."""
+
+
+@dataclass(frozen=True)
+class RecipeInputs:
+    """What the recipe needs of one image."""
+
+    features: Float  # (h, w, C)
+    depth: Float | None  # (H', W'), larger is farther
+    resized: Pixels  # (H'', W'', 3) RGB
+    image_hw: tuple[int, int]  # of the original image
 
 
 @MODELS.register_module()
@@ -91,17 +102,25 @@ class PseudoLabelGenerator:
         Raises:
             ImageFailure: an image has no usable depth.
         """
+        return [self.cut(inputs) for inputs in self.extract(images)]
+
+    def extract(self, images: Sequence[NamedImage]) -> list[RecipeInputs]:
+        """Run the extractors on images; the first half of `predict_batch`."""
         for image in images:
             _check_pixels(image.pixels)
         resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
         depths: Sequence[Float | None] = [None] * len(images)
         if self.depth is not None:
             depths = self.depth(images)
-        features = self.features(resized)
-        return [
-            cut_instances(grid, depth, small, image.pixels.shape[:2], self.params)
-            for grid, depth, small, image in zip(features, depths, resized, images, strict=True)
-        ]
+        sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
+        parts = zip(self.features(resized), depths, resized, sizes, strict=True)
+        return [RecipeInputs(*part) for part in parts]
+
+    def cut(self, inputs: RecipeInputs) -> list[Instance]:
+        """Run the recipe on what the extractors made of one image."""
+        return cut_instances(
+            inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params
+        )
 
 
 def build_params(recipe: dict[str, Any]) -> CutParams:

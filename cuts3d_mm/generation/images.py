@@ -131,8 +131,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         top = max(values.max(), 65535.0 if image.mode == 'I' else 1.0)
         return Image.fromarray((values.clip(0) / top * 255).astype(np.uint8)).convert('RGB')
-    return image.convert('RGBA').convert('RGB') if 'transparency' in image.info else (
-        image.convert('RGB')
+    return (
+        image.convert('RGBA').convert('RGB')
+        if 'transparency' in image.info
+        else (image.convert('RGB'))
     )
 
 

@@ -81,7 +81,9 @@ def _differing_keys(theirs: Any, ours: Any, where: str = '') -> list[str]:
         return [
             line
             for key in keys
-            for line in _differing_keys(theirs.get(key), ours.get(key), f'{where}.{key}'.strip('.'))
+            for line in _differing_keys(
+                theirs.get(key), ours.get(key), f'{where}.{key}'.strip('.')
+            )
         ]
     return [] if theirs == ours else [f'{where}: {theirs!r} -> {ours!r}']
 

@@ -1,0 +1,1 @@
+"""What passes between the two halves: records, their store, COCO JSON."""

@@ -128,4 +128,7 @@ def _run_length_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, 
     if isinstance(segmentation['counts'], list):  # uncompressed
         return coco_mask.frPyObjects(segmentation, *image_hw)
     counts = segmentation['counts']
-    return {'size': segmentation['size'], 'counts': counts.encode() if isinstance(counts, str) else counts}
+    return {
+        'size': segmentation['size'],
+        'counts': counts.encode() if isinstance(counts, str) else counts,
+    }

@@ -6,13 +6,15 @@ features of a self-supervised ViT are far better on photos.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.registry import MODELS
 
-Float = NDArray[np.float32]
+Float = NDArray[Any]  # float32; OpenCV's annotations say no more
 Pixels = NDArray[np.uint8]
 
 

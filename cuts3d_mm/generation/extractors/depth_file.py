@@ -74,7 +74,7 @@ class DepthFromFile:
         if self.larger_is == 'near':
             valid &= depth > 0
         depth = fill_invalid(depth, valid, path)
-        return 1 / depth if self.larger_is == 'near' else depth
+        return np.float32(1) / depth if self.larger_is == 'near' else depth
 
 
 def read_depth(path: Path) -> Float:
@@ -112,7 +112,5 @@ def fill_invalid(depth: Float, valid: NDArray[np.bool_], source: object) -> Floa
         return depth
     if not valid.any():
         raise ImageFailure(f'depth map {source} has no valid pixel')
-    nearest = ndimage.distance_transform_edt(
-        ~valid, return_distances=False, return_indices=True
-    )
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return depth[tuple(nearest)]

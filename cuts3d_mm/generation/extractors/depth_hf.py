@@ -44,7 +44,9 @@ class HFDepth:
         try:
             from transformers import AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError as error:
-            raise ImportError("HFDepth needs transformers: pip install 'cuts3d_mm[depth]'") from error
+            raise ImportError(
+                "HFDepth needs transformers: pip install 'cuts3d_mm[depth]'"
+            ) from error
         logging.getLogger('transformers').setLevel(logging.ERROR)
         self.processor = AutoImageProcessor.from_pretrained(model, revision=revision)
         network = AutoModelForDepthEstimation.from_pretrained(
@@ -100,7 +102,7 @@ class MarigoldDepth:
         try:
             from diffusers import MarigoldDepthPipeline
         except ImportError as error:
-            raise ImportError("MarigoldDepth needs diffusers: pip install diffusers") from error
+            raise ImportError('MarigoldDepth needs diffusers: pip install diffusers') from error
         pipeline = MarigoldDepthPipeline.from_pretrained(
             model, revision=revision, use_safetensors=True
         )

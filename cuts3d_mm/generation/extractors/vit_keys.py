@@ -51,7 +51,7 @@ class ViTKeyFeatures:
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
-        self.network = _build_vit(backbone)
+        self.network: Any = _build_vit(backbone)
         if checkpoint is not None:
             weights = map_vit_keys(load_weights(checkpoint), self.network.state_dict())
             self.network.load_state_dict(weights)
@@ -108,7 +108,7 @@ class ViTKeyFeatures:
         return -(-image_hw[0] // kernel[0]), -(-image_hw[1] // kernel[1])
 
 
-def _build_vit(backbone: dict[str, Any]) -> nn.Module:
+def _build_vit(backbone: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')

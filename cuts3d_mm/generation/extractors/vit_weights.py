@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -38,8 +39,9 @@ def map_vit_keys(
         ValueError: a weight is unknown, missing or of another shape; all are named.
     """
     for wrapper in _WRAPPERS:
-        if isinstance(weights.get(wrapper), Mapping):
-            weights = weights[wrapper]
+        inner: Any = weights.get(wrapper)
+        if isinstance(inner, Mapping):
+            weights = inner
     renamed = {}
     for name, tensor in weights.items():
         for pattern, replacement in _RENAMES:

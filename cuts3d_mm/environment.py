@@ -1,0 +1,182 @@
+"""The installed packages in, what is wrong with them and the remedy out."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import distributions
+
+from cuts3d_mm import __version__
+
+FAMILIES = (
+    ('mmdet', 'onedl-mmdetection'),
+    ('mmcv', 'onedl-mmcv'),
+    ('mmengine', 'onedl-mmengine'),
+    ('mmpretrain', 'onedl-mmpretrain'),
+)
+_OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
+_SHOWN = (
+    *('torch', 'torchvision', 'numpy', 'scipy', 'numba', 'pyarrow', 'transformers'),
+    *(name for family in FAMILIES for name in family),
+    *_OPENCV,
+)
+# torch minor -> torchvision minor is a fixed offset since torch 2.0 / torchvision 0.15
+_TORCHVISION_OFFSET = 15
+_TRIED = ('cv2', 'mmcv._ext', 'mmdet.models', 'mmpretrain.models', 'torchvision')
+_OPTIONAL = {
+    'transformers': ('depth models (ZoeDepth, Depth Anything, DPT)', "'cuts3d_mm[depth]'"),
+    'diffusers': ('Marigold depth', "'cuts3d_mm[marigold]'"),
+    'huggingface-hub': ('hf:// weights', "'cuts3d_mm[hub]'"),
+    'pydensecrf2': ("the refinement method 'pydensecrf'", "'cuts3d_mm[crf]'"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the environment that the user should know."""
+
+    what: str
+    remedy: str
+    is_serious: bool = True  # False: an optional part is missing
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the checks look at."""
+
+    versions: Mapping[str, str]  # distribution -> version
+    import_errors: Mapping[str, str]  # module that cannot be imported -> why
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions to quote in a bug report."""
+    facts = gather_facts()
+    shown = {name: facts.versions[name] for name in _SHOWN if name in facts.versions}
+    system = f'{platform.system()} {platform.machine()}'
+    return {
+        'cuts3d_mm': __version__,
+        'python': f'{platform.python_version()} on {system}',
+        **shown,
+        'GPU': _describe_gpu(),
+    }
+
+
+def gather_facts() -> Facts:
+    """Look up the installed distributions and try the critical imports."""
+    versions = {
+        re.sub('[-_.]+', '-', d.metadata['Name'])
+        .lower()
+        .replace('huggingface-hub', 'huggingface_hub'): d.version
+        for d in distributions()
+    }
+    return Facts(versions, {name: why for name in _TRIED if (why := _import_error(name))})
+
+
+def examine(facts: Facts | None = None) -> list[Finding]:
+    """Find what is wrong; serious findings first."""
+    facts = gather_facts() if facts is None else facts
+    checks = (_families, _opencv, _torchvision, _compiled_ops, _mmpretrain, _optional_parts)
+    findings = [finding for check in checks for finding in check(facts)]
+    return sorted(findings, key=lambda finding: not finding.is_serious)
+
+
+def _families(facts: Facts) -> list[Finding]:
+    findings = []
+    for original, fork in FAMILIES[:3]:
+        both = original in facts.versions and fork in facts.versions
+        if both:
+            what = f'{original} and {fork} are both installed and overwrite each other'
+            remedy = f'pip uninstall -y {original} {fork}, then install one family again'
+            findings.append(Finding(what, remedy))
+        elif original not in facts.versions and fork not in facts.versions:
+            what = f'{original} is not installed'
+            findings.append(Finding(what, f"pip install {fork} (or 'cuts3d_mm[openmmlab]')"))
+    return findings
+
+
+def _opencv(facts: Facts) -> list[Finding]:
+    installed = [name for name in _OPENCV if name in facts.versions]
+    remedy = (
+        f'pip uninstall -y {" ".join(installed)} && pip install opencv-python-headless'
+        if installed
+        else 'pip install opencv-python-headless'
+    )
+    if 'cv2' in facts.import_errors:
+        return [Finding(f'cv2 cannot be imported: {facts.import_errors["cv2"]}', remedy)]
+    if len(installed) > 1:
+        what = f'cv2 is installed {len(installed)} times: {", ".join(installed)}'
+        return [Finding(what, remedy)]
+    return []
+
+
+def _torchvision(facts: Facts) -> list[Finding]:
+    torch, torchvision = (facts.versions.get(name) for name in ('torch', 'torchvision'))
+    if torch is None:
+        return [Finding('torch is not installed', 'pip install torch torchvision')]
+    if torchvision is None:
+        return []
+    wanted = f'0.{int(torch.split(".")[1]) + _TORCHVISION_OFFSET}'
+    broken = facts.import_errors.get('torchvision')
+    if broken or (torch.startswith('2.') and not torchvision.startswith(f'{wanted}.')):
+        what = f'torch {torch} and torchvision {torchvision} do not fit' + (
+            f': {broken}' if broken else ''
+        )
+        return [Finding(what, f"pip install 'torchvision=={wanted}.*' from the index of torch")]
+    return []
+
+
+def _compiled_ops(facts: Facts) -> list[Finding]:
+    has_mmcv = any(name in facts.versions for name in FAMILIES[1])
+    if 'mmcv-lite' in facts.versions or (has_mmcv and 'mmcv._ext' in facts.import_errors):
+        what = (
+            f'mmcv has no compiled operators: {facts.import_errors.get("mmcv._ext", "mmcv-lite")}'
+        )
+        remedy = (
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall --no-deps '
+            'onedl-mmcv (compiles for about 20 minutes; torch, ninja and g++ must be there)'
+        )
+        return [Finding(what, remedy)]
+    return []
+
+
+def _mmpretrain(facts: Facts) -> list[Finding]:
+    if not any(name in facts.versions for name in FAMILIES[3]):
+        remedy = 'pip install onedl-mmpretrain (or mmpretrain)'
+        return [Finding('mmpretrain is not installed: no ViT features', remedy, False)]
+    why = facts.import_errors.get('mmpretrain.models')
+    if why is None:
+        return []
+    if int(facts.versions.get('transformers', '0').split('.')[0]) >= 5:
+        what = f'mmpretrain cannot be imported with transformers {facts.versions["transformers"]}'
+        return [Finding(what, "pip install 'transformers==4.57.6'")]
+    return [Finding(f'mmpretrain cannot be imported: {why}', 'pip install what is named there')]
+
+
+def _optional_parts(facts: Facts) -> list[Finding]:
+    return [
+        Finding(f'{name} is not installed: no {use}', f'pip install {extra}', False)
+        for name, (use, extra) in _OPTIONAL.items()
+        if name not in facts.versions
+    ]
+
+
+def _import_error(name: str) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            importlib.import_module(name)
+    except (ImportError, AttributeError, RuntimeError, AssertionError) as error:
+        return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    return None
+
+
+def _describe_gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return 'none that torch can use'
+    return ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -1,0 +1,31 @@
+"""Label real photos and rendered scenes, nothing to download, and write a page to look at."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cuts3d_mm.command_line import run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('out', type=Path, nargs='?', default=Path('demo_out'))
+    parser.add_argument('--scenes', type=int, default=24, help='rendered scenes (default 24)')
+    parser.add_argument('--workers', type=int, default=2, help='processes (default 2)')
+    parser.add_argument('--picture', type=Path, metavar='F', help='also write the README picture')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from cuts3d_mm.demo.run import run_demo
+
+    table = run_demo(args.out, args.scenes, args.workers, args.picture)
+    print(f'\n{table}\n\nlook at {args.out / "index.html"}')
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,32 @@
+"""Print the environment and what is wrong with it, each with its remedy."""
+
+from __future__ import annotations
+
+import argparse
+
+from cuts3d_mm.command_line import run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    return argparse.ArgumentParser(description=__doc__).parse_args()
+
+
+def main() -> int:
+    """Run the command; exit code 1 if something must be mended."""
+    parse_args()
+    from cuts3d_mm.environment import describe_environment, examine
+
+    for name, found in describe_environment().items():
+        print(f'{name:24s}{found}')
+    findings = examine()
+    for finding in findings:
+        print(f'\n{"PROBLEM" if finding.is_serious else "missing"}: {finding.what}')
+        print(f'  remedy: {finding.remedy}')
+    if not findings:
+        print('\nall good')
+    return int(any(finding.is_serious for finding in findings))
+
+
+if __name__ == '__main__':
+    run_command(main)

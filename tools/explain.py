@@ -1,0 +1,46 @@
+"""Show the stages of the recipe on one image, side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cuts3d_mm.command_line import (
+    add_config_argument,
+    build_generator,
+    load_generator_config,
+    run_command,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_argument(parser)
+    parser.add_argument('image', type=Path, help='image file')
+    parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')
+    parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
+    parser.add_argument('--out', type=Path, default=Path('explain.png'), help='figure to write')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from cuts3d_mm.generation.explain import explain_image
+    from cuts3d_mm.generation.images import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.visualization.stages import draw_stages
+
+    model = load_generator_config(args.config, args.cfg_options, args.depth)
+    generator = build_generator(model).to(args.device)
+    try:
+        image = NamedImage(args.image.name, read_image(args.image))
+        stages = explain_image(generator, image)
+    except ImageFailure as failure:
+        raise ValueError(f'{args.image}: {failure}') from failure
+    draw_stages(stages, args.image.name).savefig(args.out, dpi=120)
+    print(f'{len(stages.instances)} instances -> {args.out}')
+
+
+if __name__ == '__main__':
+    run_command(main)
