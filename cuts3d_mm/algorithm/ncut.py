@@ -54,6 +54,8 @@ def second_eigenvector(links: Links, is_free: Mask, params: NcutParams) -> Eigen
     Returns:
         The eigenpair, or None where no cut exists: all patches are alike.
     """
+    if len(links) < 2:
+        return None
     operator = _NormalizedAffinity(links, is_free, params.epsilon)
     start = np.random.default_rng(params.start_seed).standard_normal(len(links))
     solution = _lanczos(operator, start, params)

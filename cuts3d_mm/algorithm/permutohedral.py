@@ -46,10 +46,10 @@ def build_lattice(positions: Float) -> Lattice:
     dimensions = positions.shape[1]
     axis = np.arange(1, dimensions + 1, dtype=np.float32)
     scale = np.float32(np.sqrt(2 / 3) * (dimensions + 1)) / np.sqrt(axis * (axis + 1))
-    positions = np.ascontiguousarray(positions - positions.min(axis=0), np.float32)
-    # An elevated coordinate is at most the sum of all scaled ones, d times one of them below.
-    reach = float((positions.max(axis=0) * scale).sum() + dimensions + 1)
-    reach = max(reach, float((positions.max(axis=0) * scale * axis).max()) + dimensions + 1)
+    positions = np.ascontiguousarray(positions, np.float32)
+    # A coordinate of the elevated point is a sum of scaled ones and at most d times another.
+    farthest = np.abs(positions).max(axis=0) * scale
+    reach = float(farthest.sum() + (farthest * axis).max()) + dimensions + 1
     if reach > _REACH:
         raise ValueError(
             f'positions must span less than {_REACH} lattice cells, got {reach:.0f}; '

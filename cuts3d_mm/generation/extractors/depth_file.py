@@ -96,7 +96,9 @@ def read_depth(path: Path) -> Float:
         raise ImageFailure(f'depth map {path} cannot be read: {error}') from error
     if depth is None:
         raise ImageFailure(f'depth map {path} cannot be read or does not hold one array')
-    depth = np.squeeze(np.asarray(depth))
+    depth = np.asarray(depth)
+    if depth.ndim == 3 and 1 in (depth.shape[0], depth.shape[2]):  # a channel axis
+        depth = depth.squeeze(0 if depth.shape[0] == 1 else 2)
     if depth.ndim != 2 or depth.dtype.kind not in 'fiu':
         raise ImageFailure(f'depth map {path} must be (H, W) numbers, got {depth.shape}')
     return depth.astype(np.float32)

@@ -71,7 +71,11 @@ class HFDepth:
         return [self._estimate(image) for image in images]
 
     def _estimate(self, image: NamedImage) -> Float:
-        inputs = self.processor(images=_as_processor_input(image.pixels), return_tensors='pt')
+        inputs = self.processor(
+            images=_as_processor_input(image.pixels),
+            input_data_format='channels_last',
+            return_tensors='pt',
+        )
         with torch.no_grad():
             output = self.network(pixel_values=inputs['pixel_values'].to(self.device))
         return to_depth(output.predicted_depth[0].float().cpu().numpy(), self.predicts)

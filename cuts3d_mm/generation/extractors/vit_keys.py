@@ -57,7 +57,8 @@ class ViTKeyFeatures:
             self.network.load_state_dict(weights)
         self.device = torch.device('cpu')
         self.dtype = torch.bfloat16 if half else torch.float32
-        self.network.eval().requires_grad_(False).to(self.dtype)
+        self.network.eval()  # mmpretrain's returns nothing
+        self.network.requires_grad_(False).to(self.dtype)
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
         self._qkv: Tensor | None = None

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
+
+
+def test_depth_is_scaled_to_its_own_range(rng):
+    depth = rng.uniform(3, 80, (20, 31)).astype(np.float32)
+    scaled = normalize_depth(depth)
+    assert scaled.min() == 0 and scaled.max() == 1
+    assert np.allclose(scaled, normalize_depth(depth * 7 + 2), atol=1e-6)
+
+
+def test_constant_depth_becomes_zero():
+    assert (normalize_depth(np.full((4, 6), 5, np.float32)) == 0).all()
+
+
+def test_clipping_keeps_a_stray_pixel_from_flattening_the_rest(rng):
+    depth = rng.uniform(1, 2, (40, 50)).astype(np.float32)
+    depth[0, 0] = 1000
+    assert normalize_depth(depth).std() < 0.03
+    assert normalize_depth(depth, clip_percent=1).std() > 0.2
+
+
+def test_depth_with_nan_is_refused():
+    with pytest.raises(ValueError, match='depth must be finite'):
+        normalize_depth(np.array([[1, np.nan]], np.float32))
+
+
+def test_depth_with_channels_is_refused():
+    with pytest.raises(ValueError, match=r'depth must have shape \(H, W\)'):
+        normalize_depth(np.zeros((2, 3, 1), np.float32))
+
+
+def test_nearest_keeps_only_depths_that_are_there():
+    depth = np.zeros((40, 64), np.float32)
+    depth[:, 33:] = 1
+    assert set(np.unique(resize_depth(depth, (5, 8), 'nearest'))) == {0, 1}
+
+
+def test_area_averages_each_cell(rng):
+    depth = rng.uniform(0, 1, (21, 34)).astype(np.float32)
+    grid = resize_depth(depth, (4, 9), 'area')
+    assert grid[1, 2] == pytest.approx(depth[21 // 4 : 42 // 4, 68 // 9 : 102 // 9].mean(), abs=1e-6)
+
+
+def test_small_depth_is_enlarged(rng):
+    depth = rng.uniform(0, 1, (3, 5)).astype(np.float32)
+    assert resize_depth(depth, (9, 20), 'area').shape == (9, 20)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from drawn import GRID_HW, disc, features_of
+
+from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
+from cuts3d_mm.algorithm.ncut import second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.params import NcutParams
+
+
+def dense_affinity(links, is_free):
+    free = np.outer(is_free, is_free)
+    return np.where((links > 0) & free, 1.0, reference.EPSILON)
+
+
+def worlds(rng):
+    labels = disc((6, 7), 4).astype(int) + 2 * disc((12, 19), 3)
+    features = normalize_features(features_of(labels, rng).reshape(-1, 48))
+    links = link_patches(features, 0.15)
+    free = np.ones(len(links), bool)
+    yield 'discs', links, free
+    yield 'one disc claimed', links, ~disc((6, 7), 4).ravel()
+    isolated = links.copy()
+    isolated[[3, 50, 200]] = isolated[:, [3, 50, 200]] = 0
+    isolated[[3, 50, 200], [3, 50, 200]] = 1
+    yield 'isolated patches', isolated, free
+    yield 'noise', link_patches(normalize_features(rng.normal(size=(468, 9))), 0.15), free
+    blocks = np.kron(np.eye(3, dtype=np.uint8), np.ones((156, 156), np.uint8))
+    blocks[:20, :200] = blocks[:200, :20] = 1
+    yield 'blocks', blocks, free
+
+
+@pytest.mark.parametrize('index', range(5))
+def test_eigenvector_equals_the_dense_solver(rng, index):
+    _, links, free = list(worlds(rng))[index]
+    found = second_eigenvector(links, free, NcutParams())
+    exact = reference.second_eigenvector(dense_affinity(links, free))
+    cosine = found.vector @ exact / np.linalg.norm(exact)
+    assert cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_eigenvalue_and_gap_equal_the_dense_solver(rng):
+    _, links, free = next(worlds(rng))
+    found = second_eigenvector(links, free, NcutParams())
+    root = 1 / np.sqrt(dense_affinity(links, free).sum(axis=1))
+    values = np.linalg.eigvalsh(root[:, None] * dense_affinity(links, free) * root)[::-1]
+    assert found.value == pytest.approx(1 - values[1], abs=1e-5)
+    assert found.gap == pytest.approx(values[1] - values[2], rel=0.05)
+
+
+def test_fallback_solvers_agree_with_lanczos(rng):
+    _, links, free = next(worlds(rng))
+    quick = second_eigenvector(links, free, NcutParams())
+    slow = second_eigenvector(links, free, NcutParams(max_steps=2))
+    assert abs(quick.vector @ slow.vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_eigenvector_is_the_same_on_every_run(rng):
+    _, links, free = next(worlds(rng))
+    first, second = (second_eigenvector(links, free, NcutParams()) for _ in range(2))
+    assert first.vector.tobytes() == second.vector.tobytes()
+
+
+@pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
+def test_patches_that_are_all_alike_have_no_cut(links):
+    assert second_eigenvector(links, np.ones(30, bool), NcutParams()) is None
+
+
+def test_single_patch_has_no_cut():
+    assert second_eigenvector(np.ones((1, 1), np.uint8), np.ones(1, bool), NcutParams()) is None
+
+
+def test_two_apart_patches_are_cut():
+    pair = second_eigenvector(np.eye(2, dtype=np.uint8), np.ones(2, bool), NcutParams())
+    assert pair is not None and pair.vector[0] * pair.vector[1] < 0
+
+
+def test_sides_are_swapped_where_foreground_holds_the_corners():
+    vector = np.where(disc((9, 13), 4), -1.0, 1.5).ravel()
+    split = split_foreground(vector, GRID_HW)
+    assert (split.foreground == disc((9, 13), 4).ravel()).all()
+    assert split.foreground[split.seed]
+
+
+def test_sides_are_swapped_where_the_strongest_patch_is_background():
+    vector = np.where(disc((9, 13), 4), -5.0, 0.1).ravel()
+    split = split_foreground(vector, GRID_HW)
+    assert (split.foreground == disc((9, 13), 4).ravel()).all()

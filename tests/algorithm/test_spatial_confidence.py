@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from drawn import GRID_HW, two_touching_discs
+
+from cuts3d_mm.algorithm.local_cut import _CAPACITIES, build_cloud, cut_cloud
+from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
+from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
+
+LOCAL = LocalCutParams()
+
+
+def ramp_cloud(rng):
+    """One disc flat, one falling away: the second is cut off at small thresholds."""
+    left, right = two_touching_discs()
+    columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
+    depth = np.where(columns > 13, (columns - 13) * 0.085, 0).astype(np.float32)
+    eigenvector = np.where(left, 2.0, 1.0).ravel()
+    return build_cloud((left | right).ravel(), project_depth(depth), eigenvector, LOCAL)
+
+
+def confidence_of(cloud, params):
+    mask = cut_cloud(cloud, LOCAL.tau_knn, GRID_HW, LOCAL)
+    return spatial_confidence(cloud, mask, GRID_HW, LOCAL, params), mask
+
+
+def test_confidence_is_the_mean_of_the_cuts(rng):
+    cloud = ramp_cloud(rng)
+    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=6, floor=0))
+    taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
+    cuts = [reference.local_cut(cloud, tau, GRID_HW, _CAPACITIES['affinity']) for tau in taus]
+    assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
+
+
+def test_confidence_has_its_floor_inside_and_zero_outside(rng):
+    found, mask = confidence_of(ramp_cloud(rng), ConfidenceParams(floor=0.5))
+    assert found[mask].min() >= 0.5 and found.max() <= 1
+    assert (found[~mask] == 0).all()
+
+
+def test_confidence_is_one_where_all_cuts_agree():
+    left, _ = two_touching_discs()
+    flat = project_depth(np.zeros(GRID_HW, np.float32))
+    params = LocalCutParams(terminals='regional')
+    cloud = build_cloud(left.ravel(), flat, np.ones(468), params)
+    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=1))
+    assert (found[mask] == 1).all()
+
+
+def test_no_cut_is_refused(rng):
+    with pytest.raises(ValueError, match='num_cuts must be at least 1'):
+        confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=0))

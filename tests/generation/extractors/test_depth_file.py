@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
+from cuts3d_mm.generation.images import ImageFailure, NamedImage
+
+DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)
+
+
+def read(folder, name='a/x.jpg', **options):
+    image = NamedImage(name, np.zeros((8, 9, 3), np.uint8))
+    return DepthFromFile(str(folder), **options)([image])[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'a').mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize('suffix', ['png8', 'png16', 'npy', 'npy64', 'npz', 'pfm'])
+def test_every_format_gives_the_values_back(folder, suffix):
+    path = folder / 'a/x'
+    if suffix.startswith('png'):
+        dtype = np.uint8 if suffix == 'png8' else np.uint16
+        cv2.imwrite(f'{path}.png', DEPTH.astype(dtype))
+    elif suffix.startswith('npy'):
+        np.save(f'{path}.npy', DEPTH if suffix == 'npy' else DEPTH.astype(np.float64)[None])
+    elif suffix == 'npz':
+        np.savez(f'{path}.npz', depth=DEPTH)
+    else:
+        cv2.imwrite(f'{path}.pfm', DEPTH)
+    found = read(folder)
+    assert found.dtype == np.float32 and (found == DEPTH).all()
+
+
+def test_disparity_becomes_depth(folder):
+    np.save(folder / 'a/x.npy', DEPTH)
+    assert np.allclose(read(folder, larger_is='near'), 1 / DEPTH)
+
+
+@pytest.mark.parametrize('invalid', [np.nan, np.inf, 0])
+def test_invalid_pixels_take_the_nearest_valid_value(folder, invalid):
+    depth = np.array([[5, invalid, 9, 9], [5, 5, 9, invalid]], np.float32)
+    np.save(folder / 'a/x.npy', depth)
+    assert read(folder).tolist() in ([[5, 5, 9, 9], [5, 5, 9, 9]], [[5, 9, 9, 9], [5, 5, 9, 9]])
+
+
+def test_zero_can_be_valid(folder):
+    np.save(folder / 'a/x.npy', np.array([[0.0, 1]]))
+    assert read(folder, zero_is_invalid=False).tolist() == [[0, 1]]
+
+
+def test_negative_disparity_is_invalid(folder):
+    np.save(folder / 'a/x.npy', np.array([[-1.0, 2]]))
+    assert read(folder, larger_is='near').tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'rubbish', b'PK\x03\x04 rubbish', b'\x93NUMPY rubbish'],
+)
+@pytest.mark.parametrize('suffix', ['png', 'npy', 'npz', 'pfm'])
+def test_unreadable_maps_are_failures(folder, suffix, content):
+    (folder / f'a/x.{suffix}').write_bytes(content)
+    with pytest.raises(ImageFailure, match='cannot be read'):
+        read(folder)
+
+
+def test_pickled_arrays_are_not_opened(folder):
+    np.save(folder / 'a/x.npy', np.array([[{'code': 1}]], object), allow_pickle=True)
+    with pytest.raises(ImageFailure, match='cannot be read'):
+        read(folder)
+
+
+def test_missing_map_is_a_failure(folder):
+    with pytest.raises(ImageFailure, match='no depth map'):
+        read(folder)
+
+
+@pytest.mark.parametrize('value', [np.nan, 0, np.inf])
+def test_map_without_a_valid_pixel_is_a_failure(folder, value):
+    np.save(folder / 'a/x.npy', np.full((3, 5), value))
+    with pytest.raises(ImageFailure, match='no valid pixel'):
+        read(folder)
+
+
+def test_map_with_colours_is_a_failure(folder):
+    cv2.imwrite(str(folder / 'a/x.png'), np.zeros((3, 5, 3), np.uint8))
+    with pytest.raises(ImageFailure, match=r'must be \(H, W\) numbers'):
+        read(folder)
+
+
+def test_names_with_dots_find_their_own_map(folder):
+    np.save(folder / 'a/x.1.npy', DEPTH)
+    np.save(folder / 'a/x.npy', DEPTH + 1)
+    assert (read(folder, 'a/x.1.jpg') == DEPTH).all()
+
+
+def test_same_name_in_two_folders_finds_two_maps(folder):
+    (folder / 'b').mkdir()
+    np.save(folder / 'a/x.npy', DEPTH)
+    np.save(folder / 'b/x.npy', DEPTH + 1)
+    assert (read(folder, 'b/x.jpg') == DEPTH + 1).all()
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='depth folder must exist'):
+        DepthFromFile(str(tmp_path / 'nothing'))
+
+
+def test_unknown_direction_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="larger_is must be 'far' or 'near'"):
+        DepthFromFile(str(tmp_path), larger_is='up')

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from drawn import disc
+from pycocotools.coco import COCO
+
+from cuts3d_mm.labels.coco import read_coco, write_coco
+from cuts3d_mm.labels.record import ImageRecord, decode_mask, encode_instance
+
+
+def records():
+    confidence = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
+    instance = encode_instance(disc((9, 12), 5, (30, 50)), confidence, 0.75)
+    return [
+        ImageRecord('a/one.jpg', (30, 50), (instance, instance)),
+        ImageRecord('broken.jpg', (0, 0), failure='why'),
+        ImageRecord('two.jpg', (8, 4)),
+    ]
+
+
+def test_export_loads_in_pycocotools(tmp_path):
+    path = tmp_path / 'labels.json'
+    assert write_coco(path, records) == 2
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+    assert [image['file_name'] for image in coco.dataset['images']] == ['a/one.jpg', 'two.jpg']
+    assert len(coco.getAnnIds(imgIds=1)) == 2
+    assert (coco.annToMask(coco.anns[1]) == disc((9, 12), 5, (30, 50))).all()
+    assert coco.imgs[1]['height'] == 30 and coco.imgs[1]['width'] == 50
+
+
+def test_import_gives_back_what_was_exported(tmp_path):
+    path = tmp_path / 'labels.json'
+    write_coco(path, records)
+    assert list(read_coco(path)) == [r for r in records() if r.failure is None]
+
+
+def test_polygons_are_rasterised_and_crowds_left_out(tmp_path):
+    image = {'id': 7, 'file_name': 'x.jpg', 'height': 20, 'width': 40}
+    polygon = [[5, 5, 25, 5, 25, 15, 5, 15]]
+    common = {'image_id': 7, 'bbox': [5, 5, 20, 10], 'category_id': 3}
+    annotations = [
+        {'id': 1, **common, 'segmentation': polygon, 'iscrowd': 0},
+        {'id': 2, **common, 'segmentation': {'size': [20, 40], 'counts': [800]}, 'iscrowd': 1},
+    ]
+    path = tmp_path / 'gt.json'
+    path.write_text(json.dumps({'images': [image], 'annotations': annotations}))
+    (record,) = read_coco(path)
+    (instance,) = record.instances
+    assert decode_mask(instance, (20, 40))[6:14, 6:24].all()
+    assert instance.confidence is None and instance.score == 1
+
+
+@pytest.mark.parametrize('text', ['no json', '[]', '{"images": []}'])
+def test_other_json_is_refused(tmp_path, text):
+    path = tmp_path / 'x.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match='must be a COCO JSON'):
+        list(read_coco(path))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from drawn import disc
+
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import (
+    Counts,
+    read_counts,
+    read_store,
+    shard_path,
+    write_failures,
+    write_shard,
+)
+
+
+def records():
+    confidence = np.full((6, 10), 0.25, np.float32)
+    instances = (
+        encode_instance(disc((9, 12), 5, (30, 50)), confidence, 0.75),
+        encode_instance(disc((20, 40), 6, (30, 50)), None, 1.0),
+    )
+    yield ImageRecord('a/one.jpg', (30, 50), instances)
+    yield ImageRecord('b/empty.jpg', (7, 3))
+    yield ImageRecord('b/broken ü.jpg', (0, 0), failure='cannot be read: "x"')
+
+
+def test_records_survive(tmp_path):
+    written = list(records())
+    write_shard(tmp_path, 1, written[1:])
+    write_shard(tmp_path, 0, written[:1])
+    assert list(read_store(tmp_path)) == written
+
+
+def test_counts_are_in_the_footer(tmp_path):
+    counts = write_shard(tmp_path, 0, list(records()))
+    assert counts == Counts(images=3, instances=2, failures=1)
+    assert read_counts(shard_path(tmp_path, 0)) == counts
+
+
+def test_failures_are_listed_with_path_and_reason(tmp_path):
+    write_shard(tmp_path, 0, list(records()))
+    write_failures(tmp_path)
+    lines = (tmp_path / 'failures.jsonl').read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {'path': 'b/broken ü.jpg', 'reason': 'cannot be read: "x"'}
+    ]
+
+
+def test_same_records_are_the_same_bytes(tmp_path):
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name, 0, list(records()))
+    first, second = (shard_path(tmp_path / name, 0).read_bytes() for name in ('one', 'two'))
+    assert first == second
+
+
+def test_shards_sort_by_index(tmp_path):
+    names = [shard_path(tmp_path, index).name for index in (2, 10, 100_000)]
+    assert names == sorted(names)
+
+
+def test_folder_without_shards_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='must be a label store'):
+        list(read_store(tmp_path))

@@ -1,0 +1,142 @@
+"""Slow and obvious oracles, written from the equations, that the fast code is held against."""
+
+from __future__ import annotations
+
+import networkx
+import numpy as np
+from scipy import ndimage
+from scipy.linalg import eigh
+
+EPSILON = 1e-5
+
+
+def sharpened_affinity(features, importance, pair_rule):
+    """Eq. 3 literally: cosines clamped at 0, raised to 1 - d, in double precision."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = np.maximum(unit.astype(np.float64) @ unit.T.astype(np.float64), 0)
+    if importance is None:
+        return cosines
+    d = importance.astype(np.float64)
+    pairs = {
+        'product': np.multiply.outer(d, d),
+        'mean': np.add.outer(d, d) / 2,
+        'max': np.maximum.outer(d, d),
+    }[pair_rule]
+    return np.where(cosines > 0, cosines ** (1 - pairs), 0)  # not 0^0 = 1
+
+
+def spatial_importance(depth, sigma, beta):
+    """Eq. 1-2 with the Gaussian summed pixel by pixel over replicated borders."""
+    radius = int(4 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    height, width = depth.shape
+    blurred = np.zeros(depth.shape)
+    for dy, wy in zip(offsets, kernel, strict=True):
+        for dx, wx in zip(offsets, kernel, strict=True):
+            rows = np.clip(np.arange(height) + dy, 0, height - 1)
+            columns = np.clip(np.arange(width) + dx, 0, width - 1)
+            blurred += wy * wx * depth[rows[:, None], columns]
+    difference = np.abs(blurred - depth)
+    span = difference.max() - difference.min()
+    return (1 - beta) * (difference - difference.min()) / span + beta
+
+
+def second_eigenvector(affinity):
+    """Generalized dense eigenproblem, as MaskCut solves it; the largest entry is positive."""
+    degree = np.diag(affinity.sum(axis=1))
+    _, vectors = eigh(degree - affinity, degree, subset_by_index=[1, 2])
+    vector = vectors[:, 0]
+    return vector if vector[np.argmax(np.abs(vector))] > 0 else -vector
+
+
+def maskcut(features, grid_hw, tau, num_cuts):
+    """MaskCut's loop on the patch grid, by its published behaviour; a list of (h, w) masks.
+
+    Everything is recomputed for every cut, rejected cuts are kept as empty masks.
+    """
+    painting = np.zeros(grid_hw, bool)
+    masks = []
+    for index in range(num_cuts):
+        left = features * ~painting.ravel()[:, None]
+        length = np.linalg.norm(left, axis=1, keepdims=True)
+        unit = (left / np.maximum(length, 1e-12)).astype(np.float32)
+        affinity = np.where(unit @ unit.T > tau, 1.0, EPSILON)
+        mask = _salient_component(second_eigenvector(affinity), grid_hw)
+        if index > 0:
+            union = (mask | masks[-1]).sum()
+            iou = (mask & masks[-1]).sum() / union if union else 0
+            if iou > 0.5 or mask.mean() <= 0.01:
+                mask = np.zeros(grid_hw, bool)
+        painting |= mask
+        masks.append(mask)
+    separate = []
+    for mask in masks:
+        for earlier in separate:
+            mask = mask & ~earlier
+        separate.append(mask)
+    return [mask for mask in separate if mask.any()]
+
+
+def _salient_component(vector, grid_hw):
+    foreground = (vector > vector.mean()).reshape(grid_hw)
+    seed = int(np.argmax(np.abs(vector)))
+    corners = foreground[0, 0] + foreground[0, -1] + foreground[-1, 0] + foreground[-1, -1]
+    if int(corners) >= 3 or not foreground.flat[seed]:
+        foreground, vector = ~foreground, -vector
+    seed = np.unravel_index(np.argmax(vector), grid_hw)
+    labels, _ = ndimage.label(foreground)
+    return labels == labels[seed]
+
+
+def neighbor_pairs(points, num_neighbors):
+    """Brute-force symmetric k-NN: set of (i, j) with i < j."""
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    pairs = set()
+    for start, row in enumerate(distances):
+        for end in np.argsort(row)[: min(num_neighbors, len(points) - 1)]:
+            pairs.add((min(start, int(end)), max(start, int(end))))
+    return pairs
+
+
+def source_side(num_nodes, edges, capacities, sources, sinks):
+    """Minimum cut by networkx; what the sources reach in the residual graph."""
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(range(num_nodes))
+    for first, second, capacity in zip(edges.first, edges.second, capacities, strict=True):
+        graph.add_edge(int(first), int(second), capacity=float(capacity))
+        graph.add_edge(int(second), int(first), capacity=float(capacity))
+    for node in sources:  # no capacity: infinite
+        graph.add_edge('source', int(node))
+    for node in sinks:
+        graph.add_edge(int(node), 'sink')
+    reached = {'source'}
+    if len(sinks):
+        flow = networkx.algorithms.flow.dinitz(graph, 'source', 'sink')
+        residual = [
+            (a, b)
+            for a, b, data in flow.edges(data=True)
+            if data['capacity'] - data['flow'] > 1e-9
+        ]
+        graph = networkx.DiGraph(residual)
+        graph.add_node('source')
+    reached |= networkx.descendants(graph, 'source')
+    return np.array([node in reached for node in range(num_nodes)])
+
+
+def local_cut(cloud, tau, grid_hw, capacity):
+    """LocalCut on a cloud, cut by networkx."""
+    short = cloud.edges.length <= tau
+    edges = type(cloud.edges)(
+        cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short]
+    )
+    side = source_side(
+        len(cloud.patches), edges, capacity(edges.length, tau), cloud.sources, cloud.sinks
+    )
+    mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
+    mask[cloud.patches[side]] = True
+    labels, _ = ndimage.label(mask.reshape(grid_hw))
+    seed = np.unravel_index(cloud.patches[cloud.sources[0]], grid_hw)
+    return (labels == labels[seed]).ravel()

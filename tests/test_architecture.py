@@ -1,0 +1,97 @@
+"""Imports run one way."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'cuts3d_mm'
+BASE = {'shipped_files', '__version__'}  # known to everyone
+
+# part of the package -> parts that it may import, itself included
+MAY_IMPORT = {
+    'algorithm': {'algorithm'},
+    'labels': {'labels', 'algorithm'},
+    'visualization': {'visualization', 'labels', 'algorithm'},
+    'evaluation': {'evaluation', 'labels', 'visualization', 'algorithm'},
+    'generation': {'generation', 'labels', 'visualization', 'algorithm', 'registry'} | BASE,
+    'demo': {
+        'demo',
+        'generation',
+        'evaluation',
+        'labels',
+        'visualization',
+        'algorithm',
+        'command_line',
+    },
+}
+ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'torch', 'pydensecrf'}
+WITHOUT_MM = ('algorithm', 'labels', 'visualization', 'evaluation')
+SOLVERS = {
+    'pydensecrf': 'algorithm/crf.py',
+    'transformers': 'generation/extractors/depth_hf.py',
+    'diffusers': 'generation/extractors/depth_hf.py',
+    'pyarrow': 'labels/store.py',
+}
+
+
+def imported_names(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: relative import'
+            names += [f'{node.module}.{alias.name}' for alias in node.names]
+    return names
+
+
+def files_of(part: str) -> list[Path]:
+    files = sorted((PACKAGE / part).rglob('*.py'))
+    assert files, f'{part} has no files'
+    return files
+
+
+@pytest.mark.parametrize('part', MAY_IMPORT)
+def test_part_imports_only_what_it_may(part):
+    for path in files_of(part):
+        for name in imported_names(path):
+            top, *rest = name.split('.')
+            if top == 'cuts3d_mm' and rest:
+                assert rest[0] in MAY_IMPORT[part], f'{path} imports {name}'
+
+
+@pytest.mark.parametrize('part', WITHOUT_MM)
+def test_part_works_without_mm(part):
+    for path in files_of(part):
+        tops = {name.split('.')[0] for name in imported_names(path)}
+        assert not tops & {'mmcv', 'mmdet', 'mmengine', 'mmpretrain'}, path
+
+
+def test_algorithm_imports_arrays_libraries_only():
+    for path in files_of('algorithm'):
+        tops = {name.split('.')[0] for name in imported_names(path)} - set(sys.stdlib_module_names)
+        assert tops <= ALGORITHM_LIBRARIES | {'cuts3d_mm'}, path
+
+
+@pytest.mark.parametrize('library', SOLVERS)
+def test_library_is_known_to_one_file(library):
+    users = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob('*.py')
+        if any(name.split('.')[0] == library for name in imported_names(path))
+    ]
+    assert users == [SOLVERS[library]]
+
+
+def test_nothing_imports_tools():
+    for path in PACKAGE.rglob('*.py'):
+        assert not any(name.split('.')[0] == 'tools' for name in imported_names(path)), path
+
+
+def test_every_config_has_a_name_of_its_own():
+    names = [path.name for path in (PACKAGE.parent / 'configs').rglob('*.py')]
+    assert len(names) == len(set(names))
