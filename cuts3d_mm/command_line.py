@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cuts3d_mm.shipped_files import find_config
@@ -22,8 +23,13 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(EXIT_INTERRUPTED)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         message = ' '.join(str(error).split())
-        print(f'{sys.argv[0]}: {message}', file=sys.stderr)
+        print(f'{_program()}: {message}', file=sys.stderr)
         sys.exit(EXIT_USAGE)
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run."""
+    return argparse.ArgumentParser(prog=_program(), description=description)
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +83,10 @@ def build_generator(model: dict[str, Any]) -> Any:
         return MODELS.build(model)
     except (TypeError, KeyError) as error:
         raise ValueError(f'model config: {error}') from error
+
+
+def _program() -> str:
+    return f'cuts3d {Path(sys.argv[0]).stem}'
 
 
 def _parse_options(options: list[str]) -> dict[str, Any]:

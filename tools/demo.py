@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.command_line import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('out', type=Path, nargs='?', default=Path('demo_out'))
     parser.add_argument('--scenes', type=int, default=24, help='rendered scenes (default 24)')
     parser.add_argument('--workers', type=int, default=2, help='processes (default 2)')

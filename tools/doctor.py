@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.command_line import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    return argparse.ArgumentParser(description=__doc__).parse_args()
+    return make_parser(__doc__).parse_args()
 
 
 def main() -> int:

@@ -9,13 +9,14 @@ from cuts3d_mm.command_line import (
     add_config_argument,
     build_generator,
     load_generator_config,
+    make_parser,
     run_command,
 )
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     add_config_argument(parser)
     parser.add_argument('image', type=Path, help='image file')
     parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.command_line import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('store', type=Path, help='label store, the OUT of cuts3d generate')
     parser.add_argument('json', type=Path, help='file to write')
     return parser.parse_args()

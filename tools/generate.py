@@ -12,13 +12,14 @@ from cuts3d_mm.command_line import (
     add_config_argument,
     build_generator,
     load_generator_config,
+    make_parser,
     run_command,
 )
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     add_config_argument(parser)
     parser.add_argument(
         'images', type=Path, help='folder (recursive), list of paths, or COCO JSON'

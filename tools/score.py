@@ -6,12 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.command_line import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('labels', type=Path, help='label store or COCO JSON')
     parser.add_argument('ground_truth', type=Path, help='annotated COCO JSON')
     parser.add_argument('--json', type=Path, metavar='F', help='also write the figures to F')

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.command_line import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('labels', type=Path, help='label store or COCO JSON')
     parser.add_argument('--images', type=Path, required=True, metavar='DIR', help='image folder')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')

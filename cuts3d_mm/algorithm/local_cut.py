@@ -74,7 +74,7 @@ def cut_cloud(
     """
     short = np.flatnonzero(cloud.edges.length <= tau_knn)
     edges = Edges(cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short])
-    capacities = _CAPACITIES[params.capacity](edges.length, tau_knn)
+    capacities = CAPACITIES[params.capacity](edges.length, tau_knn)
     side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
     mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
     mask[cloud.patches[side]] = True
@@ -96,7 +96,7 @@ def _terminals(
 
 
 # Edge length -> capacity, for lengths up to tau.
-_CAPACITIES = {
+CAPACITIES = {
     # After the min-cut segmentation that the paper cites: near points hold together.
     'affinity': lambda length, tau: np.exp(-((length / max(tau, 1e-12)) ** 2)),
     'margin': lambda length, tau: np.maximum(tau - length, 0),

@@ -7,7 +7,7 @@ import pytest
 import reference
 from drawn import GRID_HW, disc, iou, two_touching_discs
 
-from cuts3d_mm.algorithm.local_cut import _CAPACITIES, build_cloud, cut_cloud
+from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
 from cuts3d_mm.algorithm.params import LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 
@@ -52,7 +52,7 @@ def test_cut_equals_networkx(rng, capacity, terminals, gap):
     params = LocalCutParams(capacity=capacity, terminals=terminals, num_neighbors=8)
     cloud = build_cloud(semantic, points, eigenvector, params)
     for tau in (0.04, 0.08, 0.115):
-        exact = reference.local_cut(cloud, tau, GRID_HW, _CAPACITIES[capacity])
+        exact = reference.local_cut(cloud, tau, GRID_HW, CAPACITIES[capacity])
         assert (cut_cloud(cloud, tau, GRID_HW, params) == exact).all()
 
 

@@ -5,7 +5,7 @@ import pytest
 import reference
 from drawn import GRID_HW, two_touching_discs
 
-from cuts3d_mm.algorithm.local_cut import _CAPACITIES, build_cloud, cut_cloud
+from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
 from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
@@ -31,7 +31,7 @@ def test_confidence_is_the_mean_of_the_cuts(rng):
     cloud = ramp_cloud(rng)
     found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=6, floor=0))
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
-    cuts = [reference.local_cut(cloud, tau, GRID_HW, _CAPACITIES['affinity']) for tau in taus]
+    cuts = [reference.local_cut(cloud, tau, GRID_HW, CAPACITIES['affinity']) for tau in taus]
     assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
 
 

@@ -1,0 +1,69 @@
+"""What the benchmarks run on: rendered scenes and, where given, photos with depth."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cuts3d_mm.demo.scenes import render_scenes
+from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
+from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
+from cuts3d_mm.generation.images import NamedImage, list_images, read_image, resize_rgb
+
+INPUT_HW = (480, 480)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the recipe gets of one image."""
+
+    name: str
+    image: NDArray[np.uint8]  # (480, 480, 3) RGB
+    features: NDArray[np.float32]  # (60, 60, C)
+    depth: NDArray[np.float32]  # (H, W)
+
+
+def parse_args(description: str | None) -> argparse.Namespace:
+    """Read the command line that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--photos', type=Path, metavar='DIR', help='folder with images/ and depth/')
+    parser.add_argument('--num', type=int, default=4, help='photos and scenes, each (default 4)')
+    return parser.parse_args()
+
+
+def load_samples(args: argparse.Namespace) -> list[Sample]:
+    """Prepare the samples; from here on one thread is used."""
+    threadpool_limits(1)
+    cv2.setNumThreads(1)
+    pairs = [
+        (NamedImage(s.name, s.image), s.depth) for s in render_scenes(args.num, seed=1)
+    ]
+    if args.photos is not None:
+        listed = list_images(args.photos / 'images')
+        names = listed.names[:: max(1, len(listed.names) // args.num)][: args.num]
+        photos = [NamedImage(name, read_image(listed.root / name)) for name in names]
+        pairs += zip(photos, DepthFromFile(str(args.photos / 'depth'))(photos), strict=True)
+    extract = ColorTextureFeatures()
+    samples = []
+    for named, depth in pairs:
+        resized = resize_rgb(named.pixels, INPUT_HW)
+        samples.append(Sample(named.name, resized, extract([resized])[0], depth))
+    return samples
+
+
+def summarize(name: str, values: list[float], unit: str = '') -> str:
+    """Median and spread of a figure."""
+    low, middle, high = np.min(values), np.median(values), np.max(values)
+    return f'{name:28s} median {middle:9.3f}{unit}   (min {low:.3f}, max {high:.3f})'
+
+
+def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Overlap; two empty masks agree."""
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0

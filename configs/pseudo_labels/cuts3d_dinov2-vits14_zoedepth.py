@@ -1,0 +1,13 @@
+"""CutS3D with DINOv2 ViT-S/14 keys: 476 px give a grid of 34 x 34 patches."""
+
+_base_ = 'cuts3d_dino-vitb8_zoedepth.py'
+
+model = dict(
+    features=dict(
+        backbone=dict(
+            arch='deit-small', patch_size=14, img_size=518, layer_scale_init_value=1e-5
+        ),
+        checkpoint='hf://timm/vit_small_patch14_dinov2.lvd142m/model.safetensors',
+    ),
+    input_hw=(476, 476),
+)

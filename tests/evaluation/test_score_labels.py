@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn import disc
+
+from cuts3d_mm.evaluation.score_labels import score_labels
+from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+
+HW = (40, 70)
+
+
+def record(name, *masks, score=1.0):
+    return ImageRecord(name, HW, tuple(encode_instance(m, None, score) for m in masks))
+
+
+def truth(*records, crowd=False):
+    images, annotations = [], []
+    for image_id, one in enumerate(records, start=1):
+        images.append({'id': image_id, 'file_name': one.name, 'height': HW[0], 'width': HW[1]})
+        for instance in one.instances:
+            ids = {'id': len(annotations) + 1, 'image_id': image_id, 'category_id': image_id}
+            annotations.append(coco_annotation(instance, HW) | ids | {'iscrowd': int(crowd)})
+    return {'images': images, 'annotations': annotations}
+
+
+LEFT, RIGHT = disc((20, 18), 12, HW), disc((20, 50), 12, HW)
+
+
+def test_perfect_labels_score_one_whatever_the_category():
+    labels = [record('a.jpg', LEFT, RIGHT), record('b.jpg', LEFT)]
+    scores = score_labels(labels, truth(*labels))
+    assert scores['segm'] == pytest.approx(
+        {'AP': 1, 'AP50': 1, 'AP75': 1, 'AR1': 2 / 3, 'AR10': 1, 'AR100': 1}
+    )
+
+
+def test_half_of_the_instances_give_half_of_the_recall():
+    scores = score_labels([record('a.jpg', LEFT)], truth(record('a.jpg', LEFT, RIGHT)))
+    assert scores['segm']['AR100'] == pytest.approx(0.5)
+
+
+def test_masks_and_boxes_are_scored_apart():
+    box = np.zeros(HW, bool)
+    box[8:33, 6:31] = True
+    scores = score_labels([record('a.jpg', box)], truth(record('a.jpg', LEFT)))
+    assert scores['bbox']['AP'] == pytest.approx(1) and scores['segm']['AP75'] < 1
+
+
+def test_images_are_matched_by_their_last_part_where_it_is_unique():
+    scores = score_labels([record('deep/a.jpg', LEFT)], truth(record('a.jpg', LEFT)))
+    assert scores['segm']['AP'] == pytest.approx(1)
+
+
+def test_annotated_image_without_labels_counts_as_missed():
+    labels = [record('a.jpg', LEFT), ImageRecord('b.jpg', (0, 0), failure='x')]
+    scores = score_labels(labels, truth(record('a.jpg', LEFT), record('b.jpg', LEFT)))
+    assert scores['segm']['AR100'] == pytest.approx(0.5)
+
+
+def test_labels_on_crowds_do_not_count():
+    wanted = truth(record('a.jpg', LEFT))
+    wanted['annotations'] += truth(record('a.jpg', RIGHT), crowd=True)['annotations']
+    wanted['annotations'][1]['id'] = 2
+    labels = [record('a.jpg', LEFT, RIGHT)]
+    assert score_labels(labels, wanted)['segm']['AP'] == pytest.approx(1)
+
+
+def test_no_labels_at_all_score_zero():
+    assert score_labels([record('a.jpg')], truth(record('a.jpg', LEFT)))['segm']['AP'] == 0
+
+
+def test_strangers_are_refused():
+    with pytest.raises(ValueError, match='must share image names'):
+        score_labels([record('x.jpg', LEFT)], truth(record('a.jpg', LEFT)))
+
+
+def test_swapped_sizes_are_refused():
+    wanted = truth(record('a.jpg', LEFT))
+    wanted['images'][0] |= {'height': 70, 'width': 40}
+    with pytest.raises(ValueError, match=r'must be \(height, width\) \(70, 40\)'):
+        score_labels([record('a.jpg', LEFT)], wanted)

@@ -1,0 +1,73 @@
+"""What an installed wheel brings, shown by unpacking one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """A folder that holds the package as a wheel installs it."""
+    build = tmp_path_factory.mktemp('build')
+    for name in ('cuts3d_mm', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, build / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'README.md'):
+        shutil.copy(ROOT / name, build / name)
+    target = tmp_path_factory.mktemp('site')
+    command = [sys.executable, 'setup.py', '-q', 'build', '--build-lib', str(target)]
+    subprocess.run(command, cwd=build, check=True, capture_output=True)
+    return target
+
+
+def run(installed, *arguments):
+    environment = {**os.environ, 'PYTHONPATH': str(installed)}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=installed,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_wheel_brings_configs_and_tools(installed):
+    shipped = installed / 'cuts3d_mm/.mim'
+    assert (shipped / 'configs/pseudo_labels/maskcut_color-texture.py').is_file()
+    assert (shipped / 'tools/generate.py').is_file() and (shipped / 'model-index.yml').is_file()
+
+
+def test_commands_run_from_the_wheel(installed):
+    listed = run(installed, '-m', 'cuts3d_mm', '--help')
+    for path in (ROOT / 'tools').glob('*.py'):
+        assert f'  {path.stem} ' in listed
+    assert 'usage: cuts3d export' in run(installed, '-m', 'cuts3d_mm', 'export', '--help')
+
+
+def test_shipped_config_is_found_by_name(installed):
+    code = (
+        'import cuts3d_mm.shipped_files as s;'
+        "print(s.find_config('configs/pseudo_labels/maskcut_color-texture.py'))"
+    )
+    assert '.mim/configs/pseudo_labels/maskcut_color-texture.py' in run(installed, '-c', code)
+
+
+def test_other_projects_inherit_from_shipped_configs(installed, tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'cuts3d_mm::pseudo_labels/maskcut_color-texture.py'\n")
+    dist_info = installed / 'cuts3d_mm-0.1.0.dist-info'
+    dist_info.mkdir(exist_ok=True)
+    (dist_info / 'METADATA').write_text('Metadata-Version: 2.1\nName: cuts3d_mm\nVersion: 0.1.0\n')
+    code = (
+        'import cuts3d_mm; from mmengine.config import Config;'
+        f'print(Config.fromfile({str(config)!r}).model.recipe.preset)'
+    )
+    assert run(installed, '-c', code).strip() == 'maskcut'

@@ -1,0 +1,204 @@
+"""The commands as a user meets them, run in this process for speed."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import write_depths, write_images
+from PIL import Image
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+MASKCUT = 'maskcut_color-texture.py'
+CUTS3D = 'cuts3d_color-texture_file-depth.py'
+QUICK = ('--cfg-options', 'model.input_hw=(96,128)', 'model.features.num_frequencies=64')
+
+
+@pytest.fixture
+def cuts3d(monkeypatch, capsys):
+    def run(command, *arguments):
+        monkeypatch.setattr(sys, 'argv', [f'cuts3d {command}', *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOLS / f'{command}.py'), run_name='__main__')
+        output = capsys.readouterr()
+        return ended.value.code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    names = write_images(tmp_path / 'images', 6, rng)
+    write_depths(tmp_path / 'depth', names, rng)
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder, cuts3d):
+    arguments = (folder / 'images', folder / 'out', '--depth', folder / 'depth', '--workers', 0)
+    code, out, err = cuts3d('generate', CUTS3D, *arguments, *QUICK)
+    assert code == 0, err
+    assert out.startswith('6 images: ')
+    return folder / 'out'
+
+
+def test_every_command_explains_itself(cuts3d):
+    for path in TOOLS.glob('*.py'):
+        code, out, _ = cuts3d(path.stem, '--help')
+        assert code == 0 and 'usage:' in out, path
+
+
+def test_export_loads_with_every_mask_of_its_image_size(cuts3d, store, tmp_path):
+    from pycocotools.coco import COCO
+
+    code, out, _ = cuts3d('export', store, tmp_path / 'labels.json')
+    assert code == 0 and '6 images' in out
+    coco = COCO(str(tmp_path / 'labels.json'))
+    assert len(coco.anns) > 0
+    for annotation in coco.anns.values():
+        assert coco.annToMask(annotation).shape == (60, 88)
+        assert annotation['area'] == coco.annToMask(annotation).sum()
+
+
+def test_score_of_labels_against_themselves_is_perfect(cuts3d, store, tmp_path):
+    cuts3d('export', store, tmp_path / 'labels.json')
+    for labels in (store, tmp_path / 'labels.json'):
+        figures = tmp_path / 'scores.json'
+        code, out, _ = cuts3d('score', labels, tmp_path / 'labels.json', '--json', figures)
+        assert code == 0 and '100.00' in out
+        assert json.loads(figures.read_text())['segm']['AP'] == pytest.approx(1)
+
+
+def test_view_draws_every_labelled_image(cuts3d, store, folder, tmp_path):
+    code, _, _ = cuts3d('view', store, '--images', folder / 'images', '--out', tmp_path / 'seen')
+    drawn = sorted((tmp_path / 'seen').rglob('*.jpg'))
+    assert code == 0 and len(drawn) == 6
+    assert Image.open(drawn[0]).size == (88, 60)
+
+
+def test_view_without_the_images_says_so(cuts3d, store, tmp_path):
+    code, _, err = cuts3d('view', store, '--images', tmp_path, '--out', tmp_path / 'seen')
+    assert code == 2 and '--images must be the folder' in err
+
+
+def test_explain_writes_a_figure(cuts3d, folder, tmp_path):
+    figure = tmp_path / 'figure.png'
+    arguments = (folder / 'images/a/000.png', '--depth', folder / 'depth/a', '--out', figure)
+    code, out, _ = cuts3d('explain', CUTS3D, *arguments, *QUICK)
+    assert code == 0 and 'instances' in out
+    assert Image.open(figure).size[0] > 800
+
+
+def test_too_many_failures_end_with_three(cuts3d, folder):
+    (folder / 'images/a/broken.png').write_bytes(b'')
+    arguments = (MASKCUT, folder / 'images', folder / 'out2', '--workers', 0)
+    code, out, err = cuts3d('generate', *arguments, *QUICK)
+    assert code == 3 and '1 failures' in out and 'failures.jsonl' in err
+    code, *_ = cuts3d('generate', *arguments, *QUICK, '--max-failures', 0.5)
+    assert code == 0
+
+
+def wrong_calls(folder):
+    images, out = folder / 'images', folder / 'new'
+    return {
+        'unknown config': ('nothing.py', images, out),
+        'unknown option': (MASKCUT, images, out, '--cfg-options', 'model.recipe.tau=1'),
+        'unknown part': (MASKCUT, images, out, '--cfg-options', 'recipe.tau=1'),
+        'malformed option': (MASKCUT, images, out, '--cfg-options', 'model'),
+        'unknown argument of a model': (MASKCUT, images, out, '--cfg-options', 'model.x=1'),
+        'unknown type': (MASKCUT, images, out, '--cfg-options', 'model.features.type=Nothing'),
+        'no images': (MASKCUT, folder / 'depth', out),
+        'missing images': (MASKCUT, folder / 'nothing', out),
+        'missing depth folder': (CUTS3D, images, out, '--depth', folder / 'nothing'),
+        'no depth given': (CUTS3D, images, out),
+        'bad shard': (MASKCUT, images, out, '--shard', '3/2'),
+        'bad limit': (MASKCUT, images, out, '--limit', 0),
+        'bad workers': (MASKCUT, images, out, '--workers', -1),
+        'missing weights': (
+            *(MASKCUT, images, out, '--cfg-options'),
+            'model.features._delete_=True',
+            'model.features.type=cuts3d_mm.ViTKeyFeatures',
+            'model.features.backbone.arch=deit-tiny',
+            'model.features.checkpoint=gone.pth',
+        ),
+    }
+
+
+@pytest.mark.parametrize('case', wrong_calls(Path()))
+def test_wrong_calls_end_with_one_line_and_nothing_written(cuts3d, folder, case):
+    code, _, err = cuts3d('generate', *wrong_calls(folder)[case])
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1 and err.startswith('cuts3d generate: ')
+    assert not (folder / 'new').exists()
+
+
+def test_out_that_cannot_be_written_ends_with_one_line(cuts3d, folder):
+    (folder / 'file').touch()
+    arguments = (MASKCUT, folder / 'images', folder / 'file/out', '--workers', 0)
+    code, _, err = cuts3d('generate', *arguments, *QUICK)
+    assert code == 2 and len(err.strip().splitlines()) == 1
+
+
+def test_full_disk_ends_with_one_line_and_no_half_file(cuts3d, folder):
+    out = Path('/dev/full')
+    if not out.exists():
+        pytest.skip('needs /dev/full')
+    import cuts3d_mm.labels.atomic as atomic
+
+    original = atomic.os.fsync
+
+    def full(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    atomic.os.fsync = full
+    try:
+        arguments = (MASKCUT, folder / 'images', folder / 'out3', '--workers', 0)
+        code, _, err = cuts3d('generate', *arguments, *QUICK)
+    finally:
+        atomic.os.fsync = original
+    assert code == 2 and 'No space left' in err
+    assert list((folder / 'out3').iterdir()) == []
+
+
+def test_another_config_into_the_same_out_is_refused(cuts3d, store, folder):
+    arguments = (folder / 'images', store, '--depth', folder / 'depth', '--workers', 0)
+    options = (*QUICK, 'model.recipe.local_cut.tau_knn=0.3')
+    code, _, err = cuts3d('generate', CUTS3D, *arguments, *options)
+    assert code == 2 and 'model.recipe.local_cut' in err
+
+
+def test_lists_and_coco_json_name_the_images(cuts3d, folder):
+    (folder / 'list.txt').write_text('images/a/000.png\nimages/b/001.png\n')
+    names = {'images': [{'file_name': 'a/001.png'}]}
+    (folder / 'some.json').write_text(json.dumps(names))
+    for source, count in ((folder / 'list.txt', 2), (folder / 'some.json', 1)):
+        out = folder / f'out_{count}'
+        code, text, _ = cuts3d('generate', MASKCUT, source, out, '--workers', 0, *QUICK)
+        assert code == 0 and text.startswith(f'{count} images')
+
+
+def test_doctor_prints_the_environment(cuts3d):
+    code, out, _ = cuts3d('doctor')
+    assert 'torch' in out and 'cuts3d_mm' in out
+    assert code == int('PROBLEM' in out)
+
+
+def test_unknown_command_is_refused_with_the_list():
+    done = subprocess.run(
+        [sys.executable, '-m', 'cuts3d_mm', 'nothing'], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and 'generate' in done.stdout and "'nothing'" in done.stderr
+
+
+@pytest.mark.slow
+def test_real_photos_are_all_accounted_for(cuts3d, coco287, tmp_path):
+    arguments = (coco287 / 'images', tmp_path / 'out', '--depth', coco287 / 'depth')
+    code, out, _ = cuts3d('generate', CUTS3D, *arguments, '--limit', 16, '--workers', 2)
+    assert code == 0 and out.startswith('16 images')
+    code, out, _ = cuts3d('score', tmp_path / 'out', coco287 / 'instances.json')
+    assert code == 0 and 'AR100' in out and np.isfinite(float(out.split('|')[-2]))
