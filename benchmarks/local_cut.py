@@ -37,7 +37,9 @@ def ours(semantic, points, eigenvector, grid_hw):
 def oracle(semantic, points, eigenvector, grid_hw):
     """The same cuts by networkx; the neighbours are given for free."""
     cloud = build_cloud(semantic, points, eigenvector, LOCAL)
-    taus = np.linspace(CONFIDENCE.tau_min_ratio * LOCAL.tau_knn, LOCAL.tau_knn, CONFIDENCE.num_cuts)
+    taus = np.linspace(
+        CONFIDENCE.tau_min_ratio * LOCAL.tau_knn, LOCAL.tau_knn, CONFIDENCE.num_cuts
+    )
     capacity = CAPACITIES[LOCAL.capacity]
     cuts = [reference.local_cut(cloud, tau, grid_hw, capacity) for tau in taus]
     return cuts[-1], np.where(cuts[-1], np.mean(cuts, axis=0), 0)

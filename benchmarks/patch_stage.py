@@ -51,7 +51,9 @@ def main() -> None:
         results.append(compare(sample))
         oracle_s, ours_s, agreement = results[-1]
         ratio = oracle_s / ours_s
-        print(f'{sample.name:24s}{oracle_s:8.2f} s {ours_s:8.4f} s {ratio:8.1f}x  IoU {agreement:.4f}')
+        print(
+            f'{sample.name:24s}{oracle_s:8.2f} s {ours_s:8.4f} s {ratio:8.1f}x IoU {agreement:.4f}'
+        )
     print(summarize('speed-up', [oracle / ours for oracle, ours, _ in results], 'x'))
     print(summarize('ours', [ours for _, ours, _ in results], ' s'))
     print(f'smallest IoU of any mask     {min(agreement for *_, agreement in results):.4f}')

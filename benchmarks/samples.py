@@ -32,7 +32,9 @@ class Sample:
 def parse_args(description: str | None) -> argparse.Namespace:
     """Read the command line that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('--photos', type=Path, metavar='DIR', help='folder with images/ and depth/')
+    parser.add_argument(
+        '--photos', type=Path, metavar='DIR', help='folder with images/ and depth/'
+    )
     parser.add_argument('--num', type=int, default=4, help='photos and scenes, each (default 4)')
     return parser.parse_args()
 
@@ -41,9 +43,7 @@ def load_samples(args: argparse.Namespace) -> list[Sample]:
     """Prepare the samples; from here on one thread is used."""
     threadpool_limits(1)
     cv2.setNumThreads(1)
-    pairs = [
-        (NamedImage(s.name, s.image), s.depth) for s in render_scenes(args.num, seed=1)
-    ]
+    pairs = [(NamedImage(s.name, s.image), s.depth) for s in render_scenes(args.num, seed=1)]
     if args.photos is not None:
         listed = list_images(args.photos / 'images')
         names = listed.names[:: max(1, len(listed.names) // args.num)][: args.num]

@@ -68,10 +68,8 @@ def describe_environment() -> dict[str, str]:
 def gather_facts() -> Facts:
     """Look up the installed distributions and try the critical imports."""
     versions = {
-        re.sub('[-_.]+', '-', d.metadata['Name'])
-        .lower()
-        .replace('huggingface-hub', 'huggingface_hub'): d.version
-        for d in distributions()
+        re.sub('[-_.]+', '-', distribution.metadata['Name']).lower(): distribution.version
+        for distribution in distributions()
     }
     return Facts(versions, {name: why for name in _TRIED if (why := _import_error(name))})
 

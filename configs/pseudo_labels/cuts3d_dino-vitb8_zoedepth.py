@@ -1,6 +1,6 @@
 """CutS3D with the paper's first encoder: DINO ViT-B/8 keys, ZoeDepth.
 
-    cuts3d generate cuts3d_dino-vitb8_zoedepth.py IMAGES OUT --device cuda:0
+cuts3d generate cuts3d_dino-vitb8_zoedepth.py IMAGES OUT --device cuda:0
 """
 
 model = dict(
@@ -10,9 +10,7 @@ model = dict(
         backbone=dict(arch='base', patch_size=8, img_size=224),
         checkpoint='hf://timm/vit_base_patch8_224.dino/model.safetensors',
     ),
-    depth=dict(
-        type='cuts3d_mm.HFDepth', model='Intel/zoedepth-nyu-kitti', predicts='depth'
-    ),
+    depth=dict(type='cuts3d_mm.HFDepth', model='Intel/zoedepth-nyu-kitti', predicts='depth'),
     recipe=dict(preset='cuts3d'),
     input_hw=(480, 480),
 )

@@ -4,9 +4,7 @@ _base_ = 'cuts3d_dino-vitb8_zoedepth.py'
 
 model = dict(
     features=dict(
-        backbone=dict(
-            arch='deit-small', patch_size=14, img_size=518, layer_scale_init_value=1e-5
-        ),
+        backbone=dict(arch='deit-small', patch_size=14, img_size=518, layer_scale_init_value=1e-5),
         checkpoint='hf://timm/vit_small_patch14_dinov2.lvd142m/model.safetensors',
     ),
     input_hw=(476, 476),

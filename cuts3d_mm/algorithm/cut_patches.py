@@ -55,8 +55,10 @@ def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list
     is_free = np.ones(len(links), bool)
     previous = np.zeros(len(links), bool)
     cuts: list[PatchCut] = []
-    attempts = len(links) if params.max_instances is None else params.max_instances
-    for attempt in range(attempts):
+    for attempt in range(len(links)):
+        num_counted = attempt if params.count_rejected else len(cuts)
+        if params.max_instances is not None and num_counted >= params.max_instances:
+            break
         pair = second_eigenvector(links, is_free, params.ncut)
         cut = None if pair is None else _cut_once(pair, is_free, points, grid_hw, params)
         if cut is None or _is_the_rest(cut, is_free, params):

@@ -88,7 +88,8 @@ class RefineParams:
 class CutParams:
     """The whole recipe. `CutParams.maskcut()` is the 2D baseline of the same recipe."""
 
-    max_instances: int | None = 3  # cuts tried per image, N [M]; None: until nothing is left
+    max_instances: int | None = 3  # per image, N [M]; None: until nothing is left
+    count_rejected: bool = False  # whether a rejected cut counts towards N; MaskCut: True [O]
     min_area_ratio: float = 0.01  # a cut must cover more of the patch grid than this [M]
     min_area_from_cut: int = 1  # first cut (from 0) that min_area_ratio applies to [M]
     max_overlap_iou: float = 0.5  # IoU with the previous mask above which a cut is dropped [M]
@@ -102,18 +103,26 @@ class CutParams:
     confidence: ConfidenceParams | None = ConfidenceParams()  # None: confidence 1
     refine: RefineParams = RefineParams()
 
+    def __post_init__(self) -> None:
+        if not (self.remove_rejected or self.count_rejected):
+            raise ValueError(
+                'count_rejected must be True where remove_rejected is False: a rejected cut '
+                'that stays in the graph would be found again for ever'
+            )
+
     @classmethod
     def maskcut(cls, **changes: Any) -> CutParams:
         """MaskCut with all its quirks; each keyword switches one of them.
 
         The quirks: no smallest area for the first cut; a cut is compared with the one just
-        before it only; a rejected cut stays in the graph, so that the next iteration finds
-        it again and may accept it; the mask is resized bicubically.
+        before it only; a rejected cut counts and stays in the graph, so that the next
+        iteration finds it again and may accept it; the mask is resized bicubically.
         """
         preset: dict[str, Any] = dict(
             importance=None,
             local_cut=None,
             confidence=None,
+            count_rejected=True,
             remove_rejected=False,
             stop_at_rest_iou=None,
             refine=RefineParams(resize='bicubic'),

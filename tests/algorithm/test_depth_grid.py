@@ -43,7 +43,9 @@ def test_nearest_keeps_only_depths_that_are_there():
 def test_area_averages_each_cell(rng):
     depth = rng.uniform(0, 1, (21, 34)).astype(np.float32)
     grid = resize_depth(depth, (4, 9), 'area')
-    assert grid[1, 2] == pytest.approx(depth[21 // 4 : 42 // 4, 68 // 9 : 102 // 9].mean(), abs=1e-6)
+    assert grid[1, 2] == pytest.approx(
+        depth[21 // 4 : 42 // 4, 68 // 9 : 102 // 9].mean(), abs=1e-6
+    )
 
 
 def test_small_depth_is_enlarged(rng):

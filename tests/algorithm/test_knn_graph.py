@@ -14,7 +14,9 @@ def test_edges_equal_brute_force(rng, count, num_neighbors):
     edges = connect_neighbors(points, num_neighbors)
     found = set(zip(edges.first.tolist(), edges.second.tolist(), strict=True))
     assert found == reference.neighbor_pairs(points, num_neighbors)
-    assert np.allclose(edges.length, np.linalg.norm(points[edges.first] - points[edges.second], axis=1))
+    assert np.allclose(
+        edges.length, np.linalg.norm(points[edges.first] - points[edges.second], axis=1)
+    )
 
 
 @pytest.mark.parametrize('count', [0, 1])

@@ -11,7 +11,7 @@ from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
 from cuts3d_mm.algorithm.params import LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 
-CAPACITIES = ['affinity', 'margin', 'distance']
+RULES = ['affinity', 'margin', 'distance']
 
 
 def step_world(gap, rng):
@@ -28,7 +28,7 @@ def cut(semantic, points, eigenvector, params):
     return cut_cloud(cloud, params.tau_knn, GRID_HW, params)
 
 
-@pytest.mark.parametrize('capacity', CAPACITIES)
+@pytest.mark.parametrize('capacity', RULES)
 @pytest.mark.parametrize('terminals', ['single', 'regional'])
 def test_cut_separates_two_discs_at_different_depths(rng, capacity, terminals):
     semantic, points, eigenvector, left = step_world(0.4, rng)
@@ -44,7 +44,7 @@ def test_regional_terminals_separate_discs_that_tau_alone_does_not(rng):
     assert iou(regional, left) > iou(single, left)
 
 
-@pytest.mark.parametrize('capacity', CAPACITIES)
+@pytest.mark.parametrize('capacity', RULES)
 @pytest.mark.parametrize('terminals', ['single', 'regional'])
 @pytest.mark.parametrize('gap', [0.0, 0.07, 0.4])
 def test_cut_equals_networkx(rng, capacity, terminals, gap):

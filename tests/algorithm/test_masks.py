@@ -42,7 +42,10 @@ def test_box_of_a_rectangle():
 
 def test_patches_are_enlarged_to_any_size():
     grid = np.array([[True, False, True]])
-    assert masks.enlarge_patches(grid, (2, 6)).tolist() == [[True, True, False, False, True, True]] * 2
+    assert (
+        masks.enlarge_patches(grid, (2, 6)).tolist()
+        == [[True, True, False, False, True, True]] * 2
+    )
 
 
 def test_touched_patches_hold_every_pixel_of_the_mask(rng):

@@ -25,6 +25,11 @@ def test_each_maskcut_quirk_can_be_switched():
     assert CutParams.maskcut(remove_rejected=True).remove_rejected
 
 
+def test_rejected_cuts_that_neither_count_nor_go_are_refused():
+    with pytest.raises(ValueError, match='count_rejected must be True'):
+        CutParams(remove_rejected=False)
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [

@@ -21,7 +21,9 @@ def test_masks_keep_their_order(rng, method):
     masks = [GRID, disc((4, 8), 2.6, (9, 13))]
     first, second = refine_to_image(masks, photo(rng), (45, 65), RefineParams(method=method))
     columns = np.arange(65)
-    assert (first.sum(axis=0) @ columns) / first.sum() < (second.sum(axis=0) @ columns) / second.sum()
+    assert (first.sum(axis=0) @ columns) / first.sum() < (
+        second.sum(axis=0) @ columns
+    ) / second.sum()
 
 
 def test_holes_are_filled(rng):

@@ -56,4 +56,3 @@ def test_published_weights_fit_the_network(name):
     expected = extractor.network.state_dict()
     assert map_vit_keys(published, expected).keys() == expected.keys()
     assert VIT_CONFIGS[name].split('.')[0] in features['checkpoint']
-

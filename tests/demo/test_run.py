@@ -21,7 +21,9 @@ def test_demo_writes_a_page_with_every_photo_and_a_table(tmp_path):
     assert 'MaskCut (2D) | scenes' in ' '.join(table.split())
     rows = json.loads((tmp_path / 'scores.json').read_text())
     assert [row[:2] for row in rows] == [
-        [recipe, images] for recipe in ('MaskCut (2D)', 'CutS3D') for images in ('arc2017', 'scenes')
+        [recipe, images]
+        for recipe in ('MaskCut (2D)', 'CutS3D')
+        for images in ('arc2017', 'scenes')
     ]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from image_folders import MASKCUT, cuts3d_model, write_depths, write_images

@@ -54,9 +54,7 @@ def test_ten_random_kills_do_not_change_a_byte(tmp_path, rng):
     killed = 0
     for index in range(NUM_KILLS):
         sign = signal.SIGTERM if index % 5 == 4 else signal.SIGKILL
-        killed += kill_once(
-            images, tmp_path / 'killed', chance.uniform(0.3, 0.9) * whole_s, sign
-        )
+        killed += kill_once(images, tmp_path / 'killed', chance.uniform(0.3, 0.9) * whole_s, sign)
     subprocess.run(command(images, tmp_path / 'killed'), check=True, capture_output=True)
     assert killed >= 1
     assert export(tmp_path / 'killed') == export(tmp_path / 'whole')

@@ -100,7 +100,9 @@ def test_weights_are_read_from_safetensors_only(folder):
 
 def test_disparity_is_inverted_explicitly():
     near_to_far = to_depth(np.array([[10.0, 5, 0]], np.float32), 'disparity')[0]
-    assert (np.diff(near_to_far) > 0).all() and near_to_far[2] / near_to_far[0] == pytest.approx(11)
+    assert (np.diff(near_to_far) > 0).all() and near_to_far[2] / near_to_far[0] == pytest.approx(
+        11
+    )
 
 
 def test_constant_disparity_is_constant_depth():
@@ -121,8 +123,12 @@ def test_unknown_prediction_is_refused():
 def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
     diffusers = pytest.importorskip('diffusers', exc_type=ImportError)
     text = transformers.CLIPTextConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        vocab_size=49408, projection_dim=16,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        vocab_size=49408,
+        projection_dim=16,
     )
     vocabulary = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2}
     (tmp_path / 'vocab.json').write_text(str(vocabulary).replace("'", '"'))
@@ -130,13 +136,20 @@ def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
     blocks = {'block_out_channels': (8, 16), 'layers_per_block': 1, 'norm_num_groups': 4}
     pipeline = diffusers.MarigoldDepthPipeline(
         unet=diffusers.UNet2DConditionModel(
-            sample_size=8, in_channels=8, out_channels=4, cross_attention_dim=16,
+            sample_size=8,
+            in_channels=8,
+            out_channels=4,
+            cross_attention_dim=16,
             down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
-            up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'), attention_head_dim=2, **blocks,
+            up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+            attention_head_dim=2,
+            **blocks,
         ),
         vae=diffusers.AutoencoderKL(
             down_block_types=['DownEncoderBlock2D'] * 2,
-            up_block_types=['UpDecoderBlock2D'] * 2, latent_channels=4, **blocks,
+            up_block_types=['UpDecoderBlock2D'] * 2,
+            latent_channels=4,
+            **blocks,
         ),
         scheduler=diffusers.DDIMScheduler(prediction_type='v_prediction'),
         text_encoder=transformers.CLIPTextModel(text),
