@@ -47,8 +47,8 @@ class LocalCutParams:
     tau_knn: float = 0.115  # longest edge kept, cloud units (the cloud spans [0, 1]) [V3]
     num_neighbors: int = 10  # k of the k-NN graph; the paper leaves it open [O]
     capacity: Capacity = 'affinity'  # edge length -> capacity [O]
-    terminals: Terminals = 'single'  # one source and sink node [P], or a region of each
-    terminal_fraction: float = 0.05  # share of the cloud in a regional terminal [O]
+    terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
+    terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
     outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
 
 
@@ -91,7 +91,7 @@ class CutParams:
     max_instances: int | None = 3  # per image, N [M]; None: until nothing is left
     count_rejected: bool = False  # whether a rejected cut counts towards N; MaskCut: True [O]
     min_area_ratio: float = 0.01  # a cut must cover more of the patch grid than this [M]
-    min_area_from_cut: int = 1  # first cut (from 0) that min_area_ratio applies to [M]
+    min_area_from_cut: int = 0  # first cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O]
     max_overlap_iou: float = 0.5  # IoU with the previous mask above which a cut is dropped [M]
     remove_rejected: bool = True  # take a rejected cut's patches out too; MaskCut: False
     stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
@@ -122,6 +122,7 @@ class CutParams:
             importance=None,
             local_cut=None,
             confidence=None,
+            min_area_from_cut=1,
             count_rejected=True,
             remove_rejected=False,
             stop_at_rest_iou=None,

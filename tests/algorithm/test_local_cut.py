@@ -38,9 +38,11 @@ def test_cut_separates_two_discs_at_different_depths(rng, capacity, terminals):
 
 def test_regional_terminals_separate_discs_that_tau_alone_does_not(rng):
     semantic, points, eigenvector, left = step_world(0.06, rng)
-    params = LocalCutParams(tau_knn=0.115, capacity='affinity')
+    params = LocalCutParams(tau_knn=0.115, terminals='single')
     single = cut(semantic, points, eigenvector, params)
-    regional = cut(semantic, points, eigenvector, replace(params, terminals='regional'))
+    regional = cut(
+        semantic, points, eigenvector, replace(params, terminals='regional', terminal_fraction=0.05)
+    )
     assert iou(regional, left) > iou(single, left)
 
 

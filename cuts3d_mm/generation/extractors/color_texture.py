@@ -32,7 +32,7 @@ class ColorTextureFeatures:
             0.61. Defaults to 12.0.
         texture_scale (float): The same for log texture energy. Defaults to 1.2.
         position_scale (float): The same for position, in sides of the image; large means
-            position does not count. Defaults to 1.0.
+            position does not count. Defaults to 0.4.
         num_frequencies (int): Random Fourier features. Defaults to 256.
         seed (int): Of the frequencies. Defaults to 0.
     """
@@ -43,7 +43,7 @@ class ColorTextureFeatures:
         smooth_patches: float = 1.0,
         color_scale: float = 12.0,
         texture_scale: float = 1.2,
-        position_scale: float = 1.0,
+        position_scale: float = 0.4,
         num_frequencies: int = 256,
         seed: int = 0,
     ) -> None:
