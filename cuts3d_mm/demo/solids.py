@@ -79,10 +79,10 @@ def _hit_sphere(eye: Array, directions: Array) -> tuple[Array, Array]:
 def _hit_cylinder(eye: Array, directions: Array) -> tuple[Array, Array]:
     side = _nearer_root(eye, directions, [0, 2])
     side[np.abs(eye[1] + _finite(side) * directions[:, 1]) > 1] = np.inf
-    with np.errstate(divide='ignore'):
+    with np.errstate(divide='ignore', invalid='ignore'):  # a level ray meets no lid
         cap = (np.sign(eye[1]) - eye[1]) / directions[:, 1]
     place = eye + _finite(cap)[:, None] * directions
-    cap[(cap < _NEAR) | (place[:, 0] ** 2 + place[:, 2] ** 2 > 1)] = np.inf
+    cap[~(cap > _NEAR) | (place[:, 0] ** 2 + place[:, 2] ** 2 > 1)] = np.inf
     distance = np.minimum(side, cap)
     place = eye + _finite(distance)[:, None] * directions
     around = place * [1.0, 0.0, 1.0]

@@ -16,7 +16,7 @@ from PIL import Image
 TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
 CUTS3D = 'cuts3d_color-texture_file-depth.py'
-QUICK = ('--cfg-options', 'model.input_hw=(96,128)', 'model.features.num_frequencies=64')
+QUICK = ('--cfg-options', 'model.input_hw=(240,320)', 'model.features.num_frequencies=64')
 
 
 @pytest.fixture
