@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'k 20': {'local_cut.num_neighbors': 20},
     'tau_knn 0.05': {'local_cut.tau_knn': 0.05},
     'tau_knn 0.08': {'local_cut.tau_knn': 0.08},
+    'tau_knn 0.115': {'local_cut.tau_knn': 0.115},
     'tau_knn 0.2': {'local_cut.tau_knn': 0.2},
     'outside far': {'local_cut.outside': 'far'},
     'T 12': {'confidence.num_cuts': 12},

@@ -41,7 +41,10 @@ def test_regional_terminals_separate_discs_that_tau_alone_does_not(rng):
     params = LocalCutParams(tau_knn=0.115, terminals='single')
     single = cut(semantic, points, eigenvector, params)
     regional = cut(
-        semantic, points, eigenvector, replace(params, terminals='regional', terminal_fraction=0.05)
+        semantic,
+        points,
+        eigenvector,
+        replace(params, terminals='regional', terminal_fraction=0.05),
     )
     assert iou(regional, left) > iou(single, left)
 
