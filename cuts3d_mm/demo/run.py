@@ -24,6 +24,7 @@ RECIPES = {
     'CutS3D': 'cuts3d_color-texture_file-depth.py',
 }
 METRICS = ('AP', 'AP50', 'AR100')
+_PICTURE_SCENE = 10  # two touching balls of one class, for the README
 
 
 def run_demo(out: Path, num_scenes: int, workers: int, picture: Path | None) -> str:
@@ -49,7 +50,9 @@ def run_demo(out: Path, num_scenes: int, workers: int, picture: Path | None) -> 
     table = format_table(['recipe', 'images', *(f'mask {name} %' for name in METRICS)], rows)
     entries = [_explain(out, demo_set, name) for demo_set, name in _all_images(sets)]
     if picture is not None:
-        _draw(sets[-1], list_images(sets[-1].images).names[0]).savefig(picture, dpi=110)
+        names = list_images(sets[-1].images).names
+        shown = names[min(_PICTURE_SCENE, len(names) - 1)]
+        _draw(sets[-1], shown).savefig(picture, dpi=110)
     write_page(out / 'index.html', table, entries)
     (out / 'scores.json').write_text(json.dumps(rows, indent=1))
     return table
