@@ -68,7 +68,7 @@ def refine_masks_pydensecrf(masks: Mask, image: NDArray[np.uint8], params: CrfPa
         field.addPairwiseBilateral(
             params.bilateral_sigma_px,
             params.bilateral_sigma_rgb,
-            np.ascontiguousarray(image),
+            np.array(image, order='C'),  # the library wants a writable buffer
             params.bilateral_weight,
         )
         probability = np.array(field.inference(params.num_iterations))
