@@ -82,8 +82,8 @@ def maskcut(features, grid_hw, tau, num_cuts):
 def _salient_component(vector, grid_hw):
     foreground = (vector > vector.mean()).reshape(grid_hw)
     seed = int(np.argmax(np.abs(vector)))
-    corners = foreground[0, 0] + foreground[0, -1] + foreground[-1, 0] + foreground[-1, -1]
-    if int(corners) >= 3 or not foreground.flat[seed]:
+    corners = sum(int(foreground[row, column]) for row in (0, -1) for column in (0, -1))
+    if corners >= 3 or not foreground.flat[seed]:
         foreground, vector = ~foreground, -vector
     seed = np.unravel_index(np.argmax(vector), grid_hw)
     labels, _ = ndimage.label(foreground)

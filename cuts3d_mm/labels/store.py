@@ -136,8 +136,9 @@ def _instance_to_row(instance: InstanceRecord) -> dict:
         'area': instance.area,
         'rle': instance.rle,
         'score': instance.score,
-        'grid_hw': None if crop is None else crop.grid_hw,
-        'crop_xywh': None if crop is None else crop.crop_xywh,
+        # Not null: older pyarrow cannot read a null list of fixed size back.
+        'grid_hw': (0, 0) if crop is None else crop.grid_hw,
+        'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
         'confidence': None if crop is None else crop.values,
     }
 
