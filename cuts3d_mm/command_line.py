@@ -60,7 +60,7 @@ def load_generator_config(name: str, options: list[str], depth_folder: str | Non
     config = Config.fromfile(str(find_config(name)))
     if 'model' not in config:
         raise ValueError(f'{name} must define model = dict(type=...), it does not')
-    changes = _parse_options(options)
+    changes = parse_options(options)
     for key in changes:
         if key.split('.')[0] not in config:
             raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
@@ -89,7 +89,12 @@ def _program() -> str:
     return f'cuts3d {Path(sys.argv[0]).stem}'
 
 
-def _parse_options(options: list[str]) -> dict[str, Any]:
+def parse_options(options: list[str]) -> dict[str, Any]:
+    """Turn `key=value` strings into a dict, values parsed as MMEngine does.
+
+    Raises:
+        ValueError: an option has no `=`.
+    """
     from mmengine.config import DictAction
 
     for option in options:

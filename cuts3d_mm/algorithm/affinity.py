@@ -55,20 +55,27 @@ def link_patches(
     if importance is not None and importance.shape != (count,):
         raise ValueError(f'importance must have shape {(count,)}, got {importance.shape}')
     links = np.empty((count, count), np.uint8)
+    workspace = np.empty(min(_BLOCK_ROWS, count) * count, np.float32)
     for start in range(0, count, _BLOCK_ROWS):
         stop = min(start + _BLOCK_ROWS, count)
-        cosines = features[start:stop] @ features[start:].T
+        shape = stop - start, count - start
+        cosines = workspace[: shape[0] * shape[1]].reshape(shape)
+        np.matmul(features[start:stop], features[start:].T, out=cosines)
         threshold: Float | float = tau_ncut
         if importance is not None:
             pairs = _PAIR_RULES[pair_rule](importance[start:stop, None], importance[start:])
             threshold = _sharpened_threshold(pairs, tau_ncut)
-        block = (cosines > threshold).view(np.uint8)
-        # The diagonal block is mirrored too, so that rounding cannot make it asymmetric.
-        square = stop - start
-        block[:, :square] = np.triu(block[:, :square]) | np.triu(block[:, :square], 1).T
-        links[start:stop, start:] = block
-        links[stop:, start:stop] = block[:, square:].T
+        np.greater(cosines, threshold, out=links[start:stop, start:].view(bool))
+        _mirror(links, start, stop)
     return links
+
+
+def _mirror(links: Links, start: int, stop: int) -> None:
+    """Copy the links right of the diagonal, rows start to stop, to below it."""
+    square = links[start:stop, start:stop]
+    # Mirrored too, so that rounding in the product cannot make it asymmetric.
+    square[:] = np.triu(square) | np.triu(square, 1).T
+    links[stop:, start:stop] = links[start:stop, stop:].T
 
 
 def _sharpened_threshold(pairs: Float, tau_ncut: float) -> Float:

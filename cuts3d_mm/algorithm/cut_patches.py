@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.affinity import Links, link_patches, normalize_features
+from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
 from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
 from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud
 from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.ncut import Eigenpair, second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.packed_links import PackedLinks, pack_links
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
@@ -55,11 +56,13 @@ def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list
     is_free = np.ones(len(links), bool)
     previous = np.zeros(len(links), bool)
     cuts: list[PatchCut] = []
+    pair, is_solved = None, False
     for attempt in range(len(links)):
         num_counted = attempt if params.count_rejected else len(cuts)
         if params.max_instances is not None and num_counted >= params.max_instances:
             break
-        pair = second_eigenvector(links, is_free, params.ncut)
+        if not is_solved:
+            pair = second_eigenvector(links, is_free, params.ncut)
         cut = None if pair is None else _cut_once(pair, is_free, points, grid_hw, params)
         if cut is None or _is_the_rest(cut, is_free, params):
             break
@@ -67,7 +70,8 @@ def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list
         is_accepted = _is_acceptable(mask, previous, attempt, params)
         if is_accepted:
             cuts.append(cut)
-        if is_accepted or params.remove_rejected:
+        is_solved = not (is_accepted or params.remove_rejected)  # nothing has changed
+        if not is_solved:
             is_free &= ~mask
         previous = mask if is_accepted else np.zeros_like(mask)
         if not is_free.any():
@@ -87,12 +91,13 @@ def depth_on_grid(
     return resize_depth(scaled, grid_hw, params.depth_resize)
 
 
-def _semantic_graph(features: Float, depth_grid: Float | None, params: CutParams) -> Links:
+def _semantic_graph(features: Float, depth_grid: Float | None, params: CutParams) -> PackedLinks:
     flat = normalize_features(features.reshape(-1, features.shape[-1]))
     if params.importance is None or depth_grid is None:
-        return link_patches(flat, params.ncut.tau_ncut)
+        return pack_links(link_patches(flat, params.ncut.tau_ncut))
     importance = spatial_importance(depth_grid, params.importance).ravel()
-    return link_patches(flat, params.ncut.tau_ncut, importance, params.importance.pair_rule)
+    rule = params.importance.pair_rule
+    return pack_links(link_patches(flat, params.ncut.tau_ncut, importance, rule))
 
 
 def _cut_once(

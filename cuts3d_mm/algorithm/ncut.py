@@ -1,8 +1,8 @@
 """The graph of linked patches in, its second eigenvector and foreground out.
 
 Normalized Cut relaxes to (D - W) x = lambda D x. With W = epsilon + (1 - epsilon) B, B being
-the 0/1 links, one product with W costs one pass over bytes. Lanczos on
-D^-1/2 W D^-1/2 without its known first eigenvector D^1/2 1 needs a dozen of them.
+the 0/1 links, one product with W costs one pass over bits. Lanczos on
+D^-1/2 W D^-1/2 without its known first eigenvector D^1/2 1 needs a few dozen of them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from cuts3d_mm.algorithm.affinity import Links
+from cuts3d_mm.algorithm.packed_links import PackedLinks, linked_sums
 from cuts3d_mm.algorithm.params import NcutParams
 
 Mask = NDArray[np.bool_]
@@ -43,11 +42,11 @@ class Bipartition:
     eigenvector: Vector  # (N,) larger means more foreground
 
 
-def second_eigenvector(links: Links, is_free: Mask, params: NcutParams) -> Eigenpair | None:
+def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) -> Eigenpair | None:
     """Solve Normalized Cut on the linked patches.
 
     Args:
-        links: (N, N) uint8, symmetric, 1 = linked.
+        links: the graph of N patches.
         is_free: (N,) False for patches that an instance has claimed; their links count as
             missing, they themselves stay in the graph (as zeroed features in MaskCut).
 
@@ -92,9 +91,8 @@ def split_foreground(eigenvector: Vector, grid_hw: tuple[int, int]) -> Bipartiti
 class _NormalizedAffinity:
     """D^-1/2 W D^-1/2 as a matrix product, with its first eigenvector."""
 
-    def __init__(self, links: Links, is_free: Mask, epsilon: float) -> None:
+    def __init__(self, links: PackedLinks, is_free: Mask, epsilon: float) -> None:
         self._links = links
-        self._free = np.flatnonzero(is_free)
         self._is_free = is_free.astype(np.float32)
         self._epsilon = epsilon
         degree = self._affinity_times(np.ones(len(links)))
@@ -107,24 +105,13 @@ class _NormalizedAffinity:
 
     def dense(self) -> Vector:
         free = self._is_free.astype(np.float64)
-        affinity = self._epsilon + (1 - self._epsilon) * self._links * np.outer(free, free)
+        affinity = self._epsilon + (1 - self._epsilon) * self._links.unpack() * np.outer(free, free)
         return self.inverse_root[:, None] * affinity * self.inverse_root
 
     def _affinity_times(self, vector: Vector) -> Vector:
-        product = np.zeros(len(vector))
-        single = vector.astype(np.float32) * self._is_free
-        _linked_sums(self._links, self._free, single, product)
+        sums = linked_sums(self._links, vector.astype(np.float32) * self._is_free)
+        product = (sums * self._is_free).astype(np.float64)
         return self._epsilon * vector.sum() + (1 - self._epsilon) * product
-
-
-@njit(cache=True, fastmath=True)
-def _linked_sums(links, rows, vector, sums):  # type: ignore[no-untyped-def]
-    for row in rows:
-        total = np.float32(0)
-        line = links[row]
-        for column in range(line.size):
-            total += line[column] * vector[column]
-        sums[row] = total
 
 
 def _lanczos(

@@ -1,6 +1,6 @@
 """A folder of labels: Parquet shards, one row per image, plus `failures.jsonl`.
 
-The only file that knows Parquet. A shard is written under a temporary name and renamed, so
+A shard is written under a temporary name and renamed, so
 a folder holds whole shards only, and a missing one is simply made again.
 """
 
@@ -69,7 +69,7 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
         failures=sum(record.failure is not None for record in records),
     )
     metadata = {_COUNTS_KEY: json.dumps(vars(counts)).encode()}
-    rows = [_to_row(record) for record in records]
+    rows = [row_from_record(record) for record in records]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
     with open_atomically(shard_path(folder, index)) as file:
         pq.write_table(table, file, compression='zstd')
@@ -97,7 +97,7 @@ def read_counts(path: Path) -> Counts:
 def read_shard(path: Path) -> Iterator[ImageRecord]:
     """Read the records of one shard."""
     for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
-        yield from (_from_row(row) for row in batch.to_pylist())
+        yield from (record_from_row(row) for row in batch.to_pylist())
 
 
 def read_store(folder: Path) -> Iterator[ImageRecord]:
@@ -118,18 +118,19 @@ def write_failures(folder: Path) -> None:
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
 
 
-def _to_row(record: ImageRecord) -> dict:
+def row_from_record(record: ImageRecord) -> dict:
+    """One record as a row of SCHEMA."""
     height, width = record.image_hw
     return {
         'name': record.name,
         'height': height,
         'width': width,
         'failure': record.failure,
-        'instances': [_instance_to_row(instance) for instance in record.instances],
+        'instances': [_row_from_instance(instance) for instance in record.instances],
     }
 
 
-def _instance_to_row(instance: InstanceRecord) -> dict:
+def _row_from_instance(instance: InstanceRecord) -> dict:
     crop = instance.confidence
     return {
         'box_xywh': instance.box_xywh,
@@ -143,7 +144,8 @@ def _instance_to_row(instance: InstanceRecord) -> dict:
     }
 
 
-def _from_row(row: dict) -> ImageRecord:
+def record_from_row(row: dict) -> ImageRecord:
+    """One row of SCHEMA as a record."""
     instances = tuple(_instance_from_row(instance) for instance in row['instances'])
     return ImageRecord(row['name'], (row['height'], row['width']), instances, row['failure'])
 

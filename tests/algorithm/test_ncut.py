@@ -7,6 +7,7 @@ from drawn import GRID_HW, disc, features_of
 
 from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
 from cuts3d_mm.algorithm.ncut import second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.packed_links import pack_links
 from cuts3d_mm.algorithm.params import NcutParams
 
 
@@ -35,7 +36,7 @@ def worlds(rng):
 @pytest.mark.parametrize('index', range(5))
 def test_eigenvector_equals_the_dense_solver(rng, index):
     _, links, free = list(worlds(rng))[index]
-    found = second_eigenvector(links, free, NcutParams())
+    found = second_eigenvector(pack_links(links), free, NcutParams())
     exact = reference.second_eigenvector(dense_affinity(links, free))
     cosine = found.vector @ exact / np.linalg.norm(exact)
     assert cosine == pytest.approx(1, abs=1e-5)
@@ -43,7 +44,7 @@ def test_eigenvector_equals_the_dense_solver(rng, index):
 
 def test_eigenvalue_and_gap_equal_the_dense_solver(rng):
     _, links, free = next(worlds(rng))
-    found = second_eigenvector(links, free, NcutParams())
+    found = second_eigenvector(pack_links(links), free, NcutParams())
     root = 1 / np.sqrt(dense_affinity(links, free).sum(axis=1))
     values = np.linalg.eigvalsh(root[:, None] * dense_affinity(links, free) * root)[::-1]
     assert found.value == pytest.approx(1 - values[1], abs=1e-5)
@@ -52,28 +53,28 @@ def test_eigenvalue_and_gap_equal_the_dense_solver(rng):
 
 def test_fallback_solvers_agree_with_lanczos(rng):
     _, links, free = next(worlds(rng))
-    quick = second_eigenvector(links, free, NcutParams())
-    slow = second_eigenvector(links, free, NcutParams(max_steps=2))
+    quick = second_eigenvector(pack_links(links), free, NcutParams())
+    slow = second_eigenvector(pack_links(links), free, NcutParams(max_steps=2))
     assert abs(quick.vector @ slow.vector) == pytest.approx(1, abs=1e-5)
 
 
 def test_eigenvector_is_the_same_on_every_run(rng):
     _, links, free = next(worlds(rng))
-    first, second = (second_eigenvector(links, free, NcutParams()) for _ in range(2))
+    first, second = (second_eigenvector(pack_links(links), free, NcutParams()) for _ in range(2))
     assert first.vector.tobytes() == second.vector.tobytes()
 
 
 @pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
 def test_patches_that_are_all_alike_have_no_cut(links):
-    assert second_eigenvector(links, np.ones(30, bool), NcutParams()) is None
+    assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
 
 
 def test_single_patch_has_no_cut():
-    assert second_eigenvector(np.ones((1, 1), np.uint8), np.ones(1, bool), NcutParams()) is None
+    assert second_eigenvector(pack_links(np.ones((1, 1), np.uint8)), np.ones(1, bool), NcutParams()) is None
 
 
 def test_two_apart_patches_are_cut():
-    pair = second_eigenvector(np.eye(2, dtype=np.uint8), np.ones(2, bool), NcutParams())
+    pair = second_eigenvector(pack_links(np.eye(2, dtype=np.uint8)), np.ones(2, bool), NcutParams())
     assert pair is not None and pair.vector[0] * pair.vector[1] < 0
 
 

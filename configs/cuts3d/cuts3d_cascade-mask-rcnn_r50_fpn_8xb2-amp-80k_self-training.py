@@ -1,0 +1,45 @@
+r"""A self-training round: labels by the detector of the round before, no DropLoss.
+
+    cuts3d train THIS --cfg-options load_from=ROUND0.pth \
+        train_dataloader.dataset.dataset.ann_file=LABELS_OF_ROUND1
+"""
+
+_base_ = [
+    '../_base_/models/cascade-mask-rcnn_r50_fpn_cutler.py',
+    '../_base_/datasets/pseudo_labels_imagenet.py',
+    '../_base_/datasets/coco_class_agnostic.py',
+    '../_base_/schedules/cutler_self-training_80k.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    roi_head=dict(
+        bbox_head=[
+            dict(
+                type='cuts3d_mm.DropLossBBoxHead',
+                drop_iou=None,
+                in_channels=256,
+                fc_out_channels=1024,
+                roi_feat_size=7,
+                num_classes=1,
+                bbox_coder=dict(
+                    type='DeltaXYWHBBoxCoder',
+                    target_means=[0.0] * 4,
+                    target_stds=[1 / scale, 1 / scale, 2 / scale, 2 / scale],
+                ),
+                reg_class_agnostic=True,
+                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+                loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+            )
+            for scale in (10, 20, 30)
+        ]
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))
+    ),
+)
+mix_pipeline = [
+    dict(type='cuts3d_mm.ConfidentCopyPaste', alpha=True, scale_range=(0.5, 1.0)),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=mix_pipeline))

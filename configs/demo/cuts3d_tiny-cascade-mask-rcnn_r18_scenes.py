@@ -1,0 +1,138 @@
+"""The method small enough for two CPU cores: ResNet-18, narrow heads, 256 px, from scratch.
+
+    cuts3d train THIS --cfg-options data_root=demo_out/training/   (written by `cuts3d demo`)
+"""
+
+_base_ = [
+    '../_base_/models/cascade-mask-rcnn_r50_fpn_cutler.py',
+    '../_base_/default_runtime.py',
+]
+
+data_root = 'demo_out/training/'
+norm_cfg = dict(type='BN', requires_grad=True)
+channels = 64
+
+model = dict(
+    backbone=dict(depth=18, norm_cfg=norm_cfg, init_cfg=None),
+    neck=dict(
+        in_channels=[64, 128, 256, 512], out_channels=channels, norm_cfg=norm_cfg
+    ),
+    rpn_head=dict(in_channels=channels, feat_channels=channels),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=channels),
+        bbox_head=[
+            dict(
+                type='cuts3d_mm.DropLossBBoxHead',
+                drop_iou=0.01,
+                in_channels=channels,
+                fc_out_channels=128,
+                roi_feat_size=7,
+                num_classes=1,
+                bbox_coder=dict(
+                    type='DeltaXYWHBBoxCoder',
+                    target_means=[0.0] * 4,
+                    target_stds=[1 / scale, 1 / scale, 2 / scale, 2 / scale],
+                ),
+                reg_class_agnostic=True,
+                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+                loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+            )
+            for scale in (10, 20, 30)
+        ],
+        mask_roi_extractor=dict(out_channels=channels),
+        mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=channels),
+    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=500)),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=300)),
+)
+
+load_pipeline = [
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
+    dict(type='cuts3d_mm.LoadPseudoLabels', confidence='map'),
+    dict(
+        type='RandomChoiceResize', scales=[(256, 192), (288, 224), (320, 256)], keep_ratio=True
+    ),
+    dict(type='RandomFlip', prob=0.5),
+]
+mix_pipeline = [
+    dict(type='cuts3d_mm.ConfidentCopyPaste', alpha=True, scale_range=(0.3, 1.0)),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='MultiImageMixDataset',
+        dataset=dict(
+            type='cuts3d_mm.PseudoLabelDataset',
+            data_root=data_root,
+            ann_file='labels',
+            data_prefix=dict(img='images'),
+            filter_cfg=dict(filter_empty_gt=True),
+            pipeline=load_pipeline,
+        ),
+        pipeline=mix_pipeline,
+    ),
+)
+test_pipeline = [
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
+    dict(type='Resize', scale=(288, 224), keep_ratio=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='cuts3d_mm.ClassAgnosticCocoDataset',
+        data_root=data_root,
+        ann_file='held_out/instances.json',
+        data_prefix=dict(img='held_out/images'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type='cuts3d_mm.ClassAgnosticCocoMetric',
+    ann_file=data_root + 'held_out/instances.json',
+    metric=['bbox', 'segm'],
+)
+test_evaluator = val_evaluator
+
+max_iters = 400
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=5e-5),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='MultiStepLR',
+        by_epoch=False,
+        begin=0,
+        end=max_iters,
+        milestones=[300],
+        gamma=0.1,
+    ),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=4)
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=100, max_keep_ckpts=2)
+)
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
+log_processor = dict(window_size=10)
+randomness = dict(seed=0, deterministic=True)
+env_cfg = dict(dist_cfg=dict(backend='gloo'))

@@ -1,0 +1,19 @@
+"""Pseudo-labels as data sets of MMDetection, and their transforms."""
+
+import mmdet.datasets  # noqa: F401  registers what our registries inherit
+
+from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCocoDataset
+from cuts3d_mm.datasets.pseudo_labels import PseudoLabelDataset
+from cuts3d_mm.datasets.transforms import (
+    AlphaBlendCopyPaste,
+    ConfidentCopyPaste,
+    LoadPseudoLabels,
+)
+
+__all__ = [
+    'AlphaBlendCopyPaste',
+    'ClassAgnosticCocoDataset',
+    'ConfidentCopyPaste',
+    'LoadPseudoLabels',
+    'PseudoLabelDataset',
+]

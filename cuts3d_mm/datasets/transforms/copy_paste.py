@@ -1,0 +1,176 @@
+"""Copy-paste that knows which instances to trust, and how far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms.utils import cache_randomness
+from mmdet.datasets.transforms import CopyPaste
+from mmdet.structures.bbox import autocast_box_type
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
+from cuts3d_mm.registry import TRANSFORMS
+from cuts3d_mm.structures.confidence_masks import CONFIDENCE_STEPS, ConfidenceBitmapMasks
+
+Indices = NDArray[np.int64]
+
+
+class _ConfidencePaste(CopyPaste):
+    """What both copy-pastes share; they differ in which instances they select.
+
+    The source image is scaled to a share of the target's size, which need not be its own, and
+    placed at random inside it. An instance that would cover too much of an existing one is
+    left out; what the others cover is cut from the existing masks (CutLER's rules).
+
+    Required keys: img, gt_bboxes, gt_bboxes_labels, gt_ignore_flags, gt_masks, mix_results.
+    Modified keys: all but mix_results.
+
+    Args:
+        alpha (bool): Blend by the confidence (Eq. 5); otherwise paste hard. Defaults to True.
+        scale_range (tuple[float]): Sides of the source as a share of the target's, in (0, 1].
+            Defaults to (0.3, 1.0).
+        max_cover (float): Share of an existing instance that may be covered, in (0, 1].
+            Defaults to 0.5.
+        max_num_pasted (int): Instances per image at most. Defaults to 100.
+    """
+
+    def __init__(
+        self,
+        alpha: bool = True,
+        scale_range: tuple[float, float] = (0.3, 1.0),
+        max_cover: float = 0.5,
+        max_num_pasted: int = 100,
+    ) -> None:
+        if not 0 < scale_range[0] <= scale_range[1] <= 1:
+            raise ValueError(f'scale_range must be 0 < low <= high <= 1, got {scale_range}')
+        if not 0 < max_cover <= 1:
+            raise ValueError(f'max_cover must lie in (0, 1], got {max_cover}')
+        super().__init__(max_num_pasted=max_num_pasted)
+        self.alpha = alpha
+        self.scale_range = scale_range
+        self.max_cover = max_cover
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Paste instances of the other image.
+
+        Raises:
+            ValueError: `mix_results` or `gt_masks` is missing.
+        """
+        if len(results.get('mix_results') or []) != 1:
+            raise ValueError(
+                f'{type(self).__name__} must get one other image in mix_results, got none; put it '
+                "into the pipeline of dict(type='MultiImageMixDataset', dataset=..., pipeline=...)"
+            )
+        source = results['mix_results'][0]
+        for one in (results, source):
+            if one.get('gt_masks') is None:
+                raise ValueError(
+                    f'{type(self).__name__} must get gt_masks, got none; load annotations by '
+                    "dict(type='cuts3d_mm.LoadPseudoLabels')"
+                )
+        masks = ConfidenceBitmapMasks.certain(source['gt_masks'])
+        chosen = self._select(masks.scores)
+        if len(chosen):
+            self._paste(results, source, masks[chosen], chosen)
+        return results
+
+    def _select(self, scores: NDArray[np.float32]) -> Indices:
+        raise NotImplementedError
+
+    @cache_randomness
+    def _draw_window(self, target_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where the scaled source goes: left, top, width, height in pixels."""
+        scale = np.random.uniform(*self.scale_range)
+        height, width = (max(1, round(scale * side)) for side in target_hw)
+        top = np.random.randint(target_hw[0] - height + 1)
+        left = np.random.randint(target_hw[1] - width + 1)
+        return left, top, width, height
+
+    def _paste(
+        self,
+        results: dict[str, Any],
+        source: dict[str, Any],
+        masks: ConfidenceBitmapMasks,
+        chosen: Indices,
+    ) -> None:
+        existing = ConfidenceBitmapMasks.certain(results['gt_masks'])
+        left, top, width, height = self._draw_window(results['img'].shape[:2])
+        window = np.s_[top : top + height, left : left + width]
+        scaled = masks.resize((height, width))
+        inside = existing.masks[:, window[0], window[1]] > 0
+        areas = np.array([np.count_nonzero(mask) for mask in existing.masks])
+        kept = may_be_pasted(scaled.masks > 0, inside, areas, self.max_cover)
+        scaled, chosen = scaled[kept], chosen[kept]
+        if len(chosen) == 0:
+            return
+        pasted = scaled.masks > 0
+        confidence = scaled.confidence if self.alpha else np.uint8(CONFIDENCE_STEPS)
+        share = paste_alpha(pasted, confidence)
+        image = np.array(results['img'])
+        piece = cv2.resize(source['img'], (width, height), interpolation=cv2.INTER_LINEAR)
+        image[window] = blend(piece, image[window], share)
+        results['img'] = image
+        _join(results, source, existing, _on_canvas(scaled, image.shape[:2], left, top), chosen)
+
+
+@TRANSFORMS.register_module()
+class ConfidentCopyPaste(_ConfidencePaste):
+    """Paste the instances of highest score, the mean confidence, of another image (Sec. 3.4).
+
+    How many is drawn as in CutLER: uniformly from 1 to one less than there are.
+    """
+
+    @cache_randomness
+    def _select(self, scores: NDArray[np.float32]) -> Indices:
+        if len(scores) == 0:
+            return np.empty(0, np.int64)
+        count = min(np.random.randint(1, max(len(scores), 2)), self.max_num_pasted)
+        return np.argsort(-scores, kind='stable')[:count]
+
+
+@TRANSFORMS.register_module()
+class AlphaBlendCopyPaste(_ConfidencePaste):
+    """Paste random instances of another image, as `mmdet.CopyPaste` selects them."""
+
+    def _select(self, scores: NDArray[np.float32]) -> Indices:
+        if len(scores) == 0:
+            return np.empty(0, np.int64)
+        return np.asarray(self._get_selected_inds(len(scores)), np.int64)
+
+
+def _on_canvas(
+    masks: ConfidenceBitmapMasks, image_hw: tuple[int, int], left: int, top: int
+) -> ConfidenceBitmapMasks:
+    placed = masks.expand(*image_hw, top, left)
+    placed.is_pasted = np.ones(len(placed), bool)
+    return placed
+
+
+def _join(
+    results: dict[str, Any],
+    source: dict[str, Any],
+    existing: ConfidenceBitmapMasks,
+    pasted: ConfidenceBitmapMasks,
+    chosen: Indices,
+) -> None:
+    """Cut what is covered, drop what has vanished, append what is pasted."""
+    covered = pasted.masks.any(axis=0)
+    touched = np.array([bool((mask[covered]).any()) for mask in existing.masks], bool)
+    trimmed = existing[np.arange(len(existing))]
+    trimmed.masks = np.where(covered, 0, existing.masks)
+    visible = trimmed.masks.any(axis=(1, 2)) if len(trimmed) else np.zeros(0, bool)
+    kept = visible | ~touched
+    boxes = results['gt_bboxes']
+    if touched.any():
+        cut = np.flatnonzero(touched & kept)
+        boxes = boxes.clone()
+        boxes.tensor[cut] = trimmed[cut].get_bboxes(type(boxes)).tensor
+    added = pasted.get_bboxes(type(boxes))
+    results['gt_bboxes'] = boxes.cat([boxes[kept], added])
+    for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+        results[key] = np.concatenate([results[key][kept], source[key][chosen]])
+    results['gt_masks'] = ConfidenceBitmapMasks.cat([trimmed[kept], pasted])

@@ -1,0 +1,1 @@
+"""Running detectors: configs to runners, and hooks."""

@@ -1,0 +1,16 @@
+"""Losses and heads that train on uncertain labels, in MMDetection's detectors."""
+
+import mmdet.models  # noqa: F401  registers what our registries inherit
+
+from cuts3d_mm.models.losses import SCSoftTargetMaskLoss
+from cuts3d_mm.models.roi_heads import DropLossBBoxHead, SCMaskHead, SingleMaskCascadeRoIHead
+from cuts3d_mm.models.task_modules import PseudoLabelSampler, RelabelSampler
+
+__all__ = [
+    'DropLossBBoxHead',
+    'PseudoLabelSampler',
+    'RelabelSampler',
+    'SCMaskHead',
+    'SCSoftTargetMaskLoss',
+    'SingleMaskCascadeRoIHead',
+]

@@ -1,0 +1,5 @@
+"""Samplers that tell the box head what DropLoss and soft targets need."""
+
+from cuts3d_mm.models.task_modules.samplers import PseudoLabelSampler, RelabelSampler
+
+__all__ = ['PseudoLabelSampler', 'RelabelSampler']

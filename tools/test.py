@@ -1,0 +1,52 @@
+"""Test a detector: class-agnostic COCO scores of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the arguments are those of MMDetection's tools/test.py."""
+    parser = make_parser(__doc__)
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument('checkpoint', help='weights, a file or an URL')
+    parser.add_argument('--work-dir', metavar='DIR', help='where the log and the scores go')
+    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions')
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions, below work-dir')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out must end with .pkl or .pickle, got {args.out}')
+    # Imported after parsing, so that --help does not wait for torch.
+    from mmdet.evaluation import DumpDetResults
+
+    from cuts3d_mm.engine.configuration import build_runner, load_config
+
+    config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    config.load_from = args.checkpoint
+    if args.show_dir is not None:
+        config.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
+    runner = build_runner(config)
+    if args.out is not None:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    run_command(main)

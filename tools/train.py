@@ -1,0 +1,63 @@
+"""Train a detector, of this package or any other config of MMDetection."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the arguments are those of MMDetection's tools/train.py."""
+    parser = make_parser(__doc__)
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the real batch size over the one of the config',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='go on from a checkpoint; without a path from the latest of the work dir',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # Imported after parsing, so that --help does not wait for torch.
+    from cuts3d_mm.engine.configuration import build_runner, load_config
+
+    config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    if args.amp:
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise ValueError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+        config.auto_scale_lr.enable = True
+    if args.resume is not None:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else str(Path(args.resume))
+    build_runner(config).train()
+
+
+if __name__ == '__main__':
+    run_command(main)
