@@ -6,42 +6,29 @@ use and each registry then imports its locations.
 
 from __future__ import annotations
 
+from mmdet.registry import DATA_SAMPLERS as MMDET_DATA_SAMPLERS
 from mmdet.registry import DATASETS as MMDET_DATASETS
+from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'METRICS', 'MODELS', 'TASK_UTILS', 'TRANSFORMS']
+__all__ = ['DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'MODELS', 'TASK_UTILS', 'TRANSFORMS']
 
-MODELS = Registry(
-    'model',
-    parent=MMDET_MODELS,
-    scope='cuts3d_mm',
-    locations=['cuts3d_mm.generation', 'cuts3d_mm.models'],
-)
-TASK_UTILS = Registry(
-    'task util',
-    parent=MMDET_TASK_UTILS,
-    scope='cuts3d_mm',
-    locations=['cuts3d_mm.models'],
-)
-DATASETS = Registry(
-    'dataset',
-    parent=MMDET_DATASETS,
-    scope='cuts3d_mm',
-    locations=['cuts3d_mm.datasets'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMDET_TRANSFORMS,
-    scope='cuts3d_mm',
-    locations=['cuts3d_mm.datasets'],
-)
-METRICS = Registry(
-    'metric',
-    parent=MMDET_METRICS,
-    scope='cuts3d_mm',
-    locations=['cuts3d_mm.evaluation.class_agnostic_metric'],
-)
+
+def _child_of(parent: Registry, locations: list[str]) -> Registry:
+    registry = Registry(parent.name, parent=parent, scope='cuts3d_mm', locations=locations)
+    # Without a default scope MMEngine's own registry is asked, which knows its children only.
+    registry._get_root_registry().children.setdefault('cuts3d_mm', registry)
+    return registry
+
+
+MODELS = _child_of(MMDET_MODELS, ['cuts3d_mm.generation', 'cuts3d_mm.models'])
+TASK_UTILS = _child_of(MMDET_TASK_UTILS, ['cuts3d_mm.models'])
+DATASETS = _child_of(MMDET_DATASETS, ['cuts3d_mm.datasets'])
+TRANSFORMS = _child_of(MMDET_TRANSFORMS, ['cuts3d_mm.datasets'])
+METRICS = _child_of(MMDET_METRICS, ['cuts3d_mm.evaluation.class_agnostic_metric'])
+HOOKS = _child_of(MMDET_HOOKS, ['cuts3d_mm.engine.hooks'])
+DATA_SAMPLERS = _child_of(MMDET_DATA_SAMPLERS, ['cuts3d_mm.datasets'])

@@ -140,3 +140,59 @@ def local_cut(cloud, tau, grid_hw, capacity):
     labels, _ = ndimage.label(mask.reshape(grid_hw))
     seed = np.unravel_index(cloud.patches[cloud.sources[0]], grid_hw)
     return (labels == labels[seed]).ravel()
+
+
+def soft_target_loss(logits, targets, confidence):
+    """Eq. 6 summed pixel by pixel in double precision, divided by the number of pixels."""
+    total = 0.0
+    for logit, target, weight in zip(
+        logits.flatten(), targets.flatten(), confidence.flatten(), strict=True
+    ):
+        probability = 1 / (1 + np.exp(-float(logit)))
+        cross_entropy = -target * np.log(probability) - (1 - target) * np.log(1 - probability)
+        total += float(weight) * cross_entropy
+    return total / logits.size
+
+
+def box_iou(first, second):
+    """IoU of two boxes x1, y1, x2, y2."""
+    width = max(0, min(first[2], second[2]) - max(first[0], second[0]))
+    height = max(0, min(first[3], second[3]) - max(first[1], second[1]))
+    area = (first[2] - first[0]) * (first[3] - first[1])
+    other = (second[2] - second[0]) * (second[3] - second[1])
+    return width * height / (area + other - width * height)
+
+
+def box_head_loss(logits, labels, scores, boxes, label_boxes, drop_iou):
+    """Class loss of one box stage: DropLoss, soft targets, mean over all samples."""
+    total = 0.0
+    for logit, label, score, box in zip(logits, labels, scores, boxes, strict=True):
+        best = max((box_iou(box, other) for other in label_boxes), default=0)
+        if drop_iou is not None and best <= drop_iou:
+            continue
+        log_softmax = logit - np.log(np.exp(logit).sum())
+        foreground = score if label == 0 else 0
+        total -= foreground * log_softmax[0] + (1 - foreground) * log_softmax[1]
+    return total / len(labels)
+
+
+def paste(target, source, existing, pasted, confidence, max_cover):
+    """Copy-paste pixel by pixel: image, existing masks after, which instances are pasted."""
+    image = target.astype(np.float64)
+    kept = []
+    for index, mask in enumerate(pasted):
+        covers = [(mask & other).sum() / max(other.sum(), 1) for other in existing]
+        if mask.any() and all(cover < max_cover for cover in covers):
+            kept.append(index)
+    height, width = target.shape[:2]
+    after = existing.copy()
+    for row in range(height):
+        for column in range(width):
+            holders = [index for index in kept if pasted[index, row, column]]
+            if holders:
+                alpha = max(int(confidence[index, row, column]) for index in holders) / 255
+                image[row, column] = (
+                    alpha * source[row, column] + (1 - alpha) * target[row, column]
+                )
+                after[:, row, column] = False
+    return np.rint(image).astype(np.uint8), after, kept

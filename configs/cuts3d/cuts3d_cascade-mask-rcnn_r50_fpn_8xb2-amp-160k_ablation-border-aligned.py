@@ -7,9 +7,7 @@ load_pipeline = [
     dict(type='cuts3d_mm.LoadPseudoLabels', align_to_mask=True),
     dict(
         type='RandomChoiceResize',
-        scales=[
-            (1333, side) for side in (240, 320, 480, 640, 672, 704, 736, 768, 800, 1024)
-        ],
+        scales=[(1333, side) for side in (240, 320, 480, 640, 672, 704, 736, 768, 800, 1024)],
         keep_ratio=True,
     ),
     dict(type='RandomFlip', prob=0.5),

@@ -34,9 +34,7 @@ model = dict(
             for scale in (10, 20, 30)
         ]
     ),
-    train_cfg=dict(
-        rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))
-    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))),
 )
 mix_pipeline = [
     dict(type='cuts3d_mm.ConfidentCopyPaste', alpha=True, scale_range=(0.5, 1.0)),

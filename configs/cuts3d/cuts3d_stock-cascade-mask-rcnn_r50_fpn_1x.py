@@ -20,9 +20,7 @@ heads = [
 ]
 stages = [
     dict(
-        assigner=dict(
-            type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou
-        ),
+        assigner=dict(type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou),
         sampler=dict(type='cuts3d_mm.PseudoLabelSampler', num=512, pos_fraction=0.25),
         mask_size=28,
         pos_weight=-1,

@@ -1,6 +1,6 @@
 """The method small enough for two CPU cores: ResNet-18, narrow heads, 256 px, from scratch.
 
-    cuts3d train THIS --cfg-options data_root=demo_out/training/   (written by `cuts3d demo`)
+cuts3d train THIS --cfg-options data_root=demo_out/training/   (written by `cuts3d demo`)
 """
 
 _base_ = [
@@ -14,9 +14,7 @@ channels = 64
 
 model = dict(
     backbone=dict(depth=18, norm_cfg=norm_cfg, init_cfg=None),
-    neck=dict(
-        in_channels=[64, 128, 256, 512], out_channels=channels, norm_cfg=norm_cfg
-    ),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=channels, feat_channels=channels),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels),
@@ -42,16 +40,34 @@ model = dict(
         mask_roi_extractor=dict(out_channels=channels),
         mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=channels),
     ),
-    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=500)),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=300)),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=200),
+        rcnn=[
+            dict(
+                assigner=dict(
+                    type='MaxIoUAssigner',
+                    pos_iou_thr=iou,
+                    neg_iou_thr=iou,
+                    min_pos_iou=iou,
+                    match_low_quality=False,
+                ),
+                sampler=dict(type='cuts3d_mm.PseudoLabelSampler', num=64, pos_fraction=0.25)
+                if iou == 0.5
+                else dict(type='cuts3d_mm.RelabelSampler'),
+                mask_size=28,
+                pos_weight=-1,
+            )
+            for iou in (0.5, 0.6, 0.7)
+        ],
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=100), rcnn=dict(max_per_img=30)),
 )
 
 load_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='cuts3d_mm.LoadPseudoLabels', confidence='map'),
-    dict(
-        type='RandomChoiceResize', scales=[(256, 192), (288, 224), (320, 256)], keep_ratio=True
-    ),
+    dict(type='RandomChoiceResize', scales=[(256, 192), (288, 224), (320, 256)], keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
 ]
 mix_pipeline = [
@@ -59,10 +75,10 @@ mix_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='cuts3d_mm.SeededInfiniteSampler', shuffle=True),
     dataset=dict(
         type='MultiImageMixDataset',
         dataset=dict(
@@ -107,30 +123,28 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_iters = 400
+max_iters = 300
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=5e-5),
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-5),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(
         type='MultiStepLR',
         by_epoch=False,
         begin=0,
         end=max_iters,
-        milestones=[300],
+        milestones=[240],
         gamma=0.1,
     ),
 ]
-auto_scale_lr = dict(enable=False, base_batch_size=4)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=100, max_keep_ckpts=2)
-)
+auto_scale_lr = dict(enable=False, base_batch_size=2)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100, max_keep_ckpts=2))
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(vis_backends=vis_backends)
 log_processor = dict(window_size=10)

@@ -105,7 +105,9 @@ class _NormalizedAffinity:
 
     def dense(self) -> Vector:
         free = self._is_free.astype(np.float64)
-        affinity = self._epsilon + (1 - self._epsilon) * self._links.unpack() * np.outer(free, free)
+        affinity = self._epsilon + (1 - self._epsilon) * self._links.unpack() * np.outer(
+            free, free
+        )
         return self.inverse_root[:, None] * affinity * self.inverse_root
 
     def _affinity_times(self, vector: Vector) -> Vector:

@@ -4,6 +4,7 @@ import mmdet.datasets  # noqa: F401  registers what our registries inherit
 
 from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCocoDataset
 from cuts3d_mm.datasets.pseudo_labels import PseudoLabelDataset
+from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 from cuts3d_mm.datasets.transforms import (
     AlphaBlendCopyPaste,
     ConfidentCopyPaste,
@@ -16,4 +17,5 @@ __all__ = [
     'ConfidentCopyPaste',
     'LoadPseudoLabels',
     'PseudoLabelDataset',
+    'SeededInfiniteSampler',
 ]

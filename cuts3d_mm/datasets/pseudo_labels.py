@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 
+from cuts3d_mm.datasets.samplers import SeededIndex
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.registry import DATASETS
@@ -68,6 +69,8 @@ class PseudoLabelDataset(BaseDetDataset):
         """Read the labels of one image in MMDetection's form."""
         if not self._fully_initialized:
             self.full_init()
+        if isinstance(idx, SeededIndex):
+            idx.seed_generators()
         record: ImageRecord = self.data_list[idx]
         height, width = record.image_hw
         return {

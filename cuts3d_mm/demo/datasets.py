@@ -56,8 +56,14 @@ def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
         _write(sets[-1], [scene])
     title = f'{num_scenes} rendered scenes with exact depth'
     sets.append(DemoSet('scenes', title, folder / 'scenes', 'far', True))
-    _write(sets[-1], render_scenes(num_scenes))
+    write_scenes(sets[-1], num_scenes)
     return sets
+
+
+def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
+    """Render scenes into a set; scenes that are there already are kept."""
+    if not target.ground_truth.is_file():
+        _write(target, render_scenes(count, seed))
 
 
 def scenes_to_coco(scenes: Iterable[Scene]) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmdet.utils import setup_cache_size_limit_of_dynamo
+import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -37,8 +37,18 @@ def load_config(
 
 
 def build_runner(config: Config) -> Any:
-    """Build the runner that a config asks for."""
-    setup_cache_size_limit_of_dynamo()
+    """Build the runner that a config asks for; several ranks may be CPU processes."""
+    if config.launcher == 'pytorch' and not torch.cuda.is_available():
+        _join_cpu_ranks(config)
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def _join_cpu_ranks(config: Config) -> None:
+    """Do what MMEngine does for ranks with a GPU each."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    # MMEngine otherwise gives every rank the GPU of its number.
+    wrapper = {'type': 'MMDistributedDataParallel', 'device_ids': None}
+    config.setdefault('model_wrapper_cfg', wrapper)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -66,8 +67,12 @@ def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[s
 def read_coco(path: Path) -> Iterator[ImageRecord]:
     """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
 
+    The files of CutLER and CuVLER give the width of an image as its height. Where all masks of
+    an image say so, its size is mended, with one warning that tells how many.
+
     Raises:
-        ValueError: the file is no COCO instance JSON.
+        ValueError: the file is no COCO instance JSON, or a mask is of another size than its
+            image.
     """
     try:
         dataset = json.loads(path.read_text(encoding='utf-8'))
@@ -78,11 +83,33 @@ def read_coco(path: Path) -> Iterator[ImageRecord]:
     for annotation in annotations:
         if not annotation.get('iscrowd'):
             by_image.setdefault(annotation['image_id'], []).append(annotation)
+    num_mended = 0
     for image in images:
-        image_hw = image['height'], image['width']
         found = by_image.get(image['id'], [])
+        image_hw, was_swapped = _image_hw(image, found)
+        num_mended += was_swapped
         instances = tuple(_from_annotation(annotation, image_hw) for annotation in found)
         yield ImageRecord(image['file_name'], image_hw, instances)
+    if num_mended:
+        message = f'{path}: width and height were swapped in {num_mended} of {len(images)} images'
+        warnings.warn(f'{message}; mended', stacklevel=2)
+
+
+def _image_hw(
+    image: dict[str, Any], annotations: list[dict[str, Any]]
+) -> tuple[tuple[int, int], bool]:
+    """Size of an image, and whether it had to be mended."""
+    image_hw = image['height'], image['width']
+    codes = [one['segmentation'] for one in annotations]
+    mask_sizes = {tuple(code['size']) for code in codes if isinstance(code, dict)}
+    if not mask_sizes - {image_hw}:
+        return image_hw, False
+    if mask_sizes == {image_hw[::-1]}:
+        return (image_hw[1], image_hw[0]), True
+    raise ValueError(
+        f'masks of {image["file_name"]} must have the size of their image {image_hw} (H, W), got '
+        f'{sorted(mask_sizes)}'
+    )
 
 
 def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:

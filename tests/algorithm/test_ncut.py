@@ -70,11 +70,16 @@ def test_patches_that_are_all_alike_have_no_cut(links):
 
 
 def test_single_patch_has_no_cut():
-    assert second_eigenvector(pack_links(np.ones((1, 1), np.uint8)), np.ones(1, bool), NcutParams()) is None
+    assert (
+        second_eigenvector(pack_links(np.ones((1, 1), np.uint8)), np.ones(1, bool), NcutParams())
+        is None
+    )
 
 
 def test_two_apart_patches_are_cut():
-    pair = second_eigenvector(pack_links(np.eye(2, dtype=np.uint8)), np.ones(2, bool), NcutParams())
+    pair = second_eigenvector(
+        pack_links(np.eye(2, dtype=np.uint8)), np.ones(2, bool), NcutParams()
+    )
     assert pair is not None and pair.vector[0] * pair.vector[1] < 0
 
 

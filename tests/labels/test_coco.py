@@ -9,7 +9,7 @@ import pytest
 from drawn import disc
 from pycocotools.coco import COCO
 
-from cuts3d_mm.labels.coco import read_coco, write_coco
+from cuts3d_mm.labels.coco import coco_annotation, read_coco, write_coco
 from cuts3d_mm.labels.record import ImageRecord, decode_mask, encode_instance
 
 
@@ -62,3 +62,34 @@ def test_other_json_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match='must be a COCO JSON'):
         list(read_coco(path))
+
+
+def swapped_file(path, swap):
+    mask = disc((9, 12), 5, (30, 50))
+    code = encode_instance(mask, None, 1.0)
+    annotation = coco_annotation(code, mask.shape)
+    images, annotations = [], []
+    for index in range(3):
+        height, width = (50, 30) if index in swap else (30, 50)
+        images.append({'id': index, 'file_name': f'{index}.jpg', 'height': height, 'width': width})
+        annotations.append({**annotation, 'id': index, 'image_id': index})
+    path.write_text(json.dumps({'images': images, 'annotations': annotations}))
+    return mask
+
+
+def test_swapped_sizes_are_mended_with_a_warning_that_says_how_many(tmp_path):
+    mask = swapped_file(tmp_path / 'cutler.json', swap=(0, 2))
+    with pytest.warns(UserWarning, match='swapped in 2 of 3 images; mended'):
+        records = list(read_coco(tmp_path / 'cutler.json'))
+    for record in records:
+        assert record.image_hw == (30, 50)
+        assert (decode_mask(record.instances[0], record.image_hw) == mask).all()
+
+
+def test_masks_of_any_other_size_are_an_error_that_names_the_image(tmp_path):
+    swapped_file(tmp_path / 'bad.json', swap=())
+    dataset = json.loads((tmp_path / 'bad.json').read_text())
+    dataset['images'][1]['height'] = 31
+    (tmp_path / 'bad.json').write_text(json.dumps(dataset))
+    with pytest.raises(ValueError, match=r'masks of 1.jpg must have .*\(31, 50\)'):
+        list(read_coco(tmp_path / 'bad.json'))

@@ -25,7 +25,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='cuts3d_mm.SeededInfiniteSampler', shuffle=True),
     batch_sampler=None,
     dataset=dict(
         type='MultiImageMixDataset',

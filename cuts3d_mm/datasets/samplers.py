@@ -1,0 +1,57 @@
+"""Samplers whose samples are the same whenever a training is resumed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+
+from cuts3d_mm.registry import DATA_SAMPLERS
+
+
+class SeededIndex(int):
+    """The index of a sample, and the seed of whatever is random in its pipeline."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int = 0) -> SeededIndex:
+        """Make an index."""
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def seed_generators(self) -> None:
+        """Seed NumPy, Python and torch of this process."""
+        np.random.seed(self.seed)
+        random.seed(self.seed)
+        torch.manual_seed(self.seed)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler(InfiniteSampler):
+    """`mmengine.InfiniteSampler` that gives every sample a seed of its own.
+
+    A data worker's generators depend on all that it has loaded before, which a resumed run has
+    not. `PseudoLabelDataset` seeds them for each sample instead.
+
+    Arguments are those of `mmengine.InfiniteSampler`.
+    """
+
+    _position = 0
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        """Iterate over the indices, without end."""
+        for index in self.indices:
+            entropy = (self.seed, self.rank, self._position)
+            self._position += 1
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            yield SeededIndex(index, seed)
+
+    def skip(self, num_samples: int) -> None:
+        """Go on after so many samples of this rank, counted from the start."""
+        self._position = num_samples
+        self.indices = itertools.islice(self._indices_of_rank(), num_samples, None)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from label_stores import write_labelled_images
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from tiny_detectors import batch_of
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+FULL = sorted((CONFIGS / 'cuts3d').glob('*.py'))
+STOCK = 'cuts3d_stock-cascade-mask-rcnn_r50_fpn_1x.py'
+INITIAL = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
+SELF_TRAINING = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-80k_self-training.py'
+
+
+def load(name):
+    init_default_scope('mmdet')
+    return Config.fromfile(str(CONFIGS / 'cuts3d' / name))
+
+
+@pytest.mark.parametrize('path', FULL, ids=lambda path: path.stem)
+def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path):
+    write_labelled_images(tmp_path, image_hw=(60, 90))
+    config = load(path.name)
+    model = MODELS.build(config.model)
+    assert model.roi_head.bbox_head[0].num_classes == 1
+    dataset = config.train_dataloader.dataset
+    dataset.dataset.update(
+        ann_file=str(tmp_path / 'labels'), data_prefix=dict(img=str(tmp_path / 'images'))
+    )
+    sample = DATASETS.build(dataset)[0]
+    assert sample['data_samples'].gt_instances.masks.doubt.shape[1:] == sample['inputs'].shape[1:]
+
+
+def test_whole_method_trains_in_the_stock_cascade(rng):
+    model = MODELS.build(load(STOCK).model).train()
+    inputs, samples = batch_of((2, 1), rng)
+    losses = model.loss(inputs, samples)
+    masks = [name for name in losses if name.endswith('loss_mask')]
+    assert type(model.roi_head).__name__ == 'CascadeRoIHead'
+    assert masks == ['s0.loss_mask', 's1.loss_mask', 's2.loss_mask']
+    total, _ = model.parse_losses(losses)
+    total.backward()
+
+
+def test_initial_round_has_the_hyperparameters_of_cutler():
+    config = load(INITIAL)
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.momentum) == (0.01, 5e-5, 0.9)
+    assert config.optim_wrapper.clip_grad.max_norm == 1.0
+    assert config.train_cfg.max_iters == 160000
+    assert config.param_scheduler[1].milestones == [80000]
+    assert config.param_scheduler[1].gamma == 0.02
+    assert config.auto_scale_lr.base_batch_size == 16
+    assert [head.drop_iou for head in config.model.roi_head.bbox_head] == [0.01] * 3
+    rpn = config.model.train_cfg.rpn_proposal
+    assert (rpn.max_per_img, rpn.nms.iou_threshold) == (4000, 0.65)
+    scales = config.train_dataloader.dataset.dataset.pipeline[2].scales
+    assert [scale[1] for scale in scales] == [240, 320, 480, 640, 672, 704, 736, 768, 800, 1024]
+    assert config.model.backbone.norm_cfg.type == config.model.neck.norm_cfg.type == 'SyncBN'
+
+
+def test_self_training_differs_where_cutler_does():
+    config = load(SELF_TRAINING)
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (0.005, 1e-4)
+    assert config.train_cfg.max_iters == 80000
+    assert [head.drop_iou for head in config.model.roi_head.bbox_head] == [None] * 3
+    rpn = config.model.train_cfg.rpn_proposal
+    assert (rpn.max_per_img, rpn.nms.iou_threshold) == (1000, 0.7)
+    assert config.train_dataloader.dataset.pipeline[0].scale_range == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    'name, kind, alpha, loss',
+    [
+        ('ablation-no-confidence', 'AlphaBlendCopyPaste', False, 'none'),
+        ('ablation-selection', 'ConfidentCopyPaste', False, 'none'),
+        ('ablation-selection-alpha', 'ConfidentCopyPaste', True, 'none'),
+        ('imagenet', 'ConfidentCopyPaste', True, 'confidence'),
+    ],
+)
+def test_rows_of_table_7_add_one_use_of_confidence_after_the_other(name, kind, alpha, loss):
+    config = load(f'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_{name}.py')
+    paste = config.train_dataloader.dataset.pipeline[0]
+    assert (paste.type, paste.alpha) == (f'cuts3d_mm.{kind}', alpha)
+    assert config.model.roi_head.mask_head.soft_target == loss

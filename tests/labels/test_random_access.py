@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from drawn import disc
+
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import read_store, write_shard
+
+
+def write_store(folder, sizes=(3, 1, 4)):
+    """Shards of so many images; image i has i % 3 instances, every seventh is a failure."""
+    number = 0
+    for shard, size in enumerate(sizes):
+        records = []
+        for _ in range(size):
+            hw = (20 + number, 31)
+            one = encode_instance(disc((9, 12), 5, hw), np.full((6, 10), 0.5, np.float32), 0.5)
+            if number % 7 == 6:
+                records.append(ImageRecord(f'{number:02d}.jpg', (0, 0), failure='broken'))
+            else:
+                records.append(ImageRecord(f'{number:02d}.jpg', hw, (one,) * (number % 3)))
+            number += 1
+        write_shard(folder, shard, records)
+    return list(read_store(folder))
+
+
+def test_any_record_equals_the_one_that_is_read_in_order(tmp_path):
+    expected = write_store(tmp_path)
+    table = LabelTable(tmp_path)
+    assert len(table) == len(expected)
+    assert [table[index] for index in (7, 0, 3, 2, 6)] == [expected[i] for i in (7, 0, 3, 2, 6)]
+
+
+def test_sizes_and_counts_are_known_without_reading_records(tmp_path):
+    expected = write_store(tmp_path)
+    table = LabelTable(tmp_path)
+    assert [tuple(hw) for hw in table.image_hw] == [record.image_hw for record in expected]
+    assert list(table.num_instances) == [len(record.instances) for record in expected]
+    assert list(table.is_failure) == [record.failure is not None for record in expected]
+
+
+def test_a_changed_store_is_unpacked_again(tmp_path):
+    write_store(tmp_path)
+    assert len(LabelTable(tmp_path)) == 8
+    write_shard(tmp_path, 3, [ImageRecord('new.jpg', (5, 6))])
+    assert LabelTable(tmp_path)[8].name == 'new.jpg'
+
+
+def test_an_unchanged_store_is_not_unpacked_again(tmp_path):
+    write_store(tmp_path)
+    LabelTable(tmp_path)
+    before = (tmp_path / 'unpacked.arrow').stat().st_mtime_ns
+    LabelTable(tmp_path)
+    assert (tmp_path / 'unpacked.arrow').stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_a_store_that_is_shared_for_reading_is_unpacked_elsewhere(tmp_path):
+    expected = write_store(tmp_path)
+    tmp_path.chmod(0o555)
+    assert LabelTable(tmp_path)[2] == expected[2]
+
+
+def test_coco_json_gives_the_same_records(tmp_path):
+    expected = [record for record in write_store(tmp_path) if record.failure is None]
+    write_coco(tmp_path / 'labels.json', lambda: expected)
+    table = LabelTable(tmp_path / 'labels.json')
+    assert [table[index] for index in range(len(table))] == expected
+
+
+def test_a_table_survives_the_way_to_a_worker(tmp_path):
+    expected = write_store(tmp_path)
+    selected = SelectedRecords(LabelTable(tmp_path), np.array([4, 1]))
+    copy = pickle.loads(pickle.dumps(selected))
+    assert [copy[0], copy[1]] == [expected[4], expected[1]]
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='must be a label store'):
+        LabelTable(tmp_path)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmcv.ops import roi_align
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from scipy.ndimage import binary_dilation
+
+from cuts3d_mm.structures import ConfidenceBitmapMasks
+
+IMAGE_HW = (60, 92)
+DOUBT = 120
+
+GEOMETRY = [
+    dict(type='Resize', scale=(140, 90), keep_ratio=True),
+    dict(type='Resize', scale=(71, 113), keep_ratio=False),
+    dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+    dict(type='RandomFlip', prob=1.0, direction='diagonal'),
+    dict(type='RandomCrop', crop_size=(40, 50), allow_negative_crop=True, recompute_bbox=True),
+    dict(type='Pad', size_divisor=32),
+    dict(type='Expand', ratio_range=(1.2, 1.6), prob=1.0),
+    dict(type='MinIoURandomCrop', min_ious=(0.3,), min_crop_size=0.5),
+    dict(type='Rotate', prob=1.0, level=3),
+    dict(type='TranslateX', prob=1.0, level=3),
+    dict(type='ShearY', prob=1.0, level=3),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=True),
+]
+
+
+def drawn_masks(count, seed=0):
+    """Ellipses; where a mask is, there is doubt."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: IMAGE_HW[0], : IMAGE_HW[1]]
+    masks = np.zeros((count, *IMAGE_HW), np.uint8)
+    for mask in masks:
+        y, x = rng.uniform(15, 45), rng.uniform(15, 75)
+        tall, wide = rng.uniform(8, 14, 2)
+        mask[((rows - y) / tall) ** 2 + ((columns - x) / wide) ** 2 <= 1] = 1
+    scores = np.linspace(0.1, 0.9, count, dtype=np.float32)
+    return ConfidenceBitmapMasks(masks, *IMAGE_HW, masks * np.uint8(DOUBT), scores)
+
+
+def drawn_results(count):
+    masks = drawn_masks(count)
+    return dict(
+        img=np.full((*IMAGE_HW, 3), 90, np.uint8),
+        img_shape=IMAGE_HW,
+        gt_masks=masks,
+        gt_bboxes=masks.get_bboxes(HorizontalBoxes),
+        gt_bboxes_labels=np.zeros(count, np.int64),
+        gt_ignore_flags=np.zeros(count, bool),
+    )
+
+
+def grown(mask, border_px=3):
+    """A mask and its surroundings: resizing moves nearest and linear samples apart a little."""
+    return binary_dilation(mask, np.ones((3, 3)), border_px)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from(GEOMETRY), min_size=1, max_size=4),
+    count=st.sampled_from([0, 1, 5, 100]),
+    seed=st.integers(0, 999),
+)
+def test_masks_and_confidence_stay_aligned_through_any_pipeline(steps, count, seed):
+    np.random.seed(seed)
+    results = drawn_results(count)
+    for step in steps:
+        results = TRANSFORMS.build(step)(results)
+        if results is None:  # a crop without a box
+            return
+    masks = results['gt_masks']
+    assert isinstance(masks, ConfidenceBitmapMasks)
+    assert masks.doubt.shape == masks.masks.shape == (len(masks.scores), masks.height, masks.width)
+    if count:  # MinIoURandomCrop leaves the masks of an image without boxes as they are
+        assert (masks.height, masks.width) == tuple(results['img_shape'][:2])
+    for mask, doubt in zip(masks.masks, masks.doubt, strict=True):
+        doubted = doubt > DOUBT // 2
+        if mask.sum() < 150:  # little is left: its border is most of it
+            continue
+        assert not (doubted & ~grown(mask > 0)).any()
+        assert not ((mask > 0) & ~grown(doubted)).any()
+        assert doubt[mask > 0].max() >= DOUBT - 1
+
+
+def test_scores_follow_their_instances():
+    masks = drawn_masks(5)
+    chosen = masks[np.array([3, 1])]
+    assert list(chosen.scores) == list(masks.scores[[3, 1]])
+    assert list(masks[np.array([True, False, False, False, True])].scores) == list(
+        masks.scores[[0, 4]]
+    )
+    assert len(masks[2]) == 1
+
+
+def test_what_a_transform_adds_is_certain():
+    padded = drawn_masks(2).pad((80, 110))
+    assert (padded.confidence[:, 60:] == 255).all() and (padded.confidence[:, :, 92:] == 255).all()
+
+
+def test_cat_takes_plain_masks_as_certain():
+    plain = BitmapMasks(np.ones((1, *IMAGE_HW), np.uint8), *IMAGE_HW)
+    joined = ConfidenceBitmapMasks.cat([drawn_masks(2), plain])
+    assert len(joined) == 3
+    assert (joined.confidence[2] == 255).all() and joined.scores[2] == 1
+
+
+def test_masks_rebuilt_without_confidence_are_an_error_that_names_the_remedy():
+    masks = drawn_masks(2)
+    with pytest.raises(ValueError, match='Albu does it.*MMDetection'):
+        masks.__class__(list(masks.masks), *IMAGE_HW)
+
+
+def random_boxes(rng, count):
+    corners = rng.uniform(0, [60, 35], (count, 2))
+    return np.concatenate([corners, corners + rng.uniform(2, 25, (count, 2))], 1).astype('f4')
+
+
+@pytest.mark.parametrize('binarize', [True, False])
+def test_cropped_masks_equal_stock_bitmap_masks(rng, binarize):
+    masks, boxes, inds = drawn_masks(4), random_boxes(rng, 30), rng.integers(0, 4, 30)
+    stock = BitmapMasks(masks.masks, *IMAGE_HW)
+    expected = stock.crop_and_resize(boxes, (28, 28), inds, binarize=binarize)
+    found = masks.crop_and_resize(boxes, (28, 28), inds, binarize=binarize)
+    assert (found.masks == expected.masks).all()
+
+
+def test_cropped_confidence_equals_cropping_each_map_alone(rng):
+    masks, boxes, inds = drawn_masks(4), random_boxes(rng, 9), rng.integers(0, 4, 9)
+    found = masks.crop_confidence(boxes, (14, 14), inds)
+    for index, box in enumerate(boxes):
+        confidence = torch.from_numpy(masks.confidence[inds[index]] / np.float32(255))[None, None]
+        roi = torch.tensor([[0, *box]], dtype=torch.float32)
+        # roi_align pads with zeros beyond the border, where confidence is 1
+        expected = 1 - roi_align(1 - confidence, roi, (14, 14), 1.0, 0, 'avg', True)[0, 0]
+        torch.testing.assert_close(found[index], expected, atol=1e-5, rtol=0)

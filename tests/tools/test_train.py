@@ -1,0 +1,89 @@
+"""Training as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_detectors import TINY
+from training_runs import losses, run, train_command, write_training_set
+
+from cuts3d_mm.demo.training import final_scores, read_log
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_training_set(tmp_path_factory.mktemp('scenes'))
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('uninterrupted')
+    run(train_command(root, work_dir, 8))
+    return work_dir
+
+
+def test_training_ends_with_scores_and_weights(uninterrupted):
+    assert set(losses(uninterrupted)) == set(range(1, 9))
+    assert set(final_scores(read_log(uninterrupted))) == {'AP', 'AP50'}
+    assert (uninterrupted / 'iter_8.pth').is_file()
+
+
+def test_the_same_seed_gives_the_same_losses(root, uninterrupted, tmp_path):
+    run(train_command(root, tmp_path, 3, 'train_cfg.val_interval=100'))
+    again, before = losses(tmp_path), losses(uninterrupted)
+    assert again == {step: before[step] for step in (1, 2, 3)}
+
+
+def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
+    root, uninterrupted, tmp_path
+):
+    command = train_command(root, tmp_path, 8)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / 'iter_4.pth').is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / 'iter_4.pth').is_file() and not (tmp_path / 'iter_8.pth').is_file()
+    run(train_command(root, tmp_path, 8, '--resume'))
+    assert losses(tmp_path) == losses(uninterrupted)
+
+
+def test_weights_are_tested_by_the_test_command(root, uninterrupted, tmp_path):
+    command = train_command(root, tmp_path, 8)
+    command[1] = command[1].replace('train.py', 'test.py')
+    command.insert(3, str(uninterrupted / 'iter_8.pth'))
+    output = run(command)
+    trained = final_scores(read_log(uninterrupted))
+    assert f'coco/segm_mAP_50: {trained["AP50"] / 100:.4f}' in output
+
+
+def test_two_ranks_train_and_agree(root, tmp_path):
+    command = train_command(root, tmp_path, 2)
+    options = command[command.index('--cfg-options') + 1 :]
+    script = Path(__file__).parents[1] / 'two_ranks.py'
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    output = run(
+        [*launch, '--master_port=29517', str(script), TINY, str(tmp_path), *options],
+        OMP_NUM_THREADS='1',
+    )
+    assert '2 ranks, the same weights: True' in output
+
+
+def test_the_command_itself_launches_two_ranks(root, tmp_path):
+    command = train_command(root, tmp_path, 2, '--launcher=pytorch')
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    run([*launch, '--master_port=29518', *command[1:]], OMP_NUM_THREADS='1')
+    assert set(losses(tmp_path)) == {1, 2}
+
+
+def test_an_unknown_config_is_one_clear_line(tmp_path):
+    command = [sys.executable, train_command(tmp_path, tmp_path, 1)[1], 'nothing.py']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith('cuts3d train: CONFIG must be')

@@ -1,0 +1,76 @@
+"""Short runs of the tiny detector on drawn images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from label_stores import write_labelled_images
+from tiny_detectors import TINY
+
+from cuts3d_mm.demo.training import data_options, read_log
+from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.record import decode_mask, encode_instance
+
+SMALL = [
+    'train_dataloader.dataset.dataset.pipeline.2.scales=[(96,64)]',
+    'test_dataloader.dataset.pipeline.1.scale=(96,64)',
+    'val_dataloader.dataset.pipeline.1.scale=(96,64)',
+    'default_hooks.logger.interval=1',
+    'model.train_cfg.rpn_proposal.max_per_img=20',
+    'model.test_cfg.rpn.max_per_img=20',
+]
+
+
+def write_training_set(root: Path) -> Path:
+    """Images, labels and a held-out part, as the demo writes them."""
+    write_labelled_images(root, (2, 1, 3, 2))
+    records = write_labelled_images(root / 'held_out', (1, 2), seed=1)[:2]
+    images, annotations = [], []
+    for number, record in enumerate(records):
+        height, width = record.image_hw
+        images.append({'id': number, 'file_name': record.name, 'height': height, 'width': width})
+        for one in record.instances:
+            code = encode_instance(decode_mask(one, record.image_hw), None, 1.0)
+            ids = {'id': len(annotations) + 1, 'image_id': number}
+            annotations.append(ids | coco_annotation(code, record.image_hw))
+    truth = {'images': images, 'annotations': annotations, 'categories': [{'id': 1, 'name': 'o'}]}
+    (root / 'held_out' / 'instances.json').write_text(json.dumps(truth))
+    return root
+
+
+def train_command(root: Path, work_dir: Path, max_iters: int, *options: str) -> list[str]:
+    """`cuts3d train` of the tiny config for so many iterations."""
+    schedule = [
+        f'train_cfg.max_iters={max_iters}',
+        f'train_cfg.val_interval={max_iters}',
+        'default_hooks.checkpoint.interval=2',
+    ]
+    tool = Path(__file__).parents[1] / 'tools' / 'train.py'
+    command = [sys.executable, str(tool), TINY, '--work-dir', str(work_dir)]
+    return [
+        *command,
+        *(option for option in options if option.startswith('--')),
+        '--cfg-options',
+        *data_options(root, root / 'labels'),
+        *SMALL,
+        *schedule,
+        *(option for option in options if not option.startswith('--')),
+    ]
+
+
+def run(command: list[str], **env: str) -> str:
+    """Run a command; fails with its output."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **env}
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout + done.stderr
+
+
+def losses(work_dir: Path) -> dict[int, float]:
+    """Loss of each step."""
+    return {line['step']: line['loss'] for line in read_log(work_dir) if 'loss' in line}
