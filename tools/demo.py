@@ -1,4 +1,4 @@
-"""Label real photos and rendered scenes, nothing to download, and write a page to look at."""
+"""Label photos and rendered scenes, train on them, write a page; nothing to download."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', type=Path, nargs='?', default=Path('demo_out'))
     parser.add_argument('--scenes', type=int, default=24, help='rendered scenes (default 24)')
     parser.add_argument('--workers', type=int, default=2, help='processes (default 2)')
+    parser.add_argument(
+        '--iters',
+        type=int,
+        default=200,
+        help='training steps of a tiny detector, about 1 s each; 0: no training (default 200)',
+    )
     parser.add_argument('--picture', type=Path, metavar='F', help='also write the README picture')
     return parser.parse_args()
 
@@ -23,7 +29,7 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.demo.run import run_demo
 
-    table = run_demo(args.out, args.scenes, args.workers, args.picture)
+    table = run_demo(args.out, args.scenes, args.workers, args.picture, args.iters)
     print(f'\n{table}\n\nlook at {args.out / "index.html"}')
 
 

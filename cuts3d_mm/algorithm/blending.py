@@ -61,7 +61,7 @@ def may_be_pasted(pasted: Mask, existing: Mask, areas: NDArray[Any], max_cover: 
     Returns:
         (K,) bool; False too for an empty mask.
     """
-    visible = pasted.any(axis=(1, 2))
+    visible: Mask = np.asarray(pasted.any(axis=(1, 2)))
     if len(existing) == 0 or not visible.any():
         return visible
     flat = existing.reshape(len(existing), -1)

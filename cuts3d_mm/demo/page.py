@@ -48,7 +48,7 @@ def write_page(path: Path, table: str, entries: list[PageEntry]) -> None:
     """
     parts = [
         _HEAD,
-        '<h2>Class-agnostic scores of the raw masks</h2>',
+        '<h2>Class-agnostic scores</h2>',
         f'<pre>{escape(table)}</pre>',
     ]
     for section, group in groupby(entries, key=lambda entry: entry.section):
@@ -56,7 +56,7 @@ def write_page(path: Path, table: str, entries: list[PageEntry]) -> None:
         for entry in group:
             parts.append(
                 f'<figure><img loading="lazy" src="{escape(entry.figure)}" '
-                f'alt="stages for {escape(entry.caption)}">'
+                f'alt="{escape(entry.caption)}">'
                 f'<figcaption>{escape(entry.caption)}</figcaption></figure>'
             )
     path.write_text('\n'.join([*parts, '</body>', '</html>', '']), encoding='utf-8')

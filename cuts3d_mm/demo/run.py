@@ -9,6 +9,14 @@ from typing import Any
 from cuts3d_mm.command_line import build_generator, load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
 from cuts3d_mm.demo.page import PageEntry, write_page
+from cuts3d_mm.demo.training import (
+    NUM_HELD_OUT,
+    NUM_TRAINING,
+    data_options,
+    final_scores,
+    train_tiny,
+    write_training_scenes,
+)
 from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
 from cuts3d_mm.generation.executor import Split, generate
 from cuts3d_mm.generation.explain import explain_image
@@ -16,6 +24,7 @@ from cuts3d_mm.generation.images import NamedImage, list_images, read_image
 from cuts3d_mm.generation.progress import ProgressLine
 from cuts3d_mm.generation.worker import WorkOrder
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.stages import draw_stages
 from cuts3d_mm.visualization.tables import format_table
 
@@ -27,17 +36,20 @@ METRICS = ('AP', 'AP50', 'AR100')
 _PICTURE_SCENE = 10  # two touching balls of one class, for the README
 
 
-def run_demo(out: Path, num_scenes: int, workers: int, picture: Path | None) -> str:
-    """Run everything into a folder; labels that are there already are kept.
+def run_demo(
+    out: Path, num_scenes: int, workers: int, picture: Path | None, max_iters: int
+) -> str:
+    """Run everything into a folder; labels and a training that are there already are kept.
 
     Args:
         out: folder to write; `index.html` is the page.
         num_scenes: scenes to render.
         workers: processes.
         picture: where to write the README picture, or None.
+        max_iters: of the tiny detector's training; 0 leaves it out.
 
     Returns:
-        The table of scores as text.
+        The tables of scores as text.
     """
     sets = write_demo_sets(out / 'data', num_scenes)
     rows = []
@@ -53,9 +65,35 @@ def run_demo(out: Path, num_scenes: int, workers: int, picture: Path | None) -> 
         names = list_images(sets[-1].images).names
         shown = names[min(_PICTURE_SCENE, len(names) - 1)]
         _draw(sets[-1], shown).savefig(picture, dpi=110)
-    write_page(out / 'index.html', table, entries)
     (out / 'scores.json').write_text(json.dumps(rows, indent=1))
+    if max_iters:
+        detector, curve = _train(out, workers, max_iters)
+        table = f'{table}\n\n{detector}'
+        entries.insert(0, curve)
+    write_page(out / 'index.html', table, entries)
     return table
+
+
+def _train(out: Path, workers: int, max_iters: int) -> tuple[str, PageEntry]:
+    """Train on pseudo-labels of other scenes; compare with the pseudo-labels of the held-out."""
+    root = out / 'training'
+    training, held_out = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
+    config = RECIPES['CutS3D']
+    _label(config, training, root / 'labels', workers)
+    _label(config, held_out, root / 'labels_held_out', workers)
+    interval = max(1, max_iters // 3)
+    schedule = [f'train_cfg.max_iters={max_iters}', f'train_cfg.val_interval={interval}']
+    log = train_tiny(out / 'work_dir', [*data_options(root, root / 'labels'), *schedule])
+    figure = out / 'figures' / 'training.png'
+    draw_training(log).savefig(figure, dpi=90)
+    labels = _score(held_out, root / 'labels_held_out')[:2]
+    trained = [f'{value:.2f}' for value in final_scores(log).values()]
+    rows = [['pseudo-labels themselves', *labels], ['detector trained on others', *trained]]
+    names = [f'mask {name} %' for name in METRICS[:2]]
+    table = format_table([f'on {NUM_HELD_OUT} held-out scenes', *names], rows)
+    title = 'A detector trained on the pseudo-labels'
+    caption = f'Loss and score on held-out scenes; R-18, {NUM_TRAINING} scenes, no labels'
+    return table, PageEntry(title, caption, figure.relative_to(out).as_posix())
 
 
 def _all_images(sets: list[DemoSet]) -> list[tuple[DemoSet, str]]:

@@ -5,7 +5,9 @@ from drawn import disc
 
 from cuts3d_mm.algorithm.cut_instances import Instance
 from cuts3d_mm.algorithm.cut_patches import PatchCut
+from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.samples import draw_sample
 from cuts3d_mm.visualization.stages import Stages, draw_stages
 from cuts3d_mm.visualization.tables import format_scores, format_table
 
@@ -54,3 +56,20 @@ def test_table_is_aligned_markdown():
 
 def test_scores_are_printed_in_percent():
     assert '12.34' in format_scores({'segm': {'AP': 0.12341}})
+
+
+def test_sample_shows_pasted_instances_in_red_and_others_in_green():
+    image = np.full((30, 40, 3), 100, np.uint8)
+    masks = np.stack([disc((15, 10), 6, (30, 40)), disc((15, 30), 6, (30, 40))])
+    boxes = np.array([[4, 9, 17, 22], [24, 9, 37, 22]], np.float32)
+    confidence = np.stack([np.full((30, 40), 255, np.uint8), np.full((30, 40), 60, np.uint8)])
+    drawn = draw_sample(image, boxes, masks, confidence, np.array([False, True]))
+    assert drawn.shape == (30, 80, 3)
+    assert drawn[15, 4].argmax() == 1 and drawn[15, 24].argmax() == 0
+    assert drawn[15, 40 + 10].sum() > drawn[15, 40 + 30].sum()
+
+
+def test_training_curves_are_drawn_from_a_log():
+    log = [{'step': 1, 'loss': 3.0}, {'step': 2, 'coco/segm_mAP_50': 0.2}]
+    axes = draw_training(log).axes
+    assert [float(axis.lines[0].get_ydata()[0]) for axis in axes] == [3.0, 20.0]

@@ -108,8 +108,8 @@ class _ConfidencePaste(CopyPaste):
         if len(chosen) == 0:
             return
         pasted = scaled.masks > 0
-        confidence = scaled.confidence if self.alpha else np.uint8(CONFIDENCE_STEPS)
-        share = paste_alpha(pasted, confidence)
+        certain = np.broadcast_to(np.uint8(CONFIDENCE_STEPS), pasted.shape)
+        share = paste_alpha(pasted, scaled.confidence if self.alpha else certain)
         image = np.array(results['img'])
         piece = cv2.resize(source['img'], (width, height), interpolation=cv2.INTER_LINEAR)
         image[window] = blend(piece, image[window], share)

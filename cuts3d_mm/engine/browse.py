@@ -1,0 +1,42 @@
+"""A training config in, pictures of its samples out."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
+from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
+from cuts3d_mm.visualization.samples import draw_sample
+
+
+def browse(config: Config, count: int, seed: int, out: Path) -> list[Path]:
+    """Draw samples of the training data set.
+
+    Returns:
+        The files, PNG.
+    """
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, index in enumerate(islice(SeededInfiniteSampler(dataset, seed=seed), count)):
+        index.seed_generators()
+        paths.append(out / f'{number:04d}.png')
+        Image.fromarray(_draw(dataset[index])).save(paths[-1])
+    return paths
+
+
+def _draw(sample: dict[str, Any]) -> np.ndarray:
+    image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+    instances = sample['data_samples'].gt_instances
+    masks = ConfidenceBitmapMasks.certain(instances.masks)
+    boxes = getattr(instances.bboxes, 'tensor', instances.bboxes).numpy()
+    return draw_sample(image, boxes, masks.masks > 0, masks.confidence, masks.is_pasted)

@@ -1,0 +1,30 @@
+"""A training log in, its curves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+_SCORE = 'coco/segm_mAP_50'
+
+
+def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
+    """Draw loss and score over the steps of a training.
+
+    Args:
+        log: a dict per logged line, as MMEngine writes them: `step` with `loss`, or with
+            `coco/segm_mAP_50` in [0, 1].
+    """
+    figure = Figure(figsize=(8, 3.2), layout='constrained')
+    loss_axes, score_axes = figure.subplots(1, 2)
+    losses = [(line['step'], line['loss']) for line in log if 'loss' in line]
+    scores = [(line['step'], 100 * line[_SCORE]) for line in log if _SCORE in line]
+    for axes, points, label in (
+        (loss_axes, losses, 'loss'),
+        (score_axes, scores, 'mask AP50 on held-out images, %'),
+    ):
+        axes.plot(*zip(*points, strict=True), marker='o' if len(points) < 12 else None)
+        axes.set(xlabel='step', ylabel=label, ylim=(0, None))
+    return figure
