@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -104,17 +105,19 @@ class _ConfidencePaste(CopyPaste):
         inside = existing.masks[:, window[0], window[1]] > 0
         areas = np.array([np.count_nonzero(mask) for mask in existing.masks])
         kept = may_be_pasted(scaled.masks > 0, inside, areas, self.max_cover)
-        scaled, chosen = scaled[kept], chosen[kept]
-        if len(chosen) == 0:
+        if not kept.any():
             return
+        scaled, chosen = scaled[kept], chosen[kept]
         pasted = scaled.masks > 0
         certain = np.broadcast_to(np.uint8(CONFIDENCE_STEPS), pasted.shape)
         share = paste_alpha(pasted, scaled.confidence if self.alpha else certain)
-        image = np.array(results['img'])
         piece = cv2.resize(source['img'], (width, height), interpolation=cv2.INTER_LINEAR)
-        image[window] = blend(piece, image[window], share)
-        results['img'] = image
-        _join(results, source, existing, _on_canvas(scaled, image.shape[:2], left, top), chosen)
+        part = _extent(share)
+        results['img'] = np.array(results['img'])
+        target = results['img'][window]
+        target[part] = blend(piece[part], target[part], share[part])
+        covered = np.count_nonzero(inside & pasted.any(axis=0), axis=(1, 2))
+        _join(results, source, _Pasted(scaled, chosen, window, covered, areas))
 
 
 @TRANSFORMS.register_module()
@@ -142,35 +145,60 @@ class AlphaBlendCopyPaste(_ConfidencePaste):
         return np.asarray(self._get_selected_inds(len(scores)), np.int64)
 
 
-def _on_canvas(
-    masks: ConfidenceBitmapMasks, image_hw: tuple[int, int], left: int, top: int
-) -> ConfidenceBitmapMasks:
-    placed = masks.expand(*image_hw, top, left)
-    placed.is_pasted = np.ones(len(placed), bool)
-    return placed
+def _extent(share: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Rows and columns in which anything is pasted."""
+    rows, columns = (np.flatnonzero(share.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:  # without any confidence
+        return np.s_[:0, :0]
+    return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _join(
-    results: dict[str, Any],
-    source: dict[str, Any],
-    existing: ConfidenceBitmapMasks,
-    pasted: ConfidenceBitmapMasks,
-    chosen: Indices,
-) -> None:
+@dataclass(frozen=True)
+class _Pasted:
+    """What is pasted, and where it goes."""
+
+    masks: ConfidenceBitmapMasks  # (K) of the window's size
+    chosen: Indices  # (K,) of the source's instances
+    window: tuple[slice, slice]  # rows and columns of the target
+    covered: NDArray[Any]  # (N,) pixels that each existing instance loses
+    areas: NDArray[Any]  # (N,) pixels that each existing instance had
+
+
+def _join(results: dict[str, Any], source: dict[str, Any], pasted: _Pasted) -> None:
     """Cut what is covered, drop what has vanished, append what is pasted."""
-    covered = pasted.masks.any(axis=0)
-    touched = np.array([bool((mask[covered]).any()) for mask in existing.masks], bool)
-    trimmed = existing[np.arange(len(existing))]
-    trimmed.masks = np.where(covered, 0, existing.masks)
-    visible = trimmed.masks.any(axis=(1, 2)) if len(trimmed) else np.zeros(0, bool)
-    kept = visible | ~touched
-    boxes = results['gt_bboxes']
-    if touched.any():
-        cut = np.flatnonzero(touched & kept)
-        boxes = boxes.clone()
-        boxes.tensor[cut] = trimmed[cut].get_bboxes(type(boxes)).tensor
-    added = pasted.get_bboxes(type(boxes))
-    results['gt_bboxes'] = boxes.cat([boxes[kept], added])
+    existing = ConfidenceBitmapMasks.certain(results['gt_masks'])
+    kept = np.flatnonzero((pasted.covered == 0) | (pasted.covered < pasted.areas))
+    joined = _joined_masks(existing, kept, pasted)
+    boxes = results['gt_bboxes'][kept].clone()
+    cut = np.flatnonzero(pasted.covered[kept])
+    if len(cut):
+        boxes.tensor[cut] = joined[cut].get_bboxes(type(boxes)).tensor
+    added = pasted.masks.get_bboxes(type(boxes))
+    added.translate_((pasted.window[1].start, pasted.window[0].start))
+    results['gt_bboxes'] = boxes.cat([boxes, added])
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
-        results[key] = np.concatenate([results[key][kept], source[key][chosen]])
-    results['gt_masks'] = ConfidenceBitmapMasks.cat([trimmed[kept], pasted])
+        results[key] = np.concatenate([results[key][kept], source[key][pasted.chosen]])
+    results['gt_masks'] = joined
+
+
+def _joined_masks(
+    existing: ConfidenceBitmapMasks, kept: Indices, pasted: _Pasted
+) -> ConfidenceBitmapMasks:
+    """Join masks of two sizes on one canvas, each copied once."""
+    rows, columns = pasted.window
+    count = len(kept)
+    shape = count + len(pasted.masks), existing.height, existing.width
+    masks, doubt = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for index, old in enumerate(kept):
+        masks[index], doubt[index] = existing.masks[old], existing.doubt[old]
+    masks[:count, rows, columns] *= ~pasted.masks.masks.any(axis=0)
+    masks[count:, rows, columns] = pasted.masks.masks
+    doubt[count:, rows, columns] = pasted.masks.doubt
+    return ConfidenceBitmapMasks(
+        masks,
+        existing.height,
+        existing.width,
+        doubt,
+        np.concatenate([existing.scores[kept], pasted.masks.scores]),
+        np.concatenate([existing.is_pasted[kept], np.ones(len(pasted.masks), bool)]),
+    )
