@@ -3,8 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
+# One thread per process, here and in the processes that tests start: the workers of pytest
+# share the machine. Set before torch and OpenBLAS are loaded.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture

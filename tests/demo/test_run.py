@@ -11,11 +11,14 @@ from cuts3d_mm.demo.datasets import scenes_to_coco  # noqa: E402
 from cuts3d_mm.demo.page import PageEntry, write_page  # noqa: E402
 from cuts3d_mm.demo.run import run_demo  # noqa: E402
 from cuts3d_mm.demo.scenes import render_scenes  # noqa: E402
+from cuts3d_mm.demo.training import write_training_scenes  # noqa: E402
 
 
 @pytest.mark.slow
 def test_demo_writes_a_page_with_every_photo_and_a_table(tmp_path):
-    table = run_demo(tmp_path, num_scenes=3, workers=1, picture=tmp_path / 'picture.png')
+    table = run_demo(
+        tmp_path, num_scenes=3, workers=1, picture=tmp_path / 'picture.png', max_iters=0
+    )
     page = (tmp_path / 'index.html').read_text()
     assert page.count('<figure>') == 5 and (tmp_path / 'picture.png').is_file()
     assert 'MaskCut (2D) | scenes' in ' '.join(table.split())
@@ -25,6 +28,14 @@ def test_demo_writes_a_page_with_every_photo_and_a_table(tmp_path):
         for recipe in ('MaskCut (2D)', 'CutS3D')
         for images in ('arc2017', 'scenes')
     ]
+
+
+def test_scenes_to_train_on_and_to_test_on_differ(tmp_path):
+    training, held_out = write_training_scenes(tmp_path, 2, 1)
+    assert len(list(training.images.iterdir())) == 2
+    assert (tmp_path / 'held_out' / 'instances.json').is_file()
+    first, other = (one.images / 'scene_000.png' for one in (training, held_out))
+    assert first.read_bytes() != other.read_bytes()
 
 
 def test_ground_truth_of_scenes_has_the_size_of_the_scenes():
