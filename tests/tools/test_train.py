@@ -29,7 +29,9 @@ def uninterrupted(root, tmp_path_factory):
 
 def test_training_ends_with_scores_and_weights(uninterrupted):
     assert set(losses(uninterrupted)) == set(range(1, 9))
-    assert set(final_scores(read_log(uninterrupted))) == {'AP', 'AP50'}
+    log = read_log(uninterrupted)
+    assert set(final_scores(log)) == {'AP', 'AP50'}
+    assert [line['step'] for line in log if 'coco/segm_mAP' in line] == [8]
     assert (uninterrupted / 'iter_8.pth').is_file()
 
 
