@@ -61,9 +61,8 @@ def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
 
 
 def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
-    """Render scenes into a set; scenes that are there already are kept."""
-    if not target.ground_truth.is_file():
-        _write(target, render_scenes(count, seed))
+    """Render scenes into a set."""
+    _write(target, render_scenes(count, seed))
 
 
 def scenes_to_coco(scenes: Iterable[Scene]) -> dict:

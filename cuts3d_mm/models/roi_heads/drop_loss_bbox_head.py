@@ -72,7 +72,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=True)
         labels, label_weights, bbox_targets, bbox_weights = targets
         if self.soft_target == 'score':
-            bbox_weights = bbox_weights * _spread_scores(sampling_results, labels)[:, None]
+            bbox_weights = bbox_weights * _spread_scores(sampling_results)[:, None]
         # The stock method gives the box loss; the class loss is its own below.
         losses = super().loss(
             None, bbox_pred, rois, labels, label_weights, bbox_targets, bbox_weights
@@ -87,7 +87,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         self, cls_score: Tensor, labels: Tensor, kept: Tensor, sampling_results: list[Any]
     ) -> Tensor:
         if self.soft_target == 'score':
-            scores = _spread_scores(sampling_results, labels)
+            scores = _spread_scores(sampling_results)
             soft = soft_class_targets(labels, scores, self.num_classes).to(cls_score)
             loss = functional.cross_entropy(cls_score, soft, reduction='none')
         else:
