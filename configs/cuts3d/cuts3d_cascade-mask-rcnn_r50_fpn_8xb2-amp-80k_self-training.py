@@ -14,25 +14,7 @@ _base_ = [
 
 model = dict(
     roi_head=dict(
-        bbox_head=[
-            dict(
-                type='cuts3d_mm.DropLossBBoxHead',
-                drop_iou=None,
-                in_channels=256,
-                fc_out_channels=1024,
-                roi_feat_size=7,
-                num_classes=1,
-                bbox_coder=dict(
-                    type='DeltaXYWHBBoxCoder',
-                    target_means=[0.0] * 4,
-                    target_stds=[1 / scale, 1 / scale, 2 / scale, 2 / scale],
-                ),
-                reg_class_agnostic=True,
-                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-                loss_bbox=dict(type='L1Loss', loss_weight=1.0),
-            )
-            for scale in (10, 20, 30)
-        ]
+        bbox_head=[dict(head, drop_iou=None) for head in _base_.model.roi_head.bbox_head]
     ),
     train_cfg=dict(rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))),
 )

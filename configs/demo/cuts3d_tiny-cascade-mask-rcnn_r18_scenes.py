@@ -19,23 +19,8 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels),
         bbox_head=[
-            dict(
-                type='cuts3d_mm.DropLossBBoxHead',
-                drop_iou=0.01,
-                in_channels=channels,
-                fc_out_channels=128,
-                roi_feat_size=7,
-                num_classes=1,
-                bbox_coder=dict(
-                    type='DeltaXYWHBBoxCoder',
-                    target_means=[0.0] * 4,
-                    target_stds=[1 / scale, 1 / scale, 2 / scale, 2 / scale],
-                ),
-                reg_class_agnostic=True,
-                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-                loss_bbox=dict(type='L1Loss', loss_weight=1.0),
-            )
-            for scale in (10, 20, 30)
+            dict(head, in_channels=channels, fc_out_channels=128)
+            for head in _base_.model.roi_head.bbox_head
         ],
         mask_roi_extractor=dict(out_channels=channels),
         mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=channels),
@@ -44,21 +29,8 @@ model = dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=200, max_per_img=200),
         rcnn=[
-            dict(
-                assigner=dict(
-                    type='MaxIoUAssigner',
-                    pos_iou_thr=iou,
-                    neg_iou_thr=iou,
-                    min_pos_iou=iou,
-                    match_low_quality=False,
-                ),
-                sampler=dict(type='cuts3d_mm.PseudoLabelSampler', num=64, pos_fraction=0.25)
-                if iou == 0.5
-                else dict(type='cuts3d_mm.RelabelSampler'),
-                mask_size=28,
-                pos_weight=-1,
-            )
-            for iou in (0.5, 0.6, 0.7)
+            dict(stage, sampler=dict(stage.sampler, num=64)) if 'num' in stage.sampler else stage
+            for stage in _base_.model.train_cfg.rcnn
         ],
     ),
     test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=100), rcnn=dict(max_per_img=30)),
