@@ -17,7 +17,7 @@ MAY_IMPORT = {
     'labels': {'labels', 'algorithm'},
     'visualization': {'visualization', 'labels', 'algorithm'},
     'evaluation': {'evaluation', 'labels', 'visualization', 'algorithm', 'registry'},
-    'structures': {'structures'},
+    'structures': {'structures', 'algorithm'},
     'datasets': {'datasets', 'structures', 'labels', 'algorithm', 'registry'},
     'models': {'models', 'structures', 'algorithm', 'registry'},
     'engine': {

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Steps = NDArray[np.uint8]  # 255 is 1.0
-Pixels = NDArray[Any]
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
 
-ALPHA_STEPS = 255
+Mask = NDArray[np.bool_]
+Pixels = NDArray[Any]
 
 
 def blend(source: Pixels, target: Pixels, alpha: Steps) -> Pixels:
@@ -27,12 +26,12 @@ def blend(source: Pixels, target: Pixels, alpha: Steps) -> Pixels:
         Of the target's shape and type; 8-bit values are rounded.
     """
     if source.dtype != np.uint8:
-        share = (alpha / np.float32(ALPHA_STEPS))[..., None]
+        share = (alpha / np.float32(CONFIDENCE_STEPS))[..., None]
         return (share * source + (1 - share) * target).astype(target.dtype)
     share = alpha[..., None].astype(np.uint16)
-    mixed = share * source + (ALPHA_STEPS - share) * target
-    mixed += ALPHA_STEPS // 2
-    mixed //= ALPHA_STEPS
+    mixed = share * source + (CONFIDENCE_STEPS - share) * target
+    mixed += CONFIDENCE_STEPS // 2
+    mixed //= CONFIDENCE_STEPS
     return mixed.astype(np.uint8)
 
 

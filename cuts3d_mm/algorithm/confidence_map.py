@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-Steps = NDArray[np.uint8]  # 255 is 1.0
+Steps = NDArray[np.uint8]
+
+CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
 
 
 def doubt_of_grid(confidence: Steps, extend: bool = False) -> Steps:
@@ -25,5 +27,5 @@ def doubt_of_grid(confidence: Steps, extend: bool = False) -> Steps:
         rows, columns = distance_transform_edt(
             ~is_known, return_distances=False, return_indices=True
         )
-        return np.asarray(255 - confidence[rows, columns], np.uint8)
-    return np.where(is_known, 255 - confidence, 0).astype(np.uint8)
+        return np.asarray(CONFIDENCE_STEPS - confidence[rows, columns], np.uint8)
+    return np.where(is_known, CONFIDENCE_STEPS - confidence, 0).astype(np.uint8)

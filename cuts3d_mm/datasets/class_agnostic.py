@@ -7,6 +7,7 @@ from typing import ClassVar
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
+from cuts3d_mm.labels.coco import take_as_one_class
 from cuts3d_mm.registry import DATASETS
 
 
@@ -15,9 +16,7 @@ class ClassAgnosticCOCO(COCO):
 
     def createIndex(self) -> None:
         """Index the annotations after renaming their categories."""
-        for annotation in self.dataset.get('annotations', []):
-            annotation['category_id'] = 1
-        self.dataset['categories'] = [{'id': 1, 'name': 'object'}]
+        take_as_one_class(self.dataset)
         super().createIndex()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmdet.evaluation import CocoMetric
 
+from cuts3d_mm.labels.coco import take_as_one_class
 from cuts3d_mm.registry import METRICS
 
 
@@ -20,7 +21,5 @@ class ClassAgnosticCocoMetric(CocoMetric):
     def __init__(self, *args: Any, proposal_nums: Any = (100, 1, 10), **kwargs: Any) -> None:
         super().__init__(*args, proposal_nums=proposal_nums, **kwargs)
         if self._coco_api is not None:
-            for annotation in self._coco_api.dataset['annotations']:
-                annotation['category_id'] = 1
-            self._coco_api.dataset['categories'] = [{'id': 1, 'name': 'object'}]
+            take_as_one_class(self._coco_api.dataset)
             self._coco_api.createIndex()

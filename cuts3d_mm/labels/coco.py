@@ -44,6 +44,13 @@ def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) ->
     return num_images
 
 
+def take_as_one_class(dataset: dict[str, Any]) -> None:
+    """Make all annotations of a COCO dictionary instances of the one category, in place."""
+    for annotation in dataset.get('annotations', []):
+        annotation['category_id'] = CATEGORIES[0]['id']
+    dataset['categories'] = CATEGORIES
+
+
 def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
     """One instance as a COCO annotation, without `id` and `image_id`."""
     annotation: dict[str, Any] = {

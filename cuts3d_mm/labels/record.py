@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
+
 Mask = NDArray[np.bool_]
 Float = NDArray[np.float32]
-
-CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,7 @@ from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 from torch import Tensor
 
-Steps = NDArray[np.uint8]  # 255 is 1.0
-
-CONFIDENCE_STEPS = 255
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
 
 
 class ConfidenceBitmapMasks(BitmapMasks):

@@ -13,8 +13,9 @@ from mmdet.structures.bbox import autocast_box_type
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
 from cuts3d_mm.registry import TRANSFORMS
-from cuts3d_mm.structures.confidence_masks import CONFIDENCE_STEPS, ConfidenceBitmapMasks
+from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
 Indices = NDArray[np.int64]
 
@@ -80,6 +81,8 @@ class _ConfidencePaste(CopyPaste):
         return results
 
     def _select(self, scores: NDArray[np.float32]) -> Indices:
+        """Indices of the source's instances to paste, from their scores."""
+        # Not an abstractmethod: `cache_randomness` cannot override one.
         raise NotImplementedError
 
     @cache_randomness

@@ -9,7 +9,7 @@ import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.confidence_map import doubt_of_grid
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, doubt_of_grid
 from cuts3d_mm.labels.record import decode_confidence
 from cuts3d_mm.registry import TRANSFORMS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
@@ -78,9 +78,9 @@ class LoadPseudoLabels(LoadAnnotations):
         )
 
     def _doubt_of(self, instance: dict[str, Any], mask: NDArray[np.uint8]) -> Any:
-        most = round(255 * (1 - self.min_confidence))
+        most = round(CONFIDENCE_STEPS * (1 - self.min_confidence))
         if self.confidence == 'score':
-            return mask * min(round(255 * (1 - instance.get('score', 1.0))), most)
+            return mask * min(round(CONFIDENCE_STEPS * (1 - instance.get('score', 1.0))), most)
         crop = instance.get('confidence')
         if self.confidence == 'ones' or crop is None:
             return 0
