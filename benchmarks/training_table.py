@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuts3d_mm.command_line import load_generator_config
+from cuts3d_mm.demo.run import RECIPES, label_set
 from cuts3d_mm.demo.training import (
     NUM_HELD_OUT,
     NUM_TRAINING,
@@ -24,23 +24,15 @@ from cuts3d_mm.demo.training import (
     train_tiny,
     write_training_scenes,
 )
-from cuts3d_mm.generation.executor import Split, generate
-from cuts3d_mm.generation.images import list_images
-from cuts3d_mm.generation.progress import ProgressLine
-from cuts3d_mm.generation.worker import WorkOrder
 from cuts3d_mm.visualization.tables import format_table
 
-RECIPES = {
-    'MaskCut': 'maskcut_color-texture.py',
-    'CutS3D': 'cuts3d_color-texture_file-depth.py',
-}
 PASTE = 'train_dataloader.dataset.pipeline.0'
 RANDOM = f'{PASTE}.type=cuts3d_mm.AlphaBlendCopyPaste'
 HARD, STOCK_LOSS = f'{PASTE}.alpha=False', 'model.roi_head.mask_head.soft_target=none'
 
 # name -> labels, changes of the config
 VARIANTS = {
-    'MaskCut labels': ('MaskCut', [RANDOM, HARD, STOCK_LOSS]),
+    'MaskCut labels': ('MaskCut (2D)', [RANDOM, HARD, STOCK_LOSS]),
     'CutS3D labels': ('CutS3D', [RANDOM, HARD, STOCK_LOSS]),
     '+ selection': ('CutS3D', [HARD, STOCK_LOSS]),
     '+ alpha-blending': ('CutS3D', [STOCK_LOSS]),
@@ -51,13 +43,8 @@ VARIANTS = {
 def make_labels(root: Path, workers: int) -> None:
     """Scenes and both kinds of labels."""
     training, _ = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
-    images = list_images(training.images)
     for name, config in RECIPES.items():
-        depth = None if name == 'MaskCut' else str(training.depth)
-        model = load_generator_config(config, [], depth)
-        order = WorkOrder(model, images.root, root / f'labels_{name}', 1)
-        with ProgressLine() as progress:
-            generate(order, images, workers, Split(), progress)
+        label_set(config, training, root / f'labels_{name}', workers)
 
 
 def train(out: Path, name: str, seed: int, max_iters: int) -> dict[str, float]:

@@ -56,7 +56,7 @@ def run_demo(
     for recipe, config in RECIPES.items():
         for demo_set in sets:
             store = out / 'labels' / f'{Path(config).stem}_{demo_set.name}_{num_scenes}'
-            _label(config, demo_set, store, workers)
+            label_set(config, demo_set, store, workers)
             if demo_set.has_ground_truth:
                 rows.append([recipe, demo_set.name, *_score(demo_set, store)])
     table = format_table(['recipe', 'images', *(f'mask {name} %' for name in METRICS)], rows)
@@ -79,8 +79,8 @@ def _train(out: Path, workers: int, max_iters: int) -> tuple[str, PageEntry]:
     root = out / 'training'
     training, held_out = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
     config = RECIPES['CutS3D']
-    _label(config, training, root / 'labels', workers)
-    _label(config, held_out, root / 'labels_held_out', workers)
+    label_set(config, training, root / 'labels', workers)
+    label_set(config, held_out, root / 'labels_held_out', workers)
     interval = max(1, max_iters // 3)
     schedule = [f'train_cfg.max_iters={max_iters}', f'train_cfg.val_interval={interval}']
     log = train_tiny(out / 'work_dir', [*data_options(root, root / 'labels'), *schedule])
@@ -110,7 +110,8 @@ def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
     return load_generator_config(config, options, None)
 
 
-def _label(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
+def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
+    """Label the images of a set by a shipped config; resumes."""
     images = list_images(demo_set.images)
     order = WorkOrder(_model(config, demo_set), images.root, store, batch_size=1)
     with ProgressLine() as progress:
