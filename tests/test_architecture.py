@@ -40,7 +40,7 @@ MAY_IMPORT = {
         'command_line',
     },
 }
-ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'torch', 'pydensecrf'}
+ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensecrf'}
 WITHOUT_MM = ('algorithm', 'labels', 'visualization')
 SOLVERS = {
     'pydensecrf': 'algorithm/crf.py',

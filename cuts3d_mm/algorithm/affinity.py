@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links, write_links
 from cuts3d_mm.algorithm.params import PairRule
 
 Float = NDArray[np.float32]
-Links = NDArray[np.uint8]
 
-_BLOCK_ROWS = 600  # large enough for the matrix product, small enough for the cache
+# Large enough for the matrix product, small enough for the cache, whole words of links.
+_BLOCK_ROWS = 640
 
 
 def normalize_features(features: Float) -> Float:
@@ -23,8 +24,9 @@ def normalize_features(features: Float) -> Float:
     """
     if features.ndim != 2:
         raise ValueError(f'features must have shape (N, C), got {features.shape}')
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.ascontiguousarray(features / np.maximum(length, 1e-12), dtype=np.float32)
+    features = np.ascontiguousarray(features, np.float32)
+    length = np.sqrt(np.einsum('nc,nc->n', features, features))[:, None]
+    return features / np.maximum(length, np.float32(1e-12))
 
 
 def link_patches(
@@ -32,7 +34,7 @@ def link_patches(
     tau_ncut: float,
     importance: Float | None = None,
     pair_rule: PairRule = 'product',
-) -> Links:
+) -> PackedLinks:
     """Link the patches whose sharpened cosine exceeds a threshold.
 
     Sharpening raises the cosine W to the power 1 - d (Eq. 3), d being the importance of the
@@ -46,36 +48,29 @@ def link_patches(
         pair_rule: how the importances of two patches become one.
 
     Returns:
-        (N, N) uint8, symmetric: 1 where two patches are linked. The affinity that NCut sees
-        is 1 there and epsilon elsewhere, as in MaskCut.
+        The symmetric graph of N patches. The affinity that NCut sees is 1 where two are linked
+        and epsilon elsewhere, as in MaskCut.
     """
     if not 0 < tau_ncut < 1:
         raise ValueError(f'tau_ncut must lie in (0, 1), got {tau_ncut}')
     count = len(features)
     if importance is not None and importance.shape != (count,):
         raise ValueError(f'importance must have shape {(count,)}, got {importance.shape}')
-    links = np.empty((count, count), np.uint8)
-    workspace = np.empty(min(_BLOCK_ROWS, count) * count, np.float32)
+    packed = no_links(count)
+    size = min(_BLOCK_ROWS, count) * count
+    workspace, is_linked = np.empty(size, np.float32), np.empty(size, bool)
     for start in range(0, count, _BLOCK_ROWS):
         stop = min(start + _BLOCK_ROWS, count)
         shape = stop - start, count - start
         cosines = workspace[: shape[0] * shape[1]].reshape(shape)
+        block = is_linked[: cosines.size].reshape(shape)
         np.matmul(features[start:stop], features[start:].T, out=cosines)
         threshold: Float | float = tau_ncut
         if importance is not None:
             pairs = _PAIR_RULES[pair_rule](importance[start:stop, None], importance[start:])
             threshold = _sharpened_threshold(pairs, tau_ncut)
-        np.greater(cosines, threshold, out=links[start:stop, start:].view(bool))
-        _mirror(links, start, stop)
-    return links
-
-
-def _mirror(links: Links, start: int, stop: int) -> None:
-    """Copy the links right of the diagonal, rows start to stop, to below it."""
-    square = links[start:stop, start:stop]
-    # Mirrored too, so that rounding in the product cannot make it asymmetric.
-    square[:] = np.triu(square) | np.triu(square, 1).T
-    links[stop:, start:stop] = links[start:stop, stop:].T
+        write_links(packed, np.greater(cosines, threshold, out=block), start)
+    return packed
 
 
 def _sharpened_threshold(pairs: Float, tau_ncut: float) -> Float:

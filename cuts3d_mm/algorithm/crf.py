@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.params import CrfParams
-from cuts3d_mm.algorithm.permutohedral import CHANNELS, Lattice, build_lattice, filter_values
+from cuts3d_mm.algorithm.permutohedral import MAX_CHANNELS, Lattice, build_lattice, filter_values
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -43,8 +43,8 @@ def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Ma
     ]
     signs = np.where(masks.reshape(len(masks), -1).T, 1, -1).astype(np.float32)
     refined = [
-        _mean_field(signs[:, start : start + CHANNELS], kernels, params)
-        for start in range(0, len(masks), CHANNELS)
+        _mean_field(signs[:, start : start + MAX_CHANNELS], kernels, params)
+        for start in range(0, len(masks), MAX_CHANNELS)
     ]
     return np.concatenate(refined, axis=1).T.reshape(masks.shape)
 
@@ -80,7 +80,8 @@ def _mean_field(
     signs: Float, kernels: list[tuple[float, Lattice, Float]], params: CrfParams
 ) -> Mask:
     channels = signs.shape[1]
-    unary = np.zeros((len(signs), CHANNELS), np.float32)
+    width = channels if channels < 3 else MAX_CHANNELS
+    unary = np.zeros((len(signs), width), np.float32)
     unary[:, :channels] = params.unary_logit * signs
     logits = unary
     for _ in range(params.num_iterations):
@@ -111,5 +112,5 @@ def _pixel_positions(height: int, width: int) -> Float:
 
 def _symmetric_norm(lattice: Lattice) -> Float:
     """(P, 1) factor applied before and after a filter: 1 / sqrt(local density)."""
-    ones = np.ones((len(lattice.vertices), CHANNELS), np.float32)
-    return 1 / np.sqrt(filter_values(lattice, ones)[:, :1] + np.float32(1e-20))
+    ones = np.ones((len(lattice.vertices), 1), np.float32)
+    return 1 / np.sqrt(filter_values(lattice, ones) + np.float32(1e-20))

@@ -16,7 +16,7 @@ from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
 from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud
 from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.ncut import Eigenpair, second_eigenvector, split_foreground
-from cuts3d_mm.algorithm.packed_links import PackedLinks, pack_links
+from cuts3d_mm.algorithm.packed_links import PackedLinks
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
@@ -94,10 +94,10 @@ def depth_on_grid(
 def _semantic_graph(features: Float, depth_grid: Float | None, params: CutParams) -> PackedLinks:
     flat = normalize_features(features.reshape(-1, features.shape[-1]))
     if params.importance is None or depth_grid is None:
-        return pack_links(link_patches(flat, params.ncut.tau_ncut))
+        return link_patches(flat, params.ncut.tau_ncut)
     importance = spatial_importance(depth_grid, params.importance).ravel()
     rule = params.importance.pair_rule
-    return pack_links(link_patches(flat, params.ncut.tau_ncut, importance, rule))
+    return link_patches(flat, params.ncut.tau_ncut, importance, rule)
 
 
 def _cut_once(

@@ -93,7 +93,8 @@ class _NormalizedAffinity:
 
     def __init__(self, links: PackedLinks, is_free: Mask, epsilon: float) -> None:
         self._links = links
-        self._is_free = is_free.astype(np.float32)
+        self._to_free = links if is_free.all() else links.only_to(is_free)
+        self._is_free = is_free
         self._epsilon = epsilon
         degree = self._affinity_times(np.ones(len(links)))
         self.inverse_root = 1 / np.sqrt(degree)
@@ -104,15 +105,13 @@ class _NormalizedAffinity:
         return self.inverse_root * self._affinity_times(self.inverse_root * vector)
 
     def dense(self) -> Vector:
-        free = self._is_free.astype(np.float64)
-        affinity = self._epsilon + (1 - self._epsilon) * self._links.unpack() * np.outer(
-            free, free
-        )
+        is_linked = self._links.unpack() * np.outer(self._is_free, self._is_free)
+        affinity = self._epsilon + (1 - self._epsilon) * is_linked
         return self.inverse_root[:, None] * affinity * self.inverse_root
 
     def _affinity_times(self, vector: Vector) -> Vector:
-        sums = linked_sums(self._links, vector.astype(np.float32) * self._is_free)
-        product = (sums * self._is_free).astype(np.float64)
+        sums = linked_sums(self._to_free, vector[self._is_free].astype(np.float32))
+        product = np.where(self._is_free, sums, 0).astype(np.float64)
         return self._epsilon * vector.sum() + (1 - self._epsilon) * product
 
 
@@ -135,8 +134,10 @@ def _lanczos(
     for step in range(steps):
         product = operator(basis[step + 1])
         diagonal[step] = basis[step + 1] @ product
-        for _ in range(2):  # twice is enough
-            product -= basis[: step + 2].T @ (basis[: step + 2] @ product)
+        product -= diagonal[step] * basis[step + 1]
+        if step:
+            product -= off_diagonal[step - 1] * basis[step]
+        product -= (basis[: step + 2] @ product) @ basis[: step + 2]
         off_diagonal[step] = np.linalg.norm(product)
         is_exhausted = off_diagonal[step] < _ROUNDING
         if step + 1 >= _MIN_STEPS or is_exhausted:

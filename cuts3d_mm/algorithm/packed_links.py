@@ -1,8 +1,7 @@
 """The graph of links, one bit each, and its product with a vector.
 
-Eight links make one of 256 numbers, so a product of eight links with eight entries of a vector
-is a look-up in a table of 256 sums (Arlazarov et al. 1970, the "four Russians"). The packed
-graph of 3600 patches is 1.6 MB and stays in the cache where one byte per link does not.
+The packed graph of 3600 patches is 1.6 MB and stays in the cache where one byte per link does
+not. A product adds each entry of the vector to those of 16 sums at a time whose bit is set.
 """
 
 from __future__ import annotations
@@ -13,83 +12,117 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Links = NDArray[np.uint8]
-Float = NDArray[np.float32]
+from cuts3d_mm.algorithm.masked_sums import LANES, WORDS_AT_ONCE, sum_where_set
 
-_BITS = 8
-_GROUPS_AT_ONCE = 4
+Links = NDArray[np.uint8] | NDArray[np.bool_]
+Words = NDArray[np.uint16]
+Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class PackedLinks:
-    """A symmetric graph of N nodes."""
+    """Links of N nodes with some of them, their neighbours: with all in a whole graph."""
 
-    # (G, N) with 8 G >= N: bit b of [g, i] is the link of i and 8 g + b. G is a multiple of 4.
-    octets: NDArray[np.uint8]
+    # (W, M) with 16 W >= N: bit b of [w, j] is the link of node 16 w + b and neighbour j.
+    # W is a multiple of 8.
+    words: Words
+    num_nodes: int
 
     def __len__(self) -> int:
-        return self.octets.shape[1]
+        return self.num_nodes
 
-    def unpack(self) -> Links:
-        """Spread the links out again, (N, N) of 0 and 1."""
-        rows = np.ascontiguousarray(self.octets.T)
-        return np.unpackbits(rows, axis=1, count=len(self), bitorder='little')
+    def only_to(self, is_kept: NDArray[np.bool_]) -> PackedLinks:
+        """Keep only some of the neighbours.
+
+        Args:
+            is_kept: (M,).
+        """
+        return PackedLinks(np.ascontiguousarray(self.words[:, is_kept]), self.num_nodes)
+
+    def unpack(self) -> NDArray[np.uint8]:
+        """Spread the links out again, (M, N) of 0 and 1."""
+        octets = np.ascontiguousarray(self.words.T).view(np.uint8)
+        return np.unpackbits(octets, axis=1, count=self.num_nodes, bitorder='little')
+
+
+def no_links(count: int) -> PackedLinks:
+    """Make a graph of N nodes and no links, for `write_links` to fill."""
+    num_blocks = -(-count // (LANES * WORDS_AT_ONCE))
+    return PackedLinks(np.zeros((num_blocks * WORDS_AT_ONCE, count), np.dtype('<u2')), count)
 
 
 def pack_links(links: Links) -> PackedLinks:
     """Pack links.
 
     Args:
-        links: (N, N) uint8, symmetric, 1 = linked.
+        links: (N, N) symmetric, 1 = linked.
     """
     if links.ndim != 2 or links.shape[0] != links.shape[1]:
         raise ValueError(f'links must have shape (N, N), got {links.shape}')
-    packed = np.packbits(links, axis=1, bitorder='little')
-    missing = -packed.shape[1] % _GROUPS_AT_ONCE
-    octets = np.pad(packed.T, ((0, missing), (0, 0)))
-    return PackedLinks(np.ascontiguousarray(octets))
+    packed = no_links(len(links))
+    write_links(packed, links.astype(bool), 0)
+    return packed
+
+
+def write_links(packed: PackedLinks, block: NDArray[np.bool_], start: int) -> None:
+    """Write the links of some nodes with those that come after them, both ways.
+
+    Args:
+        packed: is changed; its links of these nodes must be empty.
+        block: (B, N - start), the links of nodes start to start + B with those from start on.
+            Only what lies right of the diagonal, and on it, counts.
+        start: a multiple of 16.
+    """
+    num_rows = len(block)
+    _mirror(block)
+    words = packed.words[start // LANES :, start:]
+    octets = np.packbits(block, axis=1, bitorder='little')
+    row_words = np.zeros((num_rows, len(words)), words.dtype)
+    row_words.view(np.uint8)[:, : octets.shape[1]] = octets
+    words[:, :num_rows] = row_words.T
+    _pack_columns(block[:, num_rows:].view(np.uint8), words[:, num_rows:])
+
+
+@njit(cache=True)
+def _mirror(block):  # type: ignore[no-untyped-def]
+    """Overwrite what lies left of the diagonal: rounding must not make it asymmetric."""
+    for row in range(len(block)):
+        for column in range(row):
+            block[row, column] = block[column, row]
+
+
+@njit(cache=True)
+def _pack_columns(block, words):  # type: ignore[no-untyped-def]
+    """Set bit r of word w of column i to entry (16 w + r, i) of the block."""
+    for row in range(len(block)):
+        word, entries = words[row // 16], block[row]
+        bit = np.uint16(row % 16)
+        for column in range(len(entries)):
+            word[column] |= np.uint16(entries[column]) << bit
 
 
 def linked_sums(links: PackedLinks, vector: Float) -> Float:
-    """Sum, for every node, the entries of a vector at the nodes that it is linked to.
+    """Sum, for every node, the entries of a vector at the neighbours that it is linked to.
 
     Args:
-        vector: (N,) float32.
+        vector: (M,) float32, one entry per neighbour.
 
     Returns:
         (N,) float32, the product of the 0/1 graph and the vector.
     """
-    num_groups, count = links.octets.shape
-    padded = np.zeros(num_groups * _BITS, np.float32)
-    padded[:count] = vector
-    sums = np.zeros(count, np.float32)
-    _add_looked_up(links.octets, _sums_of_bits(padded.reshape(num_groups, _BITS)), sums)
-    return sums
+    sums = np.zeros((len(links.words), LANES), np.float32)
+    if len(vector):
+        _add_linked(links.words, np.ascontiguousarray(vector), sums)
+    return sums.reshape(-1)[: links.num_nodes]
 
 
 @njit(cache=True)
-def _sums_of_bits(entries):  # type: ignore[no-untyped-def]
-    """(G, 8) entries -> (G, 256): the sum of the entries whose bits the column number has."""
-    num_groups, num_bits = entries.shape
-    tables = np.empty((num_groups, 1 << num_bits), np.float32)
-    for group in range(num_groups):
-        table = tables[group]
-        table[0] = 0
-        for bit in range(num_bits):
-            size = 1 << bit
-            for number in range(size):
-                table[size + number] = table[number] + entries[group, bit]
-    return tables
-
-
-@njit(cache=True)
-def _add_looked_up(octets, tables, sums):  # type: ignore[no-untyped-def]
-    for group in range(0, len(octets), 4):  # four at once: a sum is read and written less often
-        octet0, octet1 = octets[group], octets[group + 1]
-        octet2, octet3 = octets[group + 2], octets[group + 3]
-        table0, table1 = tables[group], tables[group + 1]
-        table2, table3 = tables[group + 2], tables[group + 3]
-        for node in range(len(sums)):
-            first = table0[octet0[node]] + table1[octet1[node]]
-            second = table2[octet2[node]] + table3[octet3[node]]
-            sums[node] += first + second
+def _add_linked(words, vector, sums):  # type: ignore[no-untyped-def]
+    for first in range(0, len(words), WORDS_AT_ONCE):
+        sum_where_set(  # type: ignore[call-arg]
+            words[first].ctypes.data,
+            words.shape[1],
+            vector.ctypes.data,
+            len(vector),
+            sums[first].ctypes.data,
+        )

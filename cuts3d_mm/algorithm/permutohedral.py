@@ -2,7 +2,7 @@
 
 The permutohedral lattice of Adams, Baek and Davis (2010): values are splatted on the
 vertices of the simplex around each position, blurred along the lattice directions and read
-back. One lattice serves any number of values, four at a time.
+back. One lattice serves any number of values, up to four at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Index = NDArray[np.int32]
 
-CHANNELS = 4  # values filtered together: one vector register of float32
+MAX_CHANNELS = 4  # values filtered together: one vector register of float32
 
 _BITS = 12  # of one lattice coordinate in a packed key
 _REACH = 2 ** (_BITS - 1) - 64  # largest coordinate, with room for the neighbours
@@ -63,12 +63,14 @@ def filter_values(lattice: Lattice, values: Float) -> Float:
     """Apply the Gaussian to values at the lattice's positions.
 
     Args:
-        values: (P, 4).
+        values: (P, 1), (P, 2) or (P, 4).
 
     Returns:
-        (P, 4) filtered values, not normalised: a constant 1 comes back as the local density.
+        Filtered values of the same shape, not normalised: a constant 1 comes back as the
+        local density.
     """
-    return _filter(lattice.vertices, lattice.weights, lattice.neighbors, values)
+    lanes = (np.float32(0),) * values.shape[1]  # of a type of its own for each width
+    return _filter(lattice.vertices, lattice.weights, lattice.neighbors, values, lanes)
 
 
 @njit(cache=True)
@@ -211,35 +213,35 @@ def _find_neighbors(keys, dimensions):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True)
-def _filter(vertices, weights, neighbors, values):  # type: ignore[no-untyped-def]
+def _filter(vertices, weights, neighbors, values, lanes):  # type: ignore[no-untyped-def]
     count, size = vertices.shape
     lattice_size = neighbors.shape[1]
-    current = np.zeros((lattice_size + 1, 4), np.float32)
-    blurred = np.zeros((lattice_size + 1, 4), np.float32)
+    current = np.zeros((lattice_size + 1, len(lanes)), np.float32)
+    blurred = np.zeros((lattice_size + 1, len(lanes)), np.float32)
     for point in range(count):
         for vertex in range(size):
             target = vertices[point, vertex]
             weight = weights[point, vertex]
-            for channel in range(4):
+            for channel in range(len(lanes)):
                 current[target, channel] += weight * values[point, channel]
     for direction in range(size):
         for index in range(lattice_size):
             one = neighbors[direction, index, 0]
             two = neighbors[direction, index, 1]
-            for channel in range(4):
+            for channel in range(len(lanes)):
                 blurred[index, channel] = current[index, channel] + np.float32(0.5) * (
                     current[one, channel] + current[two, channel]
                 )
         current, blurred = blurred, current
     # The blur spreads a value by 1 + 2^-d in all; this brings the sum back.
     gain = np.float32(1 / (1 + 2.0 ** (1 - size)))
-    filtered = np.empty((count, 4), np.float32)
+    filtered = np.empty((count, len(lanes)), np.float32)
     for point in range(count):
-        for channel in range(4):
+        for channel in range(len(lanes)):
             filtered[point, channel] = 0
         for vertex in range(size):
             source = vertices[point, vertex]
             weight = gain * weights[point, vertex]
-            for channel in range(4):
+            for channel in range(len(lanes)):
                 filtered[point, channel] += weight * current[source, channel]
     return filtered

@@ -13,7 +13,7 @@ def test_links_equal_thresholded_powers(rng, pair_rule, count):
     features = rng.standard_normal((count, 12)).astype(np.float32)
     importance = rng.uniform(0.45, 1, count).astype(np.float32)
     importance[0] = 1.0  # exponent 0: every positive cosine is a link
-    links = link_patches(normalize_features(features), 0.15, importance, pair_rule)
+    links = link_patches(normalize_features(features), 0.15, importance, pair_rule).unpack()
     exact = sharpened_affinity(features, importance, pair_rule)
     clear = np.abs(exact - 0.15) > 1e-5
     assert (links == (exact > 0.15))[clear].all()
@@ -22,7 +22,7 @@ def test_links_equal_thresholded_powers(rng, pair_rule, count):
 
 def test_links_without_importance_equal_thresholded_cosines(rng):
     features = rng.standard_normal((500, 16)).astype(np.float32)
-    links = link_patches(normalize_features(features), 0.15)
+    links = link_patches(normalize_features(features), 0.15).unpack()
     exact = sharpened_affinity(features, None, '')
     clear = np.abs(exact - 0.15) > 1e-6
     assert (links == (exact > 0.15))[clear].all()
@@ -30,18 +30,20 @@ def test_links_without_importance_equal_thresholded_cosines(rng):
 
 def test_links_are_symmetric(rng):
     features = normalize_features(rng.standard_normal((733, 24)).astype(np.float32))
-    links = link_patches(features, 0.15, rng.uniform(0, 1, 733).astype(np.float32))
+    links = link_patches(features, 0.15, rng.uniform(0, 1, 733).astype(np.float32)).unpack()
     assert (links == links.T).all()
 
 
 def test_full_importance_links_positive_cosines_only():
     features = np.array([[1, 0], [1, 0.01], [-1, 0]], np.float32)
-    links = link_patches(normalize_features(features), 0.5, np.ones(3, np.float32))
+    links = link_patches(normalize_features(features), 0.5, np.ones(3, np.float32)).unpack()
     assert links.tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 
 def test_zero_feature_links_to_nothing():
-    links = link_patches(normalize_features(np.array([[0.0, 0], [1, 0]], np.float32)), 0.15)
+    links = link_patches(
+        normalize_features(np.array([[0.0, 0], [1, 0]], np.float32)), 0.15
+    ).unpack()
     assert links.tolist() == [[0, 0], [0, 1]]
 
 

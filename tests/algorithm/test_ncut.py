@@ -19,7 +19,7 @@ def dense_affinity(links, is_free):
 def worlds(rng):
     labels = disc((6, 7), 4).astype(int) + 2 * disc((12, 19), 3)
     features = normalize_features(features_of(labels, rng).reshape(-1, 48))
-    links = link_patches(features, 0.15)
+    links = link_patches(features, 0.15).unpack()
     free = np.ones(len(links), bool)
     yield 'discs', links, free
     yield 'one disc claimed', links, ~disc((6, 7), 4).ravel()
@@ -27,7 +27,7 @@ def worlds(rng):
     isolated[[3, 50, 200]] = isolated[:, [3, 50, 200]] = 0
     isolated[[3, 50, 200], [3, 50, 200]] = 1
     yield 'isolated patches', isolated, free
-    yield 'noise', link_patches(normalize_features(rng.normal(size=(468, 9))), 0.15), free
+    yield 'noise', link_patches(normalize_features(rng.normal(size=(468, 9))), 0.15).unpack(), free
     blocks = np.kron(np.eye(3, dtype=np.uint8), np.ones((156, 156), np.uint8))
     blocks[:20, :200] = blocks[:200, :20] = 1
     yield 'blocks', blocks, free

@@ -1,0 +1,84 @@
+"""Words of bits and a vector in, the sums of the entries whose bit is set out.
+
+For compiled callers. One bit decides for one lane of a vector register whether an entry is
+added, an instruction of its own on current processors; no compiler finds it in a loop over
+bits, so that it is written out in LLVM's language here, once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LANES = 16  # bits of a word: one register of float32
+WORDS_AT_ONCE = 8  # registers of sums that are held while the vector is read once
+
+_INDEX = ir.IntType(64)
+_WORD = ir.IntType(LANES)
+_FLOAT = ir.FloatType()
+_SUMS = ir.VectorType(_FLOAT, LANES)
+_IS_SET = ir.VectorType(ir.IntType(1), LANES)
+_EVERY_LANE = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_where_set(
+    context: Any, words: Any, stride: Any, vector: Any, count: Any, sums: Any
+) -> Any:
+    """Sum the entries of a vector for 8 words of 16 lanes.
+
+    Args:
+        words: address of uint16, word r of entry j at r * stride + j.
+        stride: entries from one word to the next.
+        vector: address of float32.
+        count: entries of the vector, at least 1.
+        sums: address of (8, 16) float32, is overwritten.
+    """
+    signature = types.void(types.intp, types.intp, types.intp, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words, stride, vector, count, sums = arguments
+        words = builder.inttoptr(words, _WORD.as_pointer())
+        vector = builder.inttoptr(vector, _FLOAT.as_pointer())
+        totals = _loop(builder, words, stride, vector, count)
+        for row, total in enumerate(totals):
+            offset = ir.Constant(_INDEX, row * LANES * 4)
+            place = builder.inttoptr(builder.add(sums, offset), _SUMS.as_pointer())
+            builder.store(total, place, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _loop(builder: Any, words: Any, stride: Any, vector: Any, count: Any) -> list[Any]:
+    """Emit the loop over the entries; return the eight registers of sums after it."""
+    before = builder.block
+    loop = builder.append_basic_block('entries')
+    after = builder.append_basic_block('after')
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    entry = builder.phi(_INDEX)
+    totals = [builder.phi(_SUMS) for _ in range(WORDS_AT_ONCE)]
+    added = _in_every_lane(builder, builder.load(builder.gep(vector, [entry])))
+    place = entry
+    for total in totals:
+        is_set = builder.bitcast(builder.load(builder.gep(words, [place])), _IS_SET)
+        new_total = builder.select(is_set, builder.fadd(total, added), total)
+        total.add_incoming(ir.Constant(_SUMS, [0.0] * LANES), before)
+        total.add_incoming(new_total, loop)
+        place = builder.add(place, stride)
+    following = builder.add(entry, ir.Constant(_INDEX, 1))
+    entry.add_incoming(ir.Constant(_INDEX, 0), before)
+    entry.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed('<', following, count), loop, after)
+    builder.position_at_end(after)
+    return [total.incomings[1][0] for total in totals]
+
+
+def _in_every_lane(builder: Any, value: Any) -> Any:
+    nothing = ir.Constant(_SUMS, ir.Undefined)
+    single = builder.insert_element(nothing, value, ir.Constant(_EVERY_LANE.type.element, 0))
+    return builder.shuffle_vector(single, nothing, _EVERY_LANE)
