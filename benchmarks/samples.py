@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from cuts3d_mm.demo.scenes import render_scenes
 from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.generation.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
 
 INPUT_HW = (480, 480)
 

@@ -22,6 +22,10 @@ MAY_IMPORT = {
     'models': {'models', 'structures', 'algorithm', 'registry'},
     'engine': {
         'engine',
+        'inference',
+        'labelling',
+        'labels',
+        'models',
         'datasets',
         'structures',
         'visualization',
@@ -29,10 +33,21 @@ MAY_IMPORT = {
         'command_line',
         'shipped_files',
     },
-    'generation': {'generation', 'labels', 'visualization', 'algorithm', 'registry'} | BASE,
+    'labelling': {'labelling', 'labels', 'registry', '__version__'},
+    'generation': {
+        'generation',
+        'labelling',
+        'labels',
+        'visualization',
+        'algorithm',
+        'registry',
+    }
+    | BASE,
+    'inference': {'inference', 'labelling', 'labels', 'registry', 'weights'},
     'demo': {
         'demo',
         'generation',
+        'labelling',
         'evaluation',
         'labels',
         'visualization',

@@ -29,7 +29,7 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.generation.explain import explain_image
-    from cuts3d_mm.generation.images import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_image
     from cuts3d_mm.visualization.stages import draw_stages
 
     model = load_generator_config(args.config, args.cfg_options, args.depth)

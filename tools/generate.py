@@ -43,10 +43,10 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     # Imported after parsing, so that --help does not wait for torch.
-    from cuts3d_mm.generation.executor import Split, generate
-    from cuts3d_mm.generation.images import list_images
-    from cuts3d_mm.generation.progress import ProgressLine
-    from cuts3d_mm.generation.worker import WorkOrder
+    from cuts3d_mm.labelling.executor import Split, label_images
+    from cuts3d_mm.labelling.images import list_images
+    from cuts3d_mm.labelling.progress import ProgressLine
+    from cuts3d_mm.labelling.worker import WorkOrder
 
     for name, least in (('workers', 0), ('batch_size', 1)):
         if getattr(args, name) < least:
@@ -58,7 +58,7 @@ def main() -> int:
     order = WorkOrder(model, images.root, args.out, args.batch_size, args.device)
     try:
         with ProgressLine() as progress:
-            counts = generate(order, images, args.workers, split, progress)
+            counts = label_images(order, images, args.workers, split, progress)
     except KeyboardInterrupt:
         print('interrupted; run the same command again to resume', file=sys.stderr)
         return EXIT_INTERRUPTED

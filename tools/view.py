@@ -21,8 +21,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.generation.images import ImageFailure
     from cuts3d_mm.generation.view import draw_records
+    from cuts3d_mm.labelling.images import ImageFailure
     from cuts3d_mm.labels.coco import read_coco
     from cuts3d_mm.labels.store import read_store
 

@@ -18,11 +18,11 @@ from cuts3d_mm.demo.training import (
     write_training_scenes,
 )
 from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
-from cuts3d_mm.generation.executor import Split, generate
 from cuts3d_mm.generation.explain import explain_image
-from cuts3d_mm.generation.images import NamedImage, list_images, read_image
-from cuts3d_mm.generation.progress import ProgressLine
-from cuts3d_mm.generation.worker import WorkOrder
+from cuts3d_mm.labelling.executor import Split, label_images
+from cuts3d_mm.labelling.images import NamedImage, list_images, read_image
+from cuts3d_mm.labelling.progress import ProgressLine
+from cuts3d_mm.labelling.worker import WorkOrder
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.stages import draw_stages
@@ -115,7 +115,7 @@ def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None
     images = list_images(demo_set.images)
     order = WorkOrder(_model(config, demo_set), images.root, store, batch_size=1)
     with ProgressLine() as progress:
-        generate(order, images, min(workers, len(images.names)), Split(), progress)
+        label_images(order, images, min(workers, len(images.names)), Split(), progress)
 
 
 def _score(demo_set: DemoSet, store: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cuts3d_mm.algorithm.cut_patches import depth_on_grid
 from cuts3d_mm.algorithm.spatial_importance import spatial_importance
 from cuts3d_mm.generation.generator import PseudoLabelGenerator
-from cuts3d_mm.generation.images import NamedImage
+from cuts3d_mm.labelling.images import NamedImage
 from cuts3d_mm.visualization.stages import Stages
 
 

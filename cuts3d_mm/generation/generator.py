@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
 from cuts3d_mm.algorithm.params import CutParams, params_from_dict
-from cuts3d_mm.generation.images import NamedImage, resize_rgb
+from cuts3d_mm.labelling.images import NamedImage, resize_rgb
 from cuts3d_mm.registry import MODELS
 
 Float = NDArray[np.float32]

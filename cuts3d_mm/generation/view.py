@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cuts3d_mm.generation.images import read_image
+from cuts3d_mm.labelling.images import read_image
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 from cuts3d_mm.visualization.overlays import draw_instances
 

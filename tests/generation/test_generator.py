@@ -7,7 +7,7 @@ from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
 from mmdet.registry import MODELS
 
 from cuts3d_mm.generation.explain import explain_image
-from cuts3d_mm.generation.images import NamedImage
+from cuts3d_mm.labelling.images import NamedImage
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cuts3d_mm.generation.images import ImageFailure, NamedImage
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 from cuts3d_mm.registry import MODELS
 
 Float = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cuts3d_mm.generation.images import ImageFailure, NamedImage
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 from cuts3d_mm.registry import MODELS
 
 Float = NDArray[np.float32]

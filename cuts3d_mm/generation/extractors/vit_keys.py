@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cuts3d_mm.generation.extractors.vit_weights import map_vit_keys
-from cuts3d_mm.generation.extractors.weights import load_weights
+from cuts3d_mm.hub.load_weights import load_weights
 from cuts3d_mm.registry import MODELS
 
 Float = NDArray[np.float32]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.generation.images import ImageFailure, NamedImage
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 
 DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cuts3d_mm.generation.extractors.depth_hf import HFDepth, MarigoldDepth, to_depth
-from cuts3d_mm.generation.images import ImageFailure, NamedImage
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 
 transformers = pytest.importorskip('transformers')
 

@@ -9,39 +9,68 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cuts3d_mm.generation.generator import PseudoLabelGenerator
-from cuts3d_mm.generation.images import ImageFailure, NamedImage, read_image
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.registry import MODELS
+
+
+class LabelledInstance(Protocol):
+    """One instance of an image."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W)."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(h, w) on a grid that covers the image, in [0, 1]; None where all is certain."""
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]."""
+
+
+class ImageLabeller(Protocol):
+    """What finds the instances of images: a registered model."""
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
+        """Label images; raises ImageFailure where one cannot be labelled."""
 
 
 @dataclass(frozen=True)
 class WorkOrder:
     """What all workers of a run share."""
 
-    model: dict[str, Any]  # config of the generator
+    model: dict[str, Any]  # config of what labels an image
     root: Path  # image folder
     out: Path  # label store
     batch_size: int  # images that go through the networks together
     device: str = 'cpu'  # of the networks
 
 
-class Worker:
-    """A generator in one process, with one thread, so that sums are taken in one order."""
+def build_worker(order: WorkOrder) -> Worker:
+    """Make a worker with one thread, so that sums are taken in one order."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
+    return Worker(order, MODELS.build(order.model).to(order.device))
 
-    def __init__(self, order: WorkOrder) -> None:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-        threadpool_limits(1)
+
+class Worker:
+    """What labels images, and where the labels go."""
+
+    def __init__(self, order: WorkOrder, labeller: ImageLabeller) -> None:
         self.order = order
-        self.generator: PseudoLabelGenerator = MODELS.build(order.model).to(order.device)
+        self.labeller = labeller
 
     def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Counts]:
         """Label the images of one shard, yielding counts as they are done, and write it."""
@@ -73,7 +102,7 @@ class Worker:
         if not images:
             return []
         try:
-            found = self.generator.predict_batch(images)
+            found = self.labeller.predict_batch(images)
         except (ImageFailure, MemoryError) as failure:
             if len(images) == 1:
                 return [_failed(images[0].name, failure)]
@@ -101,7 +130,7 @@ def start_in_pool(order: WorkOrder, reports: Any) -> None:
     """Set up this process as a worker that reports counts to a queue."""
     global _worker, _reports
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker, _reports = Worker(order), reports
+    _worker, _reports = build_worker(order), reports
 
 
 def label_shard_in_pool(index: int, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
-from cuts3d_mm.generation.images import ImageList
+from cuts3d_mm.labelling.images import ImageList
 from cuts3d_mm.labels.atomic import open_atomically
 
 _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cuts3d_mm.generation.extractors import weights
+from cuts3d_mm.hub import load_weights as weights
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])

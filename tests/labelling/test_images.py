@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cuts3d_mm.generation.images import ImageFailure, list_images, read_image, resize_rgb
+from cuts3d_mm.labelling.images import ImageFailure, list_images, read_image, resize_rgb
 
 
 def save(path, array, **options):

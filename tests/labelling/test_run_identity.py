@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cuts3d_mm.generation.images import ImageList
-from cuts3d_mm.generation.run_identity import RunIdentity, RunMismatch
+from cuts3d_mm.labelling.images import ImageList
+from cuts3d_mm.labelling.run_identity import RunIdentity, RunMismatch
 
 IMAGES = ImageList(Path('x'), ('a.jpg', 'b.jpg'))
 

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty
 from typing import Any, Protocol
 
-from cuts3d_mm.generation.images import ImageList
-from cuts3d_mm.generation.run_identity import RunIdentity
-from cuts3d_mm.generation.worker import (
+from cuts3d_mm.labelling.images import ImageList
+from cuts3d_mm.labelling.run_identity import RunIdentity
+from cuts3d_mm.labelling.worker import (
+    ImageLabeller,
     Worker,
     WorkOrder,
+    build_worker,
     label_shard_in_pool,
     start_in_pool,
 )
@@ -80,8 +83,13 @@ def images_per_shard(num_images: int) -> int:
     return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
 
 
-def generate(
-    order: WorkOrder, images: ImageList, workers: int, split: Split, progress: ProgressReport
+def label_images(
+    order: WorkOrder,
+    images: ImageList,
+    workers: int,
+    split: Split,
+    progress: ProgressReport,
+    labeller: ImageLabeller | None = None,
 ) -> Counts:
     """Label all images of a part of a run that are not labelled yet.
 
@@ -91,6 +99,8 @@ def generate(
         workers: processes; 0 works in this one.
         split: the part of the run to do.
         progress: told of the images as they are done.
+        labeller: what labels the images in this process, which `order.model` describes; None
+            builds it from there. Needs `workers` = 0.
 
     Returns:
         Counts of this part of the run, earlier calls included.
@@ -109,12 +119,16 @@ def generate(
     plan = _make_plan(order, images, size, split)
     earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
-    run = _run_here if workers == 0 else _run_in_pool
-    for counts in run(order, plan.left, workers):
+    if workers:
+        reports = _run_in_pool(order, plan.left, workers)
+    else:
+        reports = _run_here(order, plan.left, labeller)
+    for counts in reports:
         progress.add(counts)
-    write_failures(order.out)
-    total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())
-    identity.record_counts(order.out, vars(total))
+    if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end
+        write_failures(order.out)
+        total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())
+        identity.record_counts(order.out, vars(total))
     indices = [*plan.done, *(index for index, _ in plan.left)]
     return sum((read_counts(shard_path(order.out, i)) for i in indices), Counts())
 
@@ -130,8 +144,18 @@ def _make_plan(order: WorkOrder, images: ImageList, size: int, split: Split) -> 
     )
 
 
-def _run_here(order: WorkOrder, shards: tuple[Shard, ...], workers: int) -> Iterator[Counts]:
-    worker = Worker(order)
+def is_whole(out: Path, num_images: int) -> bool:
+    """Tell whether all shards of a run of so many images are there, of all its parts."""
+    num_shards = math.ceil(num_images / images_per_shard(num_images))
+    return all(shard_path(out, index).is_file() for index in range(num_shards))
+
+
+def _run_here(
+    order: WorkOrder, shards: tuple[Shard, ...], labeller: ImageLabeller | None
+) -> Iterator[Counts]:
+    if not shards:
+        return
+    worker = build_worker(order) if labeller is None else Worker(order, labeller)
     for index, names in shards:
         yield from worker.label_shard(index, names)
 

@@ -5,10 +5,10 @@ import pytest
 from image_folders import MASKCUT, cuts3d_model, write_depths, write_images
 from PIL import Image
 
-from cuts3d_mm.generation.executor import Split, generate, images_per_shard
-from cuts3d_mm.generation.images import list_images
-from cuts3d_mm.generation.run_identity import RunMismatch
-from cuts3d_mm.generation.worker import WorkOrder
+from cuts3d_mm.labelling.executor import Split, images_per_shard, label_images
+from cuts3d_mm.labelling.images import list_images
+from cuts3d_mm.labelling.run_identity import RunMismatch
+from cuts3d_mm.labelling.worker import WorkOrder
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 
 
@@ -32,7 +32,7 @@ def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1):
     images = list_images(folder)
     log = Log()
     order = WorkOrder(model, images.root, out, batch_size)
-    return generate(order, images, workers, Split.parse(split), log), log
+    return label_images(order, images, workers, Split.parse(split), log), log
 
 
 def content(out):

@@ -1,0 +1,1 @@
+"""Many images in, a label store out, whatever labels one image. Resumable."""
