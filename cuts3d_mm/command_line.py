@@ -44,6 +44,62 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that labels many images needs."""
+    parser.add_argument(
+        'images', type=Path, help='folder (recursive), list of paths, or COCO JSON'
+    )
+    parser.add_argument('out', type=Path, help='folder of the label store')
+    parser.add_argument(
+        '--workers', type=int, default=1, help='processes, of one thread each; 0: this process'
+    )
+    parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
+    parser.add_argument('--shard', default='0/1', metavar='I/N', help='part I (from 0) of N')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
+    parser.add_argument(
+        '--max-failures', type=float, default=0.01, help='share of images; more: exit code 3'
+    )
+
+
+def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int = 1) -> int:
+    """Run a command that labels many images, by what `add_labelling_arguments` has read.
+
+    Args:
+        args: the command line.
+        model: config of what labels an image.
+        batch_size: images that go through the networks together.
+
+    Returns:
+        The exit code.
+    """
+    from cuts3d_mm.labelling.executor import Split, label_images
+    from cuts3d_mm.labelling.images import list_images
+    from cuts3d_mm.labelling.progress import ProgressLine
+    from cuts3d_mm.labelling.worker import WorkOrder
+
+    for name, value, least in (('workers', args.workers, 0), ('batch-size', batch_size, 1)):
+        if value < least:
+            raise ValueError(f'--{name} must be at least {least}')
+    split = Split.parse(args.shard)
+    images = list_images(args.images).first(args.limit)
+    build_labeller(model)  # finds what is wrong with the config before anything is written
+    order = WorkOrder(model, images.root, args.out, batch_size, args.device)
+    try:
+        with ProgressLine() as progress:
+            counts = label_images(order, images, args.workers, split, progress)
+    except KeyboardInterrupt:
+        print('interrupted; run the same command again to resume', file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(
+        f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
+        f'-> {args.out}'
+    )
+    if counts.failures > args.max_failures * counts.images:
+        print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
+        return EXIT_FAILURES
+    return 0
+
+
 def load_generator_config(name: str, options: list[str], depth_folder: str | None) -> dict:
     """Load the `model` of a generator config as plain dicts.
 
@@ -71,8 +127,8 @@ def load_generator_config(name: str, options: list[str], depth_folder: str | Non
     return model
 
 
-def build_generator(model: dict[str, Any]) -> Any:
-    """Build the generator of a config.
+def build_labeller(model: dict[str, Any]) -> Any:
+    """Build what labels images, a generator or a detector, from its config.
 
     Raises:
         ValueError: the config names something unknown or leaves something out.
@@ -86,7 +142,7 @@ def build_generator(model: dict[str, Any]) -> Any:
 
 
 def _program() -> str:
-    return f'cuts3d {Path(sys.argv[0]).stem}'
+    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'
 
 
 def parse_options(options: list[str]) -> dict[str, Any]:

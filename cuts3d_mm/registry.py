@@ -25,7 +25,9 @@ def _child_of(parent: Registry, locations: list[str]) -> Registry:
     return registry
 
 
-MODELS = _child_of(MMDET_MODELS, ['cuts3d_mm.generation', 'cuts3d_mm.models'])
+MODELS = _child_of(
+    MMDET_MODELS, ['cuts3d_mm.generation', 'cuts3d_mm.inference', 'cuts3d_mm.models']
+)
 TASK_UTILS = _child_of(MMDET_TASK_UTILS, ['cuts3d_mm.models'])
 DATASETS = _child_of(MMDET_DATASETS, ['cuts3d_mm.datasets'])
 TRANSFORMS = _child_of(MMDET_TRANSFORMS, ['cuts3d_mm.datasets'])

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     'models': {'models', 'structures', 'algorithm', 'registry'},
     'engine': {
         'engine',
+        'hub',
         'inference',
         'labelling',
         'labels',
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     'labelling': {'labelling', 'labels', 'registry', '__version__'},
     'generation': {
         'generation',
+        'hub',
         'labelling',
         'labels',
         'visualization',
@@ -43,7 +45,8 @@ MAY_IMPORT = {
         'registry',
     }
     | BASE,
-    'inference': {'inference', 'labelling', 'labels', 'registry', 'weights'},
+    'hub': {'hub'},
+    'inference': {'inference', 'labelling', 'labels', 'hub', 'registry'},
     'demo': {
         'demo',
         'generation',

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cuts3d_mm.command_line import (
     add_config_argument,
-    build_generator,
+    build_labeller,
     load_generator_config,
     make_parser,
     run_command,
@@ -33,7 +33,7 @@ def main() -> None:
     from cuts3d_mm.visualization.stages import draw_stages
 
     model = load_generator_config(args.config, args.cfg_options, args.depth)
-    generator = build_generator(model).to(args.device)
+    generator = build_labeller(model).to(args.device)
     try:
         image = NamedImage(args.image.name, read_image(args.image))
         stages = explain_image(generator, image)

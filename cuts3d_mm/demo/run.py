@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.command_line import build_generator, load_generator_config
+from cuts3d_mm.command_line import build_labeller, load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
 from cuts3d_mm.demo.page import PageEntry, write_page
 from cuts3d_mm.demo.training import (
@@ -124,7 +124,7 @@ def _score(demo_set: DemoSet, store: Path) -> list[str]:
 
 
 def _draw(demo_set: DemoSet, name: str) -> Any:
-    generator = build_generator(_model(RECIPES['CutS3D'], demo_set))
+    generator = build_labeller(_model(RECIPES['CutS3D'], demo_set))
     image = NamedImage(name, read_image(demo_set.images / name))
     return draw_stages(explain_image(generator, image), name)
 

@@ -11,6 +11,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from cuts3d_mm.command_line import parse_options
+from cuts3d_mm.hub.training_checkpoint import load_detector_weights
+from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.shipped_files import find_config
 
 
@@ -52,3 +54,27 @@ def _join_cpu_ranks(config: Config) -> None:
     # MMEngine otherwise gives every rank the GPU of its number.
     wrapper = {'type': 'MMDistributedDataParallel', 'device_ids': None}
     config.setdefault('model_wrapper_cfg', wrapper)
+
+
+def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
+    """Turn the config of a detector into that of a `DetectorLabeller`.
+
+    Args:
+        config: of a training or a test; its `test_dataloader` has the pipeline.
+        checkpoint: weights, as for `load_detector_weights`.
+        options: other arguments of `DetectorLabeller`.
+
+    Raises:
+        ValueError: the config is of no detector, or the checkpoint holds no weights.
+    """
+    if 'model' not in config or 'test_dataloader' not in config:
+        raise ValueError('CONFIG must define model and test_dataloader, it does not')
+    plain = config.to_dict()
+    return {
+        'type': 'cuts3d_mm.DetectorLabeller',
+        'detector': plain['model'],
+        'pipeline': plain['test_dataloader']['dataset']['pipeline'],
+        'checkpoint': checkpoint,
+        'weights_sha256': digest_weights(load_detector_weights(checkpoint)),
+        **options,
+    }

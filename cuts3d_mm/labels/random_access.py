@@ -52,6 +52,11 @@ class LabelTable:
         rows = self._reader.get_batch(batch).slice(row, 1).to_pylist()
         return record_from_row(rows[0])
 
+    def names(self) -> list[str]:
+        """Read the names of all images, failures included."""
+        batches = (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
+        return [name for batch in batches for name in batch['name'].to_pylist()]
+
     def __getstate__(self) -> dict[str, Any]:
         return {'_path': self._path}
 

@@ -1,0 +1,107 @@
+"""Labels of two rounds in, those of the next one out: CutLER's rule."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, repeat
+from pathlib import Path
+
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
+from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
+
+_IMAGES_PER_SHARD = 512
+
+
+@dataclass(frozen=True)
+class MergeRule:
+    """Which predictions become labels, and which old labels stay beside them."""
+
+    score_thr: float  # smallest score of a prediction; CutLER: 0.7, then 0.65
+    iou_thr: float = 0.5  # an old label goes if its mask IoU with a kept prediction reaches this
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name} must lie in [0, 1], got {value}')
+
+
+def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageRecord:
+    """Merge the labels of one image.
+
+    Predictions of at least the score are kept, and with them the old labels that none of them
+    overlaps. Where no prediction is kept the old labels stay as they are.
+
+    Args:
+        new: predictions; a failure counts as none.
+        old: labels of the round before; a failure counts as none.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if new.failure is not None:
+        return old
+    kept = tuple(one for one in new.instances if one.score >= rule.score_thr)
+    if old.failure is not None:
+        return replace(new, instances=kept)
+    if new.image_hw != old.image_hw:
+        raise ValueError(
+            f'{new.name} must have one size, got (height, width) {new.image_hw} in the new and '
+            f'{old.image_hw} in the old labels'
+        )
+    uncovered = _without_overlap(old, kept, rule.iou_thr) if kept else old.instances
+    return replace(old, instances=kept + uncovered)
+
+
+def merge_stores(new: Path, old: Path, out: Path, rule: MergeRule) -> Counts:
+    """Merge two label stores into a third; an image that only one holds is kept.
+
+    The result is written beside `out` and then renamed, so that `out` is whole or absent.
+
+    Raises:
+        ValueError: a folder that is no label store, or an image of two sizes.
+        FileExistsError: `out` is there already.
+    """
+    if out.exists():
+        raise FileExistsError(f'OUT must not exist yet, got {out}')
+    unfinished = out.with_name(f'{out.name}.unfinished')
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for leftover in unfinished.iterdir():
+        leftover.unlink()
+    total, index = Counts(), 0
+    merged = _merged(read_store(new), read_store(old), rule)
+    while records := list(islice(merged, _IMAGES_PER_SHARD)):
+        total += write_shard(unfinished, index, records)
+        index += 1
+    write_failures(unfinished)
+    unfinished.rename(out)
+    return total
+
+
+def _merged(
+    new: Iterable[ImageRecord], old: Iterable[ImageRecord], rule: MergeRule
+) -> Iterator[ImageRecord]:
+    """Join two streams, both in the order of the names."""
+    streams = zip(new, repeat(True)), zip(old, repeat(False))
+    joined = heapq.merge(*streams, key=lambda item: item[0].name)
+    for name, group in groupby(joined, lambda item: item[0].name):
+        found = {is_new: record for record, is_new in group}
+        absent = ImageRecord(name, (0, 0), failure='not labelled')
+        yield merge_records(found.get(True, absent), found.get(False, absent), rule)
+
+
+def _without_overlap(
+    old: ImageRecord, kept: tuple[InstanceRecord, ...], iou_thr: float
+) -> tuple[InstanceRecord, ...]:
+    if not old.instances:
+        return ()
+    size = list(old.image_hw)
+    codes = [[{'size': size, 'counts': one.rle} for one in ones] for ones in (old.instances, kept)]
+    overlap = coco_mask.iou(*codes, [0] * len(kept))  # (old, kept)
+    return tuple(
+        one for one, row in zip(old.instances, overlap, strict=True) if row.max() < iou_thr
+    )
