@@ -42,15 +42,17 @@ def write_training_set(root: Path) -> Path:
     return root
 
 
-def train_command(root: Path, work_dir: Path, max_iters: int, *options: str) -> list[str]:
-    """`cuts3d train` of the tiny config for so many iterations."""
+def train_command(
+    root: Path, work_dir: Path, max_iters: int, *options: str, config: str = TINY
+) -> list[str]:
+    """`cuts3d train` of a tiny config for so many iterations."""
     schedule = [
         f'train_cfg.max_iters={max_iters}',
         f'train_cfg.val_interval={max_iters}',
         'default_hooks.checkpoint.interval=2',
     ]
     tool = Path(__file__).parents[1] / 'tools' / 'train.py'
-    command = [sys.executable, str(tool), TINY, '--work-dir', str(work_dir)]
+    command = [sys.executable, str(tool), config, '--work-dir', str(work_dir)]
     return [
         *command,
         *(option for option in options if option.startswith('--')),

@@ -1,5 +1,6 @@
 """Hooks of training."""
 
 from cuts3d_mm.engine.hooks.iteration_seed import IterationSeedHook
+from cuts3d_mm.engine.hooks.self_training import SelfTrainingHook
 
-__all__ = ['IterationSeedHook']
+__all__ = ['IterationSeedHook', 'SelfTrainingHook']

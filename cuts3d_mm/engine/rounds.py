@@ -1,0 +1,124 @@
+"""A detector and the labels of a round in, the labels of the next round out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import ConfigDict
+
+from cuts3d_mm.inference.detector_labeller import DetectorLabeller, digest_weights
+from cuts3d_mm.labelling.executor import Split, is_whole, label_images
+from cuts3d_mm.labelling.images import ImageList
+from cuts3d_mm.labelling.progress import ProgressLine
+from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.labels.merging import MergeRule, merge_stores
+from cuts3d_mm.labels.random_access import LabelTable
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class RoundFolders:
+    """Where a round keeps what it makes."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The whole state of the training when the round begins."""
+        return self.folder / 'begin.pth'
+
+    @property
+    def predictions(self) -> Path:
+        """Label store of the detector of the round before."""
+        return self.folder / 'predictions'
+
+    @property
+    def labels(self) -> Path:
+        """Label store that the round trains on."""
+        return self.folder / 'labels'
+
+
+def labelled_images(labels: Path, image_folder: Path) -> ImageList:
+    """List the images of a label store that could be read."""
+    table = LabelTable(labels)
+    names = [
+        name for name, failed in zip(table.names(), table.is_failure, strict=True) if not failed
+    ]
+    return ImageList(image_folder, tuple(sorted(names)))
+
+
+def label_next_round(
+    labeller: DetectorLabeller,
+    images: ImageList,
+    old_labels: Path,
+    folders: RoundFolders,
+    rule: MergeRule,
+    split: Split,
+) -> None:
+    """Predict, merge with the labels of the round before, and write the labels of a round.
+
+    All ranks call this, each does its part; all return when the labels are there. They meet at
+    files, not at a barrier, whose time limit a long prediction would exceed. Resumes.
+
+    Args:
+        labeller: the detector as it is now.
+        images: of the whole data set.
+        old_labels: store that the detector was trained on.
+        folders: of the round, on a file system that all ranks share.
+        rule: which predictions become labels.
+        split: part of this rank.
+    """
+    if folders.labels.is_dir():
+        return
+    order = WorkOrder(_identity(labeller), images.root, folders.predictions, batch_size=1)
+    with ProgressLine() if split.part == 0 else nullcontext(_Silent()) as progress:
+        label_images(order, images, 0, split, progress, labeller)
+    if split.part == 0:
+        _wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+        merge_stores(folders.predictions, old_labels, folders.labels, rule)
+    _wait_until(folders.labels.is_dir)
+
+
+def training_labels(dataset: ConfigDict) -> ConfigDict:
+    """Find the `PseudoLabelDataset` in the config of a data set, whatever wraps it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    part = dataset
+    while part is not None:
+        if str(part.get('type')).endswith('PseudoLabelDataset'):
+            return part
+        part = part.get('dataset')
+    raise ValueError(
+        f'self-training needs a cuts3d_mm.PseudoLabelDataset to train on, got {dataset.type}'
+    )
+
+
+class _Silent:
+    """Progress that nobody looks at: that of the other ranks."""
+
+    def start(self, total_images: int, done: Any) -> None:
+        """Ignore."""
+
+    def add(self, counts: Any) -> None:
+        """Ignore."""
+
+
+def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
+    return {
+        'weights_sha256': digest_weights(labeller.detector.state_dict()),
+        'max_per_image': labeller.max_per_image,
+        'confidence': labeller.confidence,
+    }
+
+
+def _wait_until(is_done: Callable[[], bool]) -> None:
+    while not is_done():
+        time.sleep(_POLL_S)

@@ -1,0 +1,104 @@
+"""Rounds of self-training as a user runs them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from training_runs import losses, run, train_command, write_training_set
+
+from cuts3d_mm.demo.training import final_scores, read_log
+from cuts3d_mm.labels.store import read_store
+
+CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
+BEGINS = 3, 5
+MAX_ITERS = 7
+HOOK = 'custom_hooks.1'
+# Detectors that have learnt next to nothing give low scores.
+OPTIONS = [
+    *(f'{HOOK}.rounds.{number}.begin={begin}' for number, begin in enumerate(BEGINS)),
+    *(f'{HOOK}.rounds.{number}.score_thr=0.02' for number in (0, 1)),
+    f'{HOOK}.max_per_image=3',
+    'train_cfg.val_interval=3',
+]
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_training_set(tmp_path_factory.mktemp('scenes'))
+
+
+def command_of(root, work_dir, *options):
+    return train_command(root, work_dir, MAX_ITERS, *OPTIONS, *options, config=CONFIG)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('uninterrupted')
+    run(command_of(root, work_dir))
+    return work_dir
+
+
+def labels_of(work_dir, number):
+    return list(read_store(work_dir / f'round_{number}' / 'labels'))
+
+
+def test_every_round_trains_on_labels_of_its_own(root, uninterrupted):
+    assert set(losses(uninterrupted)) == set(range(1, MAX_ITERS + 1))
+    first, second = labels_of(uninterrupted, 1), labels_of(uninterrupted, 2)
+    assert [record.name for record in first] == [record.name for record in second]
+    initial = list(read_store(root / 'labels'))
+    assert {r.name for r in first} == {r.name for r in initial}  # failures stay on record
+    assert any(len(a.instances) != len(b.instances) for a, b in zip(initial, first, strict=False))
+
+
+def test_a_round_begins_with_a_schedule_of_its_own(uninterrupted):
+    rates = {line['step']: line['lr'] for line in read_log(uninterrupted) if 'lr' in line}
+    for begin in BEGINS:  # 1 % of the rounds' rate of 0.005, rising
+        assert rates[begin + 1] == pytest.approx(0.00005)
+        assert rates[begin + 2] > rates[begin + 1]
+
+
+def wait_for(process, path):
+    deadline = time.monotonic() + 180
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists(), process.communicate()[0]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
+    root, uninterrupted, tmp_path
+):
+    moments = [tmp_path / 'round_1' / 'predictions', tmp_path / 'round_2' / 'begin.pth']
+    for number, moment in enumerate(moments):
+        command = command_of(root, tmp_path, *(['--resume'] if number else []))
+        wait_for(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT), moment
+        )
+    run(command_of(root, tmp_path, '--resume'))
+    assert losses(tmp_path) == losses(uninterrupted)
+    for number in (1, 2):
+        assert labels_of(tmp_path, number) == labels_of(uninterrupted, number)
+    assert final_scores(read_log(tmp_path)) == final_scores(read_log(uninterrupted))
+
+
+@pytest.mark.slow
+def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
+    command = command_of(root, tmp_path)
+    options = command[command.index('--cfg-options') + 1 :]
+    script = Path(__file__).parents[1] / 'two_ranks.py'
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    output = run(
+        [*launch, '--master_port=29527', str(script), CONFIG, str(tmp_path), *options],
+        OMP_NUM_THREADS='1',
+    )
+    assert '2 ranks, the same weights: True' in output
+    names = [record.name for record in labels_of(uninterrupted, 2)]
+    assert [record.name for record in labels_of(tmp_path, 2)] == names
