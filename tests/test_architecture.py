@@ -56,6 +56,7 @@ MAY_IMPORT = {
         'visualization',
         'algorithm',
         'command_line',
+        'shipped_files',
     },
 }
 ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensecrf'}

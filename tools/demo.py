@@ -20,6 +20,13 @@ def parse_args() -> argparse.Namespace:
         default=200,
         help='training steps of a tiny detector, about 1 s each; 0: no training (default 200)',
     )
+    parser.add_argument(
+        '--self-training',
+        type=int,
+        default=0,
+        metavar='SEEDS',
+        help='also train with two rounds of self-training, so many times, about 8 minutes each',
+    )
     parser.add_argument('--picture', type=Path, metavar='F', help='also write the README picture')
     return parser.parse_args()
 
@@ -29,7 +36,9 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.demo.run import run_demo
 
-    table = run_demo(args.out, args.scenes, args.workers, args.picture, args.iters)
+    table = run_demo(
+        args.out, args.scenes, args.workers, args.picture, args.iters, args.self_training
+    )
     print(f'\n{table}\n\nlook at {args.out / "index.html"}')
 
 

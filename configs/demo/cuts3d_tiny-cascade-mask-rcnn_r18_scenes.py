@@ -95,7 +95,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_iters = 300
+max_iters = 200
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -111,7 +111,7 @@ param_scheduler = [
         by_epoch=False,
         begin=0,
         end=max_iters,
-        milestones=[240],
+        milestones=[160],
         gamma=0.1,
     ),
 ]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.command_line import build_labeller, load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
 from cuts3d_mm.demo.page import PageEntry, write_page
+from cuts3d_mm.demo.rounds import train_in_rounds
 from cuts3d_mm.demo.training import (
     NUM_HELD_OUT,
     NUM_TRAINING,
     data_options,
     final_scores,
+    schedule_options,
     train_tiny,
     write_training_scenes,
 )
@@ -37,7 +40,12 @@ _PICTURE_SCENE = 10  # two touching balls of one class, for the README
 
 
 def run_demo(
-    out: Path, num_scenes: int, workers: int, picture: Path | None, max_iters: int
+    out: Path,
+    num_scenes: int,
+    workers: int,
+    picture: Path | None,
+    max_iters: int,
+    num_seeds: int = 0,
 ) -> str:
     """Run everything into a folder; labels and a training that are there already are kept.
 
@@ -47,6 +55,7 @@ def run_demo(
         workers: processes.
         picture: where to write the README picture, or None.
         max_iters: of the tiny detector's training; 0 leaves it out.
+        num_seeds: trainings with rounds of self-training; 0 leaves them out.
 
     Returns:
         The tables of scores as text.
@@ -66,29 +75,40 @@ def run_demo(
         shown = names[min(_PICTURE_SCENE, len(names) - 1)]
         _draw(sets[-1], shown).savefig(picture, dpi=110)
     (out / 'scores.json').write_text(json.dumps(rows, indent=1))
-    if max_iters:
-        detector, curve = _train(out, workers, max_iters)
-        table = f'{table}\n\n{detector}'
-        entries.insert(0, curve)
+    for text, plot in _train_all(out, workers, max_iters, num_seeds):
+        table = f'{table}\n\n{text}'
+        entries.insert(0, plot)
     write_page(out / 'index.html', table, entries)
     return table
 
 
-def _train(out: Path, workers: int, max_iters: int) -> tuple[str, PageEntry]:
-    """Train on pseudo-labels of other scenes; compare with the pseudo-labels of the held-out."""
+def _train_all(
+    out: Path, workers: int, max_iters: int, num_seeds: int
+) -> Iterator[tuple[str, PageEntry]]:
+    """Train as asked for, on pseudo-labels of other scenes; a table and a plot each."""
+    if not max_iters and not num_seeds:
+        return
     root = out / 'training'
     training, held_out = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
     config = RECIPES['CutS3D']
     label_set(config, training, root / 'labels', workers)
-    label_set(config, held_out, root / 'labels_held_out', workers)
-    interval = max(1, max_iters // 3)
-    schedule = [f'train_cfg.max_iters={max_iters}', f'train_cfg.val_interval={interval}']
-    log = train_tiny(out / 'work_dir', [*data_options(root, root / 'labels'), *schedule])
+    if max_iters:
+        label_set(config, held_out, root / 'labels_held_out', workers)
+        yield _train(out, root, _score(held_out, root / 'labels_held_out')[:2], max_iters)
+    if num_seeds:
+        yield train_in_rounds(out, root, num_seeds)
+
+
+def _train(
+    out: Path, root: Path, label_scores: list[str], max_iters: int
+) -> tuple[str, PageEntry]:
+    """Train the tiny detector; compare it with the pseudo-labels of the held-out scenes."""
+    options = [*data_options(root, root / 'labels'), *schedule_options(max_iters)]
+    log = train_tiny(out / 'work_dir', options)
     figure = out / 'figures' / 'training.png'
     draw_training(log).savefig(figure, dpi=90)
-    labels = _score(held_out, root / 'labels_held_out')[:2]
     trained = [f'{value:.2f}' for value in final_scores(log).values()]
-    rows = [['pseudo-labels themselves', *labels], ['detector trained on others', *trained]]
+    rows = [['pseudo-labels themselves', *label_scores], ['detector trained on others', *trained]]
     names = [f'mask {name} %' for name in METRICS[:2]]
     table = format_table([f'on {NUM_HELD_OUT} held-out scenes', *names], rows)
     title = 'A detector trained on the pseudo-labels'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -47,12 +48,25 @@ def data_options(root: Path, labels: Path) -> list[str]:
     ]
 
 
-def train_tiny(work_dir: Path, options: list[str]) -> list[dict[str, Any]]:
+def schedule_options(max_iters: int) -> list[str]:
+    """Config changes for so many steps: the rate drops after 4 of 5, three evaluations."""
+    return [
+        f'train_cfg.max_iters={max_iters}',
+        f'train_cfg.val_interval={math.ceil(max_iters / 3)}',
+        f'param_scheduler.1.end={max_iters}',
+        f'param_scheduler.1.milestones=[{max_iters * 4 // 5}]',
+    ]
+
+
+def train_tiny(
+    work_dir: Path, options: list[str], config: str = TINY_CONFIG
+) -> list[dict[str, Any]]:
     """Train by `cuts3d train` in a process of its own, as a user would; resumes.
 
     Args:
         work_dir: logs and checkpoints.
-        options: `key=value` changes of the tiny config.
+        options: `key=value` changes of the config.
+        config: name of a shipped config.
 
     Returns:
         The log, a dict per line: losses by `step`, and scores such as `coco/segm_mAP_50`.
@@ -60,7 +74,7 @@ def train_tiny(work_dir: Path, options: list[str]) -> list[dict[str, Any]]:
     Raises:
         RuntimeError: training failed; the message is the end of its output.
     """
-    arguments = ['train', TINY_CONFIG, '--work-dir', str(work_dir), '--resume']
+    arguments = ['train', config, '--work-dir', str(work_dir), '--resume']
     command = [sys.executable, '-m', 'cuts3d_mm', *arguments, '--cfg-options', *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,11 +1,13 @@
-"""A training log in, its curves out."""
+"""Scores and losses of trainings in, their curves out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 _SCORE = 'coco/segm_mAP_50'
 
@@ -27,4 +29,26 @@ def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
     ):
         axes.plot(*zip(*points, strict=True), marker='o' if len(points) < 12 else None)
         axes.set(xlabel='step', ylabel=label, ylim=(0, None))
+    return figure
+
+
+def draw_rounds(scores: NDArray[np.float64]) -> Figure:
+    """Draw how the score moves from round to round.
+
+    Args:
+        scores: (S, R) mask AP50 in percent of S seeds after R rounds, the initial one first.
+    """
+    figure = Figure(figsize=(5, 3.2), layout='constrained')
+    axes = figure.subplots()
+    rounds = range(scores.shape[1])
+    for values in scores:
+        axes.plot(rounds, values, color='0.7', marker='o', linewidth=1)
+    axes.plot(rounds, scores.mean(axis=0), marker='o', linewidth=2, label='mean')
+    axes.set(
+        xlabel='round of self-training',
+        ylabel='mask AP50 on held-out images, %',
+        ylim=(0, None),
+        xticks=list(rounds),
+    )
+    axes.legend()
     return figure
