@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-# name -> index in COCOeval.stats with its default maxDets of 1, 10, 100
-METRICS = {'AP': 0, 'AP50': 1, 'AP75': 2, 'AR1': 6, 'AR10': 7, 'AR100': 8}
+# name -> index in COCOeval.stats with its default maxDets of 1, 10, 100; s, m, l: areas up to
+# 32 x 32, up to 96 x 96 and larger, in pixels
+METRICS = {
+    'AP': 0,
+    'AP50': 1,
+    'AP75': 2,
+    'APs': 3,
+    'APm': 4,
+    'APl': 5,
+    'AR1': 6,
+    'AR10': 7,
+    'AR100': 8,
+}
+KINDS = ('bbox', 'segm')
 
 
 def class_agnostic_ap(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, dict[str, float]]:
     """Score detections with pycocotools, every category counting as one.
 
@@ -22,17 +37,18 @@ def class_agnostic_ap(
         ground_truth: a COCO dictionary; crowd regions are ignored as COCO does.
         detections: COCO results with `image_id`, `bbox` (xywh), `segmentation` (RLE) and
             `score`; their category is ignored.
+        kinds: what to compare, of 'bbox' and 'segm'; without 'segm' no masks are needed.
 
     Returns:
-        {'bbox': {...}, 'segm': {...}}, each with the names of `METRICS`, in [0, 1]; -1 where
+        {kind: {...}}, each with the names of `METRICS`, in [0, 1]; -1 where
         there is no ground truth.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _load(ground_truth)
         if not detections:
             empty = dict.fromkeys(METRICS, 0.0 if ground_truth['annotations'] else -1.0)
-            return {'bbox': dict(empty), 'segm': dict(empty)}
-        return {kind: _evaluate(truth, detections, kind) for kind in ('bbox', 'segm')}
+            return {kind: dict(empty) for kind in kinds}
+        return {kind: _evaluate(truth, detections, kind) for kind in kinds}
 
 
 def _load(ground_truth: dict[str, Any]) -> COCO:
