@@ -1,0 +1,94 @@
+"""COCO, COCO 20K, LVIS, Objects365 and UVO: one JSON, too large to be read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import ijson
+
+from cuts3d_mm.evaluation.preparation.source import (
+    ImageHW,
+    Problem,
+    SourceAnnotation,
+    SourceImage,
+)
+
+
+@dataclass(frozen=True)
+class CocoLikeSource:
+    """One or several COCO JSON files.
+
+    Args:
+        image_folder: what file names are relative to.
+        json_files: annotations, each with the folder of its images below `image_folder`.
+        wanted: file names to keep, without folders; None keeps all.
+    """
+
+    image_folder: Path
+    json_files: tuple[tuple[Path, str], ...]
+    wanted: frozenset[str] | None = None
+
+    def images(self) -> Iterator[SourceImage | Problem]:
+        """Read `images`; LVIS has `coco_url` in place of `file_name`."""
+        found = set()
+        for path, folder in self.json_files:
+            for image in _stream(path, 'images'):
+                if isinstance(image, Problem):
+                    yield image
+                    continue
+                name = _file_name(image)
+                if self.wanted is not None and PurePosixPath(name).name not in self.wanted:
+                    continue
+                found.add(PurePosixPath(name).name)
+                size = int(image['height']), int(image['width'])
+                yield SourceImage(_key(path, image['id']), str(PurePosixPath(folder, name)), size)
+        for name in sorted((self.wanted or set()) - found):
+            yield Problem(name, 'listed image is not annotated')
+
+    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
+        """Read `annotations`; of images that are not wanted none."""
+        for path, _ in self.json_files:
+            for annotation in _stream(path, 'annotations'):
+                if isinstance(annotation, Problem):
+                    yield annotation
+                    continue
+                key = _key(path, annotation['image_id'])
+                if self.wanted is not None and key not in sizes:
+                    continue
+                yield _convert(key, annotation)
+
+
+def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
+    with path.open('rb') as file:
+        try:
+            yield from ijson.items(file, f'{part}.item', use_float=True)
+        except ijson.JSONError as error:
+            yield Problem(path.name, f'broken JSON: {str(error).splitlines()[0]}')
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    if 'file_name' in image:
+        return str(image['file_name'])
+    return '/'.join(str(image['coco_url']).split('/')[-2:])  # such as val2017/000000000139.jpg
+
+
+def _key(path: Path, image_id: Any) -> str:
+    return f'{path.stem}:{image_id}'
+
+
+def _convert(key: str, annotation: dict[str, Any]) -> SourceAnnotation | Problem:
+    try:
+        left, top, width, height = (float(value) for value in annotation['bbox'])
+        area = annotation.get('area')
+        return SourceAnnotation(
+            key,
+            (left, top, width, height),
+            bool(annotation.get('iscrowd', 0)),
+            annotation.get('segmentation') or None,
+            None if area is None else float(area),
+        )
+    except (KeyError, TypeError, ValueError):
+        return Problem(f'{key} annotation {annotation.get("id")}', 'annotation without a box')

@@ -1,0 +1,177 @@
+"""A data set in any official format in, class-agnostic COCO JSON out; streaming."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image, UnidentifiedImageError
+
+from cuts3d_mm.evaluation.preparation.source import (
+    ImageHW,
+    Problem,
+    Source,
+    SourceAnnotation,
+    SourceImage,
+)
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.coco import CATEGORIES
+
+_MIN_SIDE_PX = 1e-3  # narrower boxes have no area
+
+
+@dataclass
+class Prepared:
+    """What was written, and what was not."""
+
+    images: int = 0
+    objects: int = 0
+    crowds: int = 0  # regions to ignore
+    clipped: int = 0  # boxes that reached out of their image
+    problems: Counter[str] = field(default_factory=Counter)  # reason -> how many
+
+
+@dataclass(frozen=True)
+class _KnownImage:
+    image_id: int
+    image_hw: ImageHW
+
+
+def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
+    """Convert a data set.
+
+    Every image is opened, as far as its size; one that is missing, unreadable or of another
+    size than annotated is left out with its objects. What is left out is listed in a file
+    beside `out`, a line each.
+
+    Args:
+        source: the data set.
+        out: COCO JSON to write.
+        info: goes into its `info`.
+    """
+    result = Prepared()
+    with (
+        open_atomically(out) as file,
+        open_atomically(out.with_suffix('.problems.jsonl')) as log,
+    ):
+        report = _Report(log, result)
+        header = {'info': info, 'licenses': [], 'categories': CATEGORIES}
+        file.write(json.dumps(header)[:-1].encode() + b',\n"images": [')
+        known = _write_images(file, source, report)
+        file.write(b'],\n"annotations": [')
+        _write_annotations(file, source, known, report)
+        file.write(b']}\n')
+    return result
+
+
+class _Report:
+    def __init__(self, log: IO[bytes], result: Prepared) -> None:
+        self._log = log
+        self.result = result
+
+    def add(self, problem: Problem) -> None:
+        self.result.problems[problem.reason] += 1
+        line = {'where': problem.where, 'reason': problem.reason}
+        self._log.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
+
+
+def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str, _KnownImage]:
+    known: dict[str, _KnownImage] = {}
+    for image in source.images():
+        if isinstance(image, SourceImage):
+            image_hw = _check_image(source.image_folder, image)
+            if not isinstance(image_hw, Problem):
+                known[image.key] = _KnownImage(len(known) + 1, image_hw)
+                height, width = image_hw
+                entry = {'id': len(known), 'file_name': image.file_name}
+                _write_item(file, entry | {'height': height, 'width': width}, len(known))
+                continue
+            report.add(image_hw)
+        else:
+            report.add(image)
+    report.result.images = len(known)
+    return known
+
+
+def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
+    """True size of an image, or why it cannot be used."""
+    try:
+        with Image.open(folder / image.file_name) as opened:
+            image_hw = opened.height, opened.width
+    except FileNotFoundError:
+        return Problem(image.file_name, 'image is missing')
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return Problem(image.file_name, 'image cannot be read')
+    if image.image_hw not in (None, image_hw):
+        return Problem(image.file_name, 'image is of another size than annotated')
+    return image_hw
+
+
+def _write_annotations(
+    file: IO[bytes], source: Source, known: dict[str, _KnownImage], report: _Report
+) -> None:
+    written = 0
+    sizes = {key: image.image_hw for key, image in known.items()}
+    for annotation in _fitting(source, sizes, report):
+        written += 1
+        image_id = known[annotation.key].image_id
+        _write_item(file, {'id': written, 'image_id': image_id} | _entry(annotation), written)
+        if annotation.is_crowd:
+            report.result.crowds += 1
+        else:
+            report.result.objects += 1
+
+
+def _fitting(
+    source: Source, sizes: dict[str, ImageHW], report: _Report
+) -> Iterator[SourceAnnotation]:
+    """Annotations of images that are used, clipped to them."""
+    for annotation in source.annotations(sizes):
+        if isinstance(annotation, Problem):
+            report.add(annotation)
+        elif annotation.key not in sizes:
+            report.add(Problem(annotation.key, 'object of an image that is not used'))
+        else:
+            clipped = _clip(annotation, sizes[annotation.key])
+            if isinstance(clipped, Problem):
+                report.add(clipped)
+                continue
+            report.result.clipped += clipped is not annotation
+            yield clipped
+
+
+def _clip(annotation: SourceAnnotation, image_hw: ImageHW) -> SourceAnnotation | Problem:
+    left, top, width, height = annotation.box_xywh
+    if not min(width, height) > _MIN_SIDE_PX:  # also not a number
+        return Problem(annotation.key, 'box without area')
+    right, bottom = min(left + width, image_hw[1]), min(top + height, image_hw[0])
+    left, top = max(left, 0.0), max(top, 0.0)
+    if right - left <= _MIN_SIDE_PX or bottom - top <= _MIN_SIDE_PX:
+        return Problem(annotation.key, 'box outside of the image')
+    box = left, top, right - left, bottom - top
+    if max(abs(a - b) for a, b in zip(box, annotation.box_xywh, strict=True)) < _MIN_SIDE_PX:
+        return annotation
+    return SourceAnnotation(
+        annotation.key, box, annotation.is_crowd, annotation.segmentation, annotation.area
+    )
+
+
+def _entry(annotation: SourceAnnotation) -> dict[str, Any]:
+    _, _, width, height = annotation.box_xywh
+    entry = {
+        'category_id': CATEGORIES[0]['id'],
+        'bbox': [round(value, 3) for value in annotation.box_xywh],
+        'area': round(width * height if annotation.area is None else annotation.area, 3),
+        'iscrowd': int(annotation.is_crowd),
+    }
+    if annotation.segmentation is not None:
+        entry['segmentation'] = annotation.segmentation
+    return entry
+
+
+def _write_item(file: IO[bytes], item: dict[str, Any], number: int) -> None:
+    file.write((',\n' if number > 1 else '\n').encode() + json.dumps(item).encode())
