@@ -15,22 +15,42 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('labels', type=Path, help='label store or COCO JSON')
     parser.add_argument('ground_truth', type=Path, help='annotated COCO JSON')
     parser.add_argument('--json', type=Path, metavar='F', help='also write the figures to F')
+    parser.add_argument(
+        '--by-count', action='store_true', help='also score images by their number of objects'
+    )
+    parser.add_argument('--plot', type=Path, metavar='F.png', help='draw precision and recall')
+    parser.add_argument(
+        '--against', type=Path, metavar='LABELS', help='compare with these earlier labels'
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='DIR', help='with --against and --out: images to draw on'
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='pictures of the images that got worst'
+    )
+    parser.add_argument('--num', type=int, default=10, help='pictures (default 10)')
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
-    from cuts3d_mm.labels.coco import read_coco
-    from cuts3d_mm.labels.store import read_store
-    from cuts3d_mm.visualization.tables import format_scores
+    from cuts3d_mm.evaluation.report import ScoreReport
 
-    read = read_store if args.labels.is_dir() else read_coco
-    scores = score_labels(read(args.labels), read_ground_truth(args.ground_truth))
-    print(format_scores(scores))
+    if args.out is not None and (args.against is None or args.images is None):
+        raise ValueError('--out needs --against and --images')
+    report = ScoreReport.of(args.labels, args.ground_truth, args.against)
+    print(report.table())
+    if args.by_count:
+        print(f'\n{report.table_by_count()}')
+    if args.against is not None:
+        print(f'\n{report.comparison()}')
+    if args.plot is not None:
+        report.plot().savefig(args.plot, dpi=120)
     if args.json is not None:
-        args.json.write_text(json.dumps(scores, indent=1) + '\n')
+        args.json.write_text(json.dumps(report.scores, indent=1) + '\n')
+    if args.out is not None:
+        report.draw_worst(args.images, args.out, args.num)
 
 
 if __name__ == '__main__':

@@ -43,15 +43,17 @@ def class_agnostic_ap(
         {kind: {...}}, each with the names of `METRICS`, in [0, 1]; -1 where
         there is no ground truth.
     """
+    if not detections:
+        empty = dict.fromkeys(METRICS, 0.0 if ground_truth['annotations'] else -1.0)
+        return {kind: dict(empty) for kind in kinds}
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _load(ground_truth)
-        if not detections:
-            empty = dict.fromkeys(METRICS, 0.0 if ground_truth['annotations'] else -1.0)
-            return {kind: dict(empty) for kind in kinds}
-        return {kind: _evaluate(truth, detections, kind) for kind in kinds}
+        return {kind: _summarize(run_evaluation(ground_truth, detections, kind)) for kind in kinds}
 
 
-def _load(ground_truth: dict[str, Any]) -> COCO:
+def run_evaluation(
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str
+) -> COCOeval:
+    """Evaluate at least one detection; the arguments are those of `class_agnostic_ap`."""
     truth = COCO()
     truth.dataset = {
         'info': {},
@@ -60,10 +62,6 @@ def _load(ground_truth: dict[str, Any]) -> COCO:
         'annotations': [{**a, 'category_id': 1} for a in ground_truth['annotations']],
     }
     truth.createIndex()
-    return truth
-
-
-def _evaluate(truth: COCO, detections: list[dict[str, Any]], kind: str) -> dict[str, float]:
     # With both keys present pycocotools would take a mask's area from its box.
     shape = 'bbox' if kind == 'bbox' else 'segmentation'
     keys = ('image_id', 'score', shape)
@@ -71,5 +69,9 @@ def _evaluate(truth: COCO, detections: list[dict[str, Any]], kind: str) -> dict[
     evaluation = COCOeval(truth, found, kind)
     evaluation.evaluate()
     evaluation.accumulate()
+    return evaluation
+
+
+def _summarize(evaluation: COCOeval) -> dict[str, float]:
     evaluation.summarize()
     return {name: float(evaluation.stats[index]) for name, index in METRICS.items()}

@@ -15,7 +15,14 @@ from cuts3d_mm.labels.record import ImageRecord
 def score_labels(
     records: Iterable[ImageRecord], ground_truth: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
-    """Score pseudo-labels as if they were detections.
+    """Score pseudo-labels as if they were detections; see `labels_as_detections`."""
+    return class_agnostic_ap(ground_truth, labels_as_detections(records, ground_truth))
+
+
+def labels_as_detections(
+    records: Iterable[ImageRecord], ground_truth: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Turn pseudo-labels into COCO results.
 
     Images are matched by name, or by the last part of it where that is unique. An annotated
     image without labels counts as one without detections.
@@ -41,7 +48,7 @@ def score_labels(
             detections.append(annotation | {'image_id': image['id']})
     if not num_matched:
         raise ValueError('labels and ground truth must share image names, found none in both')
-    return class_agnostic_ap(ground_truth, detections)
+    return detections
 
 
 def read_ground_truth(path: Path) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:
 
 
 def _from_annotation(annotation: dict[str, Any], image_hw: tuple[int, int]) -> InstanceRecord:
-    code = _run_length_code(annotation['segmentation'], image_hw)
+    code = run_length_code(annotation['segmentation'], image_hw)
     crop = None
     if 'confidence' in annotation:
         stored = annotation['confidence']
@@ -156,7 +156,8 @@ def _from_annotation(annotation: dict[str, Any], image_hw: tuple[int, int]) -> I
     return InstanceRecord(box, int(coco_mask.area(code)), code['counts'], score, crop)  # type: ignore[arg-type]
 
 
-def _run_length_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+def run_length_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """Bring polygons or any run-length code to a compressed one."""
     if isinstance(segmentation, list):  # polygons
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
     if isinstance(segmentation['counts'], list):  # uncompressed

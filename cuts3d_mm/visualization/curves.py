@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,4 +51,21 @@ def draw_rounds(scores: NDArray[np.float64]) -> Figure:
         xticks=list(rounds),
     )
     axes.legend()
+    return figure
+
+
+def draw_precision_recall(curves: Mapping[str, Mapping[float, NDArray[np.float64]]]) -> Figure:
+    """Draw precision against recall.
+
+    Args:
+        curves: name of the labels -> IoU threshold -> (101,) precision at recall 0 to 1.
+    """
+    figure = Figure(figsize=(5.5, 4), layout='constrained')
+    axes = figure.subplots()
+    recall = np.linspace(0, 1, 101)
+    for (name, by_iou), style in zip(curves.items(), ('-', '--'), strict=False):
+        for index, (iou, precision) in enumerate(by_iou.items()):
+            axes.plot(recall, precision, style, color=f'C{index}', label=f'{name}, IoU {iou}')
+    axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize='small')
     return figure

@@ -1,0 +1,111 @@
+"""Labels and annotations in, tables, curves and pictures for `cuts3d score` out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
+from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
+from cuts3d_mm.evaluation.comparison import ImageChange, compare, count_changes
+from cuts3d_mm.evaluation.score_labels import labels_as_detections, read_ground_truth
+from cuts3d_mm.labels.coco import read_coco, run_length_code
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.visualization.curves import draw_precision_recall
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.tables import format_scores, format_table
+
+Detections = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """One set of labels against annotations, and maybe another set."""
+
+    ground_truth: dict[str, Any]
+    detections: Detections
+    earlier: Detections | None
+    scores: dict[str, dict[str, float]]
+
+    @classmethod
+    def of(cls, labels: Path, ground_truth: Path, against: Path | None) -> ScoreReport:
+        """Read and score."""
+        truth = read_ground_truth(ground_truth)
+        detections = _read(labels, truth)
+        earlier = None if against is None else _read(against, truth)
+        return cls(truth, detections, earlier, class_agnostic_ap(truth, detections))
+
+    def table(self) -> str:
+        """Scores of boxes and masks."""
+        return format_scores(self.scores)
+
+    def table_by_count(self) -> str:
+        """Scores of masks by the number of annotated objects of an image."""
+        rows = [
+            [
+                name,
+                str(count),
+                *(f'{100 * scores["segm"][m]:.2f}' for m in ('AP', 'AP50', 'AR100')),
+            ]
+            for name, (count, scores) in scores_by_count(
+                self.ground_truth, self.detections
+            ).items()
+        ]
+        return format_table(['objects', 'images', 'mask AP %', 'AP50 %', 'AR100 %'], rows)
+
+    def changes(self) -> list[ImageChange]:
+        """Images of the comparison, the greatest loss first."""
+        return compare(self.ground_truth, self.earlier or [], self.detections)
+
+    def comparison(self) -> str:
+        """Scores of the earlier labels, and how many images got better."""
+        earlier = format_scores(class_agnostic_ap(self.ground_truth, self.earlier or []))
+        changes = self.changes()
+        counts = ', '.join(f'{count} {name}' for name, count in count_changes(changes).items())
+        lines = [f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:])]
+        text = '\n'.join(lines)
+        return (
+            f'compared with\n{earlier}\n\nimages: {counts} (mean best mask IoU of their '
+            f'objects)\n{text}'
+        )
+
+    def plot(self) -> Figure:
+        """Precision against recall."""
+        curves = {'labels': precision_recall(self.ground_truth, self.detections)}
+        if self.earlier is not None:
+            curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
+        return draw_precision_recall(curves)
+
+    def draw_worst(self, images: Path, out: Path, count: int) -> list[Path]:
+        """Draw the images that got worst: annotations, earlier labels, these labels."""
+        out.mkdir(parents=True, exist_ok=True)
+        sizes = {i['id']: (i['height'], i['width']) for i in self.ground_truth['images']}
+        truth = [a for a in self.ground_truth['annotations'] if not a.get('iscrowd')]
+        paths = []
+        for rank, change in enumerate(self.changes()[:count]):
+            pixels = np.asarray(Image.open(images / change.file_name).convert('RGB'))
+            parts = [
+                draw_instances(pixels, _masks(side, change.image_id, sizes[change.image_id]))
+                for side in (truth, self.earlier or [], self.detections)
+            ]
+            paths.append(out / f'{rank:03d}_{Path(change.file_name).stem}.png')
+            Image.fromarray(np.concatenate(parts, axis=1)).save(paths[-1])
+        return paths
+
+
+def _read(labels: Path, truth: dict[str, Any]) -> Detections:
+    read = read_store if labels.is_dir() else read_coco
+    return labels_as_detections(read(labels), truth)
+
+
+def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:
+    codes = [
+        run_length_code(a['segmentation'], image_hw) for a in side if a['image_id'] == image_id
+    ]
+    return [coco_mask.decode(code).astype(bool) for code in codes]

@@ -1,0 +1,148 @@
+"""One detector, many prepared data sets: scores of each, resumable, and one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cuts3d_mm.engine.configuration import build_runner
+from cuts3d_mm.evaluation.class_agnostic_ap import KINDS
+from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
+from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
+from cuts3d_mm.hub.training_checkpoint import load_detector_weights
+from cuts3d_mm.inference.detector_labeller import digest_weights
+from cuts3d_mm.labels.atomic import open_atomically
+
+Scores = dict[str, float]
+_NUM_IMAGES = 'num_images'  # beside the scores
+
+
+def evaluate_set(
+    config: Config, checkpoint: str, name: str, annotations: Path, out: Path
+) -> Scores:
+    """Score a detector on one prepared data set; a finished one is read from `out`.
+
+    Args:
+        config: of a detector; is not changed.
+        checkpoint: its weights.
+        name: of the data set, a key of `EVALUATION_SETS`.
+        annotations: JSON that `cuts3d prepare` has written.
+        out: folder of the results.
+
+    Returns:
+        Scores by the names of `ClassAgnosticCocoMetric`, in [0, 1], and `num_images`.
+
+    Raises:
+        ValueError: `out` holds results of another detector or other annotations, or
+            `annotations` is not one of `cuts3d prepare`.
+    """
+    result = out / f'{name}.json'
+    identity = {
+        'weights_sha256': digest_weights(load_detector_weights(checkpoint)),
+        'model_sha256': _sha256(json.dumps(config.to_dict()['model'], default=str).encode()),
+        'annotations_sha256': _sha256(annotations.read_bytes()),
+    }
+    if result.is_file():
+        earlier = json.loads(result.read_text())
+        if earlier['identity'] != identity:
+            differing = [key for key in identity if earlier['identity'].get(key) != identity[key]]
+            raise ValueError(
+                f'{result} holds scores of another run; differing: {", ".join(differing)}. '
+                'Choose another OUT or the same settings'
+            )
+        return earlier['scores']
+    scores = _run(config, checkpoint, name, annotations, out)
+    scores[_NUM_IMAGES] = len(json.loads(annotations.read_text(encoding='utf-8'))['images'])
+    with open_atomically(result) as file:
+        content = {'identity': identity, 'scores': scores}
+        file.write(json.dumps(content, indent=1).encode() + b'\n')
+    return scores
+
+
+def suite_table(method: str, scores: dict[str, Scores]) -> tuple[list[str], list[list[str]]]:
+    """Lay scores out as the paper's Table 2: box AP50 / AP in percent, published rows below.
+
+    Args:
+        method: name of what was scored.
+        scores: by data set.
+
+    Returns:
+        Header and rows. The average is over the seven sets of Table 2, where all are there.
+    """
+    names = [name for name in EVALUATION_SETS if name in scores]
+    header = ['method', 'source', 'average', *(_column(name, scores[name]) for name in names)]
+    pairs = {
+        name: (100 * one['coco/bbox_mAP_50'], 100 * one['coco/bbox_mAP'])
+        for name, one in scores.items()
+    }
+    average = None
+    if set(TABLE_2) <= set(pairs):
+        ap50, ap = zip(*(pairs[name] for name in TABLE_2), strict=True)
+        average = sum(ap50) / len(ap50), sum(ap) / len(ap)
+    rows = [[method, 'this run', _cell(average), *(_cell(pairs[name]) for name in names)]]
+    for row in PUBLISHED:
+        if not set(row.ap50) & set(names):
+            continue
+        cells = [_cell((row.ap50.get(name), row.ap.get(name))) for name in names]
+        rows.append([row.method, row.source, _cell(row.average), *cells])
+    return header, rows
+
+
+def _column(name: str, scores: Scores) -> str:
+    """Title of a data set; the number of images where it is not the one of the papers."""
+    chosen, count = EVALUATION_SETS[name], int(scores[_NUM_IMAGES])
+    if chosen.expected_images in (None, count):
+        return chosen.title
+    return f'{chosen.title} ({count} of {chosen.expected_images} images)'
+
+
+def _run(config: Config, checkpoint: str, name: str, annotations: Path, out: Path) -> Scores:
+    chosen = EVALUATION_SETS[name]
+    config = Config(config.to_dict())
+    config.load_from = checkpoint
+    config.work_dir = str(out / 'logs' / name)
+    config.experiment_name = f'suite_{name}'
+    dataset = config.test_dataloader.dataset
+    config.test_dataloader.dataset = {
+        'type': 'cuts3d_mm.ClassAgnosticCocoDataset',
+        'ann_file': str(annotations.resolve()),
+        'data_prefix': {'img': _image_folder(annotations)},
+        'test_mode': True,
+        'pipeline': [step for step in dataset.pipeline if 'Annotations' not in step.type],
+        'backend_args': None,
+    }
+    config.test_evaluator = {
+        'type': 'cuts3d_mm.ClassAgnosticCocoMetric',
+        'ann_file': str(annotations.resolve()),
+        'metric': list(KINDS) if chosen.has_masks else ['bbox'],
+    }
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        config[key] = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        config[key] = None
+    config.custom_hooks = []  # those of training
+    return {key: float(value) for key, value in build_runner(config).test().items()}
+
+
+def _image_folder(annotations: Path) -> str:
+    with annotations.open(encoding='utf-8') as file:
+        head = file.read(4096)
+    try:
+        info, _ = json.JSONDecoder().raw_decode(head[head.index('{', 1) :])
+        return str(info['image_folder'])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f'{annotations} must be a file of cuts3d prepare') from error
+
+
+def _cell(values: Sequence[float | None] | None) -> str:
+    if values is None or all(value is None for value in values):
+        return '-'
+    return ' / '.join('-' if value is None else f'{value:.1f}' for value in values)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from label_stores import write_labelled_images
+from mmdet.registry import MODELS
+from tiny_detectors import tiny_config
+
+from cuts3d_mm.evaluation import suite
+from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
+from cuts3d_mm.evaluation.preparation.writer import prepare
+from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.visualization.tables import draw_table
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    """Drawn images as COCO val2017, and a detector that has learnt nothing."""
+    root = tmp_path_factory.mktemp('suite')
+    records = write_labelled_images(root / 'src', (2, 1))[:2]
+    (root / 'src' / 'images').rename(root / 'src' / 'val2017')
+    images = [
+        {'id': n, 'file_name': r.name, 'height': r.image_hw[0], 'width': r.image_hw[1]}
+        for n, r in enumerate(records)
+    ]
+    annotations = [
+        coco_annotation(one, record.image_hw) | {'id': 10 * n + i + 1, 'image_id': n}
+        for n, record in enumerate(records)
+        for i, one in enumerate(record.instances)
+    ]
+    truth = {'images': images, 'annotations': annotations, 'categories': []}
+    (root / 'src' / 'annotations').mkdir()
+    (root / 'src' / 'annotations' / 'instances_val2017.json').write_text(json.dumps(truth))
+    source = EVALUATION_SETS['coco'].open_source(root / 'src')
+    prepare(source, root / 'coco.json', {'image_folder': str(source.image_folder)})
+    config = tiny_config()
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(config.model).state_dict()}, root / 'detector.pth')
+    return root, config
+
+
+def evaluate(prepared, out):
+    root, config = prepared
+    return suite.evaluate_set(config, str(root / 'detector.pth'), 'coco', root / 'coco.json', out)
+
+
+def test_a_set_is_scored_once(prepared, tmp_path, monkeypatch):
+    scores = evaluate(prepared, tmp_path)
+    assert {'coco/bbox_mAP', 'coco/segm_AR@100', 'num_images'} <= set(scores)
+    monkeypatch.setattr(suite, '_run', None)  # must not be called again
+    assert evaluate(prepared, tmp_path) == scores
+
+
+def test_scores_of_another_detector_are_not_taken(prepared, tmp_path):
+    (tmp_path / 'coco.json').write_text(json.dumps({'identity': {}, 'scores': {}}))
+    with pytest.raises(ValueError, match='scores of another run; differing: weights_sha256'):
+        evaluate(prepared, tmp_path)
+
+
+def test_table_keeps_published_rows_apart_and_names_their_source():
+    one = {'coco/bbox_mAP_50': 0.5, 'coco/bbox_mAP': 0.25}
+    header, rows = suite.suite_table(
+        'ours', {'coco': one | {'num_images': 5000}, 'kitti': one | {'num_images': 9}}
+    )
+    assert header[2:] == ['average', 'COCO val2017', 'KITTI (9 of 7481 images)']
+    assert rows[0] == ['ours', 'this run', '-', '50.0 / 25.0', '50.0 / 25.0']
+    assert all('paper' in row[1] or 'README' in row[1] for row in rows[1:])
+    assert rows[3][2:] == ['22.3 / 11.7', '23.9 / 13.0', '18.7 / 8.7']
+    assert rows[2][4] == '- / 4.6'  # a figure that could not be read
+
+
+def test_average_needs_all_sets_of_the_table():
+    one = {'coco/bbox_mAP_50': 0.5, 'coco/bbox_mAP': 0.25, 'num_images': 1}
+    _, rows = suite.suite_table('ours', dict.fromkeys(suite.TABLE_2, one))
+    assert rows[0][2] == '50.0 / 25.0'
+    assert draw_table(*suite.suite_table('ours', {'uvo': one}), 'title').axes

@@ -1,0 +1,67 @@
+"""Score a detector on many prepared data sets; run again to resume. Writes table.{md,json,png}."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from cuts3d_mm.command_line import add_config_argument, make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    add_config_argument(parser)
+    parser.add_argument('checkpoint', help='weights, a file or an URL')
+    parser.add_argument('--data', type=Path, required=True, help='folder of cuts3d prepare')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the results')
+    parser.add_argument(
+        '--datasets', nargs='+', metavar='NAME', help='default: all that --data holds'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # Imported after parsing, so that --help does not wait for torch.
+    from mmengine.dist import is_main_process
+
+    from cuts3d_mm.engine.configuration import load_config
+    from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
+    from cuts3d_mm.evaluation.suite import evaluate_set, suite_table
+    from cuts3d_mm.visualization.tables import draw_table, format_table
+
+    present = [name for name in EVALUATION_SETS if (args.data / f'{name}.json').is_file()]
+    names = args.datasets or present
+    absent = sorted(set(names) - set(present))
+    if absent or not names:
+        raise ValueError(
+            f'--data must hold NAME.json of {absent or "any set"}, made by cuts3d prepare; '
+            f'found {present} in {args.data}'
+        )
+    config = load_config(args.config, args.cfg_options, args.launcher)
+    args.out.mkdir(parents=True, exist_ok=True)
+    scores = {}
+    for name in names:
+        annotations = args.data / f'{name}.json'
+        scores[name] = evaluate_set(config, args.checkpoint, name, annotations, args.out)
+    if not is_main_process():
+        return
+    header, rows = suite_table(Path(args.checkpoint).stem, scores)
+    table = format_table(header, rows)
+    title = 'Class-agnostic zero-shot detection: box AP50 / AP, percent'
+    (args.out / 'table.md').write_text(f'{title}\n\n{table}\n')
+    (args.out / 'table.json').write_text(json.dumps(scores, indent=1) + '\n')
+    draw_table(header, rows, title).savefig(args.out / 'table.png', dpi=120)
+    print(f'{title}\n\n{table}')
+
+
+if __name__ == '__main__':
+    run_command(main)
