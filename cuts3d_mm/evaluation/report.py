@@ -47,16 +47,11 @@ class ScoreReport:
 
     def table_by_count(self) -> str:
         """Scores of masks by the number of annotated objects of an image."""
-        rows = [
-            [
-                name,
-                str(count),
-                *(f'{100 * scores["segm"][m]:.2f}' for m in ('AP', 'AP50', 'AR100')),
-            ]
-            for name, (count, scores) in scores_by_count(
-                self.ground_truth, self.detections
-            ).items()
-        ]
+        groups = scores_by_count(self.ground_truth, self.detections)
+        rows = []
+        for name, (count, scores) in groups.items():
+            figures = (f'{100 * scores["segm"][m]:.2f}' for m in ('AP', 'AP50', 'AR100'))
+            rows.append([name, str(count), *figures])
         return format_table(['objects', 'images', 'mask AP %', 'AP50 %', 'AR100 %'], rows)
 
     def changes(self) -> list[ImageChange]:
@@ -105,7 +100,5 @@ def _read(labels: Path, truth: dict[str, Any]) -> Detections:
 
 
 def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:
-    codes = [
-        run_length_code(a['segmentation'], image_hw) for a in side if a['image_id'] == image_id
-    ]
-    return [coco_mask.decode(code).astype(bool) for code in codes]
+    found = (one['segmentation'] for one in side if one['image_id'] == image_id)
+    return [coco_mask.decode(run_length_code(code, image_hw)).astype(bool) for code in found]

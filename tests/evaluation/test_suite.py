@@ -6,8 +6,10 @@ import pytest
 import torch
 from label_stores import write_labelled_images
 from mmdet.registry import MODELS
-from tiny_detectors import tiny_config
+from mmengine.registry import init_default_scope
+from tiny_detectors import TINY
 
+from cuts3d_mm.engine.configuration import load_config
 from cuts3d_mm.evaluation import suite
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.writer import prepare
@@ -35,7 +37,9 @@ def prepared(tmp_path_factory):
     (root / 'src' / 'annotations' / 'instances_val2017.json').write_text(json.dumps(truth))
     source = EVALUATION_SETS['coco'].open_source(root / 'src')
     prepare(source, root / 'coco.json', {'image_folder': str(source.image_folder)})
-    config = tiny_config()
+    config = load_config(TINY, ['test_dataloader.num_workers=0'])
+    config.test_dataloader.persistent_workers = False
+    init_default_scope('mmdet')
     torch.manual_seed(0)
     torch.save({'state_dict': MODELS.build(config.model).state_dict()}, root / 'detector.pth')
     return root, config
