@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from drawn import disc
+
+from cuts3d_mm.labels.merging import MergeRule, merge_records, merge_stores
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import read_store, write_shard
+
+HW = (40, 70)
+LEFT, LEFT_LARGER = disc((20, 18), 10, HW), disc((20, 18), 12, HW)
+RIGHT, MIDDLE = disc((20, 50), 10, HW), disc((20, 26), 10, HW)
+RULE = MergeRule(score_thr=0.7)
+
+
+def record(name, *instances):
+    return ImageRecord(name, HW, tuple(encode_instance(m, None, s) for m, s in instances))
+
+
+def failed(name):
+    return ImageRecord(name, (0, 0), failure='broken')
+
+
+def test_confident_predictions_replace_the_old_labels_that_they_cover():
+    new = record('a', (LEFT_LARGER, 0.9), (RIGHT, 0.69))
+    old = record('a', (LEFT, 0.5), (RIGHT, 0.6))
+    merged = merge_records(new, old, RULE)
+    assert merged.instances == (new.instances[0], old.instances[1])
+
+
+def test_old_labels_with_little_overlap_stay():
+    merged = merge_records(record('a', (MIDDLE, 0.9)), record('a', (LEFT, 0.5)), RULE)
+    assert len(merged.instances) == 2  # IoU below one half
+
+
+def test_image_without_confident_predictions_keeps_its_old_labels():
+    old = record('a', (LEFT, 0.5), (LEFT_LARGER, 0.4))
+    assert merge_records(record('a', (LEFT, 0.6)), old, RULE) == old
+
+
+def test_failures_of_either_side_count_as_nothing():
+    good = record('a', (LEFT, 0.9))
+    assert merge_records(failed('a'), good, RULE) == good
+    assert merge_records(good, failed('a'), RULE) == good
+    assert merge_records(failed('a'), failed('a'), RULE).failure is not None
+
+
+def test_sizes_that_differ_are_an_error():
+    other = ImageRecord('a', HW[::-1], ())
+    with pytest.raises(ValueError, match='must have one size'):
+        merge_records(record('a', (LEFT, 0.9)), other, RULE)
+
+
+@pytest.mark.parametrize('rule', [{'score_thr': 1.2}, {'score_thr': 0.5, 'iou_thr': -1}])
+def test_thresholds_outside_of_their_range_are_refused(rule):
+    with pytest.raises(ValueError, match=r'must lie in \[0, 1\]'):
+        MergeRule(**rule)
+
+
+def test_stores_are_merged_image_by_image_whatever_their_shards(tmp_path):
+    (tmp_path / 'new').mkdir()
+    (tmp_path / 'old').mkdir()
+    write_shard(tmp_path / 'new', 0, [record('b', (LEFT_LARGER, 0.9)), record('d', (LEFT, 0.8))])
+    write_shard(tmp_path / 'old', 0, [record('a', (LEFT, 0.5))])
+    write_shard(tmp_path / 'old', 1, [record('b', (LEFT, 0.5), (RIGHT, 0.5)), failed('c')])
+    counts = merge_stores(tmp_path / 'new', tmp_path / 'old', tmp_path / 'out', RULE)
+    merged = {r.name: len(r.instances) for r in read_store(tmp_path / 'out')}
+    assert merged == {'a': 1, 'b': 2, 'c': 0, 'd': 1}
+    assert (counts.images, counts.instances, counts.failures) == (4, 4, 1)
+    assert 'broken' in (tmp_path / 'out' / 'failures.jsonl').read_text()
+
+
+def test_an_existing_result_is_not_overwritten(tmp_path):
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(FileExistsError, match='OUT must not exist yet'):
+        merge_stores(tmp_path, tmp_path, tmp_path / 'out', RULE)
