@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from label_stores import write_labelled_images
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_detectors import batch_of
@@ -88,3 +88,27 @@ def test_rows_of_table_7_add_one_use_of_confidence_after_the_other(name, kind, a
     paste = config.train_dataloader.dataset.pipeline[0]
     assert (paste.type, paste.alpha) == (f'cuts3d_mm.{kind}', alpha)
     assert config.model.roi_head.mask_head.soft_target == loss
+
+
+def test_rounds_of_self_training_have_the_hyperparameters_of_cutler():
+    config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py')
+    alone = load(SELF_TRAINING)
+    hook = config.custom_hooks[1]
+    assert hook.optim_wrapper == alone.optim_wrapper
+    assert hook.param_scheduler == alone.param_scheduler
+    for key in ('max_per_img', 'nms'):
+        given = hook.model_train_cfg.rpn_proposal[key]
+        assert given == alone.model.train_cfg.rpn_proposal[key]
+    assert [one.score_thr for one in hook.rounds] == [0.7, 0.65, 0.65]
+    lengths = [b - a for a, b in zip([160000, 240000], [240000, 320000], strict=True)]
+    assert lengths == [alone.train_cfg.max_iters] * 2
+    assert config.train_cfg.max_iters - hook.rounds[-1].begin == alone.train_cfg.max_iters
+    HOOKS.build(hook)
+
+
+def test_in_domain_training_has_the_hyperparameters_of_cuvler():
+    config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-15k_in-domain-coco.py')
+    assert (config.optim_wrapper.optimizer.lr, config.train_cfg.max_iters) == (0.05, 14800)
+    heads = config.model.roi_head.bbox_head
+    assert {(head.soft_target, head.drop_iou) for head in heads} == {('score', 0.01)}
+    assert config.train_dataloader.dataset.pipeline[0].scale_range == (0.5, 1.0)
