@@ -8,7 +8,7 @@ no memory of the processes that read them.
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class LabelTable:
 def _open_unpacked(path: Path) -> pa.RecordBatchFileReader:
     source = _fingerprint(path)
     beside = path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow')
-    elsewhere = Path(tempfile.gettempdir()) / 'cuts3d_mm' / f'{source}.arrow'
+    elsewhere = _cache_folder() / f'{source}.arrow'
     for place in (beside, elsewhere):
         reader = _open_if_current(place, source)
         if reader is not None:
@@ -89,10 +89,14 @@ def _open_unpacked(path: Path) -> pa.RecordBatchFileReader:
     try:
         _write_unpacked(path, beside, source)
     except PermissionError:  # a store that is shared for reading
-        elsewhere.parent.mkdir(exist_ok=True)
+        elsewhere.parent.mkdir(parents=True, exist_ok=True)
         _write_unpacked(path, elsewhere, source)
         return _open_file(elsewhere)
     return _open_file(beside)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
 
 
 def _fingerprint(path: Path) -> str:
