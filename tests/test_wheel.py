@@ -48,7 +48,7 @@ def test_wheel_brings_configs_and_tools(installed):
 def test_commands_run_from_the_wheel(installed):
     listed = run(installed, '-m', 'cuts3d_mm', '--help')
     for path in (ROOT / 'tools').glob('*.py'):
-        assert f'  {path.stem} ' in listed
+        assert f'  {path.stem.replace("_", "-")} ' in listed
     assert 'usage: cuts3d export' in run(installed, '-m', 'cuts3d_mm', 'export', '--help')
 
 

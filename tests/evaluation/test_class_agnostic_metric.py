@@ -4,8 +4,6 @@ import contextlib
 import copy
 import io
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.registry import METRICS
 
-COCO287 = Path(os.environ.get('CUTS3D_TEST_DATA', '../shared/data/coco287'))
 INDICES = {'mAP': 0, 'mAP_50': 1, 'mAP_75': 2, 'mAP_s': 3, 'mAP_m': 4, 'mAP_l': 5}
 INDICES |= {'AR@1': 6, 'AR@10': 7, 'AR@100': 8}
 
@@ -116,9 +113,8 @@ def test_scores_equal_pycocotools_on_relabelled_annotations(tmp_path, rng, kinds
     check(drawn_dataset(), tmp_path, rng, kinds)
 
 
-@pytest.mark.skipif(not COCO287.is_dir(), reason='CUTS3D_TEST_DATA is not there')
-def test_scores_equal_pycocotools_on_photos(tmp_path, rng):
-    dataset = json.loads((COCO287 / 'instances.json').read_text())
+def test_scores_equal_pycocotools_on_photos(tmp_path, rng, coco287):
+    dataset = json.loads((coco287 / 'instances.json').read_text())
     check(dataset, tmp_path, rng, ['bbox', 'segm'])
 
 
