@@ -25,7 +25,7 @@ def main() -> None:
     print('usage: cuts3d COMMAND ...   (cuts3d COMMAND --help)\n')
     for name, path in tools.items():
         summary = (ast.get_docstring(ast.parse(path.read_text())) or '').split('\n')[0]
-        print(f'  {name:10s}{summary}')
+        print(f'  {name:16s}{summary}')
     if command not in ('-h', '--help'):
         sys.exit(f'\ncuts3d: no command {command!r}')
 

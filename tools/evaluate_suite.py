@@ -1,4 +1,4 @@
-"""Score a detector on many prepared data sets; run again to resume. Writes table.{md,json,png}."""
+"""Score a detector on many prepared data sets into one table; run again to resume."""
 
 from __future__ import annotations
 
