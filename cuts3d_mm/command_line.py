@@ -44,6 +44,13 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that runs on several GPUs needs."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
 def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a command that labels many images needs."""
     parser.add_argument(

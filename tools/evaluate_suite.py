@@ -7,7 +7,12 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.command_line import add_config_argument, make_parser, run_command
+from cuts3d_mm.command_line import (
+    add_config_argument,
+    add_launcher_arguments,
+    make_parser,
+    run_command,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,9 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--datasets', nargs='+', metavar='NAME', help='default: all that --data holds'
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_launcher_arguments(parser)
     return parser.parse_args()
 
 

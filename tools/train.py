@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import add_launcher_arguments, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,9 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_launcher_arguments(parser)
     return parser.parse_args()
 
 
