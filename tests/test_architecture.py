@@ -54,7 +54,7 @@ MAY_IMPORT = {
         'registry',
     }
     | BASE,
-    'hub': {'hub'},
+    'hub': {'hub', 'labels'},
     'inference': {'inference', 'labelling', 'labels', 'hub', 'registry'},
     'demo': {
         'demo',

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from cuts3d_mm.command_line import parse_options
 from cuts3d_mm.hub.training_checkpoint import load_detector_weights
 from cuts3d_mm.inference.detector_labeller import digest_weights
+from cuts3d_mm.registry import MODELS
 from cuts3d_mm.shipped_files import find_config
 
 
@@ -45,6 +46,12 @@ def build_runner(config: Config) -> Any:
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def build_detector(config: Config) -> Any:
+    """Build the detector of a config, without weights."""
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    return MODELS.build(config.model)
 
 
 def _join_cpu_ranks(config: Config) -> None:

@@ -54,6 +54,25 @@ class _InertUnpickler(pickle.Unpickler):
         return _Inert
 
 
+def load_checkpoint(location: str) -> Mapping[str, Any]:
+    """Load whatever a checkpoint holds; what is no tensor, container or number is inert.
+
+    Args:
+        location: as for `load_weights`.
+
+    Raises:
+        ValueError: a malformed location.
+        FileNotFoundError: no such file.
+    """
+    try:
+        return load_weights(location)
+    except ValueError:
+        path = locate_weights(location)
+        if not path.is_file():
+            raise
+        return _load_inert(str(path))
+
+
 def load_detector_weights(location: str) -> dict[str, Tensor]:
     """Load the weights of a detector.
 
@@ -68,15 +87,18 @@ def load_detector_weights(location: str) -> dict[str, Tensor]:
         ValueError: no state dict in it, or a malformed location.
         FileNotFoundError: no such file.
     """
-    try:
-        content: Mapping[str, Any] = load_weights(location)
-    except ValueError:
-        path = locate_weights(location)
-        if not path.is_file():
-            raise
-        content = _load_inert(str(path))
-    state = content.get('state_dict', content)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    content = load_checkpoint(location)
+    return require_tensors(content.get('state_dict', content), location)
+
+
+def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
+    """Let a state dict pass.
+
+    Raises:
+        ValueError: it holds anything but tensors, or nothing.
+    """
+    is_mapping = isinstance(state, Mapping) and state
+    if not is_mapping or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f'{location} must hold the weights of a detector, a state dict of tensors; convert it '
             'to .safetensors where you trust it'

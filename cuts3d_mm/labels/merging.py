@@ -5,15 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby, islice, repeat
+from itertools import groupby, repeat
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
-from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
-
-_IMAGES_PER_SHARD = 512
+from cuts3d_mm.labels.store import Counts, read_store, write_store
 
 
 @dataclass(frozen=True)
@@ -60,26 +58,11 @@ def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageR
 def merge_stores(new: Path, old: Path, out: Path, rule: MergeRule) -> Counts:
     """Merge two label stores into a third; an image that only one holds is kept.
 
-    The result is written beside `out` and then renamed, so that `out` is whole or absent.
-
     Raises:
         ValueError: a folder that is no label store, or an image of two sizes.
         FileExistsError: `out` is there already.
     """
-    if out.exists():
-        raise FileExistsError(f'OUT must not exist yet, got {out}')
-    unfinished = out.with_name(f'{out.name}.unfinished')
-    unfinished.mkdir(parents=True, exist_ok=True)
-    for leftover in unfinished.iterdir():
-        leftover.unlink()
-    total, index = Counts(), 0
-    merged = _merged(read_store(new), read_store(old), rule)
-    while records := list(islice(merged, _IMAGES_PER_SHARD)):
-        total += write_shard(unfinished, index, records)
-        index += 1
-    write_failures(unfinished)
-    unfinished.rename(out)
-    return total
+    return write_store(out, _merged(read_store(new), read_store(old), rule))
 
 
 def _merged(

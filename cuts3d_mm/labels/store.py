@@ -7,8 +7,9 @@ a folder holds whole shards only, and a missing one is simply made again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 _COUNTS_KEY = b'cuts3d_counts'
+_IMAGES_PER_SHARD = 512  # of a store written in one go
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,46 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
     with open_atomically(shard_path(folder, index)) as file:
         pq.write_table(table, file, compression='zstd')
     return counts
+
+
+def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
+    """Write a whole store beside `out` and then rename it, so that `out` is whole or absent.
+
+    Args:
+        out: folder to make.
+        records: in the order of their names, one per name.
+
+    Raises:
+        FileExistsError: `out` is there already.
+        ValueError: the names are out of order or doubled.
+    """
+    if out.exists():
+        raise FileExistsError(f'OUT must not exist yet, got {out}')
+    unfinished = out.with_name(f'{out.name}.unfinished')
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for leftover in unfinished.iterdir():
+        leftover.unlink()
+    total, index, ordered = Counts(), 0, _in_order(records)
+    while shard := list(islice(ordered, _IMAGES_PER_SHARD)):
+        total += write_shard(unfinished, index, shard)
+        index += 1
+    if not index:
+        total += write_shard(unfinished, 0, [])
+    write_failures(unfinished)
+    unfinished.rename(out)
+    return total
+
+
+def _in_order(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    last = None
+    for record in records:
+        if last is not None and record.name <= last:
+            raise ValueError(
+                f'images must come in the order of their names, once each; got {record.name!r} '
+                f'after {last!r}'
+            )
+        last = record.name
+        yield record
 
 
 def shard_paths(folder: Path) -> list[Path]:

@@ -48,11 +48,11 @@ def test_configs_of_the_paper_keep_the_values_that_it_states(name):
 def test_published_weights_fit_the_network(name):
     timm = pytest.importorskip('timm')
     pytest.importorskip('mmpretrain.models')
-    from cuts3d_mm.generation.extractors.vit_weights import map_vit_keys
+    from cuts3d_mm.hub.converters.dino import convert_backbone
 
     features = model_of(name)['features']
     extractor = MODELS.build({**features, 'checkpoint': None})
     published = timm.create_model(VIT_CONFIGS[name], num_classes=0).state_dict()
     expected = extractor.network.state_dict()
-    assert map_vit_keys(published, expected).keys() == expected.keys()
+    assert convert_backbone(published).weights.keys() == expected.keys()
     assert VIT_CONFIGS[name].split('.')[0] in features['checkpoint']

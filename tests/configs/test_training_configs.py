@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from label_stores import write_labelled_images
 from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
@@ -26,7 +27,9 @@ def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path
     write_labelled_images(tmp_path, image_hw=(60, 90))
     config = load(path.name)
     model = MODELS.build(config.model)
-    assert model.roi_head.bbox_head[0].num_classes == 1
+    box_heads = model.roi_head.bbox_head
+    first = box_heads[0] if isinstance(box_heads, torch.nn.ModuleList) else box_heads
+    assert first.num_classes == 1
     dataset = config.train_dataloader.dataset
     dataset.dataset.update(
         ann_file=str(tmp_path / 'labels'), data_prefix=dict(img=str(tmp_path / 'images'))

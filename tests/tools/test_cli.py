@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,18 +16,6 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
 CUTS3D = 'cuts3d_color-texture_file-depth.py'
 QUICK = ('--cfg-options', 'model.input_hw=(240,320)', 'model.features.num_frequencies=64')
-
-
-@pytest.fixture
-def cuts3d(monkeypatch, capsys):
-    def run(command, *arguments):
-        monkeypatch.setattr(sys, 'argv', [f'cuts3d {command}', *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOLS / f'{command}.py'), run_name='__main__')
-        output = capsys.readouterr()
-        return ended.value.code, output.out, output.err
-
-    return run
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cuts3d_mm.generation.extractors.vit_weights import map_vit_keys
+from cuts3d_mm.hub.converters.dino import convert_backbone
+from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.hub.load_weights import load_weights
 from cuts3d_mm.registry import MODELS
 
@@ -53,7 +54,8 @@ class ViTKeyFeatures:
     ) -> None:
         self.network: Any = _build_vit(backbone)
         if checkpoint is not None:
-            weights = map_vit_keys(load_weights(checkpoint), self.network.state_dict())
+            weights = convert_backbone(load_weights(checkpoint)).weights
+            check_weights_fit(weights, self.network.state_dict())
             self.network.load_state_dict(weights)
         self.device = torch.device('cpu')
         self.dtype = torch.bfloat16 if half else torch.float32

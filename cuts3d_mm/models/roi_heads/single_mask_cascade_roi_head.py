@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
     """`mmdet.CascadeRoIHead` with one mask head, trained on the samples of the first stage.
 
     The gradient that each box stage sends to the backbone is divided by the number of stages,
-    as in detectron2, so that stages of weight 1 do not drown the other losses.
+    as in detectron2, so that stages of weight 1 do not drown the other losses. A detection's
+    score is the mean of the stages' probabilities, where MMDetection averages their logits.
 
     Arguments are those of `mmdet.CascadeRoIHead`; `mask_head` is a single dict.
     """
@@ -70,6 +72,30 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
             rcnn_test_cfg=self.test_cfg,
             rescale=rescale,
         )
+
+    def _refine_roi(
+        self,
+        x: Any,
+        rois: Tensor,
+        batch_img_metas: list[dict],
+        num_proposals_per_img: Sequence[int],
+        **kwargs: Any,
+    ) -> tuple[Any, list[Tensor], Any]:
+        """Refine boxes stage by stage; the scores are logits of the mean probability."""
+        counts = list(num_proposals_per_img)
+        probabilities = []
+        for stage, head in enumerate(self.bbox_head):
+            found = self._bbox_forward(stage, x, rois, **kwargs)
+            probabilities.append(found['cls_score'].float().softmax(dim=1))
+            deltas = found['bbox_pred'].split(counts)
+            if stage == self.num_stages - 1:
+                break
+            labels = found['cls_score'][:, :-1].argmax(dim=1).split(counts)
+            parts = zip(rois.split(counts), labels, deltas, batch_img_metas, strict=True)
+            rois = bbox2roi([head.regress_by_class(roi[:, 1:], *rest) for roi, *rest in parts])
+        mean = torch.stack(probabilities).mean(dim=0)
+        scores = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        return rois.split(counts), list(scores.split(counts)), deltas
 
     def _mask_forward(self, stage: int, x: Any, rois: Tensor) -> dict[str, Any]:
         results: dict[str, Any] = super()._mask_forward(0, x, rois)

@@ -12,7 +12,7 @@ from cuts3d_mm.generation.extractors.vit_keys import (  # noqa: E402
     IMAGENET_STD,
     ViTKeyFeatures,
 )
-from cuts3d_mm.generation.extractors.vit_weights import map_vit_keys  # noqa: E402
+from cuts3d_mm.hub.converters.dino import convert_backbone  # noqa: E402
 
 TINY = {
     'arch': {'embed_dims': 24, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 48},
@@ -84,7 +84,7 @@ def test_keys_equal_timm_at_480_given_its_position_embedding(rng):
     """
     network = timm_vit(dynamic_img_size=True)
     extractor = ViTKeyFeatures(SMALL)
-    weights = map_vit_keys(network.state_dict(), extractor.network.state_dict())
+    weights = convert_backbone(network.state_dict()).weights
     extractor.network.load_state_dict(weights)
     images = [rng.integers(0, 256, (480, 480, 3), dtype=np.uint8)]
     found = extractor(images)[0].reshape(1, 3600, 384)

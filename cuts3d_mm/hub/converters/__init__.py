@@ -1,0 +1,1 @@
+"""Weights of other code bases in our layout, and back."""

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2_inference import Detectron2
+from mmdet.structures import DetDataSample
+
+from cuts3d_mm.engine.configuration import build_detector, load_config
+from cuts3d_mm.hub.converters.detectron2 import (
+    architecture_of,
+    from_detectron2,
+    to_detectron2,
+)
+from cuts3d_mm.hub.converters.names import check_weights_fit
+
+CONFIGS = {
+    'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+}
+ORIGINAL_HW, RESIZED_HW = (150, 230), (225, 345)
+
+
+def norm(name, channels, shapes):
+    for part in ('weight', 'bias', 'running_mean', 'running_var'):
+        shapes[f'{name}.norm.{part}'] = (channels,)
+    shapes[f'{name}.norm.num_batches_tracked'] = ()
+
+
+def detectron2_shapes(architecture):
+    """Names and shapes of CutLER's checkpoints."""
+    shapes = {}
+
+    def conv(name, out, into, size, with_norm=True):
+        shapes[f'{name}.weight'] = (out, into, size, size)
+        norm(name, out, shapes) if with_norm else shapes.update({f'{name}.bias': (out,)})
+
+    def linear(name, out, into):
+        shapes.update({f'{name}.weight': (out, into), f'{name}.bias': (out,)})
+
+    bottom_up, into = 'backbone.bottom_up', 64
+    conv(f'{bottom_up}.stem.conv1', 64, 3, 7)
+    for stage, (count, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=2):
+        for index in range(count):
+            block = f'{bottom_up}.res{stage}.{index}'
+            if index == 0:
+                conv(f'{block}.shortcut', width * 4, into, 1)
+            conv(f'{block}.conv1', width, into, 1)
+            conv(f'{block}.conv2', width, width, 3)
+            conv(f'{block}.conv3', width * 4, width, 1)
+            into = width * 4
+        conv(f'backbone.fpn_lateral{stage}', 256, into, 1)
+        conv(f'backbone.fpn_output{stage}', 256, 256, 3)
+    rpn = 'proposal_generator.rpn_head'
+    conv(f'{rpn}.conv', 256, 256, 3, with_norm=False)
+    conv(f'{rpn}.objectness_logits', 3, 256, 1, with_norm=False)
+    conv(f'{rpn}.anchor_deltas', 12, 256, 1, with_norm=False)
+    for stage in ('.0', '.1', '.2') if architecture == 'cascade' else ('',):
+        linear(f'roi_heads.box_head{stage}.fc1', 1024, 256 * 49)
+        linear(f'roi_heads.box_head{stage}.fc2', 1024, 1024)
+        linear(f'roi_heads.box_predictor{stage}.cls_score', 2, 1024)
+        linear(f'roi_heads.box_predictor{stage}.bbox_pred', 4, 1024)
+    for index in (1, 2, 3, 4):
+        conv(f'roi_heads.mask_head.mask_fcn{index}', 256, 256, 3, with_norm=False)
+    shapes['roi_heads.mask_head.deconv.weight'] = (256, 256, 2, 2)
+    shapes['roi_heads.mask_head.deconv.bias'] = (256,)
+    conv('roi_heads.mask_head.predictor', 1, 256, 1, with_norm=False)
+    return shapes
+
+
+def random_value(name, shape, generator):
+    """Weights that keep activations near 1 and tell boxes, scores and masks apart."""
+    if name.endswith('num_batches_tracked'):
+        return torch.tensor(7)
+    value = torch.randn(shape, generator=generator)
+    if name.endswith(('running_var', 'norm.weight')):
+        return 1 + 0.2 * value.clamp(-2, 2)
+    if len(shape) < 2:
+        return 0.1 * value
+    fan_in = value[0].numel() if 'deconv' not in name else shape[0]
+    gain = {
+        'conv3': 0.3,
+        'shortcut': 1.0,
+        'anchor_deltas': 0.1,
+        'bbox_pred': 0.1,
+        'cls_score': 0.4,
+    }
+    kind = name.split('.')[-2]
+    return value * gain.get(kind, 1.4) / fan_in**0.5
+
+
+def random_checkpoint(architecture, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = detectron2_shapes(architecture)
+    return {name: random_value(name, shape, generator) for name, shape in shapes.items()}
+
+
+def detector_with(architecture, weights):
+    model = build_detector(load_config(CONFIGS[architecture], []))
+    check_weights_fit(weights, model.state_dict())
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@pytest.mark.parametrize('architecture', CONFIGS)
+def test_every_weight_has_a_place_and_goes_back_bit_identical(architecture):
+    theirs = random_checkpoint(architecture)
+    ours = from_detectron2(theirs)
+    assert ours.left_out == () and len(ours.weights) == len(theirs)
+    check_weights_fit(
+        ours.weights, build_detector(load_config(CONFIGS[architecture], [])).state_dict()
+    )
+    back = to_detectron2(ours.weights).weights
+    assert back.keys() == theirs.keys()
+    assert all(torch.equal(back[name], value) for name, value in theirs.items())
+    assert architecture_of(theirs) == architecture_of(ours.weights) == architecture
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('architecture', CONFIGS)
+def test_boxes_scores_and_masks_equal_detectron2s(architecture):
+    theirs = random_checkpoint(architecture)
+    image = torch.randint(0, 256, (3, *RESIZED_HW), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        boxes, scores, masks = Detectron2(theirs)(image.float(), ORIGINAL_HW)
+        sample = DetDataSample(
+            metainfo=dict(ori_shape=ORIGINAL_HW, img_shape=RESIZED_HW, scale_factor=(1.5, 1.5))
+        )
+        bgr = image.flip(0).to(torch.uint8)
+        model = detector_with(architecture, from_detectron2(theirs).weights)
+        found = model.test_step({'inputs': [bgr], 'data_samples': [sample]})[0].pred_instances
+    assert len(boxes) == len(found) > 20
+    assert scores.max() - scores.min() > 0.05  # not a constant answer
+    torch.testing.assert_close(found.scores, scores, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.bboxes, boxes, atol=1e-4, rtol=0)
+    share = masks.float().mean()
+    assert 0.001 < share < 0.5
+    assert (found.masks != masks).float().mean() < 1e-4
+
+
+def test_constants_of_older_checkpoints_are_left_out_by_name():
+    theirs = random_checkpoint('standard')
+    theirs['pixel_mean'] = torch.zeros(3, 1, 1)
+    theirs['proposal_generator.anchor_generator.cell_anchors.0'] = torch.zeros(3, 4)
+    left_out = from_detectron2(theirs).left_out
+    assert left_out == ('pixel_mean', 'proposal_generator.anchor_generator.cell_anchors.0')
+
+
+def test_a_weight_without_a_place_is_named():
+    theirs = {**random_checkpoint('cascade'), 'sem_seg_head.predictor.weight': torch.zeros(1)}
+    with pytest.raises(ValueError, match='without one: sem_seg_head.predictor.weight'):
+        from_detectron2(theirs)
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(ValueError, match='must be of a Mask R-CNN or Cascade Mask R-CNN'):
+        from_detectron2({'blocks.0.weight': torch.zeros(1)})

@@ -1,0 +1,104 @@
+"""Convert weights of detectron2 and DINO, and pseudo-labels of CutLER, CuVLER and CutS3D."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+DETECTORS = {
+    'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    kinds = parser.add_subparsers(dest='kind', required=True, metavar='detectron2|dino|labels')
+    detectron2 = kinds.add_parser(
+        'detectron2', help='R-CNN checkpoint of CutLER, CuVLER or CutS3D -> MMDetection'
+    )
+    detectron2.add_argument('source', help='a file, https:// or hf:// location; .pth or .pkl')
+    detectron2.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
+    detectron2.add_argument('--reverse', action='store_true', help='MMDetection -> detectron2')
+    dino = kinds.add_parser(
+        'dino', help='DINO, DINOv2 or DiffNCuts backbone -> mmpretrain ViT, MMDetection ResNet'
+    )
+    dino.add_argument('source', help='a file, https:// or hf:// location; .pth or .pkl')
+    dino.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
+    labels = kinds.add_parser('labels', help='COCO JSON of pseudo-labels <-> label store')
+    labels.add_argument('source', type=Path, help='JSON file, or label store')
+    labels.add_argument('target', type=Path, help='label store to make, or JSON file')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    {'detectron2': convert_detectron2, 'dino': convert_dino, 'labels': convert_labels}[args.kind](
+        args
+    )
+
+
+def convert_detectron2(args: argparse.Namespace) -> None:
+    """Convert a detector, in the direction asked for."""
+    from cuts3d_mm.engine.configuration import build_detector, load_config
+    from cuts3d_mm.hub.converters import detectron2
+    from cuts3d_mm.hub.converters.files import read_checkpoint, write_checkpoint
+    from cuts3d_mm.hub.converters.names import check_weights_fit
+    from cuts3d_mm.hub.training_checkpoint import require_tensors
+
+    content = read_checkpoint(args.source)
+    inner = content.get('state_dict' if args.reverse else 'model', content)
+    weights = require_tensors(inner, args.source)
+    architecture = detectron2.architecture_of(weights)
+    if args.reverse:
+        renamed = detectron2.to_detectron2(weights)
+        wrapper: dict[str, Any] = {'model': None, '__author__': 'cuts3d_mm'}
+    else:
+        renamed = detectron2.from_detectron2(weights)
+        network = build_detector(load_config(DETECTORS[architecture], []))
+        check_weights_fit(renamed.weights, network.state_dict())
+        wrapper = {'state_dict': None, 'meta': {'dataset_meta': {'classes': ('object',)}}}
+    write_checkpoint(args.target, renamed.weights, wrapper)
+    report(renamed, args.target)
+    if not args.reverse:
+        print(f'config: {DETECTORS[architecture]}')
+
+
+def convert_dino(args: argparse.Namespace) -> None:
+    """Convert a backbone."""
+    from cuts3d_mm.hub.converters.dino import convert_backbone
+    from cuts3d_mm.hub.converters.files import read_checkpoint, write_checkpoint
+
+    renamed = convert_backbone(read_checkpoint(args.source))
+    write_checkpoint(args.target, renamed.weights, {'state_dict': None})
+    report(renamed, args.target)
+
+
+def convert_labels(args: argparse.Namespace) -> None:
+    """Convert labels, in the direction that the source tells."""
+    from cuts3d_mm.labels.coco import read_coco, write_coco
+    from cuts3d_mm.labels.store import read_store, shard_paths, write_store
+
+    if args.source.is_dir():
+        shard_paths(args.source)  # an error names the store before anything is written
+        num_images = write_coco(args.target, lambda: read_store(args.source))
+    else:
+        records = sorted(read_coco(args.source), key=lambda record: record.name)
+        num_images = write_store(args.target, records).images
+    print(f'{num_images} images -> {args.target}')
+
+
+def report(renamed: Any, target: Path) -> None:
+    """Say what became of the weights."""
+    print(f'{len(renamed.weights)} weights -> {target}')
+    if renamed.left_out:
+        print(f'left out, of no use there: {", ".join(renamed.left_out)}')
+
+
+if __name__ == '__main__':
+    run_command(main)
