@@ -10,7 +10,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-HUB_PREFIX = 'hf://'
+from cuts3d_mm.hub.download import fetch_file
+from cuts3d_mm.hub.location import HUB_PREFIX, HubFile
 
 
 def load_weights(location: str) -> Mapping[str, Tensor]:
@@ -23,6 +24,7 @@ def load_weights(location: str) -> Mapping[str, Tensor]:
     Raises:
         ValueError: a malformed location, or a file that needs more than weights-only loading.
         FileNotFoundError: no such file.
+        HubError: the Hub does not give it.
     """
     path = locate_weights(location)
     if not path.is_file():
@@ -43,7 +45,7 @@ def load_weights(location: str) -> Mapping[str, Tensor]:
 def locate_weights(location: str) -> Path:
     """Turn a location into a local file, downloading into the library caches if need be."""
     if location.startswith(HUB_PREFIX):
-        return _download_from_hub(location)
+        return fetch_file(HubFile.parse(location))
     if '://' not in location:
         return Path(location).expanduser()
     url = urlparse(location)
@@ -58,14 +60,3 @@ def locate_weights(location: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(location, str(target))
     return target
-
-
-def _download_from_hub(location: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    parts = location.removeprefix(HUB_PREFIX).split('/')
-    if len(parts) < 3 or not all(parts):
-        raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {location}')
-    repo, _, revision = parts[1].partition('@')
-    file = '/'.join(parts[2:])
-    return Path(hf_hub_download(f'{parts[0]}/{repo}', file, revision=revision or None))

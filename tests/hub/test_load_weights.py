@@ -36,8 +36,8 @@ def test_hub_locations_name_repository_revision_and_file(monkeypatch, tmp_path):
     weights.locate_weights('hf://owner/repo@abc/folder/model.safetensors')
     weights.locate_weights('hf://owner/repo/model.safetensors')
     assert asked == [
-        (('owner/repo', 'folder/model.safetensors'), {'revision': 'abc'}),
-        (('owner/repo', 'model.safetensors'), {'revision': None}),
+        (('owner/repo', 'folder/model.safetensors'), {'revision': 'abc', 'repo_type': 'model'}),
+        (('owner/repo', 'model.safetensors'), {'revision': None, 'repo_type': 'model'}),
     ]
 
 

@@ -1,0 +1,111 @@
+"""Calls to the Hugging Face Hub: repeated where that helps, else an error of one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar('Result')
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
+LONGEST_PAUSE_S = 60.0  # that a server may ask for
+_PASSING_STATUS = {429, 500, 502, 503, 504}
+
+
+class HubError(OSError):
+    """The Hub refused, or could not be reached."""
+
+
+def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call a function of `huggingface_hub`.
+
+    Answers that pass (429, 5xx) and broken connections are tried again, five times in all;
+    a download goes on where it was cut.
+
+    Args:
+        what: what is done, for the error.
+        function: called with all other arguments.
+
+    Raises:
+        HubError: it failed; says what to do.
+    """
+    for pause in (*PAUSES_S, None):
+        try:
+            return function(*args, **kwargs)
+        except (OSError, RuntimeError) as error:  # RuntimeError: an upload in a thread
+            chain = _chain(error)
+            if pause is None or not _is_worth_repeating(chain):
+                raise HubError(f'{what}: {_explain(chain)}') from error
+            time.sleep(_asked_pause(chain) or pause)
+    raise AssertionError('unreachable')
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and its causes, the outermost first."""
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, 'response', None), 'status_code', None)
+
+
+def _is_worth_repeating(chain: list[BaseException]) -> bool:
+    """Whether it may pass, and the client has not tried it again itself until it gave up."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if any(_status(error) == 429 for error in chain):
+        return True
+    has_given_up = any(isinstance(error, LocalEntryNotFoundError) for error in chain)
+    return not has_given_up and any(_passes(error) for error in chain)
+
+
+def _passes(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from requests.exceptions import ChunkedEncodingError, Timeout
+    from requests.exceptions import ConnectionError as BrokenConnection
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    is_broken = isinstance(error, (BrokenConnection, ChunkedEncodingError, Timeout))
+    return is_broken or _status(error) in _PASSING_STATUS
+
+
+def _asked_pause(chain: list[BaseException]) -> float | None:
+    """Seconds of the header Retry-After."""
+    for error in chain:
+        response = getattr(error, 'response', None)
+        asked = '' if response is None else response.headers.get('Retry-After', '')
+        if asked.isdigit():
+            return min(float(asked), LONGEST_PAUSE_S)
+    return None
+
+
+def _explain(chain: list[BaseException]) -> str:
+    from huggingface_hub import errors
+
+    for error in chain:
+        status = _status(error)
+        if isinstance(error, errors.GatedRepoError):
+            return "access is gated; accept the conditions on the repository's page, then log in"
+        if isinstance(error, errors.RevisionNotFoundError):
+            return 'there is no such revision; name a branch, tag or commit of the repository'
+        if isinstance(error, errors.EntryNotFoundError) and status == 404:
+            return 'there is no such file in the repository'
+        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+            return (
+                'there is no such repository, or no right to it; check its name, and log in by '
+                '`hf auth login` or HF_TOKEN'
+            )
+        if status in _PASSING_STATUS:
+            return f'the Hub answered {status}, also when asked again; try later'
+        if status is not None:
+            return f'the Hub answered {status}: {" ".join(str(error).split())}'
+    if any(isinstance(error, errors.OfflineModeIsEnabled) for error in chain):
+        return 'not in the cache, and HF_HUB_OFFLINE is set; unset it once to download'
+    if any(_passes(error) for error in chain):
+        return 'the Hub cannot be reached and the cache does not have it; check the connection'
+    return ' '.join(str(chain[0]).split())

@@ -1,0 +1,69 @@
+"""A label store as a dataset repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cuts3d_mm import __version__
+from cuts3d_mm.hub.local_paths import without_absolute_paths
+from cuts3d_mm.hub.model_card import PAPER_URL
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.store import Counts, read_counts, shard_paths
+
+
+def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> dict[str, Path]:
+    """Name the files of a dataset repository.
+
+    Args:
+        store: label store.
+        card_folder: where card and run record are written.
+        repo_id: `owner/name` of the dataset.
+        licence: of the labels.
+
+    Returns:
+        Name in the repository -> local file.
+
+    Raises:
+        ValueError: `store` is no label store.
+    """
+    shards = shard_paths(store)
+    counts = sum((read_counts(path) for path in shards), Counts())
+    card = card_folder / 'README.md'
+    with open_atomically(card) as file:
+        file.write(_card(repo_id, licence, counts).encode())
+    files = {'README.md': card} | {f'data/{path.name}': path for path in shards}
+    if (store / 'run.json').is_file():
+        run = json.loads((store / 'run.json').read_text(encoding='utf-8'))
+        files['run.json'] = card_folder / 'run.json'
+        with open_atomically(files['run.json']) as file:
+            file.write(json.dumps(without_absolute_paths(run), indent=1).encode() + b'\n')
+    return files
+
+
+def _card(repo_id: str, licence: str, counts: Counts) -> str:
+    return f"""---
+license: {licence}
+task_categories:
+- image-segmentation
+tags:
+- instance-segmentation
+- pseudo-labels
+- cuts3d
+configs:
+- config_name: default
+  data_files: data/labels-*.parquet
+---
+
+# {repo_id.split('/')[-1]}
+
+Class-agnostic instance masks with Spatial Confidence, cut out of unlabelled images by
+[CutS3D]({PAPER_URL}) in cuts3d_mm {__version__}: {counts.images} images, {counts.instances}
+instances, {counts.failures} failures. One row per image, masks as COCO run-length codes at image
+size; the images themselves are not included.
+
+```bash
+cuts3d download {repo_id} --repo-type dataset --out STORE
+cuts3d export STORE/data labels.json      # COCO JSON
+```
+"""

@@ -1,0 +1,160 @@
+"""The page of a released detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cuts3d_mm import __version__
+
+PAPER_URL = 'https://arxiv.org/abs/2411.16319'
+_CITATION = """```bibtex
+@inproceedings{cuts3d,
+  title     = {CutS3D: Cutting Semantics in 3D for 2D Unsupervised Instance Segmentation},
+  author    = {Sick, Leon and Engel, Dominik and Hartwig, Sebastian and Hermosilla, Pedro
+               and Ropinski, Timo},
+  booktitle = {ICCV},
+  year      = {2025}
+}
+```"""
+
+
+def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Bring the JSON of `cuts3d score` or `cuts3d evaluate-suite` to one form.
+
+    Returns:
+        Data set -> metric, such as `mask AP50` -> value in [0, 1].
+
+    Raises:
+        ValueError: it is neither.
+    """
+    sets = {'evaluation': content} if set(content) & {'bbox', 'segm'} else content
+    found = {}
+    for name, scores in sets.items():
+        if not isinstance(scores, dict):
+            raise ValueError(
+                '--metrics must be the JSON of cuts3d score --json or the table.json of '
+                f'cuts3d evaluate-suite, got {type(scores).__name__} for {name}'
+            )
+        found[name] = _named(scores)
+    return found
+
+
+def _named(scores: dict[str, Any]) -> dict[str, float]:
+    named = {}
+    for key, value in scores.items():
+        if isinstance(value, dict):  # cuts3d score: {'bbox': {'AP50': ...}}
+            named.update({_metric(key, name): float(one) for name, one in value.items()})
+        elif '_' in key and '/' in key:  # evaluate-suite: {'coco/bbox_mAP_50': ...}
+            kind, _, name = key.split('/')[1].partition('_')
+            named[_metric(kind, name)] = float(value)
+    return {name: value for name, value in named.items() if value >= 0}
+
+
+def _metric(kind: str, name: str) -> str:
+    """`bbox`, `mAP_50` -> `box AP50`."""
+    what = {'bbox': 'box', 'segm': 'mask'}[kind]
+    return f'{what} {name.replace("mAP_", "AP").replace("mAP", "AP").replace("@", "")}'
+
+
+@dataclass(frozen=True)
+class ModelCardText:
+    """What the card of a detector says."""
+
+    repo_id: str
+    scores: dict[str, dict[str, float]]
+    licence: str
+
+    def render(self) -> str:
+        """Write the card, metadata first."""
+        from huggingface_hub import EvalResult, ModelCardData
+
+        results = [
+            EvalResult(
+                task_type='image-segmentation',
+                task_name='Class-agnostic instance segmentation',
+                dataset_type=name,
+                dataset_name=name,
+                metric_type=metric,
+                metric_name=f'{metric} (class-agnostic)',
+                metric_value=round(100 * value, 2),
+            )
+            for name, scores in self.scores.items()
+            for metric, value in scores.items()
+        ]
+        data = ModelCardData(
+            model_name=self.repo_id.split('/')[-1] if results else None,
+            eval_results=results or None,
+            license=self.licence,
+            library_name='mmdetection',
+            pipeline_tag='image-segmentation',
+            tags=['instance-segmentation', 'unsupervised', 'class-agnostic', 'cuts3d'],
+        )
+        return f'---\n{data.to_yaml()}\n---\n\n{self._body()}'
+
+    def _body(self) -> str:
+        name = self.repo_id.split('/')[-1]
+        return f"""# {name}
+
+A class-agnostic instance segmentation detector, trained without a single human label by
+[CutS3D]({PAPER_URL}) in cuts3d_mm {__version__}: it outlines every object it finds and names none.
+
+## Use
+
+```python
+from cuts3d_mm.inference import CutS3DInferencer
+
+inferencer = CutS3DInferencer('{self.repo_id}')
+inferencer('photo.jpg', out_dir='outputs')
+```
+
+In MMDetection alone, with cuts3d_mm installed:
+
+```python
+custom_imports = dict(imports=['cuts3d_mm.hub'])
+load_from = 'hf://{self.repo_id}/model.safetensors'
+# and the model of config.py
+```
+
+`model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
+
+## Method and data
+
+Pseudo-masks are cut out of unlabelled images in 3D: normalized cut on self-supervised ViT
+features, minimum cut on the point cloud of a monocular depth map, confidence from the agreement
+of several cuts. A detector is trained on them and then on its own predictions. `config.py` names
+the data and every setting of the training; no annotation was used.
+
+## Scores
+
+{self._table()}
+
+Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.
+
+## Limits
+
+What counts as an object is what the cuts found; parts, groups and background regions are found
+as well. The scores order detections, they are no probabilities.
+
+## Licence
+
+{self.licence}
+
+## Citation
+
+{_CITATION}
+"""
+
+    def _table(self) -> str:
+        if not self.scores:
+            return 'None were given.'
+        metrics = [
+            metric
+            for metric in ('box AP50', 'box AP', 'box AR100', 'mask AP50', 'mask AP', 'mask AR100')
+            if any(metric in scores for scores in self.scores.values())
+        ]
+        lines = [f'| data set | {" | ".join(metrics)} |', '| --- |' + ' ---: |' * len(metrics)]
+        for name, scores in self.scores.items():
+            cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
+            lines.append(f'| {name} | {" | ".join(cells)} |')
+        return '\n'.join(lines)

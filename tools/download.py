@@ -1,0 +1,36 @@
+"""Download a released detector or a label set from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('repository', metavar='OWNER/NAME[@REVISION]', help='branch, tag, commit')
+    parser.add_argument('--out', type=Path, help='folder (default: NAME)')
+    parser.add_argument('--files', nargs='+', default=[], help='which (default: all)')
+    parser.add_argument(
+        '--repo-type', choices=['model', 'dataset'], default='model', help='default model'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from cuts3d_mm.hub.download import download_repository
+    from cuts3d_mm.hub.location import HubRepository
+
+    repository = HubRepository.parse(args.repository)
+    out = args.out or Path(repository.repo_id.split('/')[1])
+    for path in download_repository(repository, out, args.files, args.repo_type):
+        print(f'{path}  {path.stat().st_size:,} bytes')
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,90 @@
+"""Publish a trained detector, and its labels, on the Hugging Face Hub; safe to repeat."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('checkpoint', help='of cuts3d train; its moving average, if it has one')
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument('--repo', required=True, metavar='OWNER/NAME', help='made if need be')
+    parser.add_argument(
+        '--metrics',
+        type=Path,
+        metavar='F',
+        help='JSON of cuts3d score --json, or table.json of cuts3d evaluate-suite',
+    )
+    parser.add_argument(
+        '--labels', type=Path, metavar='STORE', help='also publish OWNER/NAME-labels, a dataset'
+    )
+    parser.add_argument('--license', default='apache-2.0', help='default apache-2.0')
+    parser.add_argument('--private', action='store_true', help='for a repository that is made')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='write the files, upload nothing, say where'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    # Imported after parsing, so that --help does not wait for torch.
+    from cuts3d_mm.hub.location import HubRepository
+
+    if HubRepository.parse(args.repo).revision is not None:
+        raise ValueError(f'--repo must be OWNER/NAME without a revision, got {args.repo}')
+    if args.dry_run:
+        for repo_id, _, files in prepare(args, Path(tempfile.mkdtemp(prefix='cuts3d_release_'))):
+            print(f'{repo_id} would get:')
+            for name, path in files.items():
+                print(f'  {name:24s}{path.stat().st_size:>12,d} bytes  {path}')
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for repo_id, repo_type, files in prepare(args, Path(folder)):
+            upload(repo_id, repo_type, files, args.private)
+
+
+def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
+    """Write the files of each repository: its name, its kind, name -> local file."""
+    from cuts3d_mm.engine.configuration import build_detector, load_config
+    from cuts3d_mm.hub.label_release import label_files
+    from cuts3d_mm.hub.model_card import read_scores
+    from cuts3d_mm.hub.release import ReleaseFacts, write_release
+
+    scores = read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
+    config = load_config(args.config, [])
+    expected = build_detector(config).state_dict()
+    facts = ReleaseFacts(args.repo, scores, args.license)
+    (folder / 'model').mkdir()
+    paths = write_release(args.checkpoint, config, expected, facts, folder / 'model')
+    repositories = [(args.repo, 'model', {path.name: path for path in paths})]
+    if args.labels is not None:
+        (folder / 'labels').mkdir()
+        name = f'{args.repo}-labels'
+        files = label_files(args.labels, folder / 'labels', name, args.license)
+        repositories.append((name, 'dataset', files))
+    return repositories
+
+
+def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> None:
+    """Upload one repository and say what was done."""
+    from cuts3d_mm.hub.publish import publish_files
+
+    done = publish_files(files, repo_id, repo_type, is_private)
+    print(f'{done.url} at {done.revision[:12]}')
+    print(f'  uploaded: {", ".join(done.uploaded) or "nothing, all files are there already"}')
+    if done.uploaded and done.unchanged:
+        print(f'  unchanged: {", ".join(done.unchanged)}')
+    print('  checked: every file has the hash of the local one')
+
+
+if __name__ == '__main__':
+    run_command(main)
