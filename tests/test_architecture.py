@@ -54,7 +54,7 @@ MAY_IMPORT = {
         'registry',
     }
     | BASE,
-    'hub': {'hub', 'labels'},
+    'hub': {'hub', 'labels', '__version__'},
     'inference': {'inference', 'labelling', 'labels', 'hub', 'registry'},
     'demo': {
         'demo',
