@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 # One thread per process, here and in the processes that tests start: the workers of pytest
 # share the machine. Set before torch and OpenBLAS are loaded.
@@ -23,3 +25,26 @@ def coco287() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip('CUTS3D_TEST_DATA does not name a folder with the measuring photos')
     return Path(folder)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub on loopback that the real client talks to, with an empty cache and a token."""
+    constants = pytest.importorskip('huggingface_hub.constants')
+    from loopback_hub import TOKEN, serve_hub
+
+    from cuts3d_mm.hub import connection
+
+    with serve_hub() as (state, url):
+        monkeypatch.setattr(constants, 'ENDPOINT', url)
+        template = url + '/{repo_id}/resolve/{revision}/{filename}'
+        monkeypatch.setattr('huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE', template)
+        monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub_cache'))
+        monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'no_token'))
+        monkeypatch.setenv('HF_TOKEN', TOKEN)
+        without_sleep = SimpleNamespace(**{**vars(time), 'sleep': lambda seconds: None})
+        monkeypatch.setattr('huggingface_hub.utils._http.time', without_sleep)
+        monkeypatch.setattr('huggingface_hub.file_download.time', without_sleep)
+        monkeypatch.setattr(connection, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
+        state.url = url
+        yield state

@@ -55,7 +55,15 @@ MAY_IMPORT = {
     }
     | BASE,
     'hub': {'hub', 'labels', '__version__'},
-    'inference': {'inference', 'labelling', 'labels', 'hub', 'registry'},
+    'inference': {
+        'inference',
+        'labelling',
+        'labels',
+        'hub',
+        'visualization',
+        'registry',
+        'shipped_files',
+    },
     'demo': {
         'demo',
         'generation',

@@ -25,61 +25,78 @@ def read_literal_config(path: Path) -> dict[str, Any]:
         ValueError: it holds code, or a `type` that is no plain class name.
     """
     try:
-        tree = ast.parse(path.read_text(encoding='utf-8'))
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        text = path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
         raise ValueError(f'{path} must be a config of MMEngine, it is no Python') from error
+    return parse_literal_config(text, str(path))
+
+
+def parse_literal_config(text: str, name: str) -> dict[str, Any]:
+    """Parse a flattened config.
+
+    Args:
+        text: as MMEngine dumps it.
+        name: for errors.
+
+    Raises:
+        ValueError: as of `read_literal_config`.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f'{name} must be a config of MMEngine, it is no Python') from error
     config = {}
     for statement in tree.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                config[name] = _value(path, value)
+            case ast.Assign(targets=[ast.Name(id=key)], value=value):
+                config[key] = _value(name, value)
             case _:
-                raise _refusal(path, statement)
+                raise _refusal(name, statement)
     config.pop('custom_imports', None)
-    _check_types(path, config)
+    _check_types(name, config)
     return config
 
 
-def _value(path: Path, node: ast.expr) -> Any:
+def _value(name: str, node: ast.expr) -> Any:
     """Value of an expression that is a literal, or `dict(...)` of such."""
     if isinstance(node, ast.Call):
         is_dict = isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args
         if not is_dict or any(keyword.arg is None for keyword in node.keywords):
-            raise _refusal(path, node)
-        return {keyword.arg: _value(path, keyword.value) for keyword in node.keywords}
+            raise _refusal(name, node)
+        return {keyword.arg: _value(name, keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
         if None in node.keys:
-            raise _refusal(path, node)
-        keys = [_value(path, key) for key in node.keys if key is not None]
-        return dict(zip(keys, (_value(path, value) for value in node.values), strict=True))
+            raise _refusal(name, node)
+        keys = [_value(name, key) for key in node.keys if key is not None]
+        return dict(zip(keys, (_value(name, value) for value in node.values), strict=True))
     if isinstance(node, ast.List):
-        return [_value(path, item) for item in node.elts]
+        return [_value(name, item) for item in node.elts]
     if isinstance(node, ast.Tuple):
-        return tuple(_value(path, item) for item in node.elts)
+        return tuple(_value(name, item) for item in node.elts)
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise _refusal(path, node) from error
+        raise _refusal(name, node) from error
 
 
-def _check_types(path: Path, value: Any) -> None:
+def _check_types(name: str, value: Any) -> None:
     if isinstance(value, dict):
-        name = value.get('type')
-        if name is not None and not (isinstance(name, str) and _TYPE.fullmatch(name)):
+        kind = value.get('type')
+        if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
             raise ValueError(
-                f'every type in {path} must be the name of a class, registered by MMDetection or '
-                f'this package, got {name!r}; a config that you trust is loaded by its path'
+                f'every type in {name} must be the name of a class, registered by MMDetection or '
+                f'this package, got {kind!r}; a config that you trust is loaded by its path'
             )
         for item in value.values():
-            _check_types(path, item)
+            _check_types(name, item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check_types(path, item)
+            _check_types(name, item)
 
 
-def _refusal(path: Path, node: ast.AST) -> ValueError:
+def _refusal(name: str, node: ast.AST) -> ValueError:
     code = ast.unparse(node).split('\n')[0][:80]
     return ValueError(
-        f'{path} must hold literals and dict(...) only, line {getattr(node, "lineno", "?")} is '
+        f'{name} must hold literals and dict(...) only, line {getattr(node, "lineno", "?")} is '
         f'code: {code}; a config that you trust is loaded by its path'
     )

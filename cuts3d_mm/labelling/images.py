@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ def list_images(source: Path) -> ImageList:
     return ImageList(root, tuple(sorted(names)))
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
     """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
 
     The EXIF orientation is not applied, so that masks fit the stored pixels, as COCO's do.

@@ -22,15 +22,19 @@ _LOG_EVERY_S = 10.0  # where the output is no terminal
 
 
 class ProgressLine:
-    """A bar on a terminal, a line every ten seconds in a log."""
+    """A bar on a terminal, a line every ten seconds in a log.
 
-    def __init__(self) -> None:
+    Args:
+        task: what is going on.
+    """
+
+    def __init__(self, task: str = 'labelling') -> None:
         self._total = 0
         self._counts = Counts()
         self._resumed = 0
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
-            TextColumn('labelling'),
+            TextColumn(task),
             BarColumn(),
             MofNCompleteColumn(),
             TaskProgressColumn(),

@@ -1,0 +1,63 @@
+"""Sources of images and a detector in, written detections out; memory does not grow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.inference.detection_writer import DetectionWriter
+from cuts3d_mm.inference.inferencer import CutS3DInferencer
+from cuts3d_mm.inference.sources import Frame, Source
+from cuts3d_mm.labels.store import Counts
+
+
+def detect_all(
+    inferencer: CutS3DInferencer,
+    sources: Sequence[Source],
+    writer: DetectionWriter,
+    batch_size: int,
+    on_counts: Callable[[Counts], None],
+) -> Counts:
+    """Detect in every image of every source.
+
+    Args:
+        inferencer: the detector.
+        sources: photos and videos.
+        writer: of the results.
+        batch_size: images that go through the network together.
+        on_counts: told what each image brought.
+
+    Returns:
+        Images, instances and failures.
+    """
+    total = Counts()
+    for source in sources:
+        for frame, sample in _detect(inferencer, source, batch_size):
+            counts = writer.add(frame, sample, source)
+            on_counts(counts)
+            total += counts
+    return total
+
+
+def _detect(
+    inferencer: CutS3DInferencer, source: Source, batch_size: int
+) -> Iterator[tuple[Frame, Any]]:
+    """Pair each frame with what was found in it, None where it could not be read."""
+    waiting: deque[Frame] = deque()
+
+    def readable() -> Iterator[NDArray[np.uint8]]:
+        for frame in source.frames():
+            waiting.append(frame)
+            if frame.pixels is not None:
+                yield np.ascontiguousarray(frame.pixels[..., ::-1])
+
+    for sample in inferencer.stream(readable(), batch_size):
+        while waiting[0].pixels is None:
+            yield waiting.popleft(), None
+        yield waiting.popleft(), sample
+    while waiting:
+        yield waiting.popleft(), None

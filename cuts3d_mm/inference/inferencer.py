@@ -1,0 +1,113 @@
+"""One line from a name to a detector at work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from mmdet.apis import DetInferencer
+from mmengine.config import Config, ConfigDict
+from numpy.typing import NDArray
+from torch import nn
+
+from cuts3d_mm.inference.model_source import DetectorSource, find_detector
+from cuts3d_mm.registry import MODELS
+
+SCORE_THR = 0.35  # CutLER's demo
+_VISUALIZER = {'type': 'DetLocalVisualizer', 'name': 'visualizer'}
+
+
+class CutS3DInferencer(DetInferencer):
+    """`mmdet.apis.DetInferencer` for class-agnostic detectors, from the Hub or from a file.
+
+    Weights and configs from elsewhere are read as data; no code of theirs is run.
+
+    Args:
+        model (str | Config, optional): `owner/repo[@revision]` on the Hugging Face Hub; a folder
+            that `cuts3d download` made; a config, its path, or the name of a shipped one.
+            Defaults to None, for weights that hold their config.
+        weights (str, optional): A file, `https://` or `hf://` location. Defaults to None.
+        device (str, optional): Such as `cuda:0`. Defaults to None: the best there is.
+        show_progress (bool): Whether calls show a bar. Defaults to True.
+
+    Example:
+        >>> inferencer = CutS3DInferencer('owner/repo')
+        >>> inferencer('photo.jpg', out_dir='outputs')          # also folders, lists, URLs, arrays
+        >>> for sample in inferencer.stream(frames):            # any number of images
+        ...     sample.pred_instances.masks
+    """
+
+    def __init__(
+        self,
+        model: str | Config | None = None,
+        weights: str | None = None,
+        device: str | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self._source: DetectorSource = find_detector(model, weights)
+        config = Config(self._source.config.to_dict())
+        config.setdefault('visualizer', _VISUALIZER)
+        _drop_annotations(config)
+        super().__init__(
+            model=config, weights=None, device=device, scope='mmdet', show_progress=show_progress
+        )
+
+    def __call__(
+        self, inputs: Any, batch_size: int = 1, pred_score_thr: float = SCORE_THR, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Detect in images and return all results at once.
+
+        Args:
+            inputs: a path, URL, folder, BGR array (H, W, 3), or a list of such.
+            batch_size: images that go through the network together.
+            pred_score_thr: smallest score that is drawn or written, in [0, 1].
+            kwargs: those of `mmdet.apis.DetInferencer`, such as `out_dir`.
+
+        Returns:
+            `predictions` and `visualization`, as of `mmdet.apis.DetInferencer`.
+        """
+        results: dict[str, Any] = super().__call__(
+            inputs, batch_size, pred_score_thr=pred_score_thr, **kwargs
+        )
+        return results
+
+    def stream(self, images: Iterable[NDArray[np.uint8]], batch_size: int = 1) -> Iterator[Any]:
+        """Detect in any number of images, holding no more than a batch of them.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, of any sizes.
+            batch_size: images that go through the network together.
+
+        Yields:
+            A `DetDataSample` for each image, in their order.
+        """
+        for _, data in self.preprocess(images, batch_size=batch_size):
+            yield from self.forward(data)
+
+    def _init_model(self, cfg: ConfigDict, weights: Any, device: str = 'cpu') -> nn.Module:
+        """Build the detector and give it the weights that were found."""
+        model: Any = MODELS.build(cfg.model)
+        result = model.load_state_dict(self._source.weights, strict=False)
+        wrong = [*result.missing_keys, *result.unexpected_keys]
+        if wrong:
+            raise ValueError(
+                f'weights must fit the detector of the config; {len(wrong)} keys do not: '
+                f'{", ".join(wrong[:5])}'
+            )
+        model.cfg = cfg
+        model.dataset_meta = self._source.dataset_meta
+        trained: nn.Module = model.to(device).eval()
+        return trained
+
+    def _init_visualizer(self, cfg: Any) -> Any:
+        with warnings.catch_warnings():  # of a visualizer without a folder to save into
+            warnings.simplefilter('ignore')
+            return super()._init_visualizer(cfg)
+
+
+def _drop_annotations(config: Config) -> None:
+    """Images to detect in have none."""
+    dataset = config.test_dataloader.dataset
+    dataset.pipeline = [step for step in dataset.pipeline if 'Annotations' not in step['type']]

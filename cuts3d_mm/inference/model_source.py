@@ -1,0 +1,90 @@
+"""However a detector is named, its config and weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import Tensor
+
+from cuts3d_mm.hub.download import fetch_file
+from cuts3d_mm.hub.literal_config import parse_literal_config, read_literal_config
+from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
+from cuts3d_mm.hub.release import CONFIG_FILE, WEIGHTS_FILE
+from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
+from cuts3d_mm.shipped_files import find_config
+
+_CLASS_AGNOSTIC = {'classes': ('object',), 'palette': [(220, 20, 60)]}
+
+
+@dataclass(frozen=True)
+class DetectorSource:
+    """A detector's config and weights."""
+
+    config: Config
+    weights: dict[str, Tensor]
+    dataset_meta: dict[str, Any]  # names and colours of the classes
+
+
+def find_detector(model: str | Config | None, weights: str | None = None) -> DetectorSource:
+    """Find a detector.
+
+    Args:
+        model: `owner/repo[@revision]` on the Hugging Face Hub; a folder that `cuts3d download`
+            made; a config, as an object, a path or the name of a shipped one; None, if the
+            weights hold their config.
+        weights: a file, `https://` or `hf://` location; needed with a config.
+
+    Raises:
+        ValueError: there is no such config, or no weights for it.
+        FileNotFoundError: no such file.
+        HubError: the Hub does not give it.
+    """
+    if isinstance(model, str) and weights is None:
+        release = _find_release(model)
+        if release is not None:
+            config = Config(read_literal_config(release / CONFIG_FILE))
+            return _with_weights(config, str(release / WEIGHTS_FILE))
+    if model is None and weights is None:
+        raise ValueError('a model or weights must be named, got neither')
+    if model is None:
+        return _with_weights(None, str(weights))
+    if weights is None:
+        raise ValueError(
+            f'{model} is a config without published weights; pass weights, a file or an hf:// '
+            'location, or name a repository as owner/repo'
+        )
+    config = model if isinstance(model, Config) else Config.fromfile(str(find_config(model)))
+    return _with_weights(config, weights)
+
+
+def _find_release(model: str) -> Path | None:
+    """Folder of a release, fetched if it is on the Hub; None if `model` is something else."""
+    if (Path(model) / CONFIG_FILE).is_file():
+        return Path(model)
+    if Path(model).exists() or not is_repository_name(model):
+        return None
+    repository = HubRepository.parse(model)
+    config = fetch_file(HubFile(repository, CONFIG_FILE))
+    # Both of one commit, the one that the cache names its folder by.
+    pinned = HubRepository(repository.repo_id, config.parent.name)
+    fetch_file(HubFile(pinned, WEIGHTS_FILE))
+    return config.parent
+
+
+def _with_weights(config: Config | None, weights: str) -> DetectorSource:
+    content = load_checkpoint(weights)
+    meta = content.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    if config is None:
+        if not isinstance(meta.get('cfg'), str):
+            raise ValueError(f'{weights} holds no config; name the model as well')
+        config = Config(parse_literal_config(meta['cfg'], weights))
+    state = require_tensors(content.get('state_dict', content), weights)
+    found = meta.get('dataset_meta')
+    if not isinstance(found, Mapping) or 'classes' not in found:
+        found = _CLASS_AGNOSTIC
+    return DetectorSource(config, state, dict(found))

@@ -1,0 +1,69 @@
+"""A detector's answer in the forms that others read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+
+MOST_INSTANCES = 65535  # of an index image
+
+
+def to_supervision(sample: Any, score_thr: float = 0.0) -> dict[str, NDArray[Any]]:
+    """Arguments of `supervision.Detections`.
+
+    Args:
+        sample: `DetDataSample` of a detector with masks.
+        score_thr: smallest score, in [0, 1].
+
+    Returns:
+        `xyxy` (N, 4) float32 px, `mask` (N, H, W) bool, `confidence` (N,) float32,
+        `class_id` (N,) int64; the best first.
+    """
+    found = sample.pred_instances.cpu()
+    scores = found.scores.numpy().astype(np.float32)
+    chosen = np.argsort(-scores, kind='stable')
+    chosen = chosen[scores[chosen] >= score_thr]
+    return {
+        'xyxy': found.bboxes.numpy().astype(np.float32)[chosen],
+        'mask': np.asarray(found.masks).astype(bool)[chosen],
+        'confidence': scores[chosen],
+        'class_id': found.labels.numpy()[chosen],
+    }
+
+
+def to_record(sample: Any, name: str, score_thr: float = 0.0) -> ImageRecord:
+    """One row of a label store; instances whose mask is empty are left out."""
+    found = to_supervision(sample, score_thr)
+    instances = tuple(
+        encode_instance(mask, None, min(float(score), 1.0))
+        for mask, score in zip(found['mask'], found['confidence'], strict=True)
+        if mask.any()
+    )
+    return ImageRecord(name, tuple(sample.ori_shape), instances)
+
+
+def to_coco(sample: Any, image_id: int, score_thr: float = 0.0) -> list[dict[str, Any]]:
+    """COCO results, which `pycocotools.COCO.loadRes` reads; boxes are those of the masks."""
+    record = to_record(sample, str(image_id), score_thr)
+    return [
+        {'image_id': image_id, **coco_annotation(instance, record.image_hw)}
+        for instance in record.instances
+    ]
+
+
+def to_index_image(sample: Any, score_thr: float = 0.0) -> NDArray[np.uint16]:
+    """Number every pixel by its instance, for a PNG.
+
+    Returns:
+        (H, W) uint16; 0 for none, 1 for the best instance, which also lies on top, and so on.
+    """
+    masks = to_supervision(sample, score_thr)['mask'][:MOST_INSTANCES]
+    index = np.zeros(tuple(sample.ori_shape), np.uint16)
+    for number in range(len(masks), 0, -1):
+        index[masks[number - 1]] = number
+    return index

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from PIL import Image
+from pycocotools.coco import COCO
+from released_detectors import write_checkpoint
+
+from cuts3d_mm.engine.configuration import build_detector, load_config
+from cuts3d_mm.hub.download import download_repository
+from cuts3d_mm.hub.location import HubRepository
+from cuts3d_mm.hub.publish import publish_files
+from cuts3d_mm.hub.release import ReleaseFacts, write_release
+from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
+
+REPO = 'someone/tiny'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    return folder / 'iter_1.pth', write_checkpoint(folder / 'iter_1.pth')
+
+
+@pytest.fixture(scope='module')
+def inferencer(trained):
+    return CutS3DInferencer(trained[1], str(trained[0]), 'cpu', show_progress=False)
+
+
+@pytest.fixture
+def images(rng):
+    shapes = [(70, 110, 3), (90, 60, 3), (50, 80, 3)]
+    return [rng.integers(0, 255, shape, np.uint8) for shape in shapes]
+
+
+def release(trained, folder, scores=None):
+    config = load_config(trained[1], [])
+    folder.mkdir(exist_ok=True)
+    facts = ReleaseFacts(REPO, scores or {}, 'apache-2.0')
+    paths = write_release(
+        str(trained[0]), config, build_detector(config).state_dict(), facts, folder
+    )
+    return {path.name: path for path in paths}
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(
+            one.pred_instances.scores, other.pred_instances.scores, atol=1e-6, rtol=0
+        )
+        torch.testing.assert_close(
+            one.pred_instances.bboxes, other.pred_instances.bboxes, atol=1e-6, rtol=0
+        )
+        assert np.array_equal(one.pred_instances.masks, other.pred_instances.masks)
+
+
+def test_release_loads_by_repository_by_hf_address_and_from_a_folder(
+    hub, trained, inferencer, images, tmp_path
+):
+    expected = list(inferencer.stream(images))
+    assert sum(len(sample.pred_instances) for sample in expected) > 10
+    publish_files(release(trained, tmp_path / 'release'), REPO)
+    shutil.rmtree(tmp_path / 'release')
+
+    from_hub = CutS3DInferencer(REPO, device='cpu', show_progress=False)
+    assert_same(from_hub.stream(images), expected)
+
+    init_default_scope('mmdet')
+    bare = Config({'model': from_hub.cfg.model, 'load_from': f'hf://{REPO}/model.safetensors'})
+    detector = MODELS.build(bare.model)
+    load_checkpoint(detector, bare.load_from, map_location='cpu', strict=True)
+    from_hub.model = detector.eval()
+    assert_same(from_hub.stream(images), expected)
+
+    download_repository(HubRepository(REPO), tmp_path / 'copy')
+    copied = CutS3DInferencer(str(tmp_path / 'copy'), device='cpu', show_progress=False)
+    assert_same(copied.stream(images), expected)
+    alone = CutS3DInferencer(weights=str(tmp_path / 'copy/model.pth'), device='cpu')
+    assert_same(alone.stream(images), expected)
+
+
+def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, tmp_path):
+    from mmdet.apis import DetInferencer
+
+    path = release(trained, tmp_path / 'release')['model.pth']
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {'state_dict', 'meta'}
+    stock = DetInferencer(weights=str(path), device='cpu', show_progress=False)
+    found = stock(images[0], return_datasamples=True, no_save_vis=True)['predictions']
+    assert_same(found, inferencer.stream(images[:1]))
+
+
+def test_training_checkpoint_needs_no_config_and_runs_no_pickled_code(trained, inferencer, images):
+    alone = CutS3DInferencer(weights=str(trained[0]), device='cpu', show_progress=False)
+    assert_same(alone.stream(images), inferencer.stream(images))
+
+
+def test_config_of_a_release_that_holds_code_is_refused(hub, trained, tmp_path):
+    files = release(trained, tmp_path / 'release')
+    files['config.py'].write_text('import os\n' + files['config.py'].read_text())
+    publish_files(files, REPO)
+    with pytest.raises(ValueError, match='is code: import os'):
+        CutS3DInferencer(REPO, device='cpu')
+
+
+def test_config_and_weights_are_of_one_commit(hub, trained, images, tmp_path):
+    files = release(trained, tmp_path / 'release')
+    first = publish_files(files, REPO).revision
+    write_checkpoint(tmp_path / 'other.pth', seed=1)
+    publish_files(release((tmp_path / 'other.pth', trained[1]), tmp_path / 'release'), REPO)
+    pinned = CutS3DInferencer(f'{REPO}@{first}', device='cpu', show_progress=False)
+    weights = {request[1] for request in hub.requests if 'safetensors' in request[1]}
+    assert f'/{REPO}/resolve/{first}/model.safetensors' in weights
+    expected = CutS3DInferencer(trained[1], str(trained[0]), 'cpu', show_progress=False)
+    assert_same(pinned.stream(images), expected.stream(images))
+
+
+def test_metrics_become_the_model_index_of_the_card(trained, tmp_path):
+    from huggingface_hub import ModelCard
+
+    scores = {'coco': {'box AP50': 0.219, 'mask AP': 0.097}}
+    card = ModelCard.load(release(trained, tmp_path / 'release', scores)['README.md'])
+    found = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found == {('coco', 'box AP50'): 21.9, ('coco', 'mask AP'): 9.7}
+    assert '| coco | 21.90 | 9.70 |' in card.text and f"CutS3DInferencer('{REPO}')" in card.text
+
+
+def test_absolute_paths_are_not_released(trained, tmp_path):
+    config = load_config(trained[1], ['train_dataloader.dataset.dataset.ann_file=/home/me/labels'])
+    config.work_dir = '/home/me/runs'
+    facts = ReleaseFacts(REPO, {}, 'mit')
+    expected = build_detector(config).state_dict()
+    write_release(str(trained[0]), config, expected, facts, tmp_path)
+    assert '/home/me' not in (tmp_path / 'config.py').read_text()
+    assert b'/home/me' not in (tmp_path / 'model.pth').read_bytes()
+
+
+@pytest.mark.parametrize(
+    ('model', 'weights', 'message'),
+    [
+        (None, None, 'model or weights must be named'),
+        ('cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py', None, 'without published weights'),
+        ('no_such_config.py', 'w.pth', 'must be a file or a shipped config'),
+    ],
+)
+def test_what_names_no_detector_is_refused(model, weights, message):
+    with pytest.raises(ValueError, match=message):
+        CutS3DInferencer(model, weights)
+
+
+def test_batches_and_calls_give_the_same_as_one_by_one(inferencer, images, tmp_path):
+    for index, image in enumerate(images):
+        Image.fromarray(image[..., ::-1]).save(tmp_path / f'{index}.png')
+    found = inferencer(str(tmp_path), return_datasamples=True, out_dir=str(tmp_path / 'out'))
+    by_name = sorted(found['predictions'], key=lambda sample: sample.img_path)
+    assert_same(by_name, inferencer.stream(images))
+    assert len(list((tmp_path / 'out/vis').iterdir())) == 3
+    in_batches = [len(sample.pred_instances) for sample in inferencer.stream(images, 2)]
+    assert len(in_batches) == 3
+
+
+def test_results_agree_in_every_form(inferencer, images):
+    sample = next(inferencer.stream(images[:1]))
+    threshold = float(sample.pred_instances.scores.median())
+    arrays = to_supervision(sample, threshold)
+    assert arrays['mask'].shape[1:] == (70, 110) and (arrays['confidence'] >= threshold).all()
+    assert (np.diff(arrays['confidence']) <= 0).all()
+    annotations = to_coco(sample, 7, threshold)
+    is_there = arrays['mask'].any(axis=(1, 2))
+    scores = [one['score'] for one in annotations]
+    assert scores == pytest.approx(arrays['confidence'][is_there].tolist(), abs=1e-6)
+    coco = COCO()
+    coco.dataset = {'images': [{'id': 7, 'height': 70, 'width': 110}], 'categories': [{'id': 1}]}
+    coco.createIndex()
+    loaded = coco.loadRes(annotations)
+    index = to_index_image(sample, threshold)
+    best = loaded.annToMask(loaded.anns[1]).astype(bool)
+    assert index.dtype == np.uint16 and ((index == 1) == best).all()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+from image_folders import write_images
+from PIL import Image
+from pycocotools.coco import COCO
+from released_detectors import write_checkpoint
+
+from cuts3d_mm.labels.store import read_store
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
+    path = tmp_path_factory.mktemp('detector') / 'iter_1.pth'
+    return ('--model', write_checkpoint(path), '--weights', path, '--device', 'cpu')
+
+
+def write_video(path, count, image_hw=(60, 88)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 12.0, image_hw[::-1])
+    for index in range(count):
+        frame = np.full((*image_hw, 3), 40, np.uint8)
+        cv2.circle(frame, (20 + 3 * index, 30), 14, (30, 200, 90), -1)
+        writer.write(frame)
+    writer.release()
+
+
+def test_photos_and_a_video_become_pictures_masks_and_coco(cuts3d, detector, tmp_path, rng):
+    names = write_images(tmp_path / 'in', 4, rng)
+    write_video(tmp_path / 'clip.mp4', 5)
+    arguments = ('--out-dir', tmp_path / 'out', '--score-thr', '0', '--batch-size', 2)
+    code, out, err = cuts3d(
+        'detect', tmp_path / 'in', tmp_path / 'clip.mp4', *detector, *arguments,
+        '--save', 'pictures', 'masks', 'coco',
+    )  # fmt: skip
+    assert code == 0 and out.startswith('9 images: '), err
+    coco = COCO(str(tmp_path / 'out/detections.json'))
+    frames = [f'clip.mp4#{number:06d}' for number in range(5)]
+    assert [image['file_name'] for image in coco.dataset['images']] == [*names, *frames]
+    assert coco.anns and all(coco.annToMask(one).shape == (60, 88) for one in coco.anns.values())
+    for name in names:
+        assert Image.open(tmp_path / 'out/pictures' / name).size == (88, 60)
+        assert np.asarray(Image.open(tmp_path / 'out/masks' / f'{name}.png')).max() >= 1
+    assert len(list((tmp_path / 'out/masks/clip.mp4').iterdir())) == 5
+    video = cv2.VideoCapture(str(tmp_path / 'out/pictures/clip.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and video.get(cv2.CAP_PROP_FPS) == 12
+
+
+def test_unreadable_photos_are_recorded_in_their_place(cuts3d, detector, tmp_path, rng):
+    names = write_images(tmp_path / 'in', 3, rng)
+    (tmp_path / 'in' / names[0]).write_bytes(b'no image')
+    (tmp_path / 'in' / names[2]).write_bytes(b'')
+    code, out, err = cuts3d(
+        'detect', tmp_path / 'in', *detector, '--out-dir', tmp_path / 'out', '--batch-size', 2
+    )
+    assert code == 3 and '3 images' in out and '2 failures' in out and 'failures.jsonl' in err
+    records = list(read_store(tmp_path / 'out/labels'))
+    assert [record.name for record in records] == names
+    assert [record.failure is None for record in records] == [False, True, False]
+    failures = (tmp_path / 'out/labels/failures.jsonl').read_text().splitlines()
+    assert [json.loads(line)['path'] for line in failures] == [names[0], names[2]]
+
+
+def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
+    names = write_images(tmp_path / 'in', 1, rng)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / 'in'))
+    handler.log_message = None
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f'http://127.0.0.1:{server.server_port}'
+    try:
+        code, out, _ = cuts3d(
+            'detect', f'{base}/{names[0]}', f'{base}/none.jpg', *detector,
+            '--out-dir', tmp_path / 'out',
+        )  # fmt: skip
+    finally:
+        server.shutdown()
+    assert code == 3 and '2 images' in out and '1 failures' in out
+    last = list(read_store(tmp_path / 'out/labels'))[1]
+    assert last.name == 'none.jpg' and '404' in last.failure
+
+
+def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
+    write_images(tmp_path / 'in', 2, rng)
+    for path in (tmp_path / 'in', tmp_path / 'in/a/000.png'):
+        code, _, err = cuts3d('detect', path, *detector, '--out-dir', tmp_path / 'out')
+        assert code == 0, err
+    assert [record.name for record in read_store(tmp_path / 'out/labels')] == ['000.png']
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'message'),
+    [
+        (['gone.jpg'], 'got gone.jpg'),
+        (['gone.mp4'], 'cannot be read as a video'),
+        (['webcam:x'], 'must be webcam:NUMBER'),
+    ],
+)
+def test_inputs_that_are_nothing_are_one_line(cuts3d, detector, tmp_path, inputs, message):
+    code, _, err = cuts3d('detect', *inputs, *detector, '--out-dir', tmp_path / 'out')
+    assert code == 2 and message in err and not (tmp_path / 'out').exists()
