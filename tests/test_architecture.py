@@ -64,6 +64,15 @@ MAY_IMPORT = {
         'registry',
         'shipped_files',
     },
+    'app': {
+        'app',
+        'demo',
+        'generation',
+        'inference',
+        'labelling',
+        'visualization',
+        'command_line',
+    },
     'demo': {
         'demo',
         'generation',
@@ -79,6 +88,8 @@ MAY_IMPORT = {
 ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensecrf'}
 WITHOUT_MM = ('algorithm', 'labels', 'visualization')
 SOLVERS = {
+    'gradio': 'app/interface.py',
+    'plotly': 'visualization/point_cloud.py',
     'pydensecrf': 'algorithm/crf.py',
     'transformers': 'generation/extractors/depth_hf.py',
     'diffusers': 'generation/extractors/depth_hf.py',

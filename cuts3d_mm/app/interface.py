@@ -1,0 +1,160 @@
+"""The page: a photo goes in, its pseudo-mask stages and a detector's instances come out."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
+from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.labelling.images import ImageFailure
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.point_cloud import draw_point_cloud
+from cuts3d_mm.visualization.stages import draw_stages
+
+Pixels = NDArray[np.uint8]
+_FIGURE_DPI = 110
+_DEPTH_HINT = 'Depth map (PNG, NPY, NPZ, PFM; larger is farther). Without one there is no 3D.'
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo to begin with, and its depth map."""
+
+    photo: Path
+    depth: Path | None
+
+
+def build_page(
+    cutter: PhotoCutter, inferencer: CutS3DInferencer | None, examples: list[Example]
+) -> gradio.Blocks:
+    """Build the page.
+
+    Args:
+        cutter: of the tab that cuts pseudo-masks.
+        inferencer: of the tab that detects; None leaves it out.
+        examples: offered in the first tab.
+
+    Returns:
+        The page, to be launched.
+    """
+    # System fonts: the page needs nothing from elsewhere.
+    theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
+    with warnings.catch_warnings():  # Gradio 6 will take the theme elsewhere
+        warnings.simplefilter('ignore', DeprecationWarning)
+        page = gradio.Blocks(title='CutS3D', theme=theme, analytics_enabled=False)
+    with page:
+        gradio.Markdown('# CutS3D\nEvery object in a photo, found without a single human label.')
+        with gradio.Tab('Cut pseudo-masks'):
+            _add_cutting(cutter, examples)
+        if inferencer is not None:
+            with gradio.Tab('Detect'):
+                _add_detection(inferencer)
+    return page
+
+
+def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
+    with gradio.Row():
+        with gradio.Column():
+            photo = gradio.Image(
+                label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id='photo'
+            )
+            depth = gradio.File(
+                label=_DEPTH_HINT, type='filepath', visible=cutter.takes_depth, elem_id='depth'
+            )
+            most = gradio.Slider(1, 10, value=4, step=1, label='Most instances (N; the paper: 3)')
+            tau = gradio.Slider(
+                0.02, 0.5, value=0.15, step=0.005, label='Longest edge of the 3D graph (tau_knn)'
+            )
+            button = gradio.Button('Cut', variant='primary', elem_id='cut')
+        with gradio.Column():
+            overlay = gradio.Image(label='Instances', elem_id='overlay', format='png')
+            cloud = gradio.Plot(label='Point cloud: drag to turn', elem_id='cloud')
+    gradio.Markdown('### Stages')
+    figure = gradio.Image(show_label=False, elem_id='stages', format='png')
+
+    def cut(photo: Pixels | None, depth: str | None, most: float, tau: float) -> Any:
+        return _cut(cutter, photo, depth, {'max_instances': int(most), 'local_cut.tau_knn': tau})
+
+    button.click(cut, [photo, depth, most, tau], [overlay, cloud, figure])
+    if examples:
+        rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
+        gradio.Examples(rows, [photo, depth], cache_examples=False)
+
+
+def _add_detection(inferencer: CutS3DInferencer) -> None:
+    with gradio.Row():
+        with gradio.Column():
+            photo = gradio.Image(
+                label='Photo',
+                type='numpy',
+                sources=['upload', 'clipboard'],
+                elem_id='photo_to_detect',
+            )
+            threshold = gradio.Slider(0, 1, value=SCORE_THR, step=0.01, label='Smallest score')
+            button = gradio.Button('Detect', variant='primary', elem_id='detect')
+        with gradio.Column():
+            overlay = gradio.Image(label='Instances', elem_id='detections', format='png')
+            count = gradio.Textbox(label='Found')
+
+    def detect(photo: Pixels | None, threshold: float) -> Any:
+        return _detect(inferencer, photo, threshold)
+
+    button.click(detect, [photo, threshold], [overlay, count])
+
+
+def _told(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Show errors that the user can mend as messages of the page."""
+
+    def told(*arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except (ValueError, ImageFailure) as error:
+            raise gradio.Error(str(error)) from error
+
+    return told
+
+
+@_told
+def _cut(
+    cutter: PhotoCutter, photo: Pixels | None, depth: str | None, changes: dict[str, Any]
+) -> tuple[Pixels, Any, Pixels]:
+    stages = cutter.cut(_require(photo), Path(depth) if depth else None, changes)
+    masks = [instance.mask for instance in stages.instances]
+    scores = [instance.score for instance in stages.instances]
+    overlay = draw_instances(stages.image, masks, scores)
+    return overlay, draw_point_cloud(stages), _rasterize(draw_stages(stages))
+
+
+@_told
+def _detect(
+    inferencer: CutS3DInferencer, photo: Pixels | None, threshold: float
+) -> tuple[Pixels, str]:
+    pixels = _require(photo)
+    sample = next(inferencer.stream([np.ascontiguousarray(pixels[..., ::-1])]))
+    found = to_supervision(sample, threshold)
+    drawn = draw_instances(pixels, list(found['mask']), found['confidence'].tolist())
+    return drawn, f'{len(found["mask"])} instances with a score of at least {threshold:.2f}'
+
+
+def _require(photo: Pixels | None) -> Pixels:
+    if photo is None:
+        raise ValueError('choose a photo first')
+    return np.ascontiguousarray(photo[..., :3])
+
+
+def _rasterize(figure: Any) -> Pixels:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_FIGURE_DPI)
+    buffer.seek(0)
+    return np.asarray(Image.open(buffer).convert('RGB'))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import photo
+from PIL import Image
+from released_detectors import write_checkpoint
+
+gradio = pytest.importorskip('gradio')
+
+from cuts3d_mm.app.cutting import PhotoCutter  # noqa: E402
+from cuts3d_mm.app.examples import write_examples  # noqa: E402
+from cuts3d_mm.app.interface import build_page  # noqa: E402
+from cuts3d_mm.command_line import load_generator_config  # noqa: E402
+from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
+from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
+
+CONFIG = 'cuts3d_color-texture_file-depth.py'
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+# Loopback only: without these Chromium looks for its maker's servers.
+FLAGS = (
+    '--no-sandbox',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--no-first-run',
+    '--enable-unsafe-swiftshader',
+)
+
+
+@pytest.fixture(scope='module')
+def cutter(tmp_path_factory):
+    return PhotoCutter(load_generator_config(CONFIG, [], str(tmp_path_factory.mktemp('depth'))))
+
+
+def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(cutter, tmp_path):
+    example = write_examples(tmp_path)[0]
+    pixels = np.asarray(Image.open(example.photo))
+    stages = cutter.cut(pixels, example.depth, {'max_instances': 2, 'local_cut.tau_knn': 0.1})
+    flat = cutter.cut(pixels, None, {'max_instances': 2})
+    assert len(stages.instances) == 2 and stages.depth.max() == 1
+    assert flat.depth.max() == 0
+    assert len(cutter.cut(pixels, example.depth, {'max_instances': 1}).instances) == 1
+
+
+def test_wrong_depth_files_are_told(cutter, rng, tmp_path):
+    with pytest.raises(ValueError, match='a depth map must be one of'):
+        cutter.cut(photo(rng, (60, 88)), tmp_path / 'depth.exr', {})
+
+
+def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(cutter, tmp_path):
+    example = write_examples(tmp_path)[0]
+    stages = cutter.cut(np.asarray(Image.open(example.photo)), example.depth, {})
+    figure = draw_point_cloud(stages)
+    assert len(figure.data) == 1 + len(stages.instances)
+    assert sum(len(trace.x) for trace in figure.data) == stages.depth.size
+    assert all(0 <= value <= 1 for trace in figure.data for value in trace.y)
+
+
+@pytest.fixture
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api')
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f'no browser is installed; one of {BROWSERS} is needed')
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.mark.slow
+def test_a_visitor_uploads_a_photo_and_sees_the_pictures(browser, cutter, tmp_path):
+    """With CUTS3D_DOCS=docs the screenshot of the README is taken anew."""
+    write_checkpoint(tmp_path / 'iter_1.pth')
+    tiny = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
+    inferencer = CutS3DInferencer(tiny, str(tmp_path / 'iter_1.pth'), 'cpu', show_progress=False)
+    example = write_examples(tmp_path)[0]
+    site = build_page(cutter, inferencer, [example])
+    _, url, _ = site.launch(
+        prevent_thread_lock=True, quiet=True, allowed_paths=[str(tmp_path)], server_port=None
+    )
+    try:
+        page = browser.new_page(viewport={'width': 1280, 'height': 1250})
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.locator('#photo input[type=file]').set_input_files(str(example.photo))
+        page.locator('#depth input[type=file]').set_input_files(str(example.depth))
+        page.locator('#depth').get_by_text(example.depth.stem).first.wait_for()
+        page.locator('#cut').click()
+        for part in ('#overlay img', '#stages img', '#cloud canvas'):
+            page.locator(part).first.wait_for()
+        size = page.locator('#overlay img').evaluate('i => [i.naturalWidth, i.naturalHeight]')
+        assert tuple(size) == Image.open(example.photo).size
+        page.wait_for_timeout(1500)  # the cloud is drawn
+        target = Path(os.environ.get('CUTS3D_DOCS', tmp_path)) / 'app.png'
+        page.screenshot(path=str(target))
+        assert np.asarray(Image.open(target).convert('RGB')).std() > 10
+
+        page.get_by_role('tab', name='Detect').click()
+        page.locator('#photo_to_detect input[type=file]').set_input_files(str(example.photo))
+        page.locator('#detect').click()
+        page.locator('#detections img').first.wait_for()
+    finally:
+        site.close()

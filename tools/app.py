@@ -1,0 +1,58 @@
+"""Open the method in a browser: cut pseudo-masks, turn the point cloud, detect."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from cuts3d_mm.command_line import load_generator_config, make_parser, run_command
+
+EMBEDDED = 'cuts3d_color-texture_file-depth.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        '--config',
+        default=EMBEDDED,
+        help=f'of the pseudo-masks (default {EMBEDDED}, which downloads nothing and takes a '
+        'depth map with the photo)',
+    )
+    parser.add_argument(
+        '--model', help='a detector as well: owner/repo[@revision], a downloaded folder, a config'
+    )
+    parser.add_argument('--weights', help='with a config: a file, https:// or hf:// location')
+    parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0: also for other machines')
+    parser.add_argument('--port', type=int, default=7860, help='default 7860')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+    absent = [name for name in ('gradio', 'plotly') if find_spec(name) is None]
+    if absent:
+        raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
+    from cuts3d_mm.app.cutting import PhotoCutter
+    from cuts3d_mm.app.examples import write_examples
+    from cuts3d_mm.app.interface import build_page
+    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+
+    with tempfile.TemporaryDirectory() as folder:
+        embedded_depth = folder if args.config == EMBEDDED else None
+        cutter = PhotoCutter(load_generator_config(args.config, [], embedded_depth), args.device)
+        inferencer = None
+        if args.model or args.weights:
+            inferencer = CutS3DInferencer(args.model, args.weights, args.device)
+        page = build_page(cutter, inferencer, write_examples(Path(folder)))
+        page.launch(server_name=args.host, server_port=args.port, allowed_paths=[folder])
+
+
+if __name__ == '__main__':
+    run_command(main)
