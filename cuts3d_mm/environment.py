@@ -30,7 +30,8 @@ _TRIED = ('cv2', 'mmcv._ext', 'mmdet.models', 'mmpretrain.models', 'torchvision'
 _OPTIONAL = {
     'transformers': ('depth models (ZoeDepth, Depth Anything, DPT)', "'cuts3d_mm[depth]'"),
     'diffusers': ('Marigold depth', "'cuts3d_mm[marigold]'"),
-    'huggingface-hub': ('hf:// weights', "'cuts3d_mm[hub]'"),
+    'huggingface-hub': ('Hugging Face Hub', "'cuts3d_mm[hub]'"),
+    'gradio': ('app in a browser', "'cuts3d_mm[app]'"),
     'pydensecrf2': ("the refinement method 'pydensecrf'", "'cuts3d_mm[crf]'"),
 }
 

@@ -15,6 +15,7 @@ GOOD = {
     'transformers': '4.57.6',
     'diffusers': '0.35.2',
     'huggingface-hub': '0.36.0',
+    'gradio': '5.50.0',
     'pydensecrf2': '1.1',
 }
 
@@ -54,7 +55,9 @@ def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what
     assert finding.is_serious and what in finding.what and remedy in finding.remedy
 
 
-@pytest.mark.parametrize('part', ['transformers', 'diffusers', 'huggingface-hub', 'pydensecrf2'])
+@pytest.mark.parametrize(
+    'part', ['transformers', 'diffusers', 'huggingface-hub', 'gradio', 'pydensecrf2']
+)
 def test_missing_optional_part_is_named_and_not_serious(part):
     (finding,) = findings(without=(part,))
     assert part in finding.what and not finding.is_serious and 'pip install' in finding.remedy

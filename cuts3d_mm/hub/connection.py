@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeVar
 
 Result = TypeVar('Result')
@@ -14,6 +16,20 @@ _PASSING_STATUS = {429, 500, 502, 503, 504}
 
 class HubError(OSError):
     """The Hub refused, or could not be reached."""
+
+
+def hub_client() -> ModuleType:
+    """Import `huggingface_hub`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return import_module('huggingface_hub')
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the Hugging Face Hub needs huggingface_hub: pip install 'cuts3d_mm[hub]'"
+        ) from error
 
 
 def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:

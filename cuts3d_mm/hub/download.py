@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cuts3d_mm.hub.connection import HubError, call_hub
+from cuts3d_mm.hub.connection import HubError, call_hub, hub_client
 from cuts3d_mm.hub.location import HubFile, HubRepository, require_inside
 from cuts3d_mm.labels.atomic import open_atomically
 
@@ -24,13 +24,12 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
     Raises:
         HubError: it cannot be had, or is not what the Hub says it is.
     """
-    from huggingface_hub import hf_hub_download
-
+    client = hub_client()
     require_inside(file.name)
     repository = file.repository
     path = call_hub(
         f'{repository.repo_id}/{file.name}',
-        hf_hub_download,
+        client.hf_hub_download,
         repository.repo_id,
         file.name,
         revision=repository.revision,
@@ -47,11 +46,10 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
         HubError: it cannot be had.
         ValueError: a name that leads out of the repository.
     """
-    from huggingface_hub import HfApi
-
+    api = hub_client().HfApi()
     names = call_hub(
         repository.repo_id,
-        HfApi().list_repo_files,
+        api.list_repo_files,
         repository.repo_id,
         revision=repository.revision,
         repo_type=repo_type,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuts3d_mm import __version__
+from cuts3d_mm.hub.connection import hub_client
 
 PAPER_URL = 'https://arxiv.org/abs/2411.16319'
 _CITATION = """```bibtex
@@ -67,10 +68,9 @@ class ModelCardText:
 
     def render(self) -> str:
         """Write the card, metadata first."""
-        from huggingface_hub import EvalResult, ModelCardData
-
+        client = hub_client()
         results = [
-            EvalResult(
+            client.EvalResult(
                 task_type='image-segmentation',
                 task_name='Class-agnostic instance segmentation',
                 dataset_type=name,
@@ -82,7 +82,7 @@ class ModelCardText:
             for name, scores in self.scores.items()
             for metric, value in scores.items()
         ]
-        data = ModelCardData(
+        data = client.ModelCardData(
             model_name=self.repo_id.split('/')[-1] if results else None,
             eval_results=results or None,
             license=self.licence,

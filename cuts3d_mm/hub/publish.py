@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuts3d_mm.hub.connection import HubError, call_hub
+from cuts3d_mm.hub.connection import HubError, call_hub, hub_client
 from cuts3d_mm.hub.download import file_sha256, git_blob_sha1
 
 
@@ -36,9 +36,8 @@ def publish_files(
     Raises:
         HubError: the Hub refused, or holds something else afterwards.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api = HfApi()
+    client = hub_client()
+    api = client.HfApi()
     made = call_hub(
         repo_id,
         api.create_repo,
@@ -54,7 +53,7 @@ def publish_files(
         return Published(str(made), str(info.sha), (), tuple(files))
 
     def commit() -> str:
-        operations = [CommitOperationAdd(name, str(files[name])) for name in changed]
+        operations = [client.CommitOperationAdd(name, str(files[name])) for name in changed]
         message = f'Publish {", ".join(changed)}'[:200]
         done = api.create_commit(repo_id, operations, commit_message=message, repo_type=repo_type)
         return str(done.oid)
@@ -72,12 +71,10 @@ def _find_same(
     files: dict[str, Path], repo_id: str, repo_type: str, revision: str | None
 ) -> set[str]:
     """Names of the files that a revision holds with the same content."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
+    client = hub_client()
     found = call_hub(
         repo_id,
-        HfApi().get_paths_info,
+        client.HfApi().get_paths_info,
         repo_id,
         list(files),
         repo_type=repo_type,
@@ -85,7 +82,7 @@ def _find_same(
     )
     same = set()
     for entry in found:
-        if not isinstance(entry, RepoFile):
+        if not isinstance(entry, client.hf_api.RepoFile):
             continue
         path = files[entry.path]
         if entry.lfs is not None:
