@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
+from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
 
 SCORE_THR = 0.35  # CutLER's demo
@@ -35,7 +37,7 @@ class CutS3DInferencer(DetInferencer):
     Example:
         >>> inferencer = CutS3DInferencer('owner/repo')
         >>> inferencer('photo.jpg', out_dir='outputs')          # also folders, lists, URLs, arrays
-        >>> for sample in inferencer.stream(frames):            # any number of images
+        >>> for sample in inferencer.stream('clip.mp4'):        # a batch in memory; also arrays
         ...     sample.pred_instances.masks
     """
 
@@ -73,16 +75,21 @@ class CutS3DInferencer(DetInferencer):
         )
         return results
 
-    def stream(self, images: Iterable[NDArray[np.uint8]], batch_size: int = 1) -> Iterator[Any]:
+    def stream(
+        self, images: str | Path | Iterable[NDArray[np.uint8]], batch_size: int = 1
+    ) -> Iterator[Any]:
         """Detect in any number of images, holding no more than a batch of them.
 
         Args:
-            images: (H, W, 3) uint8 BGR, of any sizes.
+            images: (H, W, 3) uint8 BGR arrays of any sizes; or one photo, folder, URL, video or
+                `webcam:NUMBER`, of which what cannot be read is left out with a warning.
             batch_size: images that go through the network together.
 
         Yields:
             A `DetDataSample` for each image, in their order.
         """
+        if isinstance(images, (str, Path)):
+            images = _read_all(str(images))
         for _, data in self.preprocess(images, batch_size=batch_size):
             yield from self.forward(data)
 
@@ -105,6 +112,16 @@ class CutS3DInferencer(DetInferencer):
         with warnings.catch_warnings():  # of a visualizer without a folder to save into
             warnings.simplefilter('ignore')
             return super()._init_visualizer(cfg)
+
+
+def _read_all(name: str) -> Iterator[NDArray[np.uint8]]:
+    """BGR pixels of all images of a source."""
+    for source in open_sources([name]):
+        for frame in source.frames():
+            if frame.pixels is None:
+                warnings.warn(f'{frame.name} is left out: {frame.failure}', stacklevel=2)
+            else:
+                yield np.ascontiguousarray(frame.pixels[..., ::-1])
 
 
 def _drop_annotations(config: Config) -> None:

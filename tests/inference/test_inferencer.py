@@ -167,6 +167,18 @@ def test_batches_and_calls_give_the_same_as_one_by_one(inferencer, images, tmp_p
     assert len(in_batches) == 3
 
 
+def test_streams_are_opened_by_name_and_leave_out_what_cannot_be_read(
+    inferencer, images, tmp_path
+):
+    for index, image in enumerate(images):
+        Image.fromarray(image[..., ::-1]).save(tmp_path / f'{index}.png')
+    assert_same(inferencer.stream(tmp_path), inferencer.stream(images))
+    (tmp_path / '1.png').write_bytes(b'no image')
+    with pytest.warns(UserWarning, match=r'1\.png is left out: cannot be read'):
+        found = list(inferencer.stream(str(tmp_path)))
+    assert_same(found, inferencer.stream([images[0], images[2]]))
+
+
 def test_results_agree_in_every_form(inferencer, images):
     sample = next(inferencer.stream(images[:1]))
     threshold = float(sample.pred_instances.scores.median())
