@@ -55,9 +55,9 @@ def main() -> None:
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository: its name, its kind, name -> local file."""
     from cuts3d_mm.engine.configuration import build_detector, load_config
-    from cuts3d_mm.hub.label_release import label_files
-    from cuts3d_mm.hub.model_card import read_scores
-    from cuts3d_mm.hub.release import ReleaseFacts, write_release
+    from cuts3d_mm.hub.publishing.label_release import label_files
+    from cuts3d_mm.hub.publishing.model_card import read_scores
+    from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
     scores = read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
     config = load_config(args.config, [])
@@ -76,9 +76,9 @@ def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict
 
 def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> None:
     """Upload one repository and say what was done."""
-    from cuts3d_mm.hub.publish import publish_files
+    from cuts3d_mm.hub.publishing.upload import upload_files
 
-    done = publish_files(files, repo_id, repo_type, is_private)
+    done = upload_files(files, repo_id, repo_type, is_private)
     print(f'{done.url} at {done.revision[:12]}')
     print(f'  uploaded: {", ".join(done.uploaded) or "nothing, all files are there already"}')
     if done.uploaded and done.unchanged:

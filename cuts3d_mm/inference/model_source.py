@@ -13,7 +13,7 @@ from torch import Tensor
 from cuts3d_mm.hub.download import fetch_file
 from cuts3d_mm.hub.literal_config import parse_literal_config, read_literal_config
 from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
-from cuts3d_mm.hub.release import CONFIG_FILE, WEIGHTS_FILE
+from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
 from cuts3d_mm.shipped_files import find_config
 

@@ -5,7 +5,7 @@ from mmengine.config import Config
 
 from cuts3d_mm.engine.configuration import load_config
 from cuts3d_mm.hub.literal_config import read_literal_config
-from cuts3d_mm.hub.release import flatten_config
+from cuts3d_mm.hub.publishing.release import flatten_config
 from cuts3d_mm.shipped_files import find_config, shipped_root
 
 CONFIGS = sorted((shipped_root() / 'configs/cuts3d').glob('*.py'))

@@ -16,8 +16,8 @@ from released_detectors import write_checkpoint
 from cuts3d_mm.engine.configuration import build_detector, load_config
 from cuts3d_mm.hub.download import download_repository
 from cuts3d_mm.hub.location import HubRepository
-from cuts3d_mm.hub.publish import publish_files
-from cuts3d_mm.hub.release import ReleaseFacts, write_release
+from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
+from cuts3d_mm.hub.publishing.upload import upload_files
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
 
@@ -67,7 +67,7 @@ def test_release_loads_by_repository_by_hf_address_and_from_a_folder(
 ):
     expected = list(inferencer.stream(images))
     assert sum(len(sample.pred_instances) for sample in expected) > 10
-    publish_files(release(trained, tmp_path / 'release'), REPO)
+    upload_files(release(trained, tmp_path / 'release'), REPO)
     shutil.rmtree(tmp_path / 'release')
 
     from_hub = CutS3DInferencer(REPO, device='cpu', show_progress=False)
@@ -106,16 +106,16 @@ def test_training_checkpoint_needs_no_config_and_runs_no_pickled_code(trained, i
 def test_config_of_a_release_that_holds_code_is_refused(hub, trained, tmp_path):
     files = release(trained, tmp_path / 'release')
     files['config.py'].write_text('import os\n' + files['config.py'].read_text())
-    publish_files(files, REPO)
+    upload_files(files, REPO)
     with pytest.raises(ValueError, match='is code: import os'):
         CutS3DInferencer(REPO, device='cpu')
 
 
 def test_config_and_weights_are_of_one_commit(hub, trained, images, tmp_path):
     files = release(trained, tmp_path / 'release')
-    first = publish_files(files, REPO).revision
+    first = upload_files(files, REPO).revision
     write_checkpoint(tmp_path / 'other.pth', seed=1)
-    publish_files(release((tmp_path / 'other.pth', trained[1]), tmp_path / 'release'), REPO)
+    upload_files(release((tmp_path / 'other.pth', trained[1]), tmp_path / 'release'), REPO)
     pinned = CutS3DInferencer(f'{REPO}@{first}', device='cpu', show_progress=False)
     weights = {request[1] for request in hub.requests if 'safetensors' in request[1]}
     assert f'/{REPO}/resolve/{first}/model.safetensors' in weights

@@ -16,8 +16,8 @@ from torch import Tensor
 from cuts3d_mm import __version__
 from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.hub.literal_config import read_literal_config
-from cuts3d_mm.hub.local_paths import without_absolute_paths
-from cuts3d_mm.hub.model_card import ModelCardText
+from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
+from cuts3d_mm.hub.publishing.model_card import ModelCardText
 from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
 from cuts3d_mm.labels.atomic import open_atomically
 

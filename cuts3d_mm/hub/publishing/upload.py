@@ -19,7 +19,7 @@ class Published:
     unchanged: tuple[str, ...]
 
 
-def publish_files(
+def upload_files(
     files: dict[str, Path], repo_id: str, repo_type: str = 'model', is_private: bool = False
 ) -> Published:
     """Upload files in one commit and check what arrived.

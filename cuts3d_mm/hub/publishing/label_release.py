@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from cuts3d_mm import __version__
-from cuts3d_mm.hub.local_paths import without_absolute_paths
-from cuts3d_mm.hub.model_card import PAPER_URL
+from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
+from cuts3d_mm.hub.publishing.model_card import PAPER_URL
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.store import Counts, read_counts, shard_paths
 

@@ -1,0 +1,1 @@
+"""A training in, a page on the Hugging Face Hub out."""
