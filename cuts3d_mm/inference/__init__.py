@@ -1,6 +1,19 @@
 """Detectors at work on images."""
 
+from typing import TYPE_CHECKING, Any
+
 from cuts3d_mm.inference.detector_labeller import DetectorLabeller
-from cuts3d_mm.inference.inferencer import CutS3DInferencer
+
+if TYPE_CHECKING:
+    from cuts3d_mm.inference.inferencer import CutS3DInferencer
 
 __all__ = ['CutS3DInferencer', 'DetectorLabeller']
+
+
+def __getattr__(name: str) -> Any:
+    """Import the inferencer when it is asked for: MMDetection's API is slow to load and warns."""
+    if name == 'CutS3DInferencer':
+        from cuts3d_mm.inference.inferencer import CutS3DInferencer
+
+        return CutS3DInferencer
+    raise AttributeError(f'module {__name__} has no attribute {name}')
