@@ -50,6 +50,7 @@ def convert_detectron2(args: argparse.Namespace) -> None:
     from cuts3d_mm.hub.converters.files import read_checkpoint, write_checkpoint
     from cuts3d_mm.hub.converters.names import check_weights_fit
     from cuts3d_mm.hub.training_checkpoint import require_tensors
+    from cuts3d_mm.labels.coco import DATASET_META
 
     content = read_checkpoint(args.source)
     inner = content.get('state_dict' if args.reverse else 'model', content)
@@ -62,7 +63,7 @@ def convert_detectron2(args: argparse.Namespace) -> None:
         renamed = detectron2.from_detectron2(weights)
         network = build_detector(load_config(DETECTORS[architecture], []))
         check_weights_fit(renamed.weights, network.state_dict())
-        wrapper = {'state_dict': None, 'meta': {'dataset_meta': {'classes': ('object',)}}}
+        wrapper = {'state_dict': None, 'meta': {'dataset_meta': DATASET_META}}
     write_checkpoint(args.target, renamed.weights, wrapper)
     report(renamed, args.target)
     if not args.reverse:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from cuts3d_mm.labels.coco import take_as_one_class
+from cuts3d_mm.labels.coco import DATASET_META, take_as_one_class
 from cuts3d_mm.registry import DATASETS
 
 
@@ -24,5 +24,5 @@ class ClassAgnosticCOCO(COCO):
 class ClassAgnosticCocoDataset(CocoDataset):
     """`mmdet.CocoDataset` of one class, `object`; crowd regions stay ignored."""
 
-    METAINFO: ClassVar[dict] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
+    METAINFO: ClassVar[dict] = DATASET_META
     COCOAPI = ClassAgnosticCOCO

@@ -11,6 +11,7 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from cuts3d_mm.datasets.samplers import SeededIndex
+from cuts3d_mm.labels.coco import DATASET_META
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.registry import DATASETS
@@ -32,7 +33,7 @@ class PseudoLabelDataset(BaseDetDataset):
     All other arguments are those of `mmdet.BaseDetDataset`.
     """
 
-    METAINFO: ClassVar[dict] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
+    METAINFO: ClassVar[dict] = DATASET_META
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The records are in a file that is mapped into memory, not in Python objects.

@@ -15,9 +15,8 @@ from cuts3d_mm.hub.literal_config import parse_literal_config, read_literal_conf
 from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
 from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
+from cuts3d_mm.labels.coco import DATASET_META
 from cuts3d_mm.shipped_files import find_config
-
-_CLASS_AGNOSTIC = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
 
 @dataclass(frozen=True)
@@ -86,5 +85,5 @@ def _with_weights(config: Config | None, weights: str) -> DetectorSource:
     state = require_tensors(content.get('state_dict', content), weights)
     found = meta.get('dataset_meta')
     if not isinstance(found, Mapping) or 'classes' not in found:
-        found = _CLASS_AGNOSTIC
+        found = DATASET_META
     return DetectorSource(config, state, dict(found))

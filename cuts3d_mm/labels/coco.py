@@ -20,6 +20,8 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 
 CATEGORIES = [{'id': 1, 'name': 'object'}]
+# The same for MMDetection: class names and RGB colours.
+DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
 
 def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) -> int:

@@ -20,6 +20,7 @@ from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
 from cuts3d_mm.hub.publishing.model_card import ModelCardText
 from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.coco import DATASET_META
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
@@ -96,8 +97,9 @@ def _dataset_meta(content: Mapping[str, Any]) -> dict[str, Any]:
     meta = content.get('meta')
     found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     found = found if isinstance(found, Mapping) else {}
+    classes = found.get('classes') or DATASET_META['classes']
+    palette = found.get('palette') or DATASET_META['palette']
     return {
-        'classes': tuple(str(name) for name in found.get('classes', ('object',))),
-        'palette': [tuple(int(v) for v in color) for color in found.get('palette', [])]
-        or [(220, 20, 60)],
+        'classes': tuple(str(name) for name in classes),
+        'palette': [tuple(int(value) for value in color) for color in palette],
     }
