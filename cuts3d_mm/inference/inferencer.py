@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from numpy.typing import NDArray
 from torch import nn
 
+from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
@@ -96,13 +97,8 @@ class CutS3DInferencer(DetInferencer):
     def _init_model(self, cfg: ConfigDict, weights: Any, device: str = 'cpu') -> nn.Module:
         """Build the detector and give it the weights that were found."""
         model: Any = MODELS.build(cfg.model)
-        result = model.load_state_dict(self._source.weights, strict=False)
-        wrong = [*result.missing_keys, *result.unexpected_keys]
-        if wrong:
-            raise ValueError(
-                f'weights must fit the detector of the config; {len(wrong)} keys do not: '
-                f'{", ".join(wrong[:5])}'
-            )
+        check_weights_fit(self._source.weights, model.state_dict())
+        model.load_state_dict(self._source.weights)
         model.cfg = cfg
         model.dataset_meta = self._source.dataset_meta
         trained: nn.Module = model.to(device).eval()

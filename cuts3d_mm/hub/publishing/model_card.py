@@ -19,6 +19,57 @@ _CITATION = """```bibtex
 }
 ```"""
 
+_BODY = """# {name}
+
+A class-agnostic instance segmentation detector, trained without a single human label by
+[CutS3D]({paper_url}) in cuts3d_mm {version}: it outlines every object it finds and names none.
+
+## Use
+
+```python
+from cuts3d_mm.inference import CutS3DInferencer
+
+inferencer = CutS3DInferencer('{repo_id}')
+inferencer('photo.jpg', out_dir='outputs')
+```
+
+In MMDetection alone, with cuts3d_mm installed:
+
+```python
+custom_imports = dict(imports=['cuts3d_mm.hub'])
+load_from = 'hf://{repo_id}/model.safetensors'
+# and the model of config.py
+```
+
+`model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
+
+## Method and data
+
+Pseudo-masks are cut out of unlabelled images in 3D: normalized cut on self-supervised ViT
+features, minimum cut on the point cloud of a monocular depth map, confidence from the agreement
+of several cuts. A detector is trained on them and then on its own predictions. `config.py` names
+the data and every setting of the training; no annotation was used.
+
+## Scores
+
+{table}
+
+Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.
+
+## Limits
+
+What counts as an object is what the cuts found; parts, groups and background regions are found
+as well. The scores order detections, they are no probabilities.
+
+## Licence
+
+{licence}
+
+## Citation
+
+{citation}
+"""
+
 
 def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Bring the JSON of `cuts3d score` or `cuts3d evaluate-suite` to one form.
@@ -93,57 +144,15 @@ class ModelCardText:
         return f'---\n{data.to_yaml()}\n---\n\n{self._body()}'
 
     def _body(self) -> str:
-        name = self.repo_id.split('/')[-1]
-        return f"""# {name}
-
-A class-agnostic instance segmentation detector, trained without a single human label by
-[CutS3D]({PAPER_URL}) in cuts3d_mm {__version__}: it outlines every object it finds and names none.
-
-## Use
-
-```python
-from cuts3d_mm.inference import CutS3DInferencer
-
-inferencer = CutS3DInferencer('{self.repo_id}')
-inferencer('photo.jpg', out_dir='outputs')
-```
-
-In MMDetection alone, with cuts3d_mm installed:
-
-```python
-custom_imports = dict(imports=['cuts3d_mm.hub'])
-load_from = 'hf://{self.repo_id}/model.safetensors'
-# and the model of config.py
-```
-
-`model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
-
-## Method and data
-
-Pseudo-masks are cut out of unlabelled images in 3D: normalized cut on self-supervised ViT
-features, minimum cut on the point cloud of a monocular depth map, confidence from the agreement
-of several cuts. A detector is trained on them and then on its own predictions. `config.py` names
-the data and every setting of the training; no annotation was used.
-
-## Scores
-
-{self._table()}
-
-Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.
-
-## Limits
-
-What counts as an object is what the cuts found; parts, groups and background regions are found
-as well. The scores order detections, they are no probabilities.
-
-## Licence
-
-{self.licence}
-
-## Citation
-
-{_CITATION}
-"""
+        return _BODY.format(
+            name=self.repo_id.split('/')[-1],
+            repo_id=self.repo_id,
+            version=__version__,
+            paper_url=PAPER_URL,
+            table=self._table(),
+            licence=self.licence,
+            citation=_CITATION,
+        )
 
     def _table(self) -> str:
         if not self.scores:
