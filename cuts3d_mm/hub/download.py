@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cuts3d_mm.hub.connection import HubError, call_hub, hub_client
-from cuts3d_mm.hub.location import HubFile, HubRepository, require_inside
+from cuts3d_mm.hub.location import HubFile, HubRepository
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.paths import path_to_write, require_inside
 
 _SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
 _CHUNK_BYTES = 1 << 20
@@ -75,8 +76,7 @@ def download_repository(
     copies = []
     for name in names or every:
         source = fetch_file(HubFile(repository, name), repo_type)
-        copies.append(folder / require_inside(name))
-        copies[-1].parent.mkdir(parents=True, exist_ok=True)
+        copies.append(path_to_write(folder, name))
         with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
             shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
     return copies

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+
+from cuts3d_mm.paths import require_inside
 
 HUB_PREFIX = 'hf://'
 _REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
@@ -54,16 +55,3 @@ class HubFile:
 def is_repository_name(text: str) -> bool:
     """Whether a text has the form of `owner/repo[@revision]`."""
     return _REPOSITORY.fullmatch(text) is not None
-
-
-def require_inside(name: str) -> str:
-    """Let the name of a file pass that stays in its folder, on any system.
-
-    Raises:
-        ValueError: it is absolute or climbs out.
-    """
-    windows = PureWindowsPath(name)
-    is_relative = not (windows.drive or windows.root or PurePosixPath(name).is_absolute())
-    if not name or not is_relative or '..' in windows.parts or '\x00' in name:
-        raise ValueError(f'file name must stay inside its repository, got {name!r}')
-    return name

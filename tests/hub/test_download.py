@@ -119,7 +119,7 @@ def test_a_repository_is_copied_whole(hub, content, tmp_path):
 )
 def test_names_that_lead_out_of_the_folder_are_refused(hub, content, tmp_path, name):
     hub.repositories['models', REPO.repo_id].commit({name: b'harm'})
-    with pytest.raises(ValueError, match='must stay inside its repository'):
+    with pytest.raises(ValueError, match='must stay inside its folder'):
         download_repository(REPO, tmp_path / 'copy')
     assert not (tmp_path / 'copy').exists()
     with pytest.raises(ValueError):

@@ -1,0 +1,135 @@
+"""Names that come from elsewhere, turned into paths that stay in their folder.
+
+Names out of folders, lists, COCO JSONs, label stores and archives pass through here before
+anything is read or written under them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
+_DRIVE = re.compile(r'[A-Za-z]:')
+_SEPARATOR = re.compile(r'[/\\]')  # of any system, so that a name means the same on all
+_LONGEST_PART = 255  # bytes; what file systems of today take
+_LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without the end
+
+
+class BadName(ValueError):
+    """A name that must not, or cannot, be used for a file in its folder."""
+
+
+def require_inside(name: str) -> str:
+    """Let the name of a file pass that stays in its folder, on any system.
+
+    A name is relative, with forward slashes: no `..`, `.` or empty part, no drive, no control
+    character, no part above 255 bytes.
+
+    Raises:
+        BadName: it is none of that.
+    """
+    reason = _what_is_wrong(name)
+    if reason:
+        raise BadName(f'file name must stay inside its folder, got {shown(name)!r}: {reason}')
+    return name
+
+
+def path_inside(root: Path, name: str) -> Path:
+    """Path of a file below a folder; links on the way may not lead out of it.
+
+    Args:
+        root: the folder, which may be a link itself.
+        name: as `require_inside` wants it; the file need not exist.
+
+    Raises:
+        BadName: the name, or a link that it passes through, leaves the folder.
+    """
+    path = root / require_inside(name)
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise BadName(f'path must have at most {_LONGEST_PATH} bytes, got {shown(name)[:80]!r}...')
+    real_root = os.path.realpath(root)
+    if os.path.commonpath([real_root, os.path.realpath(path)]) != real_root:
+        raise BadName(
+            f'file name must stay inside its folder, got {shown(name)!r}: a link leads out of '
+            f'{root}; copy the file there, or name the folder that it is in'
+        )
+    return path
+
+
+def path_to_write(root: Path, name: str) -> Path:
+    """Path of a file to write below a folder; the folders on the way are made.
+
+    Raises:
+        BadName: the name leaves the folder, is that of a folder, or passes through a file.
+        OSError: a folder cannot be made for another reason.
+    """
+    path = path_inside(root, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadName(f'{shown(name)!r} needs a folder where there is a file') from error
+    if path.is_dir():
+        raise BadName(f'{shown(name)!r} must be a file, there is a folder of that name')
+    return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; never wait for a pipe, never touch a device.
+
+    Raises:
+        OSError: it is missing, of another kind, or may not be read.
+    """
+    _require_regular(os.stat(path).st_mode, path)
+    # Should a pipe take its place meanwhile, then opening must not wait for a writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    try:
+        _require_regular(os.fstat(handle).st_mode, path)
+        return os.fdopen(handle, 'rb')
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def shown(name: str) -> str:
+    r"""A name as valid UTF-8; a byte that is none is written as `\xNN`."""
+    try:
+        encoded = name.encode('utf-8', 'surrogateescape')
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        encoded = name.encode('utf-8', 'backslashreplace')
+    return encoded.decode('utf-8', 'backslashreplace')
+
+
+def _what_is_wrong(name: str) -> str | None:
+    parts = _SEPARATOR.split(name)
+    if shown(name) != name:
+        return 'it is not UTF-8; rename the file'
+    if _CONTROL.search(name):
+        return 'it holds a control character'
+    if _DRIVE.match(name) or name.startswith(('/', '\\')):
+        return 'it is absolute'
+    if '..' in parts:
+        return 'it climbs out with ..'
+    if '' in parts or '.' in parts:
+        return 'it has an empty part'
+    if max(len(part.encode()) for part in name.split('/')) > _LONGEST_PART:
+        return f'a part of it is longer than {_LONGEST_PART} bytes'
+    return None
+
+
+_KINDS = {
+    stat.S_IFDIR: 'a folder',
+    stat.S_IFIFO: 'a named pipe',
+    stat.S_IFSOCK: 'a socket',
+    stat.S_IFCHR: 'a device',
+    stat.S_IFBLK: 'a device',
+}
+
+
+def _require_regular(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), 'something else')
+        raise OSError(f'must be a regular file, it is {kind}: {shown(str(path))}')
