@@ -1,7 +1,7 @@
 r"""In-domain self-training (paper 4.3) on any images, here COCO train2017.
 
 What the paper does not state is CuVLER's: predictions from score 0.2 on, no merging, their
-score as soft target, learning rate 0.05 for 14,800 steps, DropLoss on.
+score as soft target, all instances pasted, learning rate 0.05 for 14,800 steps, DropLoss on.
 
     cuts3d predict cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py ZERO_SHOT.pth \
         data/coco/train2017 data/pseudo_labels/coco_train2017 --score-thr 0.2
@@ -24,7 +24,7 @@ train_dataloader = dict(
             data_prefix=dict(img='data/coco/train2017'),
         ),
         pipeline=[
-            dict(type='cuts3d_mm.ConfidentCopyPaste', alpha=True, scale_range=(0.5, 1.0)),
+            dict(type='cuts3d_mm.ConfidentCopyPaste', paste_all=True, scale_range=(0.5, 1.0)),
             dict(type='PackDetInputs'),
         ],
     )

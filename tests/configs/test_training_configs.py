@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from label_stores import write_labelled_images
-from mmdet.registry import DATASETS, HOOKS, MODELS
+from mmdet.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_detectors import batch_of
@@ -91,6 +92,36 @@ def test_rows_of_table_7_add_one_use_of_confidence_after_the_other(name, kind, a
     paste = config.train_dataloader.dataset.pipeline[0]
     assert (paste.type, paste.alpha) == (f'cuts3d_mm.{kind}', alpha)
     assert config.model.roi_head.mask_head.soft_target == loss
+
+
+def pasted_counts(name, available, draws=50):
+    """How many of some instances the copy-paste of a config pastes, seed by seed."""
+    paste = TRANSFORMS.build(load(name).train_dataloader.dataset.pipeline[0])
+    counts = []
+    for seed in range(draws):
+        np.random.seed(seed)
+        counts.append(len(paste._select(np.linspace(1, 0, available))))
+    return counts
+
+
+@pytest.mark.parametrize('name', [path.name for path in FULL if 'in-domain' not in path.name])
+def test_every_config_draws_as_many_instances_as_cutler(name):
+    expected = [np.random.RandomState(seed).randint(1, 5) for seed in range(50)]
+    assert pasted_counts(name, 5) == expected
+    assert set(pasted_counts(name, 1)) == {1}
+
+
+def test_in_domain_training_pastes_all_instances_as_cuvler_does():
+    name = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-15k_in-domain-coco.py'
+    assert set(pasted_counts(name, 5)) == {5}
+
+
+def test_average_confidence_is_compared_without_the_loss():
+    row = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_ablation-average-confidence.py')
+    assert row.model.roi_head.mask_head.soft_target == 'none'
+    paste = row.train_dataloader.dataset.pipeline[0]
+    assert (paste.type, paste.alpha) == ('cuts3d_mm.ConfidentCopyPaste', True)
+    assert row.train_dataloader.dataset.dataset.pipeline[1].confidence == 'score'
 
 
 def test_rounds_of_self_training_have_the_hyperparameters_of_cutler():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
+from cuts3d_mm.datasets.transforms.joining import Indices, Pasted, join_pasted
 from cuts3d_mm.registry import TRANSFORMS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
-Indices = NDArray[np.int64]
+_NOTHING: Indices = np.empty(0, np.int64)
 
 
 class _ConfidencePaste(CopyPaste):
@@ -30,8 +30,13 @@ class _ConfidencePaste(CopyPaste):
     Required keys: img, gt_bboxes, gt_bboxes_labels, gt_ignore_flags, gt_masks, mix_results.
     Modified keys: all but mix_results.
 
+    How many are pasted is drawn as in CutLER, whatever the selection: uniformly from 1 to one
+    less than there are.
+
     Args:
         alpha (bool): Blend by the confidence (Eq. 5); otherwise paste hard. Defaults to True.
+        paste_all (bool): Paste all instances instead of drawing how many, as CuVLER does in its
+            in-domain round. Defaults to False.
         scale_range (tuple[float]): Sides of the source as a share of the target's, in (0, 1].
             Defaults to (0.3, 1.0).
         max_cover (float): Share of an existing instance that may be covered, in (0, 1].
@@ -39,9 +44,13 @@ class _ConfidencePaste(CopyPaste):
         max_num_pasted (int): Instances per image at most. Defaults to 100.
     """
 
+    # A list of our own: the decorator would add the names of our methods to CopyPaste's.
+    _methods_with_randomness: ClassVar[list[str]] = ['get_indexes']
+
     def __init__(
         self,
         alpha: bool = True,
+        paste_all: bool = False,
         scale_range: tuple[float, float] = (0.3, 1.0),
         max_cover: float = 0.5,
         max_num_pasted: int = 100,
@@ -52,6 +61,7 @@ class _ConfidencePaste(CopyPaste):
             raise ValueError(f'max_cover must lie in (0, 1], got {max_cover}')
         super().__init__(max_num_pasted=max_num_pasted)
         self.alpha = alpha
+        self.paste_all = paste_all
         self.scale_range = scale_range
         self.max_cover = max_cover
 
@@ -84,6 +94,14 @@ class _ConfidencePaste(CopyPaste):
         """Indices of the source's instances to paste, from their scores."""
         # Not an abstractmethod: `cache_randomness` cannot override one.
         raise NotImplementedError
+
+    @cache_randomness
+    def _draw_count(self, available: int) -> int:
+        """How many of the available instances to paste."""
+        if available == 0:
+            return 0
+        count = available if self.paste_all else np.random.randint(1, max(available, 2))
+        return min(count, self.max_num_pasted)
 
     @cache_randomness
     def _draw_window(self, target_hw: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -120,32 +138,25 @@ class _ConfidencePaste(CopyPaste):
         target = results['img'][window]
         target[part] = blend(piece[part], target[part], share[part])
         covered = np.count_nonzero(inside & pasted.any(axis=0), axis=(1, 2))
-        _join(results, source, _Pasted(scaled, chosen, window, covered, areas))
+        join_pasted(results, source, Pasted(scaled, chosen, window, covered, areas))
 
 
 @TRANSFORMS.register_module()
 class ConfidentCopyPaste(_ConfidencePaste):
-    """Paste the instances of highest score, the mean confidence, of another image (Sec. 3.4).
+    """Paste the instances of highest score, the mean confidence, of another image (Sec. 3.4)."""
 
-    How many is drawn as in CutLER: uniformly from 1 to one less than there are.
-    """
-
-    @cache_randomness
     def _select(self, scores: NDArray[np.float32]) -> Indices:
-        if len(scores) == 0:
-            return np.empty(0, np.int64)
-        count = min(np.random.randint(1, max(len(scores), 2)), self.max_num_pasted)
-        return np.argsort(-scores, kind='stable')[:count]
+        return np.argsort(-scores, kind='stable')[: self._draw_count(len(scores))]
 
 
 @TRANSFORMS.register_module()
 class AlphaBlendCopyPaste(_ConfidencePaste):
-    """Paste random instances of another image, as `mmdet.CopyPaste` selects them."""
+    """Paste random instances of another image."""
 
+    @cache_randomness
     def _select(self, scores: NDArray[np.float32]) -> Indices:
-        if len(scores) == 0:
-            return np.empty(0, np.int64)
-        return np.asarray(self._get_selected_inds(len(scores)), np.int64)
+        count = self._draw_count(len(scores))
+        return np.random.choice(len(scores), count, replace=False) if count else _NOTHING
 
 
 def _extent(share: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -154,54 +165,3 @@ def _extent(share: NDArray[np.uint8]) -> tuple[slice, slice]:
     if len(rows) == 0:  # without any confidence
         return np.s_[:0, :0]
     return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-@dataclass(frozen=True)
-class _Pasted:
-    """What is pasted, and where it goes."""
-
-    masks: ConfidenceBitmapMasks  # (K) of the window's size
-    chosen: Indices  # (K,) of the source's instances
-    window: tuple[slice, slice]  # rows and columns of the target
-    covered: NDArray[Any]  # (N,) pixels that each existing instance loses
-    areas: NDArray[Any]  # (N,) pixels that each existing instance had
-
-
-def _join(results: dict[str, Any], source: dict[str, Any], pasted: _Pasted) -> None:
-    """Cut what is covered, drop what has vanished, append what is pasted."""
-    existing = ConfidenceBitmapMasks.certain(results['gt_masks'])
-    kept = np.flatnonzero((pasted.covered == 0) | (pasted.covered < pasted.areas))
-    joined = _joined_masks(existing, kept, pasted)
-    boxes = results['gt_bboxes'][kept].clone()
-    cut = np.flatnonzero(pasted.covered[kept])
-    if len(cut):
-        boxes.tensor[cut] = joined[cut].get_bboxes(type(boxes)).tensor
-    added = pasted.masks.get_bboxes(type(boxes))
-    added.translate_((pasted.window[1].start, pasted.window[0].start))
-    results['gt_bboxes'] = boxes.cat([boxes, added])
-    for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
-        results[key] = np.concatenate([results[key][kept], source[key][pasted.chosen]])
-    results['gt_masks'] = joined
-
-
-def _joined_masks(
-    existing: ConfidenceBitmapMasks, kept: Indices, pasted: _Pasted
-) -> ConfidenceBitmapMasks:
-    """Join masks of two sizes on one canvas, each copied once."""
-    rows, columns = pasted.window
-    count = len(kept)
-    shape = count + len(pasted.masks), existing.height, existing.width
-    masks, doubt = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    for index, old in enumerate(kept):
-        masks[index], doubt[index] = existing.masks[old], existing.doubt[old]
-    masks[:count, rows, columns] *= ~pasted.masks.masks.any(axis=0)
-    masks[count:, rows, columns] = pasted.masks.masks
-    doubt[count:, rows, columns] = pasted.masks.doubt
-    return ConfidenceBitmapMasks(
-        masks,
-        existing.height,
-        existing.width,
-        doubt,
-        np.concatenate([existing.scores[kept], pasted.masks.scores]),
-        np.concatenate([existing.is_pasted[kept], np.ones(len(pasted.masks), bool)]),
-    )

@@ -8,6 +8,7 @@ import pytest
 import reference
 from drawn import disc
 from label_stores import LOADING, dataset_config, write_labelled_images
+from mmcv.transforms.utils import cache_random_params
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -71,6 +72,47 @@ def test_result_equals_the_pixel_by_pixel_oracle(kind, alpha, seed):
     boxes = BitmapMasks(expected.astype(np.uint8), 60, 92).get_bboxes(HorizontalBoxes)
     assert (results['gt_bboxes'].tensor == boxes.tensor).all()
     assert len(results['gt_bboxes_labels']) == len(results['gt_ignore_flags']) == len(expected)
+
+
+def counts_of(transform, available, draws=400):
+    counts = []
+    for seed in range(draws):
+        np.random.seed(seed)
+        counts.append(len(transform._select(np.linspace(1, 0, available))))
+    return counts
+
+
+@pytest.mark.parametrize('kind', [CONFIDENT, RANDOM])
+@pytest.mark.parametrize('available', range(1, 7))
+def test_counts_are_drawn_evenly_from_one_to_one_less_than_there_are(kind, available):
+    counts = counts_of(TRANSFORMS.build({'type': kind}), available)
+    possible = range(1, max(available, 2))
+    assert set(counts) == set(possible)
+    for count in possible:
+        assert counts.count(count) / len(counts) == pytest.approx(1 / len(possible), abs=0.08)
+
+
+@pytest.mark.parametrize('kind', [CONFIDENT, RANDOM])
+def test_selection_changes_which_instances_are_pasted_but_not_how_many(kind):
+    others = counts_of(TRANSFORMS.build({'type': CONFIDENT}), 5)
+    assert counts_of(TRANSFORMS.build({'type': kind, 'alpha': False}), 5) == others
+
+
+@pytest.mark.parametrize('kind', [CONFIDENT, RANDOM])
+@pytest.mark.parametrize('available', [0, 1, 4])
+def test_all_instances_are_pasted_on_request(kind, available):
+    transform = TRANSFORMS.build({'type': kind, 'paste_all': True})
+    assert set(counts_of(transform, available, draws=20)) == {available}
+
+
+def test_no_more_instances_are_pasted_than_allowed():
+    transform = TRANSFORMS.build({'type': RANDOM, 'paste_all': True, 'max_num_pasted': 3})
+    assert len(set(transform._select(np.ones(7)))) == 3
+
+
+def test_stock_copy_paste_can_still_repeat_its_draws():
+    with cache_random_params(TRANSFORMS.build({'type': 'mmdet.CopyPaste'})) as none:
+        assert none is None
 
 
 def test_most_confident_instances_are_pasted():
