@@ -61,7 +61,10 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         '--workers', type=int, default=1, help='processes, of one thread each; 0: this process'
     )
     parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
-    parser.add_argument('--shard', default='0/1', metavar='I/N', help='part I (from 0) of N')
+    # --shard is the name of earlier releases.
+    parser.add_argument(
+        '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
+    )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
     parser.add_argument(
         '--max-failures', type=float, default=0.01, help='share of images; more: exit code 3'
@@ -87,7 +90,7 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     for name, value, least in (('workers', args.workers, 0), ('batch-size', batch_size, 1)):
         if value < least:
             raise ValueError(f'--{name} must be at least {least}')
-    split = Split.parse(args.shard)
+    split = Split.parse(args.part)
     images = list_images(args.images).first(args.limit)
     build_labeller(model)  # finds what is wrong with the config before anything is written
     order = WorkOrder(model, images.root, args.out, batch_size, args.device)

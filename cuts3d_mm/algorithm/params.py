@@ -7,9 +7,9 @@ Sources: [P] the CutS3D paper (arXiv 2411.16319), [M] MaskCut as released and ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 PairRule = Literal['product', 'mean', 'max']
 Capacity = Literal['affinity', 'margin', 'distance']
@@ -118,62 +118,59 @@ class CutParams:
         before it only; a rejected cut counts and stays in the graph, so that the next
         iteration finds it again and may accept it; the mask is resized bicubically.
         """
-        preset: dict[str, Any] = dict(
-            importance=None,
-            local_cut=None,
-            confidence=None,
-            min_area_from_cut=1,
-            count_rejected=True,
-            remove_rejected=False,
-            stop_at_rest_iou=None,
-            refine=RefineParams(resize='bicubic'),
-        )
-        return cls(**(preset | changes))
+        return replace(_MASKCUT, **changes)
+
+    @classmethod
+    def paper(cls, **changes: Any) -> CutParams:
+        """The early version of the paper read literally; MaskCut's rules where it is silent.
+
+        The weight of an edge is its length, which is also what cutting it costs; source and
+        sink are one point each; points off the semantic mask are left out.
+        """
+        return replace(_PAPER, **changes)
+
+    @classmethod
+    def paper_v3(cls, **changes: Any) -> CutParams:
+        """The paper's later version: points off the semantic mask stay, at the far plane."""
+        return replace(_PAPER_V3, **changes)
 
 
-def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: Any = None) -> Any:
-    """Build a params dataclass from nested plain dicts, as a config file holds them.
+# A preset names all that a changed default could touch: published rows keep their recipe.
+_MASKCUT = CutParams(
+    max_instances=3,
+    count_rejected=True,
+    min_area_ratio=0.01,
+    min_area_from_cut=1,
+    max_overlap_iou=0.5,
+    remove_rejected=False,
+    stop_at_rest_iou=None,
+    importance=None,
+    ncut=NcutParams(tau_ncut=0.15),
+    local_cut=None,
+    confidence=None,
+    refine=RefineParams(method='permutohedral', min_iou=0.5, resize='bicubic'),
+)
+_PAPER = replace(
+    _MASKCUT,
+    stop_at_rest_iou=0.9,
+    depth_clip_percent=0.0,
+    depth_resize='nearest',
+    importance=ImportanceParams(beta=0.45, sigma_patches=3.0, pair_rule='product'),
+    local_cut=LocalCutParams(
+        tau_knn=0.115, num_neighbors=10, capacity='distance', terminals='single', outside='drop'
+    ),
+    confidence=ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, floor=0.5),
+)
+_PAPER_V3 = replace(
+    _PAPER,
+    local_cut=LocalCutParams(
+        tau_knn=0.115, num_neighbors=10, capacity='distance', terminals='single', outside='far'
+    ),
+)
 
-    Args:
-        cls: one of the dataclasses above.
-        values: field name -> value; a nested params field takes a dict or None.
-        where: dotted prefix for messages.
-        base: what the fields that `values` leaves out are taken from; None: the defaults.
-
-    Raises:
-        ValueError: a key that `cls` does not have or a value outside its choices; the
-            message names the key and what is possible.
-    """
-    hints = get_type_hints(cls)
-    known = [field.name for field in fields(cls)]
-    changes = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(f'{where}{key} is not a parameter; known: {", ".join(known)}')
-        inner = None if base is None else getattr(base, key)
-        changes[key] = _convert(hints[key], value, f'{where}{key}', inner)
-    return cls(**changes) if base is None else replace(base, **changes)
-
-
-def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
-    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    nested: Any = next((option for option in options if is_dataclass(option)), None)
-    if nested is not None and isinstance(value, dict):
-        return params_from_dict(nested, value, f'{name}.', base)
-    if value is None and type(None) in options:
-        return None
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f'{name} must be one of {get_args(hint)}, got {value!r}')
-        return value
-    plain = next(option for option in options if option is not type(None))
-    if nested is not None or not _is_number_for(plain, value):
-        kind = 'a dict' if nested is not None else f'of type {plain.__name__}'
-        raise ValueError(f'{name} must be {kind}, got {value!r}')
-    return plain(value)
-
-
-def _is_number_for(plain: type, value: Any) -> bool:
-    if isinstance(value, bool) or plain is bool:
-        return isinstance(value, bool) and plain is bool
-    return isinstance(value, (int, float) if plain is float else int)
+PRESETS: dict[str, Callable[..., CutParams]] = {
+    'cuts3d': CutParams,
+    'paper': CutParams.paper,
+    'paper_v3': CutParams.paper_v3,
+    'maskcut': CutParams.maskcut,
+}

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
-from cuts3d_mm.algorithm.params import CutParams, params_from_dict
+from cuts3d_mm.algorithm.params import PRESETS, CutParams
+from cuts3d_mm.algorithm.params_from_dict import params_from_dict
 from cuts3d_mm.labelling.images import NamedImage, resize_rgb
 from cuts3d_mm.registry import MODELS
 
@@ -57,7 +58,8 @@ class PseudoLabelGenerator:
         depth (dict, optional): Config of a depth extractor; None for a recipe that uses no
             depth. Defaults to None.
         recipe (dict, optional): Fields of `CutParams` that differ from its defaults; the key
-            `preset` chooses those: 'cuts3d' or 'maskcut'. Defaults to None.
+            `preset` chooses those: 'cuts3d', 'paper', 'paper_v3' or 'maskcut'. Defaults to
+            None.
         input_hw (tuple[int, int]): Size that images are brought to for features and
             refinement, not keeping the aspect, in pixels. Defaults to (480, 480).
     """
@@ -131,10 +133,9 @@ def build_params(recipe: dict[str, Any]) -> CutParams:
     """
     changes = dict(recipe)
     preset = changes.pop('preset', 'cuts3d')
-    if preset not in ('cuts3d', 'maskcut'):
-        raise ValueError(f"recipe.preset must be 'cuts3d' or 'maskcut', got {preset!r}")
-    base = CutParams.maskcut() if preset == 'maskcut' else CutParams()
-    return params_from_dict(CutParams, changes, 'recipe.', base)
+    if preset not in PRESETS:
+        raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
+    return params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
 
 
 def _check_pixels(pixels: Pixels) -> None:

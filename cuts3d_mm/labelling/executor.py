@@ -66,7 +66,7 @@ class Split:
         """
         part, slash, parts = text.partition('/')
         if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-            raise ValueError(f'--shard must be I/N with 0 <= I < N, such as 0/4, got {text!r}')
+            raise ValueError(f'--part must be I/N with 0 <= I < N, such as 0/4, got {text!r}')
         return cls(int(part), int(parts))
 
 

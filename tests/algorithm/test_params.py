@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
-from cuts3d_mm.algorithm.params import CutParams, params_from_dict
+from cuts3d_mm.algorithm.params import PRESETS, CutParams
+from cuts3d_mm.algorithm.params_from_dict import params_from_dict
 
 
 def test_nested_dicts_change_only_what_they_name():
@@ -46,3 +49,68 @@ def test_rejected_cuts_that_neither_count_nor_go_are_refused():
 def test_wrong_values_are_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
         params_from_dict(CutParams, values)
+
+
+MASKCUT = {
+    'max_instances': 3,
+    'count_rejected': True,
+    'min_area_ratio': 0.01,
+    'min_area_from_cut': 1,
+    'max_overlap_iou': 0.5,
+    'remove_rejected': False,
+    'stop_at_rest_iou': None,
+    'depth_clip_percent': 0.0,
+    'depth_resize': 'nearest',
+    'importance': None,
+    'ncut': {
+        'tau_ncut': 0.15,
+        'epsilon': 1e-5,
+        'tolerance': 1e-6,
+        'max_steps': 120,
+        'start_seed': 0,
+    },
+    'local_cut': None,
+    'confidence': None,
+    'refine': {
+        'method': 'permutohedral',
+        'crf': {
+            'num_iterations': 10,
+            'spatial_weight': 7.0,
+            'spatial_sigma_px': 3.0,
+            'bilateral_weight': 10.0,
+            'bilateral_sigma_px': 50.0,
+            'bilateral_sigma_rgb': 5.0,
+            'unary_logit': 1.0,
+        },
+        'min_iou': 0.5,
+        'resize': 'bicubic',
+    },
+}
+LOCAL_CUT = {
+    'tau_knn': 0.115,
+    'num_neighbors': 10,
+    'capacity': 'distance',
+    'terminals': 'single',
+    'terminal_fraction': 0.01,
+    'outside': 'drop',
+}
+PAPER = MASKCUT | {
+    'stop_at_rest_iou': 0.9,
+    'importance': {'beta': 0.45, 'sigma_patches': 3.0, 'pair_rule': 'product'},
+    'local_cut': LOCAL_CUT,
+    'confidence': {'num_cuts': 6, 'tau_min_ratio': 0.5, 'floor': 0.5},
+}
+PAPER_V3 = PAPER | {'local_cut': LOCAL_CUT | {'outside': 'far'}}
+
+
+@pytest.mark.parametrize(
+    ('preset', 'values'), [('maskcut', MASKCUT), ('paper', PAPER), ('paper_v3', PAPER_V3)]
+)
+def test_presets_of_published_methods_never_change(preset, values):
+    assert asdict(PRESETS[preset]()) == values
+
+
+def test_a_preset_can_be_changed_in_single_values():
+    changes = {'local_cut': {'tau_knn': 0.05}}
+    params = params_from_dict(CutParams, changes, base=PRESETS['paper_v3']())
+    assert params.local_cut.tau_knn == 0.05 and params.local_cut.outside == 'far'

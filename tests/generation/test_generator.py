@@ -60,5 +60,5 @@ def test_recipe_in_3d_without_depth_is_refused():
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match="recipe.preset must be 'cuts3d' or 'maskcut'"):
+    with pytest.raises(ValueError, match='recipe.preset must be one of cuts3d, paper'):
         MODELS.build({**MASKCUT, 'recipe': {'preset': 'x'}})

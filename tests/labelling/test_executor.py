@@ -162,7 +162,7 @@ def test_shards_do_not_depend_on_the_number_of_workers():
 
 @pytest.mark.parametrize('text', ['1', '2/2', '-1/2', 'a/b', '0/0', ''])
 def test_malformed_splits_are_refused(text):
-    with pytest.raises(ValueError, match='--shard must be I/N'):
+    with pytest.raises(ValueError, match='--part must be I/N'):
         Split.parse(text)
 
 

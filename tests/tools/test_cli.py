@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from image_folders import write_depths, write_images
 from PIL import Image
+
+from cuts3d_mm.labels import atomic
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
@@ -90,6 +94,17 @@ def test_too_many_failures_end_with_three(cuts3d, folder):
     assert code == 0
 
 
+@pytest.mark.parametrize('name', ['--part', '--shard'])  # --shard: of earlier releases
+def test_a_part_of_a_run_is_labelled_alone(cuts3d, tmp_path, rng, name):
+    write_images(tmp_path / 'images', 10, rng)
+    arguments = (MASKCUT, tmp_path / 'images', tmp_path / 'out', '--workers', 0, *QUICK)
+    code, _, err = cuts3d('generate', *arguments, name, '1/2')
+    assert code == 0, err
+    assert [path.name for path in (tmp_path / 'out').glob('*.parquet')] == [
+        'labels-000001.parquet'
+    ]
+
+
 def wrong_calls(folder):
     images, out = folder / 'images', folder / 'new'
     return {
@@ -103,7 +118,7 @@ def wrong_calls(folder):
         'missing images': (MASKCUT, folder / 'nothing', out),
         'missing depth folder': (CUTS3D, images, out, '--depth', folder / 'nothing'),
         'no depth given': (CUTS3D, images, out),
-        'bad shard': (MASKCUT, images, out, '--shard', '3/2'),
+        'bad part': (MASKCUT, images, out, '--part', '3/2'),
         'bad limit': (MASKCUT, images, out, '--limit', 0),
         'bad workers': (MASKCUT, images, out, '--workers', -1),
         'missing weights': (
@@ -131,23 +146,14 @@ def test_out_that_cannot_be_written_ends_with_one_line(cuts3d, folder):
     assert code == 2 and len(err.strip().splitlines()) == 1
 
 
-def test_full_disk_ends_with_one_line_and_no_half_file(cuts3d, folder):
-    out = Path('/dev/full')
-    if not out.exists():
-        pytest.skip('needs /dev/full')
-    import cuts3d_mm.labels.atomic as atomic
-
-    original = atomic.os.fsync
-
+def test_full_disk_ends_with_one_line_and_no_half_file(cuts3d, folder, monkeypatch):
     def full(descriptor):
         raise OSError(28, 'No space left on device')
 
-    atomic.os.fsync = full
-    try:
-        arguments = (MASKCUT, folder / 'images', folder / 'out3', '--workers', 0)
-        code, _, err = cuts3d('generate', *arguments, *QUICK)
-    finally:
-        atomic.os.fsync = original
+    # The `os` that this one module sees; every other one goes on writing.
+    monkeypatch.setattr(atomic, 'os', SimpleNamespace(**{**vars(os), 'fsync': full}))
+    arguments = (MASKCUT, folder / 'images', folder / 'out3', '--workers', 0)
+    code, _, err = cuts3d('generate', *arguments, *QUICK)
     assert code == 2 and 'No space left' in err
     assert list((folder / 'out3').iterdir()) == []
 
