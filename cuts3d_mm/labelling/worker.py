@@ -22,6 +22,9 @@ from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.registry import MODELS
 
+# What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
+_OUT_OF_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
+
 
 class LabelledInstance(Protocol):
     """One instance of an image."""
@@ -93,7 +96,7 @@ class Worker:
             try:
                 images[name] = NamedImage(name, read_image(self.order.root / name))
             except ImageFailure as failure:
-                records[name] = _failed(name, failure)
+                records[name] = _failed(name, str(failure))
         for record in self._predict(list(images.values())):
             records[record.name] = record
         return [records[name] for name in names]
@@ -103,22 +106,38 @@ class Worker:
             return []
         try:
             found = self.labeller.predict_batch(images)
-        except (ImageFailure, MemoryError) as failure:
-            if len(images) == 1:
-                return [_failed(images[0].name, failure)]
-            return [record for image in images for record in self._predict([image])]
-        return [
-            ImageRecord(
-                image.name,
-                (image.pixels.shape[0], image.pixels.shape[1]),
-                tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances),
-            )
-            for image, instances in zip(images, found, strict=True)
-        ]
+        except ImageFailure as failure:
+            reason = str(failure) or type(failure).__name__
+        except (MemoryError, RuntimeError) as failure:
+            if not _is_out_of_memory(failure):
+                raise
+            reason = f'out of memory: {str(failure).split(chr(10))[0]}'.rstrip(': ')
+        else:
+            return [_labelled(*pair) for pair in zip(images, found, strict=True)]
+        # Outside of the handler: there the traceback would hold the memory of the failed batch.
+        if len(images) == 1:
+            return [_failed(images[0].name, reason)]
+        half = len(images) // 2
+        return self._predict(images[:half]) + self._predict(images[half:])
 
 
-def _failed(name: str, failure: BaseException) -> ImageRecord:
-    return ImageRecord(name, (0, 0), failure=str(failure) or type(failure).__name__)
+def _labelled(image: NamedImage, instances: Sequence[LabelledInstance]) -> ImageRecord:
+    return ImageRecord(
+        image.name,
+        (image.pixels.shape[0], image.pixels.shape[1]),
+        tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances),
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell lack of memory, on a device or here, from all else that torch raises."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _failed(name: str, reason: str) -> ImageRecord:
+    return ImageRecord(name, (0, 0), failure=reason)
 
 
 # A process pool hands its workers functions, not objects: this is the worker of the process.

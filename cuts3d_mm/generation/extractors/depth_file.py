@@ -1,17 +1,16 @@
-"""Depth maps from files that lie beside the images' names."""
+"""Read the depth of an image from a file of the same name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from zipfile import BadZipFile
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cuts3d_mm.generation.extractors.depth_formats import UnusableDepth, read_depth
 from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 from cuts3d_mm.registry import MODELS
 
@@ -25,7 +24,7 @@ class DepthFromFile:
     """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz` or `.pfm`.
 
     PNG may have 8 or 16 bits; an NPZ must hold one array. NaN, inf and 0 are invalid and
-    filled from the nearest valid pixel.
+    filled from the nearest valid pixel. A map may have `MAX_DEPTH_PIXELS` pixels.
 
     Args:
         root (str): Folder of the depth maps.
@@ -67,41 +66,18 @@ class DepthFromFile:
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm}}')
-        depth = read_depth(path)
+        try:
+            depth = read_depth(path)
+        except UnusableDepth as error:
+            raise ImageFailure(f'depth map {path} {error}') from error
         valid = np.isfinite(depth)
         if self.zero_is_invalid:
             valid &= depth != 0
         if self.larger_is == 'near':
-            valid &= depth > 0
-        depth = fill_invalid(depth, valid, path)
-        return np.float32(1) / depth if self.larger_is == 'near' else depth
-
-
-def read_depth(path: Path) -> Float:
-    """Read one depth map as (H, W) float32, values as stored.
-
-    Raises:
-        ImageFailure: the file cannot be read or does not hold one map.
-    """
-    try:
-        if path.suffix == '.npy':
-            depth = np.load(path, allow_pickle=False)
-        elif path.suffix == '.npz':
-            with np.load(path, allow_pickle=False) as arrays:
-                depth = arrays[arrays.files[0]] if len(arrays.files) == 1 else None
-        else:
-            encoded = np.fromfile(path, np.uint8)
-            depth = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    except (OSError, ValueError, EOFError, BadZipFile, cv2.error) as error:
-        raise ImageFailure(f'depth map {path} cannot be read: {error}') from error
-    if depth is None:
-        raise ImageFailure(f'depth map {path} cannot be read or does not hold one array')
-    depth = np.asarray(depth)
-    if depth.ndim == 3 and 1 in (depth.shape[0], depth.shape[2]):  # a channel axis
-        depth = depth.squeeze(0 if depth.shape[0] == 1 else 2)
-    if depth.ndim != 2 or depth.dtype.kind not in 'fiu':
-        raise ImageFailure(f'depth map {path} must be (H, W) numbers, got {depth.shape}')
-    return depth.astype(np.float32)
+            with np.errstate(divide='ignore', over='ignore'):
+                depth = np.float32(1) / depth
+            valid &= (depth > 0) & np.isfinite(depth)
+        return fill_invalid(depth, valid, path)
 
 
 def fill_invalid(depth: Float, valid: NDArray[np.bool_], source: object) -> Float:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hostile_depths import hostile_depth_maps, write_hostile_depth
 
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
 from cuts3d_mm.labelling.images import ImageFailure, NamedImage
@@ -115,3 +116,31 @@ def test_missing_folder_is_refused(tmp_path):
 def test_unknown_direction_is_refused(tmp_path):
     with pytest.raises(ValueError, match="larger_is must be 'far' or 'near'"):
         DepthFromFile(str(tmp_path), larger_is='up')
+
+
+@pytest.mark.parametrize('kind', hostile_depth_maps())
+def test_hostile_maps_are_failures_that_name_the_file(folder, kind):
+    write_hostile_depth(folder, 'a/x.jpg', kind)
+    with pytest.raises(ImageFailure, match=r'depth map .*a/x\.'):
+        read(folder)
+
+
+@pytest.mark.parametrize('scale', [-1.0, 2.0, -0.5])
+def test_pfm_of_any_scale_and_byte_order_is_read_as_opencv_reads_it(folder, scale):
+    values = DEPTH.astype('<f4' if scale < 0 else '>f4')
+    (folder / 'a/x.pfm').write_bytes(f'Pf\n3 2\n{scale}\n'.encode() + values.tobytes())
+    expected = cv2.imread(str(folder / 'a/x.pfm'), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(read(folder), expected)
+
+
+@pytest.mark.parametrize(
+    'array', [DEPTH[..., None], np.asfortranarray(DEPTH), DEPTH.astype('>f8')]
+)
+def test_npy_of_any_order_is_read(folder, array):
+    np.save(folder / 'a/x.npy', array)
+    assert np.array_equal(read(folder), DEPTH)
+
+
+def test_disparity_too_small_to_be_turned_into_depth_is_invalid(folder):
+    np.save(folder / 'a/x.npy', np.array([[1e-42, 2]], np.float32))
+    assert read(folder, larger_is='near').tolist() == [[0.5, 0.5]]

@@ -1,0 +1,69 @@
+"""Broken depth maps among good ones, as `cuts3d generate` meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hostile_depths import hostile_depth_maps, write_hostile_depth
+from image_folders import write_depths, write_images
+
+from cuts3d_mm.labels.store import read_store
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+KINDS = tuple(hostile_depth_maps())
+NUM_GOOD = 5
+# Reads the peak of its own memory, in bytes, after the command has ended.
+MEASURED = """
+import resource, runpy, sys
+sys.argv = ['cuts3d generate', *sys.argv[1:]]
+try:
+    runpy.run_path({tool!r}, run_name='__main__')
+finally:
+    print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Images; each has a depth map of another kind, the last ones a good one."""
+    names = write_images(tmp_path / 'images', len(KINDS) + NUM_GOOD, rng)
+    for name, kind in zip(names, KINDS, strict=False):
+        write_hostile_depth(tmp_path / 'depth', name, kind)
+    write_depths(tmp_path / 'depth', names[len(KINDS) :], rng)
+    return tmp_path
+
+
+def generate(folder):
+    tool = MEASURED.format(tool=str(TOOLS / 'generate.py'))
+    command = [sys.executable, '-c', tool, 'cuts3d_color-texture_file-depth.py']
+    command += [folder / 'images', folder / 'out', '--depth', folder / 'depth', '--workers', '0']
+    command += ['--batch-size', '8', '--max-failures', '1']
+    command += ['--cfg-options', 'model.input_hw=(96,128)', 'model.features.num_frequencies=64']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and 'Traceback' not in done.stderr, done.stderr
+    return int(done.stdout.split('peak')[1])
+
+
+def content(folder):
+    return {p.name: p.read_bytes() for p in (folder / 'out').iterdir() if p.is_file()}
+
+
+@pytest.mark.slow
+def test_every_hostile_depth_map_is_one_record_and_the_rerun_changes_nothing(folder):
+    peak_bytes = generate(folder)
+    records = list(read_store(folder / 'out'))
+    lines = (folder / 'out/failures.jsonl').read_text().splitlines()
+    failures = {line['path']: line['reason'] for line in map(json.loads, lines)}
+    assert set(failures) == {record.name for record in records[: len(KINDS)]}
+    for kind, record in zip(KINDS, records, strict=False):
+        assert str(Path(record.name).with_suffix('')) in failures[record.name], kind
+    good = records[len(KINDS) :]
+    assert len(good) == NUM_GOOD and all(record.failure is None for record in good)
+    assert peak_bytes < 2**30  # the maps promise terabytes
+    before = content(folder)
+    generate(folder)
+    assert content(folder) == before
