@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,23 @@ import pytest  # noqa: E402
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+TOOLS = Path(__file__).parents[1] / 'tools'
+
+
+@pytest.fixture
+def cuts3d(monkeypatch, capsys):
+    """Run a command in this process: exit code, output, errors."""
+
+    def run(command, *arguments):
+        monkeypatch.setattr(sys, 'argv', [f'cuts3d {command}', *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(TOOLS / f'{command}.py'), run_name='__main__')
+        output = capsys.readouterr()
+        return ended.value.code, output.out, output.err
+
+    return run
 
 
 @pytest.fixture(scope='session')
