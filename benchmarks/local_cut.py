@@ -19,12 +19,12 @@ from samples import load_samples, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches, depth_on_grid  # noqa: E402
 from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud  # noqa: E402
-from cuts3d_mm.algorithm.params import ConfidenceParams, CutParams  # noqa: E402
+from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 from cuts3d_mm.algorithm.point_cloud import project_depth  # noqa: E402
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence  # noqa: E402
 
 PARAMS = CutParams()
-LOCAL, CONFIDENCE = PARAMS.local_cut, ConfidenceParams(floor=0.0)
+LOCAL, CONFIDENCE = PARAMS.local_cut, PARAMS.confidence
 
 
 def ours(semantic, points, eigenvector, grid_hw):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from drawn import disc
 from PIL import Image
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.store import write_shard
+from cuts3d_mm.labels.store import SCHEMA, write_shard
 
 GRID_HW = (6, 9)
 
@@ -35,6 +37,17 @@ def write_labelled_images(folder, counts=(2, 1, 3, 0), image_hw=(60, 90), seed=0
     write_shard(folder / 'labels', 0, records[:2])
     write_shard(folder / 'labels', 1, records[2:])
     return records
+
+
+def make_older(store):
+    """Write a store again as before it said to what confidence was raised."""
+    for path in store.glob('labels-*.parquet'):
+        rows = pq.read_table(path).to_pylist()
+        struct = SCHEMA.field('instances').type.value_type
+        fields = [field for field in struct if field.name != 'lower_bound']
+        instances = pa.field('instances', pa.list_(pa.struct(fields)))
+        table = pa.Table.from_pylist(rows, pa.schema([*list(SCHEMA)[:-1], instances]))
+        pq.write_table(table.replace_schema_metadata(pq.read_schema(path).metadata), path)
 
 
 def dataset_config(folder, pipeline=(), **changes):

@@ -1,4 +1,4 @@
-"""A stored confidence map in, the doubt that training works with out."""
+"""Turn a stored confidence map into what training works with: lower bound, score, doubt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,43 @@ from scipy.ndimage import distance_transform_edt
 Steps = NDArray[np.uint8]
 
 CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
+LOWER_BOUND = 0.5  # smallest confidence in a map, SC_min [P 3.4, Table 5c]
+
+
+def steps_of(confidence: float) -> int:
+    """A confidence in [0, 1] in steps of 1/255."""
+    return round(CONFIDENCE_STEPS * confidence)
+
+
+def raise_to(confidence: Steps, lower_bound: int) -> Steps:
+    """Raise the patches of a map to a lower bound (SC_min).
+
+    Args:
+        confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
+        lower_bound: in steps of 1/255.
+
+    Returns:
+        (h, w); 0 stays 0.
+    """
+    return np.where(confidence > 0, np.maximum(confidence, lower_bound), 0).astype(np.uint8)
+
+
+def raised_score(score: float, confidence: Steps, lower_bound: int) -> float:
+    """Score of an instance whose map is raised to a lower bound.
+
+    It rises as the mean of the map does: where it is that mean, it is the mean of the raised
+    map.
+
+    Args:
+        score: in [0, 1].
+        confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
+        lower_bound: in steps of 1/255.
+    """
+    known = confidence[confidence > 0].astype(np.int64)
+    if known.size == 0:
+        return score
+    gain = np.maximum(known, lower_bound).mean() - known.mean()
+    return min(score + float(gain) / CONFIDENCE_STEPS, 1.0)
 
 
 def doubt_of_grid(confidence: Steps, extend: bool = False) -> Steps:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_patches import PatchCut, cut_patches
-from cuts3d_mm.algorithm.masks import patches_touched
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.algorithm.refine import refine_to_image
 
@@ -25,8 +24,8 @@ class Instance:
     """One pseudo-mask at image size."""
 
     mask: Mask  # (H, W)
-    confidence: Float  # (h, w) on the patch grid, in [0, 1], 0 on patches off the mask
-    score: float  # mean confidence of the instance's patches, in [0, 1]
+    confidence: Float  # (h, w) share of the cuts that hold a patch, in [0, 1]; 0: off the cut
+    score: float  # mean confidence of the patches of the cut, in (0, 1]
     cut: PatchCut  # the instance on the patch grid, with what led to it
 
 
@@ -54,16 +53,12 @@ def cut_instances(
     cuts = cut_patches(features, depth, params)
     refined = refine_to_image([cut.mask for cut in cuts], image, image_hw, params.refine)
     return [
-        _to_instance(cut, mask, params)
+        _to_instance(cut, mask)
         for cut, mask in zip(cuts, refined, strict=True)
         if mask is not None
     ]
 
 
-def _to_instance(cut: PatchCut, mask: Mask, params: CutParams) -> Instance:
-    # Refinement may grow a mask over patches that no cut contained: those get the floor.
-    floor = params.confidence.floor if params.confidence is not None else 1.0
-    touched = patches_touched(mask, cut.mask.shape)
-    confidence = np.where(touched, np.maximum(cut.confidence, np.float32(floor)), 0)
-    score = float(cut.confidence[cut.mask].mean())
-    return Instance(mask, confidence.astype(np.float32), score, cut)
+def _to_instance(cut: PatchCut, mask: Mask) -> Instance:
+    # Not cropped to the refined mask: the cuts say nothing about patches that it adds.
+    return Instance(mask, cut.confidence, float(cut.confidence[cut.mask].mean()), cut)

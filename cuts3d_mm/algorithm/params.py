@@ -58,7 +58,6 @@ class ConfidenceParams:
 
     num_cuts: int = 6  # T, thresholds from tau_min to tau_knn [O]
     tau_min_ratio: float = 0.5  # tau_min / tau_knn; the paper leaves it open [O]
-    floor: float = 0.5  # smallest confidence inside a mask, SC_min [P 3.4]
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ _PAPER = replace(
     local_cut=LocalCutParams(
         tau_knn=0.115, num_neighbors=10, capacity='distance', terminals='single', outside='drop'
     ),
-    confidence=ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, floor=0.5),
+    confidence=ConfidenceParams(num_cuts=6, tau_min_ratio=0.5),
 )
 _PAPER_V3 = replace(
     _PAPER,

@@ -1,4 +1,4 @@
-"""One cloud in, how steadily each patch is cut with its instance out (Eq. 4)."""
+"""Measure how steadily each patch is cut out together with its instance (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def spatial_confidence(
 ) -> Float:
     """Average LocalCut over thresholds from tau_min to tau_knn.
 
+    The lower bound SC_min is applied where the confidence is used, not here.
+
     Args:
         cloud: of the instance's semantic mask.
         mask: (N,) the instance, which is the cut at tau_knn itself.
 
     Returns:
-        (N,) confidence: in [floor, 1] inside the mask, 0 outside.
+        (N,) confidence: in [1 / num_cuts, 1] inside the mask, 0 outside.
     """
     if params.num_cuts < 1:
         raise ValueError(f'num_cuts must be at least 1, got {params.num_cuts}')
@@ -35,6 +37,4 @@ def spatial_confidence(
     agreement = mask.astype(np.float32)
     for tau in thresholds:
         agreement += cut_cloud(cloud, tau, grid_hw, local_cut)
-    return np.where(mask, np.maximum(agreement / params.num_cuts, params.floor), 0).astype(
-        np.float32
-    )
+    return np.where(mask, agreement / params.num_cuts, 0).astype(np.float32)

@@ -1,7 +1,8 @@
 """Label records <-> COCO JSON, the confidence in a field of its own.
 
 Any COCO tool reads the file. The field `confidence` of an annotation holds `grid_hw`,
-`crop_xywh` (both in patches) and `values`: zlib-compressed uint8 in base64.
+`crop_xywh` (both in patches), `values` (zlib-compressed uint8 in base64) and `lower_bound`, the
+steps of 1/255 that the values were raised to; without it they were raised to 0.5.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
+from cuts3d_mm.labels.record import (
+    OLDER_LOWER_BOUND,
+    ConfidenceCrop,
+    ImageRecord,
+    InstanceRecord,
+)
 
 CATEGORIES = [{'id': 1, 'name': 'object'}]
 # The same for MMDetection: class names and RGB colours.
@@ -69,6 +75,7 @@ def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[s
             'grid_hw': list(record.confidence.grid_hw),
             'crop_xywh': list(record.confidence.crop_xywh),
             'values': values,
+            'lower_bound': record.confidence.lower_bound,
         }
     return annotation
 
@@ -152,7 +159,8 @@ def _from_annotation(annotation: dict[str, Any], image_hw: tuple[int, int]) -> I
     if 'confidence' in annotation:
         stored = annotation['confidence']
         values = zlib.decompress(base64.b64decode(stored['values']))
-        crop = ConfidenceCrop(tuple(stored['grid_hw']), tuple(stored['crop_xywh']), values)
+        bound = stored.get('lower_bound', OLDER_LOWER_BOUND)
+        crop = ConfidenceCrop(tuple(stored['grid_hw']), tuple(stored['crop_xywh']), values, bound)
     box = tuple(float(value) for value in annotation['bbox'])
     score = float(annotation.get('score', 1.0))
     return InstanceRecord(box, int(coco_mask.area(code)), code['counts'], score, crop)  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def _write_unpacked(path: Path, target: Path, source: str) -> None:
 def _tables_of(path: Path) -> Iterator[pa.Table]:
     if path.is_dir():
         for shard in shard_paths(path):
-            yield pq.read_table(shard)
+            yield _with_every_field(pq.read_table(shard))
         return
     rows: list[dict[str, Any]] = []
     for record in read_coco(path):
@@ -138,6 +138,24 @@ def _tables_of(path: Path) -> Iterator[pa.Table]:
             rows = []
     if rows:
         yield pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _with_every_field(table: pa.Table) -> pa.Table:
+    """Give the instances of an older store the fields that it lacks, as nulls."""
+    if table.schema.equals(SCHEMA):
+        return table
+    instances = table['instances'].combine_chunks()
+    values = instances.flatten()
+    stored = {
+        field.name: array for field, array in zip(values.type, values.flatten(), strict=True)
+    }
+    wanted = list(SCHEMA.field('instances').type.value_type)
+    arrays = [stored.get(field.name, pa.nulls(len(values), field.type)) for field in wanted]
+    lengths = np.asarray(pc.list_value_length(instances))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
+    columns = [lists if name == 'instances' else table[name] for name in SCHEMA.names]
+    return pa.table(columns, SCHEMA)
 
 
 class SelectedRecords(Sequence[ImageRecord]):

@@ -1,4 +1,4 @@
-"""The pseudo-label record: one instance <-> arrays. The contract between the two halves."""
+"""Pack instances into records and unpack them: what labelling and training agree on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
+from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
 
 Mask = NDArray[np.bool_]
 Float = NDArray[np.float32]
+
+# Labels that do not say so were raised to SC_min when they were made.
+OLDER_LOWER_BOUND = steps_of(LOWER_BOUND)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class ConfidenceCrop:
     grid_hw: tuple[int, int]  # size of the whole patch grid
     crop_xywh: tuple[int, int, int, int]  # in patches
     values: bytes  # crop height * width uint8 in steps of 1/255, row by row
+    lower_bound: int = 0  # steps that the values were raised to before they were stored
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class InstanceRecord:
     box_xywh: tuple[float, float, float, float]  # pixels
     area: int  # pixels
     rle: bytes  # COCO run-length code of the mask at image size
-    score: float  # mean confidence, in [0, 1]
+    score: float  # mean of the stored confidence, or the score of a detector, in [0, 1]
     confidence: ConfidenceCrop | None  # None where the source has none
 
 

@@ -16,7 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
+from cuts3d_mm.labels.record import (
+    OLDER_LOWER_BOUND,
+    ConfidenceCrop,
+    ImageRecord,
+    InstanceRecord,
+)
 
 _INSTANCE = pa.struct(
     [
@@ -27,6 +32,8 @@ _INSTANCE = pa.struct(
         ('grid_hw', pa.list_(pa.int16(), 2)),  # patches
         ('crop_xywh', pa.list_(pa.int16(), 4)),  # patches
         ('confidence', pa.binary()),  # uint8 values of the crop; null: no confidence
+        # Steps of 1/255 that the values were raised to; null: an older store, which raised to 0.5
+        ('lower_bound', pa.uint8()),
     ]
 )
 SCHEMA = pa.schema(
@@ -183,6 +190,7 @@ def _row_from_instance(instance: InstanceRecord) -> dict:
         'grid_hw': (0, 0) if crop is None else crop.grid_hw,
         'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
         'confidence': None if crop is None else crop.values,
+        'lower_bound': None if crop is None else crop.lower_bound,
     }
 
 
@@ -195,5 +203,8 @@ def record_from_row(row: dict) -> ImageRecord:
 def _instance_from_row(row: dict) -> InstanceRecord:
     crop = None
     if row['confidence'] is not None:
-        crop = ConfidenceCrop(tuple(row['grid_hw']), tuple(row['crop_xywh']), row['confidence'])
+        stored = row.get('lower_bound')  # an older store has no such column
+        bound = OLDER_LOWER_BOUND if stored is None else stored
+        place = tuple(row['grid_hw']), tuple(row['crop_xywh'])
+        crop = ConfidenceCrop(*place, row['confidence'], bound)
     return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)

@@ -27,10 +27,12 @@ def test_score_is_the_mean_confidence_of_the_cut(instances):
         assert instance.score == pytest.approx(instance.cut.confidence[instance.cut.mask].mean())
 
 
-def test_confidence_covers_exactly_the_patches_of_the_mask(instances):
-    for instance in instances:
-        touched = patches_touched(instance.mask, instance.confidence.shape)
-        assert ((instance.confidence > 0) == touched).all()
+def test_confidence_covers_exactly_the_patches_of_the_cut(rng):
+    features, depth, *_ = touching_world(rng)
+    for instance in cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()):
+        touched = patches_touched(instance.mask, instance.cut.mask.shape)
+        assert (touched & ~instance.cut.mask).any()  # refinement has added patches
+        assert ((instance.confidence > 0) == instance.cut.mask).all()
 
 
 def test_refined_masks_follow_the_image(rng):

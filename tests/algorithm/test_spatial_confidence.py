@@ -29,15 +29,16 @@ def confidence_of(cloud, params):
 
 def test_confidence_is_the_mean_of_the_cuts(rng):
     cloud = ramp_cloud(rng)
-    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=6, floor=0))
+    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=6))
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
     cuts = [reference.local_cut(cloud, tau, GRID_HW, CAPACITIES['affinity']) for tau in taus]
     assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
 
 
-def test_confidence_has_its_floor_inside_and_zero_outside(rng):
-    found, mask = confidence_of(ramp_cloud(rng), ConfidenceParams(floor=0.5))
-    assert found[mask].min() >= 0.5 and found.max() <= 1
+def test_confidence_says_what_the_cuts_say_inside_and_is_zero_outside(rng):
+    found, mask = confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=6))
+    counts = found[mask] * 6
+    assert counts == pytest.approx(np.rint(counts)) and 1 <= counts.min() < 3
     assert (found[~mask] == 0).all()
 
 

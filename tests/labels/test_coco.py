@@ -40,6 +40,15 @@ def test_import_gives_back_what_was_exported(tmp_path):
     assert list(read_coco(path)) == [r for r in records() if r.failure is None]
 
 
+def test_confidence_of_an_older_export_was_raised(tmp_path):
+    path = tmp_path / 'labels.json'
+    write_coco(path, records)
+    exported = json.loads(path.read_text())
+    assert [one['confidence'].pop('lower_bound') for one in exported['annotations']] == [0, 0]
+    path.write_text(json.dumps(exported))
+    assert next(read_coco(path)).instances[0].confidence.lower_bound == 128
+
+
 def test_polygons_are_rasterised_and_crowds_left_out(tmp_path):
     image = {'id': 7, 'file_name': 'x.jpg', 'height': 20, 'width': 40}
     polygon = [[5, 5, 25, 5, 25, 15, 5, 15]]

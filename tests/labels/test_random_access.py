@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from drawn import disc
+from label_stores import make_older
 
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
@@ -35,6 +36,15 @@ def test_any_record_equals_the_one_that_is_read_in_order(tmp_path):
     table = LabelTable(tmp_path)
     assert len(table) == len(expected)
     assert [table[index] for index in (7, 0, 3, 2, 6)] == [expected[i] for i in (7, 0, 3, 2, 6)]
+
+
+def test_records_of_an_older_store_equal_those_that_are_read_in_order(tmp_path):
+    write_store(tmp_path)
+    make_older(tmp_path)
+    write_shard(tmp_path, 3, [ImageRecord('new.jpg', (5, 6))])  # a run that went on since
+    table, expected = LabelTable(tmp_path), list(read_store(tmp_path))
+    assert [table[index] for index in range(len(table))] == expected
+    assert expected[1].instances[0].confidence.lower_bound == 128
 
 
 def test_sizes_and_counts_are_known_without_reading_records(tmp_path):

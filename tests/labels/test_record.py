@@ -29,6 +29,11 @@ def test_confidence_survives_to_half_a_step(confidence):
     assert np.abs(steps / 255 - confidence).max() <= 0.5 / 255 + 1e-6
 
 
+def test_confidence_is_stored_as_the_cuts_say_it():
+    crop = crop_confidence(np.full((2, 3), 1 / 6, np.float32))
+    assert crop.lower_bound == 0 and set(crop.values) == {round(255 / 6)}
+
+
 def test_confidence_is_cropped_to_where_it_is():
     confidence = np.zeros((6, 9), np.float32)
     confidence[2:4, 5:8] = 0.7

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from drawn import disc
+from label_stores import make_older
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import (
@@ -33,6 +35,19 @@ def test_records_survive(tmp_path):
     write_shard(tmp_path, 1, written[1:])
     write_shard(tmp_path, 0, written[:1])
     assert list(read_store(tmp_path)) == written
+
+
+def test_older_stores_still_read_and_say_that_their_confidence_was_raised(tmp_path):
+    written = list(records())
+    write_shard(tmp_path, 0, written)
+    make_older(tmp_path)
+    found = list(read_store(tmp_path))
+    crop = found[0].instances[0].confidence
+    assert crop == replace(written[0].instances[0].confidence, lower_bound=128)
+    assert found[0].instances[1] == written[0].instances[1] and found[1:] == written[1:]
+    (tmp_path / 'again').mkdir()
+    write_shard(tmp_path / 'again', 0, found)
+    assert list(read_store(tmp_path / 'again')) == found
 
 
 def test_counts_are_in_the_footer(tmp_path):
