@@ -98,7 +98,7 @@ PAPER = MASKCUT | {
     'stop_at_rest_iou': 0.9,
     'importance': {'beta': 0.45, 'sigma_patches': 3.0, 'pair_rule': 'product'},
     'local_cut': LOCAL_CUT,
-    'confidence': {'num_cuts': 6, 'tau_min_ratio': 0.5, 'floor': 0.5},
+    'confidence': {'num_cuts': 6, 'tau_min_ratio': 0.5},
 }
 PAPER_V3 = PAPER | {'local_cut': LOCAL_CUT | {'outside': 'far'}}
 

@@ -37,7 +37,6 @@ def test_configs_of_the_paper_keep_the_values_that_it_states(name):
     params = build_params(model['recipe'])
     if name.startswith('cuts3d'):
         assert params.importance.beta == 0.45
-        assert params.confidence.floor == 0.5
         assert params == CutParams()
     assert params.ncut.tau_ncut == 0.15 and params.max_instances == 3
     assert model['input_hw'] in ((480, 480), (476, 476))

@@ -67,6 +67,14 @@ def test_initial_round_has_the_hyperparameters_of_cutler():
     assert config.model.backbone.norm_cfg.type == config.model.neck.norm_cfg.type == 'SyncBN'
 
 
+def test_every_config_but_its_ablation_has_the_lower_bound_of_the_paper():
+    for path in FULL:
+        expected = 0.75 if 'lower-bound-75' in path.name else 0.5
+        steps = load(path.name).train_dataloader.dataset.dataset.pipeline
+        transform = TRANSFORMS.build(steps[1])
+        assert transform.lower_bound == round(255 * expected)
+
+
 def test_self_training_differs_where_cutler_does():
     config = load(SELF_TRAINING)
     optimizer = config.optim_wrapper.optimizer
