@@ -27,6 +27,7 @@ from cuts3d_mm.labelling.worker import (
     start_in_pool,
 )
 from cuts3d_mm.labels.atomic import remove_leftovers
+from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
 
 # A kill costs at most one shard per worker; a store of a million images has 2,000 files.
@@ -107,15 +108,27 @@ def label_images(
 
     Raises:
         RunMismatch: `order.out` holds labels of another run.
+        FolderInUse: another process labels the same part, or all of it.
         WorkerLost: a worker process died.
         OSError: `order.out` cannot be written.
     """
+    order.out.mkdir(parents=True, exist_ok=True)
+    with hold_folder(order.out, split.part, split.parts):
+        return _label_part(order, images, workers, split, progress, labeller)
+
+
+def _label_part(
+    order: WorkOrder,
+    images: ImageList,
+    workers: int,
+    split: Split,
+    progress: ProgressReport,
+    labeller: ImageLabeller | None,
+) -> Counts:
     size = images_per_shard(len(images.names))
     identity = RunIdentity.of(order.model, images, size)
-    order.out.mkdir(parents=True, exist_ok=True)
     identity.claim(order.out)
-    if split.parts == 1:
-        remove_leftovers(order.out)
+    remove_leftovers(order.out)
     plan = _make_plan(order, images, size, split)
     earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)

@@ -1,36 +1,133 @@
-"""Files that are either whole or not there."""
+"""Write files and folders so that they are either whole or not there."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from cuts3d_mm.labels.process_mark import ProcessMark
+
 TEMPORARY_SUFFIX = '.partial'
+_TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', re.DOTALL)
+_LONGEST_STEM = 120  # bytes; file systems take 255 in all
+_CERTAINLY_OLD_S = 86400.0  # nobody writes one file for a day
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_numbers = itertools.count()
 
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when all of it is on disk.
 
-    The temporary name holds the process id, so that two processes that write the same file
-    never share one. It is removed if writing fails.
+    Until then it has a temporary name of its own next to `path`, which is removed if writing
+    fails. A link is followed; a pipe or device, such as /dev/stdout, is written directly.
+
+    Raises:
+        OSError: the file cannot be written; the one that was there is as it was.
     """
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}')
+    if path.exists() and not path.is_file():
+        with path.open('wb') as file:  # a folder: an error that says so
+            yield file
+        return
+    target = Path(os.path.realpath(path))
+    temporary = _temporary_path(target)
     try:
-        with temporary.open('wb') as file:
+        with temporary.open('xb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary.replace(target)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError):
+            _explain(error, path)
         raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes that were killed while writing."""
+@contextmanager
+def make_folder_atomically(path: Path) -> Iterator[Path]:
+    """Make a folder that takes its name only when its content is whole.
+
+    Yields:
+        A new folder next to `path`, which is removed if the block fails.
+
+    Raises:
+        FileExistsError: `path` is there already.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(f'OUT must not exist yet, got {path}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, of=path.name)
+    temporary = _temporary_path(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError):
+            _explain(error, path)
+        raise
+
+
+def remove_leftovers(folder: Path, of: str | None = None) -> None:
+    """Remove what processes that were killed while writing have left.
+
+    What a living process is writing stays, and so does what another machine may be writing.
+
+    Args:
+        folder: where to look.
+        of: name of the file or folder that was to be written; None: all.
+    """
     for path in folder.glob(f'.*{TEMPORARY_SUFFIX}'):
+        found = _TEMPORARY.fullmatch(path.name)
+        mark = None if found is None else ProcessMark.parse(found[2])
+        if found is None or mark is None or (of is not None and found[1] != _stem(of)):
+            continue
+        if mark.is_dead() or _age_s(path) > _CERTAINLY_OLD_S:
+            _remove(path)
+
+
+def _temporary_path(path: Path) -> Path:
+    mark = ProcessMark.of_this_process()
+    name = f'.{_stem(path.name)}.{mark}.{next(_numbers)}{TEMPORARY_SUFFIX}'
+    return path.with_name(name)
+
+
+def _stem(name: str) -> str:
+    return os.fsencode(name)[:_LONGEST_STEM].decode('utf-8', 'ignore')
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:  # another run has removed it
+        return 0.0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
+
+
+def _explain(error: OSError, path: Path) -> None:
+    """Raise an error that says what to do, where that is known."""
+    if error.errno in _NO_ROOM:
+        raise OSError(
+            error.errno,
+            f'{error.strerror}: {path} is not written; make room, then run the same command again',
+        ) from error
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f'folder {path.parent} must be there to write {path.name}, it is not'
+        ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
 from cuts3d_mm.labels.record import (
     OLDER_LOWER_BOUND,
     ConfidenceCrop,
@@ -86,7 +86,7 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
 
 
 def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
-    """Write a whole store beside `out` and then rename it, so that `out` is whole or absent.
+    """Write a whole store under a temporary name and rename it: `out` is whole or absent.
 
     Args:
         out: folder to make.
@@ -96,20 +96,14 @@ def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
         FileExistsError: `out` is there already.
         ValueError: the names are out of order or doubled.
     """
-    if out.exists():
-        raise FileExistsError(f'OUT must not exist yet, got {out}')
-    unfinished = out.with_name(f'{out.name}.unfinished')
-    unfinished.mkdir(parents=True, exist_ok=True)
-    for leftover in unfinished.iterdir():
-        leftover.unlink()
     total, index, ordered = Counts(), 0, _in_order(records)
-    while shard := list(islice(ordered, _IMAGES_PER_SHARD)):
-        total += write_shard(unfinished, index, shard)
-        index += 1
-    if not index:
-        total += write_shard(unfinished, 0, [])
-    write_failures(unfinished)
-    unfinished.rename(out)
+    with make_folder_atomically(out) as unfinished:
+        while shard := list(islice(ordered, _IMAGES_PER_SHARD)):
+            total += write_shard(unfinished, index, shard)
+            index += 1
+        if not index:
+            total += write_shard(unfinished, 0, [])
+        write_failures(unfinished)
     return total
 
 

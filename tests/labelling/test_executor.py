@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from image_folders import MASKCUT, cuts3d_model, write_depths, write_images
@@ -9,6 +11,7 @@ from cuts3d_mm.labelling.executor import Split, images_per_shard, label_images
 from cuts3d_mm.labelling.images import list_images
 from cuts3d_mm.labelling.run_identity import RunMismatch
 from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.labels.process_mark import ProcessMark
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 
 
@@ -68,7 +71,8 @@ def test_a_missing_shard_is_made_again(folder, tmp_path):
     run(folder, out)
     whole = content(out)
     shard_paths(out)[1].unlink()
-    (out / '.labels-000001.parquet.7.partial').write_bytes(b'half')
+    earlier = replace(ProcessMark.of_this_process(), started=1)
+    (out / f'.labels-000001.parquet.{earlier}.0.partial').write_bytes(b'half')
     counts, log = run(folder, out)
     assert content(out) == whole and not list(out.glob('.*partial'))
     assert log.resumed.images == 12 and counts.images == 20
