@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,6 +108,13 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
         print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
         return EXIT_FAILURES
     return 0
+
+
+def report_refused(reasons: Sequence[str]) -> int:
+    """Print why images were left out, a line each; return the exit code."""
+    for reason in reasons:
+        print(f'{_program()}: left out: {reason}', file=sys.stderr)
+    return EXIT_FAILURES if reasons else 0
 
 
 def load_generator_config(name: str, options: list[str], depth_folder: str | None) -> dict:

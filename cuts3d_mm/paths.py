@@ -16,6 +16,7 @@ _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
 _DRIVE = re.compile(r'[A-Za-z]:')
 _SEPARATOR = re.compile(r'[/\\]')  # of any system, so that a name means the same on all
 _LONGEST_PART = 255  # bytes; what file systems of today take
+_LONGEST_QUOTE = 120  # characters
 _LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without the end
 
 
@@ -34,8 +35,13 @@ def require_inside(name: str) -> str:
     """
     reason = _what_is_wrong(name)
     if reason:
-        raise BadName(f'file name must stay inside its folder, got {shown(name)!r}: {reason}')
+        raise BadName(f'file name must stay inside its folder, got {_quoted(name)}: {reason}')
     return name
+
+
+def is_inside(name: str) -> bool:
+    """Whether `require_inside` lets a name pass."""
+    return _what_is_wrong(name) is None
 
 
 def path_inside(root: Path, name: str) -> Path:
@@ -50,11 +56,11 @@ def path_inside(root: Path, name: str) -> Path:
     """
     path = root / require_inside(name)
     if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise BadName(f'path must have at most {_LONGEST_PATH} bytes, got {shown(name)[:80]!r}...')
+        raise BadName(f'path must have at most {_LONGEST_PATH} bytes, got {_quoted(name)}')
     real_root = os.path.realpath(root)
     if os.path.commonpath([real_root, os.path.realpath(path)]) != real_root:
         raise BadName(
-            f'file name must stay inside its folder, got {shown(name)!r}: a link leads out of '
+            f'file name must stay inside its folder, got {_quoted(name)}: a link leads out of '
             f'{root}; copy the file there, or name the folder that it is in'
         )
     return path
@@ -71,9 +77,9 @@ def path_to_write(root: Path, name: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise BadName(f'{shown(name)!r} needs a folder where there is a file') from error
+        raise BadName(f'{_quoted(name)} needs a folder where there is a file') from error
     if path.is_dir():
-        raise BadName(f'{shown(name)!r} must be a file, there is a folder of that name')
+        raise BadName(f'{_quoted(name)} must be a file, there is a folder of that name')
     return path
 
 
@@ -83,6 +89,8 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: it is missing, of another kind, or may not be read.
     """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(f'the link {shown(str(path))} leads nowhere')
     _require_regular(os.stat(path).st_mode, path)
     # Should a pipe take its place meanwhile, then opening must not wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
@@ -101,6 +109,11 @@ def shown(name: str) -> str:
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         encoded = name.encode('utf-8', 'backslashreplace')
     return encoded.decode('utf-8', 'backslashreplace')
+
+
+def _quoted(name: str) -> str:
+    text = shown(name)
+    return repr(text if len(text) <= _LONGEST_QUOTE else f'{text[:_LONGEST_QUOTE]}...')
 
 
 def _what_is_wrong(name: str) -> str | None:

@@ -23,17 +23,21 @@ def list_tools() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Find a config by path, or else by file name among the shipped ones.
+    """Find a config: a file by its path, or a shipped one by its bare name.
+
+    Args:
+        name: path of a file; or the name of a shipped config, with or without `.py`.
 
     Raises:
-        ValueError: there is none, or several.
+        ValueError: there is none.
     """
     path = Path(name)
     if path.is_file():
         return path
-    found = sorted((shipped_root() / 'configs').rglob(path.name)) if path.name else []
+    # A path that leads nowhere is a mistake, not the name of a shipped file.
+    shipped = sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+    found = [config for config in shipped if name in (config.name, config.stem)]
     if len(found) != 1:
-        shipped = (shipped_root() / 'configs').glob('[!_]*/*.py')
         known = ', '.join(sorted(config.name for config in shipped))
         raise ValueError(
             f'CONFIG must be a file or a shipped config, got {name}; shipped: {known}'

@@ -22,6 +22,7 @@ MAY_IMPORT = {
         'engine',
         'inference',
         'hub',
+        'labelling',
         'labels',
         'visualization',
         'algorithm',

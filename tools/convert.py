@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import make_parser, report_refused, run_command
 
 DETECTORS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
@@ -35,12 +36,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int | None:
     """Run the command."""
     args = parse_args()
-    {'detectron2': convert_detectron2, 'dino': convert_dino, 'labels': convert_labels}[args.kind](
-        args
-    )
+    convert: Callable[[argparse.Namespace], int | None] = {
+        'detectron2': convert_detectron2,
+        'dino': convert_dino,
+        'labels': convert_labels,
+    }[args.kind]
+    return convert(args)
 
 
 def convert_detectron2(args: argparse.Namespace) -> None:
@@ -80,18 +84,21 @@ def convert_dino(args: argparse.Namespace) -> None:
     report(renamed, args.target)
 
 
-def convert_labels(args: argparse.Namespace) -> None:
+def convert_labels(args: argparse.Namespace) -> int:
     """Convert labels, in the direction that the source tells."""
-    from cuts3d_mm.labels.coco import read_coco, write_coco
-    from cuts3d_mm.labels.store import read_store, shard_paths, write_store
+    from cuts3d_mm.labels.coco import read_coco
+    from cuts3d_mm.labels.export import export_store
+    from cuts3d_mm.labels.record import with_safe_name
+    from cuts3d_mm.labels.store import write_store
 
     if args.source.is_dir():
-        shard_paths(args.source)  # an error names the store before anything is written
-        num_images = write_coco(args.target, lambda: read_store(args.source))
-    else:
-        records = sorted(read_coco(args.source), key=lambda record: record.name)
-        num_images = write_store(args.target, records).images
-    print(f'{num_images} images -> {args.target}')
+        exported = export_store(args.source, args.target)
+        print(f'{exported.num_images} images -> {args.target}')
+        return report_refused(exported.refused)
+    records = [with_safe_name(record) for record in read_coco(args.source)]
+    counts = write_store(args.target, sorted(records, key=lambda record: record.name))
+    print(f'{counts.images} images -> {args.target}')
+    return report_refused([one.failure for one in records if one.failure is not None])
 
 
 def report(renamed: Any, target: Path) -> None:

@@ -39,6 +39,8 @@ def main() -> None:
     from cuts3d_mm.engine.configuration import load_config
     from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
     from cuts3d_mm.evaluation.suite import evaluate_set, suite_table
+    from cuts3d_mm.labels.atomic import write_whole
+    from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.tables import draw_table, format_table
 
     present = [name for name in EVALUATION_SETS if (args.data / f'{name}.json').is_file()]
@@ -60,9 +62,9 @@ def main() -> None:
     header, rows = suite_table(Path(args.checkpoint).stem, scores)
     table = format_table(header, rows)
     title = 'Class-agnostic zero-shot detection: box AP50 / AP, percent'
-    (args.out / 'table.md').write_text(f'{title}\n\n{table}\n')
-    (args.out / 'table.json').write_text(json.dumps(scores, indent=1) + '\n')
-    draw_table(header, rows, title).savefig(args.out / 'table.png', dpi=120)
+    write_whole(args.out / 'table.md', f'{title}\n\n{table}\n')
+    write_whole(args.out / 'table.json', json.dumps(scores, indent=1) + '\n')
+    save_figure(args.out / 'table.png', draw_table(header, rows, title), dpi=120)
     print(f'{title}\n\n{table}')
 
 

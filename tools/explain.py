@@ -30,6 +30,7 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.generation.explain import explain_image
     from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages import draw_stages
 
     model = load_generator_config(args.config, args.cfg_options, args.depth)
@@ -39,7 +40,7 @@ def main() -> None:
         stages = explain_image(generator, image)
     except ImageFailure as failure:
         raise ValueError(f'{args.image}: {failure}') from failure
-    draw_stages(stages, args.image.name).savefig(args.out, dpi=120)
+    save_figure(args.out, draw_stages(stages, args.image.name), dpi=120)
     print(f'{len(stages.instances)} instances -> {args.out}')
 
 

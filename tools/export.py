@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import make_parser, report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,15 +16,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.labels.coco import write_coco
-    from cuts3d_mm.labels.store import read_store, shard_paths
+    from cuts3d_mm.labels.export import export_store
 
-    shard_paths(args.store)  # an error names the store before anything is written
-    num_images = write_coco(args.json, lambda: read_store(args.store))
-    print(f'{num_images} images -> {args.json}')
+    exported = export_store(args.store, args.json)
+    print(f'{exported.num_images} images -> {args.json}')
+    return report_refused(exported.refused)
 
 
 if __name__ == '__main__':

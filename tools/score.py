@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import make_parser, report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,10 +32,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.evaluation.report import ScoreReport
+    from cuts3d_mm.labels.atomic import write_whole
+    from cuts3d_mm.visualization.pictures import save_figure
 
     if args.out is not None and (args.against is None or args.images is None):
         raise ValueError('--out needs --against and --images')
@@ -46,11 +48,12 @@ def main() -> None:
     if args.against is not None:
         print(f'\n{report.comparison()}')
     if args.plot is not None:
-        report.plot().savefig(args.plot, dpi=120)
+        save_figure(args.plot, report.plot(), dpi=120)
     if args.json is not None:
-        args.json.write_text(json.dumps(report.scores, indent=1) + '\n')
+        write_whole(args.json, json.dumps(report.scores, indent=1) + '\n')
     if args.out is not None:
-        report.draw_worst(args.images, args.out, args.num)
+        return report_refused(report.draw_worst(args.images, args.out, args.num))
+    return 0
 
 
 if __name__ == '__main__':

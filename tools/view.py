@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import EXIT_FAILURES, make_parser, run_command
+from cuts3d_mm.paths import shown
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,20 +20,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.generation.view import draw_records
-    from cuts3d_mm.labelling.images import ImageFailure
     from cuts3d_mm.labels.coco import read_coco
     from cuts3d_mm.labels.store import read_store
 
     read = read_store if args.labels.is_dir() else read_coco
-    try:
-        num_drawn = draw_records(read(args.labels), args.images, args.out, args.limit)
-    except ImageFailure as failure:
-        raise ValueError(f'{failure}; --images must be the folder that was labelled') from failure
-    print(f'{num_drawn} images -> {args.out}')
+    drawn = draw_records(read(args.labels), args.images, args.out, args.limit)
+    if drawn.failures and not drawn.num_drawn:
+        name, reason = drawn.failures[0]
+        raise ValueError(f'{shown(name)}: {reason}; --images must be the folder that was labelled')
+    print(f'{drawn.num_drawn} images -> {args.out}')
+    if drawn.failures:
+        failures = args.out / 'failures.jsonl'
+        print(f'{len(drawn.failures)} images cannot be drawn, see {failures}', file=sys.stderr)
+        return EXIT_FAILURES
+    return 0
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from cuts3d_mm.datasets.samplers import SeededIndex
 from cuts3d_mm.labels.coco import DATASET_META
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
+from cuts3d_mm.paths import require_inside
 from cuts3d_mm.registry import DATASETS
 
 
@@ -76,7 +77,7 @@ class PseudoLabelDataset(BaseDetDataset):
         height, width = record.image_hw
         return {
             'img_id': int(self.data_list.indices[idx]),
-            'img_path': str(Path(self.data_prefix.get('img', '')) / record.name),
+            'img_path': str(Path(self.data_prefix.get('img', '')) / require_inside(record.name)),
             'height': height,
             'width': width,
             'instances': [_instance_info(one, record.image_hw) for one in record.instances],

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cuts3d_mm.demo.scenes import Scene, render_scenes
+from cuts3d_mm.labels.atomic import open_atomically, write_whole
 from cuts3d_mm.labels.coco import CATEGORIES, coco_annotation
 from cuts3d_mm.labels.record import encode_instance
+from cuts3d_mm.visualization.pictures import save_picture
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ def _write(target: DemoSet, scenes: list[Scene]) -> None:
     target.images.mkdir(parents=True, exist_ok=True)
     target.depth.mkdir(parents=True, exist_ok=True)
     for scene in scenes:
-        Image.fromarray(scene.image).save(target.images / scene.name)
-        np.save(target.depth / Path(scene.name).with_suffix('.npy'), scene.depth)
-    target.ground_truth.write_text(json.dumps(scenes_to_coco(scenes)))
+        save_picture(target.images / scene.name, scene.image)
+        with open_atomically((target.depth / scene.name).with_suffix('.npy')) as file:
+            np.save(file, scene.depth)
+    write_whole(target.ground_truth, json.dumps(scenes_to_coco(scenes)))
 
 
 def motorcycle() -> Scene:

@@ -7,6 +7,8 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
+from cuts3d_mm.labels.atomic import write_whole
+
 _HEAD = """<!doctype html>
 <html lang="en">
 <head>
@@ -59,4 +61,4 @@ def write_page(path: Path, table: str, entries: list[PageEntry]) -> None:
                 f'alt="{escape(entry.caption)}">'
                 f'<figcaption>{escape(entry.caption)}</figcaption></figure>'
             )
-    path.write_text('\n'.join([*parts, '</body>', '</html>', '']), encoding='utf-8')
+    write_whole(path, '\n'.join([*parts, '</body>', '</html>', '']))

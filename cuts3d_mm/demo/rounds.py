@@ -12,6 +12,7 @@ from cuts3d_mm.demo.page import PageEntry
 from cuts3d_mm.demo.training import NUM_TRAINING, data_options, train_tiny
 from cuts3d_mm.shipped_files import find_config
 from cuts3d_mm.visualization.curves import draw_rounds
+from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.tables import format_table
 
 ROUNDS_CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
@@ -40,7 +41,7 @@ def train_in_rounds(out: Path, root: Path, num_seeds: int) -> tuple[str, PageEnt
         for name, key in _SCORES.items():
             scores[name][seed] = scores_at(log, ends, key)
     figure = out / 'figures' / 'self_training.png'
-    draw_rounds(scores['AP50']).savefig(figure, dpi=90)
+    save_figure(figure, draw_rounds(scores['AP50']), dpi=90)
     caption = f'Held-out scenes after each round; R-18, {NUM_TRAINING} scenes, no labels'
     entry = PageEntry('Rounds of self-training', caption, figure.relative_to(out).as_posix())
     return _table(scores, num_seeds), entry

@@ -26,8 +26,10 @@ from cuts3d_mm.labelling.executor import Split, label_images
 from cuts3d_mm.labelling.images import NamedImage, list_images, read_image
 from cuts3d_mm.labelling.progress import ProgressLine
 from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.visualization.curves import draw_training
+from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.stages import draw_stages
 from cuts3d_mm.visualization.tables import format_table
 
@@ -73,8 +75,8 @@ def run_demo(
     if picture is not None:
         names = list_images(sets[-1].images).names
         shown = names[min(_PICTURE_SCENE, len(names) - 1)]
-        _draw(sets[-1], shown).savefig(picture, dpi=110)
-    (out / 'scores.json').write_text(json.dumps(rows, indent=1))
+        save_figure(picture, _draw(sets[-1], shown), dpi=110)
+    write_whole(out / 'scores.json', json.dumps(rows, indent=1))
     for text, plot in _train_all(out, workers, max_iters, num_seeds):
         table = f'{table}\n\n{text}'
         entries.insert(0, plot)
@@ -106,7 +108,7 @@ def _train(
     options = [*data_options(root, root / 'labels'), *schedule_options(max_iters)]
     log = train_tiny(out / 'work_dir', options)
     figure = out / 'figures' / 'training.png'
-    draw_training(log).savefig(figure, dpi=90)
+    save_figure(figure, draw_training(log), dpi=90)
     trained = [f'{value:.2f}' for value in final_scores(log).values()]
     rows = [['pseudo-labels themselves', *label_scores], ['detector trained on others', *trained]]
     names = [f'mask {name} %' for name in METRICS[:2]]
@@ -152,5 +154,5 @@ def _draw(demo_set: DemoSet, name: str) -> Any:
 def _explain(out: Path, demo_set: DemoSet, name: str) -> PageEntry:
     figure = out / 'figures' / f'{demo_set.name}_{Path(name).stem}.png'
     figure.parent.mkdir(parents=True, exist_ok=True)
-    _draw(demo_set, name).savefig(figure, dpi=90)
+    save_figure(figure, _draw(demo_set, name), dpi=90)
     return PageEntry(demo_set.title, name, figure.relative_to(out).as_posix())

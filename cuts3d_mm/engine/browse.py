@@ -10,10 +10,10 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from PIL import Image
 
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
+from cuts3d_mm.visualization.pictures import save_picture
 from cuts3d_mm.visualization.samples import draw_sample
 
 
@@ -30,7 +30,7 @@ def browse(config: Config, count: int, seed: int, out: Path) -> list[Path]:
     for number, index in enumerate(islice(SeededInfiniteSampler(dataset, seed=seed), count)):
         index.seed_generators()
         paths.append(out / f'{number:04d}.png')
-        Image.fromarray(_draw(dataset[index])).save(paths[-1])
+        save_picture(paths[-1], _draw(dataset[index]))
     return paths
 
 

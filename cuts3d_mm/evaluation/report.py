@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
 from cuts3d_mm.evaluation.comparison import ImageChange, compare, count_changes
 from cuts3d_mm.evaluation.score_labels import labels_as_detections, read_ground_truth
+from cuts3d_mm.labelling.images import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import read_coco, run_length_code
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.paths import BadName, path_to_write, shown
 from cuts3d_mm.visualization.curves import draw_precision_recall
 from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import save_picture
 from cuts3d_mm.visualization.tables import format_scores, format_table
 
 Detections = list[dict[str, Any]]
@@ -77,21 +79,30 @@ class ScoreReport:
             curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
         return draw_precision_recall(curves)
 
-    def draw_worst(self, images: Path, out: Path, count: int) -> list[Path]:
-        """Draw the images that got worst: annotations, earlier labels, these labels."""
+    def draw_worst(self, images: Path, out: Path, count: int) -> list[str]:
+        """Draw the images that got worst: annotations, earlier labels, these labels.
+
+        Returns:
+            Why an image could not be drawn, for each of those.
+        """
         out.mkdir(parents=True, exist_ok=True)
         sizes = {i['id']: (i['height'], i['width']) for i in self.ground_truth['images']}
         truth = [a for a in self.ground_truth['annotations'] if not a.get('iscrowd')]
-        paths = []
+        refused = []
         for rank, change in enumerate(self.changes()[:count]):
-            pixels = np.asarray(Image.open(images / change.file_name).convert('RGB'))
+            name = f'{rank:03d}_{PurePosixPath(change.file_name).stem}.png'
+            try:
+                pixels = read_named_image(images, change.file_name)
+                path = path_to_write(out, name)
+            except (BadName, ImageFailure) as failure:
+                refused.append(f'{shown(change.file_name)!r}: {failure}')
+                continue
             parts = [
                 draw_instances(pixels, _masks(side, change.image_id, sizes[change.image_id]))
                 for side in (truth, self.earlier or [], self.detections)
             ]
-            paths.append(out / f'{rank:03d}_{Path(change.file_name).stem}.png')
-            Image.fromarray(np.concatenate(parts, axis=1)).save(paths[-1])
-        return paths
+            save_picture(path, np.concatenate(parts, axis=1))
+        return refused
 
 
 def _read(labels: Path, truth: dict[str, Any]) -> Detections:

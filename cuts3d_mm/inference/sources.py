@@ -13,7 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.labelling.images import IMAGE_SUFFIXES, ImageFailure, list_images, read_image
+from cuts3d_mm.labelling.image_names import IMAGE_SUFFIXES
+from cuts3d_mm.labelling.images import (
+    ImageFailure,
+    first_repeated,
+    list_images,
+    read_image,
+    read_named_image,
+)
+from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
 WEBCAM_PREFIX = 'webcam:'
@@ -28,13 +36,37 @@ class Frame:
     name: str  # of a photo: its path; of a frame: VIDEO#NUMBER
     pixels: NDArray[np.uint8] | None  # (H, W, 3) RGB in the stored pixel grid
     failure: str | None = None
+    file_name: str | None = None  # what files about it are called; None: its name
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photo lies."""
+
+    name: str
+    location: Path | str  # file, or URL
+    folder: Path | None = None  # that it was found in, and may not lead out of
+
+    def read(self) -> NDArray[np.uint8]:
+        """Fetch and decode it.
+
+        Raises:
+            ImageFailure: it cannot be read.
+            BadName: its name leads out of its folder.
+        """
+        if self.folder is not None:
+            return read_named_image(self.folder, self.name)
+        require_inside(self.name)
+        if isinstance(self.location, Path):
+            return read_image(self.location)
+        return read_image(_fetch(self.location))
 
 
 @dataclass(frozen=True)
 class PhotoSource:
     """Photos, each with a size of its own."""
 
-    photos: tuple[tuple[str, str], ...]  # name, path or URL
+    photos: tuple[Photo, ...]
 
     @property
     def num_frames(self) -> int:
@@ -43,11 +75,11 @@ class PhotoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Read one after the other; an unreadable one is a frame with a failure."""
-        for name, location in self.photos:
+        for photo in self.photos:
             try:
-                yield Frame(name, read_image(_open(location)))
-            except ImageFailure as failure:
-                yield Frame(name, None, str(failure))
+                yield Frame(photo.name, photo.read())
+            except (BadName, ImageFailure) as failure:
+                yield Frame(photo.name, None, str(failure))
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,8 @@ class VideoSource:
         if is_webcam and not number.isdigit():
             raise ValueError(f'a webcam must be webcam:NUMBER, got {text}')
         location = int(number) if is_webcam else text
+        if not is_webcam and Path(text).exists():
+            open_regular(Path(text)).close()  # OpenCV would wait for a pipe
         capture = cv2.VideoCapture(location)
         is_open = capture.isOpened()
         count = 0 if is_webcam else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -78,7 +112,9 @@ class VideoSource:
         capture.release()
         if not is_open:
             raise ValueError(f'{text} cannot be read as a video')
-        return cls(f'webcam{number}' if is_webcam else Path(text).name, location, count, fps)
+        return cls(
+            f'webcam{number}' if is_webcam else shown(Path(text).name), location, count, fps
+        )
 
     def frames(self) -> Iterator[Frame]:
         """Read one frame after the other, never more than one in memory."""
@@ -89,7 +125,9 @@ class VideoSource:
                 is_there, bgr = capture.read()
                 if not is_there:
                     return
-                yield Frame(f'{self.name}#{number:06d}', np.ascontiguousarray(bgr[..., ::-1]))
+                rgb: NDArray[np.uint8] = np.ascontiguousarray(bgr[..., ::-1])
+                name, file_name = (f'{self.name}{mark}{number:06d}' for mark in '#/')
+                yield Frame(name, rgb, file_name=file_name)
                 number += 1
         finally:
             capture.release()
@@ -108,31 +146,29 @@ def open_sources(inputs: Sequence[str]) -> list[Source]:
     Raises:
         ValueError: one of them is nothing of that.
     """
-    photos: list[tuple[str, str]] = []
-    videos: list[Source] = []
+    photos: list[Photo] = []
+    videos: list[VideoSource] = []
     for text in inputs:
         path = Path(text)
         if text.startswith(('http://', 'https://')):
-            photos.append((text.split('?')[0].rsplit('/', 1)[-1] or 'photo', text))
+            photos.append(Photo(text.split('?')[0].rsplit('/', 1)[-1] or 'photo', text))
         elif text.startswith(WEBCAM_PREFIX) or path.suffix.lower() in VIDEO_SUFFIXES:
             videos.append(VideoSource.open(text))
         elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-            photos.append((path.name, text))
+            photos.append(Photo(shown(path.name), path))
         else:
             listed = list_images(path)
-            photos += [(name, str(listed.root / name)) for name in listed.names]
-    names = [name for name, _ in photos]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'every photo must have a name of its own, got {twice} twice')
-    return [PhotoSource(tuple(photos)), *videos] if photos else videos
+            photos += [Photo(name, listed.root / name, listed.root) for name in listed.names]
+    names = [photo.name for photo in photos] + [video.name for video in videos]
+    twice = first_repeated(names)
+    if twice is not None:
+        raise ValueError(f'every photo and video must have a name of its own, got {twice} twice')
+    return [PhotoSource(tuple(photos)), *videos] if photos else list(videos)
 
 
-def _open(location: str) -> Path | io.BytesIO:
-    if not location.startswith(('http://', 'https://')):
-        return Path(location)
+def _fetch(url: str) -> io.BytesIO:
     try:
-        with urllib.request.urlopen(location, timeout=_URL_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT_S) as answer:
             return io.BytesIO(answer.read())
     except (urllib.error.URLError, OSError) as error:
         raise ImageFailure(f'cannot be fetched: {error}') from error

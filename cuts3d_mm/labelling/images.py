@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-IMAGE_SUFFIXES = frozenset(
-    '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
-)
+from cuts3d_mm.labelling.image_names import read_coco_names, read_text_list, walk_folder
+from cuts3d_mm.paths import BadName, open_regular, path_inside, shown
+
+_ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
 # What Pillow raises on broken files, beside OSError.
 _DECODE_ERRORS = (
@@ -57,36 +61,52 @@ class ImageList:
 
 
 def list_images(source: Path) -> ImageList:
-    """Find the images that a command is to work on.
+    r"""Find the images that a command is to work on.
+
+    What looks like an image and is none that can be read, such as a link that leads out of the
+    folder or a named pipe, is listed too, so that it is recorded as a failure. A name that is
+    not UTF-8 is listed with `\xNN` for its bytes.
 
     Args:
         source: a folder, searched recursively for image files; a text file with one path a
             line, relative to the file; or a COCO JSON, whose `file_name`s are looked up
-            beside it, in `images/` or in a folder of its name.
+            next to it, in `images/` or in a folder of its name.
 
     Raises:
-        ValueError: nothing there, an unreadable list, a path listed twice, or a path that
-            leaves the folder.
+        ValueError: nothing there, an unreadable list, or a path listed twice.
     """
     if source.is_dir():
-        paths = (p for p in source.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
-        root, names = source, [p.relative_to(source).as_posix() for p in paths if p.is_file()]
+        root, names = source, list(walk_folder(source))
     elif not source.is_file():
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
     elif source.suffix == '.json':
-        root, names = _read_coco_names(source)
+        root, names = read_coco_names(source)
     else:
-        lines = source.read_text(encoding='utf-8').splitlines()
-        root, names = _common_root(source.parent, [line for line in lines if line.strip()])
+        root, names = read_text_list(source)
     if not names:
         raise ValueError(f'IMAGES must hold at least one image, found none in {source}')
-    undecodable = next((name for name in names if not _is_utf8(name)), None)
-    if undecodable is not None:
-        raise ValueError(f'image names must be UTF-8, got {undecodable!r}; rename the file')
-    if len(set(names)) != len(names):
-        twice = next(name for name in sorted(names) if names.count(name) > 1)
+    names = sorted(shown(name) for name in names)
+    twice = first_repeated(names)
+    if twice is not None:
         raise ValueError(f'every image must be listed once, got {twice} more than once')
-    return ImageList(root, tuple(sorted(names)))
+    return ImageList(root, tuple(names))
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name, in their order, that is there more than once."""
+    return next((a for a, b in pairwise(sorted(names)) if a == b), None)
+
+
+def read_named_image(root: Path, name: str) -> NDArray[np.uint8]:
+    """Read an image of a list by its name, as `read_image` does.
+
+    Raises:
+        ImageFailure: as `read_image`, or the name leads out of the folder.
+    """
+    try:
+        return read_image(path_inside(root, name))
+    except (BadName, ImageFailure) as error:
+        raise ImageFailure(_reason(root, name) or str(error)) from error
 
 
 def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
@@ -96,15 +116,17 @@ def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
     Alpha is dropped, 16-bit values are brought to 8 bit.
 
     Raises:
-        ImageFailure: the file cannot be read, is no image, is truncated, or is larger than
-            Pillow's limit of about 179 megapixels.
+        ImageFailure: the file cannot be read, is no regular file, is no image, is truncated,
+            or is larger than Pillow's limit of about 179 megapixels.
     """
     try:
-        with warnings.catch_warnings():
+        with ExitStack() as opened, warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow warns of large and of odd files
-            with Image.open(path) as image:
-                image.load()
-                return np.asarray(_to_rgb(image))
+            if isinstance(path, Path):
+                path = opened.enter_context(open_regular(path))
+            image = opened.enter_context(Image.open(path))
+            image.load()
+            return np.asarray(_to_rgb(image))
     except _DECODE_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
@@ -117,12 +139,14 @@ def resize_rgb(pixels: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[
     return np.asarray(resized)
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode('utf-8')
-    except UnicodeEncodeError:
-        return False
-    return True
+def _reason(root: Path, name: str) -> str | None:
+    """Why a listed file cannot be read, where the error does not say it well."""
+    path = str(root / name)
+    if _ESCAPED_BYTE.search(name) and not os.path.lexists(path):
+        return 'file name must be UTF-8, bytes that are not are shown as \\xNN; rename the file'
+    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        return 'folder cannot be read: permission denied'
+    return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -137,32 +161,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         if 'transparency' in image.info
         else (image.convert('RGB'))
     )
-
-
-def _read_coco_names(source: Path) -> tuple[Path, list[str]]:
-    try:
-        images = json.loads(source.read_text(encoding='utf-8'))['images']
-        names = [str(image['file_name']) for image in images]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{source} must be a COCO JSON with images[].file_name') from error
-    folders = (source.parent, source.parent / 'images', source.with_suffix(''))
-    first = names[0] if names else ''
-    root = next((folder for folder in folders if (folder / first).is_file()), source.parent)
-    return _common_root(root, names)
-
-
-def _common_root(folder: Path, paths: list[str]) -> tuple[Path, list[str]]:
-    """Express paths relative to a folder, or to their deepest common one if they lie outside."""
-    resolved = [(folder / path).absolute() for path in paths]
-    root = folder.absolute()
-    if any(root not in path.parents for path in resolved):
-        root = Path(*_common_parts(path.parent for path in resolved))
-    return root, [path.relative_to(root).as_posix() for path in resolved]
-
-
-def _common_parts(folders: Iterator[Path]) -> tuple[str, ...]:
-    shared = next(folders).parts
-    for folder in folders:
-        same = [a == b for a, b in zip(shared, folder.parts, strict=False)]
-        shared = shared[: same.index(False) if False in same else len(same)]
-    return shared

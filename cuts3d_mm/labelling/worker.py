@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_image
+from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.registry import MODELS
@@ -94,7 +94,7 @@ class Worker:
         records: dict[str, ImageRecord] = {}
         for name in names:
             try:
-                images[name] = NamedImage(name, read_image(self.order.root / name))
+                images[name] = NamedImage(name, read_named_image(self.order.root, name))
             except ImageFailure as failure:
                 records[name] = _failed(name, str(failure))
         for record in self._predict(list(images.values())):

@@ -52,6 +52,28 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file that takes its name only when all of it is on disk; text as UTF-8."""
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def name_atomically(path: Path) -> Iterator[Path]:
+    """Let a library write a file by its path; it takes its name when the block has ended.
+
+    Yields:
+        A path of the same name in a temporary folder, which is removed in any case.
+    """
+    folder = _temporary_path(path)
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        _remove(folder)
+
+
 @contextmanager
 def make_folder_atomically(path: Path) -> Iterator[Path]:
     """Make a folder that takes its name only when its content is whole.

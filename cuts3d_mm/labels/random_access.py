@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.record import ImageRecord, with_safe_name
 from cuts3d_mm.labels.store import SCHEMA, record_from_row, row_from_record, shard_paths
+from cuts3d_mm.paths import is_inside
 
 _SOURCE_KEY = b'cuts3d_source'
+_CONTENT = 'unsafe names are failures'  # what a file of an earlier version does not hold to
 _ROWS_PER_BATCH = 2048
 
 
@@ -102,7 +104,7 @@ def _cache_folder() -> Path:
 def _fingerprint(path: Path) -> str:
     parts = shard_paths(path) if path.is_dir() else [path]
     stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
-    return hashlib.sha256(repr((str(path.resolve()), stats)).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((_CONTENT, str(path.resolve()), stats)).encode()).hexdigest()[:32]
 
 
 def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None:
@@ -128,10 +130,10 @@ def _write_unpacked(path: Path, target: Path, source: str) -> None:
 def _tables_of(path: Path) -> Iterator[pa.Table]:
     if path.is_dir():
         for shard in shard_paths(path):
-            yield _with_every_field(pq.read_table(shard))
+            yield _with_safe_names(_with_every_field(pq.read_table(shard)))
         return
     rows: list[dict[str, Any]] = []
-    for record in read_coco(path):
+    for record in map(with_safe_name, read_coco(path)):
         rows.append(row_from_record(record))
         if len(rows) == _ROWS_PER_BATCH:
             yield pa.Table.from_pylist(rows, SCHEMA)
@@ -156,6 +158,13 @@ def _with_every_field(table: pa.Table) -> pa.Table:
     lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
     columns = [lists if name == 'instances' else table[name] for name in SCHEMA.names]
     return pa.table(columns, SCHEMA)
+
+
+def _with_safe_names(table: pa.Table) -> pa.Table:
+    if all(map(is_inside, table['name'].to_pylist())):
+        return table
+    records = (with_safe_name(record_from_row(row)) for row in table.to_pylist())
+    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
 
 
 class SelectedRecords(Sequence[ImageRecord]):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
+from cuts3d_mm.paths import BadName, require_inside, shown
 
 Mask = NDArray[np.bool_]
 Float = NDArray[np.float32]
@@ -46,6 +47,15 @@ class ImageRecord:
     image_hw: tuple[int, int]  # (0, 0) for a failure
     instances: tuple[InstanceRecord, ...] = ()
     failure: str | None = None  # the reason why the image could not be labelled
+
+
+def with_safe_name(record: ImageRecord) -> ImageRecord:
+    """Turn a record into a failure if its name leads out of the image folder."""
+    try:
+        require_inside(record.name)
+    except BadName as error:
+        return ImageRecord(shown(record.name), (0, 0), failure=str(error))
+    return record
 
 
 def encode_instance(mask: Mask, confidence: Float | None, score: float) -> InstanceRecord:

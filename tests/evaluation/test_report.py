@@ -83,5 +83,6 @@ def test_report_draws_the_image_that_got_worst(tmp_path):
     report = ScoreReport.of(*(tmp_path / f'{n}.json' for n in ('new', 'gt', 'old')))
     assert '1 worse' in report.comparison() and 'a.png' in report.comparison()
     assert '| 2-3' in report.table_by_count() and report.plot().axes
-    (picture,) = report.draw_worst(tmp_path, tmp_path / 'out', 1)
+    assert report.draw_worst(tmp_path, tmp_path / 'out', 1) == []
+    (picture,) = (tmp_path / 'out').iterdir()
     assert picture.name == '000_a.png' and Image.open(picture).size == (3 * HW[1], HW[0])

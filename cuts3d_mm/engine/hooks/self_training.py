@@ -20,6 +20,7 @@ from cuts3d_mm.engine.rounds import (
 )
 from cuts3d_mm.inference.detector_labeller import DetectorLabeller
 from cuts3d_mm.labelling.executor import Split
+from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.merging import MergeRule
 from cuts3d_mm.models.roi_heads.drop_loss_bbox_head import DropLossBBoxHead
 from cuts3d_mm.registry import HOOKS
@@ -141,7 +142,7 @@ class SelfTrainingHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         runner.save_checkpoint(str(path.parent), path.name, by_epoch=False)
         # Where MMEngine looks for the checkpoint to resume from.
-        (Path(runner.work_dir) / 'last_checkpoint').write_text(str(path))
+        write_whole(Path(runner.work_dir) / 'last_checkpoint', str(path))
 
     def _swap(self, runner: Any, num_advances: int = 0) -> None:
         """Label the images for the round, unless that is done, and train on the labels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceAnnotation,
     SourceImage,
 )
+from cuts3d_mm.paths import BadName, open_regular, require_inside
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,12 @@ def _mask(
     folder: Path, row: dict[str, str], image_hw: ImageHW, where: str
 ) -> SourceAnnotation | Problem:
     try:
-        with Image.open(folder / Path(row['MaskPath']).name) as image:
+        path = folder / require_inside(PurePosixPath(row['MaskPath'] or '').name)
+        with open_regular(path) as file, Image.open(file) as image:
             # Masks come in a size of their own.
             resized = image.convert('L').resize(image_hw[::-1], Image.Resampling.NEAREST)
             mask = np.asarray(resized) > 0
-    except OSError:
+    except (OSError, BadName):
         return Problem(where, 'mask is missing or cannot be read')
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     left, top, width, height = coco_mask.toBbox(code).tolist()

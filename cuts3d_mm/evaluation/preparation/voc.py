@@ -14,6 +14,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceImage,
     require,
 )
+from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ class VocSource:
                     yield name
 
     def _parse(self, name: str) -> ElementTree.Element | Problem:
-        path = self.folder / 'Annotations' / f'{name}.xml'
         try:
-            return ElementTree.parse(path).getroot()
+            with open_regular(self.folder / 'Annotations' / require_inside(f'{name}.xml')) as file:
+                return ElementTree.parse(file).getroot()
+        except BadName:
+            return Problem(shown(f'{name}.xml'), 'annotation name leads out of its folder')
         except FileNotFoundError:
             return Problem(f'{name}.xml', 'annotation file is missing')
         except ElementTree.ParseError:

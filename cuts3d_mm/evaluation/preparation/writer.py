@@ -20,6 +20,7 @@ from cuts3d_mm.evaluation.preparation.source import (
 )
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import CATEGORIES
+from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 _MIN_SIDE_PX = 1e-3  # narrower boxes have no area
 
@@ -100,8 +101,13 @@ def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str,
 def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
     """True size of an image, or why it cannot be used."""
     try:
-        with Image.open(folder / image.file_name) as opened:
+        with (
+            open_regular(folder / require_inside(image.file_name)) as file,
+            Image.open(file) as opened,
+        ):
             image_hw = opened.height, opened.width
+    except BadName:
+        return Problem(shown(image.file_name), 'image name leads out of the image folder')
     except FileNotFoundError:
         return Problem(image.file_name, 'image is missing')
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):

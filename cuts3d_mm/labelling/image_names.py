@@ -1,0 +1,88 @@
+"""Find the names of images in a folder, a text file or a COCO JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from cuts3d_mm.paths import is_inside
+
+IMAGE_SUFFIXES = frozenset(
+    '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
+)
+_NAMES_TRIED = 100  # of a COCO JSON, to find its image folder
+
+
+def walk_folder(root: Path) -> Iterator[str]:
+    """Names of image files below a folder, and of all that may hide some."""
+    waiting = ['']
+    while waiting:
+        below = waiting.pop()
+        try:
+            entries = list(os.scandir(root / below))
+        except OSError:
+            if not below:
+                raise
+            yield below
+            continue
+        for entry in entries:
+            name = f'{below}/{entry.name}' if below else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES or _is_folder_outside(entry, root):
+                yield name
+
+
+def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
+    """Whether an entry is a link to a folder elsewhere; one below `root` is found there."""
+    if not (entry.is_symlink() and entry.is_dir()):
+        return False
+    real_root = os.path.realpath(root)
+    return os.path.commonpath([real_root, os.path.realpath(entry.path)]) != real_root
+
+
+def read_coco_names(source: Path) -> tuple[Path, list[str]]:
+    """Folder and names of the images of a COCO JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        images = json.loads(source.read_text(encoding='utf-8'))['images']
+        names = [str(image['file_name']) for image in images]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{source} must be a COCO JSON with images[].file_name') from error
+    folders = (source.parent, source.parent / 'images', source.with_suffix(''))
+    tried = list(islice((name for name in names if is_inside(name)), _NAMES_TRIED))
+    holds_one = (any(os.path.isfile(folder / name) for name in tried) for folder in folders)
+    root = next((f for f, holds in zip(folders, holds_one, strict=True) if holds), source.parent)
+    return root, [_relative(name, root) for name in names]
+
+
+def read_text_list(source: Path) -> tuple[Path, list[str]]:
+    """Folder and names of a list: its own folder, or the common one of absolute paths.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    content = source.read_bytes()
+    if b'\0' in content:
+        raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
+    text = content.decode('utf-8', 'surrogateescape').removeprefix('\ufeff')
+    lines = [line.removesuffix('\r') for line in text.split('\n') if line.strip()]
+    root = source.parent
+    straight = [Path(line) for line in lines if '..' not in Path(line).parts]
+    is_elsewhere = any(root.absolute() not in path.parents for path in straight)
+    if straight and is_elsewhere and all(path.is_absolute() for path in straight):
+        root = Path(os.path.commonpath([path.parent for path in straight]))
+    return root, [_relative(line, root) for line in lines]
+
+
+def _relative(name: str, root: Path) -> str:
+    """Express a path by the folder that it is below; one that leaves it stays as it is."""
+    path = Path(name)
+    is_below = path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents
+    return path.relative_to(root.absolute()).as_posix() if is_below else path.as_posix()

@@ -1,0 +1,39 @@
+"""Write a label store as a COCO JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.record import ImageRecord, with_safe_name
+from cuts3d_mm.labels.store import read_store, shard_paths
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what must not be."""
+
+    num_images: int
+    refused: tuple[str, ...]  # a reason for each name that leads out of the image folder
+
+
+def export_store(store: Path, target: Path) -> Exported:
+    """Write the labelled images of a store whose names stay in the image folder.
+
+    Raises:
+        ValueError: `store` is no label store.
+    """
+    shard_paths(store)  # an error names the store before anything is written
+    refused: dict[str, str] = {}
+
+    def records() -> Iterator[ImageRecord]:
+        for record in read_store(store):
+            checked = with_safe_name(record)
+            if checked is not record and checked.failure is not None:
+                refused[record.name] = checked.failure
+            yield checked
+
+    num_images = write_coco(target, records)
+    return Exported(num_images, tuple(refused.values()))
