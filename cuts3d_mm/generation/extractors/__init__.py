@@ -2,7 +2,8 @@
 
 from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.generation.extractors.depth_hf import HFDepth, MarigoldDepth
+from cuts3d_mm.generation.extractors.depth_hf import HFDepth
+from cuts3d_mm.generation.extractors.depth_marigold import MarigoldDepth
 from cuts3d_mm.generation.extractors.vit_keys import ViTKeyFeatures
 
 __all__ = [

@@ -1,79 +1,12 @@
-"""Tiny, randomly initialised models of the real classes; nothing is downloaded."""
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_depth_models import depth_anything, dpt, marigold, zoe
 
-from cuts3d_mm.generation.extractors.depth_hf import HFDepth, MarigoldDepth, to_depth
+from cuts3d_mm.generation.extractors.depth_hf import HFDepth, to_depth
+from cuts3d_mm.generation.extractors.depth_marigold import MarigoldDepth
 from cuts3d_mm.labelling.images import ImageFailure, NamedImage
-
-transformers = pytest.importorskip('transformers')
-
-BEIT = {
-    'hidden_size': 24,
-    'num_hidden_layers': 4,
-    'num_attention_heads': 2,
-    'intermediate_size': 32,
-    'image_size': 32,
-    'patch_size': 8,
-    'out_features': ['stage1', 'stage2', 'stage3', 'stage4'],
-    'reshape_hidden_states': False,
-}
-
-
-def zoe():
-    config = transformers.ZoeDepthConfig(
-        backbone_config=transformers.BeitConfig(**BEIT, use_relative_position_bias=True),
-        neck_hidden_sizes=[16, 16, 16, 16],
-        fusion_hidden_size=16,
-        bottleneck_features=16,
-        num_relative_features=8,
-        bin_embedding_dim=8,
-        num_attractors=[4, 2, 1, 1],
-        bin_configurations=[{'n_bins': 8, 'min_depth': 0.001, 'max_depth': 10.0, 'name': 'nyu'}],
-    )
-    processor = transformers.ZoeDepthImageProcessor(size={'height': 32, 'width': 48})
-    return transformers.ZoeDepthForDepthEstimation(config), processor
-
-
-def dpt():
-    config = transformers.DPTConfig(
-        hidden_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        patch_size=8,
-        backbone_out_indices=[0, 1, 2, 3],
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-    )
-    processor = transformers.DPTImageProcessor(size={'height': 32, 'width': 32})
-    return transformers.DPTForDepthEstimation(config), processor
-
-
-def depth_anything():
-    backbone = transformers.Dinov2Config(
-        hidden_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        out_features=['stage1', 'stage2', 'stage3', 'stage4'],
-        reshape_hidden_states=False,
-    )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=24,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-    )
-    processor = transformers.DPTImageProcessor(
-        size={'height': 28, 'width': 28}, keep_aspect_ratio=True, ensure_multiple_of=14
-    )
-    return transformers.DepthAnythingForDepthEstimation(config), processor
 
 
 @pytest.fixture(params=[zoe, dpt, depth_anything], ids=lambda make: make.__name__)
@@ -98,17 +31,6 @@ def test_weights_are_read_from_safetensors_only(folder):
         HFDepth(str(folder))
 
 
-def test_disparity_is_inverted_explicitly():
-    near_to_far = to_depth(np.array([[10.0, 5, 0]], np.float32), 'disparity')[0]
-    assert (np.diff(near_to_far) > 0).all() and near_to_far[2] / near_to_far[0] == pytest.approx(
-        11
-    )
-
-
-def test_constant_disparity_is_constant_depth():
-    assert (to_depth(np.full((2, 3), 4, np.float32), 'disparity') == 0).all()
-
-
 def test_depth_that_is_not_finite_is_a_failure():
     with pytest.raises(ImageFailure, match='NaN or inf'):
         to_depth(np.array([[np.nan]], np.float32), 'depth')
@@ -121,47 +43,7 @@ def test_unknown_prediction_is_refused():
 
 @pytest.mark.slow
 def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
-    diffusers = pytest.importorskip('diffusers', exc_type=ImportError)
-    text = transformers.CLIPTextConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        vocab_size=49408,
-        projection_dim=16,
-    )
-    vocabulary = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2}
-    (tmp_path / 'vocab.json').write_text(str(vocabulary).replace("'", '"'))
-    (tmp_path / 'merges.txt').write_text('#version: 0.2\n')
-    blocks = {'block_out_channels': (8, 16), 'layers_per_block': 1, 'norm_num_groups': 4}
-    pipeline = diffusers.MarigoldDepthPipeline(
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=8,
-            in_channels=8,
-            out_channels=4,
-            cross_attention_dim=16,
-            down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
-            up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
-            attention_head_dim=2,
-            **blocks,
-        ),
-        vae=diffusers.AutoencoderKL(
-            down_block_types=['DownEncoderBlock2D'] * 2,
-            up_block_types=['UpDecoderBlock2D'] * 2,
-            latent_channels=4,
-            **blocks,
-        ),
-        scheduler=diffusers.DDIMScheduler(prediction_type='v_prediction'),
-        text_encoder=transformers.CLIPTextModel(text),
-        tokenizer=transformers.CLIPTokenizer(
-            str(tmp_path / 'vocab.json'), str(tmp_path / 'merges.txt'), model_max_length=8
-        ),
-        prediction_type='depth',
-        scale_invariant=True,
-        shift_invariant=True,
-        default_denoising_steps=1,
-        default_processing_resolution=32,
-    )
+    pipeline = marigold(tmp_path)
     pipeline.save_pretrained(tmp_path / 'model', safe_serialization=True)
     extractor = MarigoldDepth(
         str(tmp_path / 'model'), num_inference_steps=1, processing_resolution=32
