@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import sys
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from PIL import Image
 
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.generation.generator import build_params
+from cuts3d_mm.labelling.images import NamedImage
 from cuts3d_mm.registry import MODELS
 
 FOLDER = Path(__file__).parents[2] / 'configs/pseudo_labels'
@@ -40,6 +47,28 @@ def test_configs_of_the_paper_keep_the_values_that_it_states(name):
         assert params == CutParams()
     assert params.ncut.tau_ncut == 0.15 and params.max_instances == 3
     assert model['input_hw'] in ((480, 480), (476, 476))
+
+
+def test_the_commands_for_midas_small_write_what_its_config_reads(tmp_path, monkeypatch):
+    """The script of the docstring runs, with a network that returns zeros and ones."""
+    name = 'cuts3d_dino-vitb8_midas-small.py'
+    lines = (FOLDER / name).read_text().splitlines()
+    first, last = (
+        lines.index('    import pathlib, sys'),
+        lines.index('    python write_midas.py IMAGES DEPTH'),
+    )
+    (tmp_path / 'images/a').mkdir(parents=True)
+    Image.new('RGB', (30, 20)).save(tmp_path / 'images/a/x.jpeg')
+    parts = {
+        'MiDaS_small': torch.nn.Identity(),
+        'transforms': SimpleNamespace(small_transform=lambda pixels: torch.eye(4, 6)[None]),
+    }
+    monkeypatch.setattr(torch.hub, 'load', lambda repository, part: parts[part])
+    monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'images'), str(tmp_path / 'depth')])
+    exec(textwrap.dedent('\n'.join(lines[first:last])), {})
+    depth = MODELS.build({**model_of(name)['depth'], 'root': str(tmp_path / 'depth')})
+    (found,) = depth([NamedImage('a/x.jpeg', np.zeros((20, 30, 3), np.uint8))])
+    assert found[0, 0] == pytest.approx(1 / 1.1) and found[0, 1] == pytest.approx(10)
 
 
 @pytest.mark.slow

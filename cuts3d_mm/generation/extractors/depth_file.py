@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cuts3d_mm.algorithm.disparity import depth_from_disparity
 from cuts3d_mm.generation.extractors.depth_formats import UnusableDepth, read_depth
 from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 from cuts3d_mm.registry import MODELS
@@ -28,8 +29,8 @@ class DepthFromFile:
 
     Args:
         root (str): Folder of the depth maps.
-        larger_is (str): 'far' for depth, 'near' for disparity or inverse depth, which is
-            turned into depth as 1 / value. Defaults to 'far'.
+        larger_is (str): 'far' for depth, 'near' for disparity or inverse depth, which becomes
+            depth as `depth_from_disparity` says; below 0 it is invalid. Defaults to 'far'.
         zero_is_invalid (bool): Whether 0 means "no depth". Defaults to True.
     """
 
@@ -74,10 +75,9 @@ class DepthFromFile:
         if self.zero_is_invalid:
             valid &= depth != 0
         if self.larger_is == 'near':
-            with np.errstate(divide='ignore', over='ignore'):
-                depth = np.float32(1) / depth
-            valid &= (depth > 0) & np.isfinite(depth)
-        return fill_invalid(depth, valid, path)
+            valid &= depth >= 0
+        depth = fill_invalid(depth, valid, path)
+        return depth_from_disparity(depth) if self.larger_is == 'near' else depth
 
 
 def fill_invalid(depth: Float, valid: NDArray[np.bool_], source: object) -> Float:

@@ -6,6 +6,7 @@ import pytest
 from hostile_depths import hostile_depth_maps, write_hostile_depth
 
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
+from cuts3d_mm.generation.extractors.depth_hf import to_depth
 from cuts3d_mm.labelling.images import ImageFailure, NamedImage
 
 DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)
@@ -38,9 +39,15 @@ def test_every_format_gives_the_values_back(folder, suffix):
     assert found.dtype == np.float32 and (found == DEPTH).all()
 
 
-def test_disparity_becomes_depth(folder):
+def test_disparity_becomes_depth_by_the_rule_of_networks(folder):
     np.save(folder / 'a/x.npy', DEPTH)
-    assert np.allclose(read(folder, larger_is='near'), 1 / DEPTH)
+    assert (read(folder, larger_is='near') == to_depth(DEPTH, 'disparity')).all()
+
+
+def test_a_disparity_of_almost_nothing_does_not_flatten_the_rest(folder):
+    np.save(folder / 'a/x.npy', np.array([[1e-42, 0.0, 1, 2]], np.float32))
+    found = read(folder, larger_is='near', zero_is_invalid=False)[0]
+    assert found == pytest.approx([10, 10, 1 / 0.6, 1 / 1.1])
 
 
 @pytest.mark.parametrize('invalid', [np.nan, np.inf, 0])
@@ -56,8 +63,9 @@ def test_zero_can_be_valid(folder):
 
 
 def test_negative_disparity_is_invalid(folder):
-    np.save(folder / 'a/x.npy', np.array([[-1.0, 2]]))
-    assert read(folder, larger_is='near').tolist() == [[0.5, 0.5]]
+    np.save(folder / 'a/x.npy', np.array([[-1.0, 2, 4]]))
+    near, same, far = read(folder, larger_is='near')[0][[2, 1, 0]]
+    assert near < same == far
 
 
 @pytest.mark.parametrize(
@@ -139,8 +147,3 @@ def test_pfm_of_any_scale_and_byte_order_is_read_as_opencv_reads_it(folder, scal
 def test_npy_of_any_order_is_read(folder, array):
     np.save(folder / 'a/x.npy', array)
     assert np.array_equal(read(folder), DEPTH)
-
-
-def test_disparity_too_small_to_be_turned_into_depth_is_invalid(folder):
-    np.save(folder / 'a/x.npy', np.array([[1e-42, 2]], np.float32))
-    assert read(folder, larger_is='near').tolist() == [[0.5, 0.5]]
