@@ -94,7 +94,7 @@ SOLVERS = {
     'plotly': 'visualization/point_cloud.py',
     'pydensecrf': 'algorithm/crf.py',
     'transformers': 'generation/extractors/depth_hf.py',
-    'diffusers': 'generation/extractors/depth_hf.py',
+    'diffusers': 'generation/extractors/depth_marigold.py',
 }
 PYARROW = ['labels/random_access.py', 'labels/store.py']
 
