@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +23,16 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        message = ' '.join(str(error).split())
-        print(f'{_program()}: {message}', file=sys.stderr)
+        print(f'{_program()}: {_message_of(error)}', file=sys.stderr)
         sys.exit(EXIT_USAGE)
+
+
+def _message_of(error: Exception) -> str:
+    """The message of an error in one line."""
+    message = str(error)
+    if 'Original Traceback' in message:  # of a process that loads data; it ends with the message
+        message = re.split(r'^[\w.]+: ', message, flags=re.MULTILINE)[-1]
+    return ' '.join(message.split())
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:

@@ -17,11 +17,17 @@ model = dict(
     ),
     train_cfg=dict(rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))),
 )
+# Scores of a detector are soft targets as they are, whatever confidence comes with them.
+load_pipeline = [
+    dict(step, min_confidence=0.0) if step.type == 'cuts3d_mm.LoadPseudoLabels' else step
+    for step in _base_.load_pipeline
+]
 train_dataloader = dict(
     dataset=dict(
         dataset=dict(
             ann_file='data/pseudo_labels/coco_train2017',
             data_prefix=dict(img='data/coco/train2017'),
+            pipeline=load_pipeline,
         ),
         pipeline=[
             dict(type='cuts3d_mm.ConfidentCopyPaste', paste_all=True, scale_range=(0.5, 1.0)),
