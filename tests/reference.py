@@ -51,6 +51,35 @@ def second_eigenvector(affinity):
     return vector if vector[np.argmax(np.abs(vector))] > 0 else -vector
 
 
+def dino_positions(grid, grid_hw, offset):
+    """(s_h, s_w, C) positions at every new patch, one at a time, by the cubic of Keys (1981).
+
+    The kernel has a = -0.75; what lies outside the grid repeats its border.
+    """
+    resized = np.zeros((*grid_hw, grid.shape[2]))
+    for row in range(grid_hw[0]):
+        for column in range(grid_hw[1]):
+            y, x = (
+                (index + 0.5) * trained / (new + offset) - 0.5
+                for index, trained, new in zip((row, column), grid.shape, grid_hw, strict=False)
+            )
+            for near_y in range(int(np.floor(y)) - 1, int(np.floor(y)) + 3):
+                for near_x in range(int(np.floor(x)) - 1, int(np.floor(x)) + 3):
+                    inside = (
+                        np.clip(near_y, 0, len(grid) - 1),
+                        np.clip(near_x, 0, grid.shape[1] - 1),
+                    )
+                    resized[row, column] += keys(y - near_y) * keys(x - near_x) * grid[inside]
+    return resized
+
+
+def keys(distance, a=-0.75):
+    distance = abs(distance)
+    if distance <= 1:
+        return (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    return a * (distance**3 - 5 * distance**2 + 8 * distance - 4) if distance < 2 else 0.0
+
+
 def maskcut(features, grid_hw, tau, num_cuts):
     """MaskCut's loop on the patch grid, by its published behaviour; a list of (h, w) masks.
 

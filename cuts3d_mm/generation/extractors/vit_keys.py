@@ -1,4 +1,4 @@
-"""An image in, the keys of a self-supervised ViT's last attention block out."""
+"""Compute the keys of the last attention block of a self-supervised ViT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from cuts3d_mm.algorithm.position_embedding import interpolate_positions
 from cuts3d_mm.hub.converters.dino import convert_backbone
 from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.hub.load_weights import load_weights
@@ -39,6 +41,10 @@ class ViTKeyFeatures:
         checkpoint (str, optional): File, `https://` URL or `hf://owner/repo[@revision]/file`
             with weights named as by DINO, timm, DINOv2 or mmpretrain. None for random
             weights, which is of use in tests only. Defaults to None.
+        position_offset (float): Patches added to a side of the grid in the scale by which
+            position embeddings are interpolated, (side + offset) / trained side; the trained
+            side is `img_size / patch_size` of the backbone. DINO, DiffNCuts and DINOv2 add 0.1;
+            0 is the plain scale. Defaults to 0.1.
         half (bool): Run in bfloat16. Defaults to False.
         mean (tuple[float]): Of RGB in [0, 1]. Defaults to ImageNet's.
         std (tuple[float]): Of RGB in [0, 1]. Defaults to ImageNet's.
@@ -48,6 +54,7 @@ class ViTKeyFeatures:
         self,
         backbone: dict[str, Any],
         checkpoint: str | None = None,
+        position_offset: float = 0.1,
         half: bool = False,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
@@ -63,6 +70,9 @@ class ViTKeyFeatures:
         self.network.requires_grad_(False).to(self.dtype)
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
+        self.position_offset = position_offset
+        self.trained_hw: tuple[int, int] = tuple(self.network.patch_resolution)
+        self._positions: tuple[tuple[int, int], Tensor] | None = None  # of the latest grid
         self._qkv: Tensor | None = None
         self.network.layers[-1].attn.qkv.register_forward_hook(self._keep_and_stop)
 
@@ -70,6 +80,7 @@ class ViTKeyFeatures:
         """Move the network to a device."""
         self.device = torch.device(device)
         self.network.to(self.device)
+        self._positions = None
         return self
 
     def __call__(self, images: list[Pixels]) -> list[Float]:
@@ -84,15 +95,16 @@ class ViTKeyFeatures:
         """
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
         batch = ((pixels - self.mean) / self.std).to(self.device, self.dtype)
+        grid_hw = self._grid_hw(batch.shape[2:])
         with torch.no_grad():
-            keys = self._run_to_keys(batch)
-        height, width = self._grid_hw(batch.shape[2:])
-        return list(keys.float().cpu().numpy().reshape(len(images), height, width, -1))
+            keys = self._run_to_keys(batch, grid_hw)
+        return list(keys.float().cpu().numpy().reshape(len(images), *grid_hw, -1))
 
-    def _run_to_keys(self, batch: Tensor) -> Tensor:
+    def _run_to_keys(self, batch: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) -> (B, h * w, C)."""
+        self.network.patch_resolution = grid_hw  # mmpretrain interpolates nothing by itself
         try:
-            self.network(batch)
+            functional_call(self.network, {'pos_embed': self._positions_on(grid_hw)}, (batch,))
         except _KeysReached:
             pass
         qkv, self._qkv = self._qkv, None
@@ -101,6 +113,14 @@ class ViTKeyFeatures:
         # (B, N, q|k|v * heads * channels): the middle third, heads already side by side.
         _, keys, _ = qkv.chunk(3, dim=-1)
         return keys[:, self.network.num_extra_tokens :]
+
+    def _positions_on(self, grid_hw: tuple[int, int]) -> Tensor:
+        if self._positions is None or self._positions[0] != grid_hw:
+            positions = interpolate_positions(
+                self.network.pos_embed, self.trained_hw, grid_hw, self.position_offset
+            )
+            self._positions = grid_hw, positions
+        return self._positions[1]
 
     def _keep_and_stop(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._qkv = output

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from reference import dino_positions
 
 mmpretrain = pytest.importorskip('mmpretrain.models')
 
+from cuts3d_mm.algorithm.position_embedding import interpolate_positions  # noqa: E402
+from cuts3d_mm.generation.extractors import vit_keys  # noqa: E402
 from cuts3d_mm.generation.extractors.vit_keys import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,8 +31,18 @@ def timm_vit(**options):
 
 
 def timm_keys(network, images):
+    return keys_of(network, network.blocks[-1], images)
+
+
+def own_keys(network, images):
+    grid = images[0].shape[0] // 8, images[0].shape[1] // 8
+    network.layers[-1].attn.qkv._forward_hooks.clear()
+    return keys_of(network, network.layers[-1], images).reshape(*grid, -1)
+
+
+def keys_of(network, block, images):
     kept = {}
-    hook = network.blocks[-1].attn.qkv.register_forward_hook(
+    hook = block.attn.qkv.register_forward_hook(
         lambda module, inputs, output: kept.update(qkv=output)
     )
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -74,27 +86,46 @@ def test_keys_equal_timm_at_224(rng, tmp_path):
     assert np.abs(found.reshape(1, 784, 384) - timm_keys(network, images)).max() < 1e-4
 
 
-@pytest.mark.slow
-def test_keys_equal_timm_at_480_given_its_position_embedding(rng):
-    """Off the training size the two libraries interpolate positions differently.
+def test_positions_of_another_size_are_those_of_dino(images):
+    """The network run by hand, with positions interpolated one by one, gives the same keys."""
+    torch.manual_seed(0)
+    extractor = ViTKeyFeatures(TINY)
+    torch.nn.init.normal_(extractor.network.pos_embed)
+    found = extractor(images)[0]
+    grid = extractor.network.pos_embed[0, 1:].detach().double().numpy().reshape(4, 4, 24)
+    expected = dino_positions(grid, (4, 6), 0.1).reshape(1, 24, 24)
+    network = ViTKeyFeatures({**TINY, 'img_size': (32, 48)}, position_offset=0.0).network
+    weights = {k: v for k, v in extractor.network.state_dict().items() if k != 'pos_embed'}
+    network.load_state_dict(weights, strict=False)
+    network.pos_embed.data[:, :1] = extractor.network.pos_embed[:, :1]
+    network.pos_embed.data[:, 1:] = torch.from_numpy(expected).float()
+    assert np.abs(found - own_keys(network, images[:1])).max() < 1e-4
 
-    Both are bicubic, but timm antialiases, for which PyTorch uses another cubic kernel
-    (a = -0.5 instead of -0.75). With the embedding that mmpretrain interpolates, timm's keys
-    are the same; with its own they differ by that kernel only.
-    """
+
+def test_positions_are_interpolated_once_per_size(images, rng, monkeypatch):
+    sizes = []
+
+    def count(positions, trained_hw, grid_hw, offset):
+        sizes.append(grid_hw)
+        return interpolate_positions(positions, trained_hw, grid_hw, offset)
+
+    monkeypatch.setattr(vit_keys, 'interpolate_positions', count)
+    extractor = ViTKeyFeatures(TINY)
+    first, again = extractor(images), extractor(images)
+    assert (first[0] == again[0]).all()
+    extractor([rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)])
+    assert sizes == [(4, 6), (5, 6)]
+
+
+@pytest.mark.slow
+def test_keys_equal_timm_at_480_with_the_positions_of_dino(rng):
     network = timm_vit(dynamic_img_size=True)
     extractor = ViTKeyFeatures(SMALL)
-    weights = convert_backbone(network.state_dict()).weights
-    extractor.network.load_state_dict(weights)
+    extractor.network.load_state_dict(convert_backbone(network.state_dict()).weights)
     images = [rng.integers(0, 256, (480, 480, 3), dtype=np.uint8)]
     found = extractor(images)[0].reshape(1, 3600, 384)
-    own = timm_keys(network, images)
-
-    grid = network.pos_embed[:, 1:].reshape(1, 28, 28, 384).permute(0, 3, 1, 2)
-    resized = functional.interpolate(grid, (60, 60), mode='bicubic', align_corners=False)
-    network.pos_embed = torch.nn.Parameter(
-        torch.cat([network.pos_embed[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
-    )
+    grid = network.pos_embed[0, 1:].detach().double().numpy().reshape(28, 28, 384)
+    resized = torch.from_numpy(dino_positions(grid, (60, 60), 0.1)).float().reshape(1, 3600, 384)
+    network.pos_embed = torch.nn.Parameter(torch.cat([network.pos_embed[:, :1], resized], dim=1))
     network.patch_embed.grid_size = (60, 60)
     assert np.abs(found - timm_keys(network, images)).max() < 1e-4
-    assert np.abs(found - own).mean() < 0.05 * np.abs(own).mean()
