@@ -50,13 +50,13 @@ def main() -> int | None:
 def convert_detectron2(args: argparse.Namespace) -> None:
     """Convert a detector, in the direction asked for."""
     from cuts3d_mm.engine.configuration import build_detector, load_config
-    from cuts3d_mm.hub.converters import detectron2
-    from cuts3d_mm.hub.converters.files import read_checkpoint, write_checkpoint
-    from cuts3d_mm.hub.converters.names import check_weights_fit
-    from cuts3d_mm.hub.training_checkpoint import require_tensors
     from cuts3d_mm.labels.coco import DATASET_META
+    from cuts3d_mm.weights import read_state, require_tensors
+    from cuts3d_mm.weights.converters import detectron2
+    from cuts3d_mm.weights.fit import check_weights_fit
+    from cuts3d_mm.weights.write import write_checkpoint
 
-    content = read_checkpoint(args.source)
+    content = read_state(args.source).content
     inner = content.get('state_dict' if args.reverse else 'model', content)
     weights = require_tensors(inner, args.source)
     architecture = detectron2.architecture_of(weights)
@@ -76,10 +76,11 @@ def convert_detectron2(args: argparse.Namespace) -> None:
 
 def convert_dino(args: argparse.Namespace) -> None:
     """Convert a backbone."""
-    from cuts3d_mm.hub.converters.dino import convert_backbone
-    from cuts3d_mm.hub.converters.files import read_checkpoint, write_checkpoint
+    from cuts3d_mm.weights import read_state
+    from cuts3d_mm.weights.converters.dino import convert_backbone
+    from cuts3d_mm.weights.write import write_checkpoint
 
-    renamed = convert_backbone(read_checkpoint(args.source))
+    renamed = convert_backbone(read_state(args.source).content)
     write_checkpoint(args.target, renamed.weights, {'state_dict': None})
     report(renamed, args.target)
 

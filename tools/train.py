@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from cuts3d_mm.command_line import add_launcher_arguments, make_parser, run_command
 
@@ -51,7 +50,7 @@ def main() -> None:
         config.auto_scale_lr.enable = True
     if args.resume is not None:
         config.resume = True
-        config.load_from = None if args.resume == 'auto' else str(Path(args.resume))
+        config.load_from = None if args.resume == 'auto' else args.resume
     build_runner(config).train()
 
 

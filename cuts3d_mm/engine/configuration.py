@@ -11,10 +11,11 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from cuts3d_mm.command_line import parse_options
-from cuts3d_mm.hub.training_checkpoint import load_detector_weights
+from cuts3d_mm.engine.resume import settle_resume
 from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.weights import read_state
 
 
 def load_config(
@@ -41,6 +42,7 @@ def load_config(
 
 def build_runner(config: Config) -> Any:
     """Build the runner that a config asks for; several ranks may be CPU processes."""
+    settle_resume(config)
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         _join_cpu_ranks(config)
     if 'runner_type' in config:
@@ -68,7 +70,7 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
 
     Args:
         config: of a training or a test; its `test_dataloader` has the pipeline.
-        checkpoint: weights, as for `load_detector_weights`.
+        checkpoint: weights, as for `read_state`.
         options: other arguments of `DetectorLabeller`.
 
     Raises:
@@ -82,6 +84,6 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
         'detector': plain['model'],
         'pipeline': plain['test_dataloader']['dataset']['pipeline'],
         'checkpoint': checkpoint,
-        'weights_sha256': digest_weights(load_detector_weights(checkpoint)),
+        'weights_sha256': digest_weights(read_state(checkpoint).weights),
         **options,
     }

@@ -13,9 +13,9 @@ from cuts3d_mm.engine.configuration import build_runner
 from cuts3d_mm.evaluation.class_agnostic_ap import KINDS
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
-from cuts3d_mm.hub.training_checkpoint import load_detector_weights
 from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.weights import read_state
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # beside the scores
@@ -42,7 +42,7 @@ def evaluate_set(
     """
     result = out / f'{name}.json'
     identity = {
-        'weights_sha256': digest_weights(load_detector_weights(checkpoint)),
+        'weights_sha256': digest_weights(read_state(checkpoint).weights),
         'model_sha256': _sha256(json.dumps(config.to_dict()['model'], default=str).encode()),
         'annotations_sha256': _sha256(annotations.read_bytes()),
     }

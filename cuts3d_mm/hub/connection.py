@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Result = TypeVar('Result')
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
 LONGEST_PAUSE_S = 60.0  # that a server may ask for
-_PASSING_STATUS = {429, 500, 502, 503, 504}
+PASSING_STATUS = {429, 500, 502, 503, 504}
 
 
 class HubError(OSError):
@@ -87,7 +87,7 @@ def _passes(error: BaseException) -> bool:
     if isinstance(error, OfflineModeIsEnabled):
         return False
     is_broken = isinstance(error, (BrokenConnection, ChunkedEncodingError, Timeout))
-    return is_broken or _status(error) in _PASSING_STATUS
+    return is_broken or _status(error) in PASSING_STATUS
 
 
 def _asked_pause(chain: list[BaseException]) -> float | None:
@@ -116,7 +116,7 @@ def _explain(chain: list[BaseException]) -> str:
                 'there is no such repository, or no right to it; check its name, and log in by '
                 '`hf auth login` or HF_TOKEN'
             )
-        if status in _PASSING_STATUS:
+        if status in PASSING_STATUS:
             return f'the Hub answered {status}, also when asked again; try later'
         if status is not None:
             return f'the Hub answered {status}: {" ".join(str(error).split())}'

@@ -17,9 +17,10 @@ from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cuts3d_mm.hub.training_checkpoint import load_detector_weights
 from cuts3d_mm.labelling.images import NamedImage
 from cuts3d_mm.registry import MODELS
+from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.fit import check_weights_fit
 
 CONFIDENCES = ('ones', 'score', 'mask_probability')
 _CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
@@ -113,19 +114,14 @@ class DetectorLabeller(nn.Module):
         return Detection(is_inside, _mean_inside(probability, is_inside, grid_hw), score)
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
-        state = load_detector_weights(checkpoint)
+        state = read_state(checkpoint).weights
         if expected_sha256 not in (None, digest_weights(state)):
             raise ValueError(
                 f'{checkpoint} must hold the weights with SHA-256 {expected_sha256}, it holds '
                 'others; it was replaced since'
             )
-        result = self.detector.load_state_dict(state, strict=False)
-        wrong = [*result.missing_keys, *result.unexpected_keys]
-        if wrong:
-            raise ValueError(
-                f'{checkpoint} must fit the detector of the config; {len(wrong)} keys do not: '
-                f'{", ".join(wrong[:5])}'
-            )
+        check_weights_fit(state, self.detector.state_dict())
+        self.detector.load_state_dict(state)
 
 
 def digest_weights(state: Mapping[str, Tensor]) -> str:

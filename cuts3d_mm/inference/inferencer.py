@@ -13,10 +13,10 @@ from mmengine.config import Config, ConfigDict
 from numpy.typing import NDArray
 from torch import nn
 
-from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
+from cuts3d_mm.weights.fit import check_weights_fit
 
 SCORE_THR = 0.35  # CutLER's demo
 _VISUALIZER = {'type': 'DetLocalVisualizer', 'name': 'visualizer'}

@@ -14,9 +14,9 @@ from cuts3d_mm.hub.download import fetch_file
 from cuts3d_mm.hub.literal_config import parse_literal_config, read_literal_config
 from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
 from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
-from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
 from cuts3d_mm.labels.coco import DATASET_META
 from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.weights import read_state
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,13 @@ def _find_release(model: str) -> Path | None:
 
 
 def _with_weights(config: Config | None, weights: str) -> DetectorSource:
-    content = load_checkpoint(weights)
-    meta = content.get('meta')
-    meta = meta if isinstance(meta, Mapping) else {}
+    state = read_state(weights)
+    meta = state.meta
     if config is None:
         if not isinstance(meta.get('cfg'), str):
             raise ValueError(f'{weights} holds no config; name the model as well')
         config = Config(parse_literal_config(meta['cfg'], weights))
-    state = require_tensors(content.get('state_dict', content), weights)
     found = meta.get('dataset_meta')
     if not isinstance(found, Mapping) or 'classes' not in found:
         found = DATASET_META
-    return DetectorSource(config, state, dict(found))
+    return DetectorSource(config, state.weights, dict(found))

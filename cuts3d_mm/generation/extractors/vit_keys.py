@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
-from cuts3d_mm.hub.converters.dino import convert_backbone
-from cuts3d_mm.hub.converters.names import check_weights_fit
-from cuts3d_mm.hub.load_weights import load_weights
 from cuts3d_mm.registry import MODELS
+from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.converters.dino import convert_backbone
+from cuts3d_mm.weights.fit import check_weights_fit
 
 Float = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -61,7 +61,7 @@ class ViTKeyFeatures:
     ) -> None:
         self.network: Any = _build_vit(backbone)
         if checkpoint is not None:
-            weights = convert_backbone(load_weights(checkpoint)).weights
+            weights = convert_backbone(read_state(checkpoint).content).weights
             check_weights_fit(weights, self.network.state_dict())
             self.network.load_state_dict(weights)
         self.device = torch.device('cpu')

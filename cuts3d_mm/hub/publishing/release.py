@@ -14,13 +14,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cuts3d_mm import __version__
-from cuts3d_mm.hub.converters.names import check_weights_fit
 from cuts3d_mm.hub.literal_config import read_literal_config
 from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
 from cuts3d_mm.hub.publishing.model_card import ModelCardText
-from cuts3d_mm.hub.training_checkpoint import load_checkpoint, require_tensors
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import DATASET_META
+from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.fit import check_weights_fit
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
@@ -62,12 +62,12 @@ def write_release(
     Raises:
         ValueError: the weights do not fit the config, or the config cannot be told as data.
     """
-    content = load_checkpoint(checkpoint)
-    weights = require_tensors(content.get('state_dict', content), checkpoint)
+    state = read_state(checkpoint)
+    weights = state.weights
     check_weights_fit(weights, expected)
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     text = flatten_config(config)
-    meta = {'dataset_meta': _dataset_meta(content), 'cfg': text, 'cuts3d_mm': __version__}
+    meta = {'dataset_meta': _dataset_meta(state.meta), 'cfg': text, 'cuts3d_mm': __version__}
     buffer = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, buffer)
     card = ModelCardText(facts.repo_id, facts.scores, facts.licence)
@@ -92,10 +92,9 @@ def flatten_config(config: Config) -> str:
     return f'# Written by cuts3d_mm {__version__}: data only, safe to read.\n{text}'
 
 
-def _dataset_meta(content: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Names and colours of the classes, as plain values."""
-    meta = content.get('meta')
-    found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    found = meta.get('dataset_meta')
     found = found if isinstance(found, Mapping) else {}
     classes = found.get('classes') or DATASET_META['classes']
     palette = found.get('palette') or DATASET_META['palette']

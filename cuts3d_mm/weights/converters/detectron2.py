@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from cuts3d_mm.hub.converters.names import NamePair, RenamedWeights, to_ours, to_theirs
+from cuts3d_mm.weights.converters.names import NamePair, RenamedWeights, to_ours, to_theirs
 
 Architecture = Literal['cascade', 'standard']
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cuts3d_mm.hub.converters.detectron2 import RESNET_PAIRS
-from cuts3d_mm.hub.converters.names import NamePair, RenamedWeights, to_ours
+from cuts3d_mm.weights.converters.detectron2 import RESNET_PAIRS
+from cuts3d_mm.weights.converters.names import NamePair, RenamedWeights, to_ours
 
 _WRAPPERS = ('teacher', 'state_dict', 'model')
 _PREFIX = re.compile(r'^((module|backbone|teacher|student)\.)+')

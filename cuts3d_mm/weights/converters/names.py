@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from torch import Tensor
+
+from cuts3d_mm.weights.fit import some_of
 
 _FIELD = re.compile(r'\{(\w+?)(?:\+(\d+))?\}')
 
@@ -102,31 +104,3 @@ def _pattern(template: str) -> re.Pattern[str]:
         parts += [re.escape(template[end : field.start()]), f'(?P<{field[1]}>{kind})']
         end = field.end()
     return re.compile(''.join([*parts, re.escape(template[end:])]))
-
-
-def check_weights_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check names and shapes against the state dict of the network they are meant for.
-
-    Raises:
-        ValueError: with every kind of difference, and the first names of each.
-    """
-    shared = sorted(found.keys() & expected.keys())
-    problems = {
-        'missing': sorted(expected.keys() - found.keys()),
-        'unknown': sorted(found.keys() - expected.keys()),
-        'of another shape': [
-            f'{name} {tuple(found[name].shape)}, needed {tuple(expected[name].shape)}'
-            for name in shared
-            if found[name].shape != expected[name].shape
-        ],
-    }
-    told = [f'{kind}: {some_of(names)}' for kind, names in problems.items() if names]
-    if told:
-        raise ValueError(f'weights must fit the network; {"; ".join(told)}')
-
-
-def some_of(names: Iterable[str]) -> str:
-    """Name the first few, and count the rest."""
-    listed = list(names)
-    more = f' and {len(listed) - 5} more' if len(listed) > 5 else ''
-    return (', '.join(listed[:5]) or 'none') + more

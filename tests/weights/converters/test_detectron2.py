@@ -6,12 +6,12 @@ from detectron2_inference import Detectron2
 from mmdet.structures import DetDataSample
 
 from cuts3d_mm.engine.configuration import build_detector, load_config
-from cuts3d_mm.hub.converters.detectron2 import (
+from cuts3d_mm.weights.converters.detectron2 import (
     architecture_of,
     from_detectron2,
     to_detectron2,
 )
-from cuts3d_mm.hub.converters.names import check_weights_fit
+from cuts3d_mm.weights.fit import check_weights_fit
 
 CONFIGS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',

@@ -1,0 +1,104 @@
+"""Find the checkpoint that an interrupted training goes on from."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from cuts3d_mm.weights import StateFile, read_state
+
+_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+_ROUND = re.compile(r'round_(\d+)')
+_LAST = 'last_checkpoint'  # where MMEngine notes the path of the last one
+
+
+def settle_resume(config: Config) -> None:
+    """Name the checkpoint of a training that is resumed; MMEngine would take the last one unread.
+
+    Args:
+        config: of a training; `load_from` is set if it is to be resumed from its work dir.
+
+    Raises:
+        ValueError: no checkpoint of the training is whole, or the one that is named is not.
+    """
+    if not config.get('resume'):
+        return
+    if config.get('load_from'):
+        require_training(read_state(config.load_from))
+        return
+    folder = Path(config.work_dir)
+    damaged = []
+    for path in _candidates(folder):
+        try:
+            require_training(read_state(str(path)))
+        except ValueError as error:
+            damaged.append(path.name)
+            print_log(f'left out: {error}', 'current', logging.WARNING)
+            continue
+        print_log(f'resume from {path}', 'current')
+        config.load_from = str(path)
+        return
+    if damaged:
+        raise ValueError(
+            f'{folder} must hold a whole checkpoint to resume from, it holds damaged ones: '
+            f'{", ".join(damaged)}; remove them to begin again'
+        )
+
+
+def require_training(state: StateFile) -> None:
+    """Let the checkpoint of a training pass.
+
+    Raises:
+        ValueError: it holds weights only, or is damaged.
+    """
+    state.weights  # noqa: B018  raises
+    counts = [state.meta.get(key) for key in ('epoch', 'iter')]
+    hub = state.content.get('message_hub')
+    keys = ('log_scalars', 'runtime_info', 'resumed_keys')
+    is_training = isinstance(hub, dict) and all(isinstance(hub.get(key), dict) for key in keys)
+    if not is_training or any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError(
+            f'{state.location} must be the checkpoint of a training, it holds weights only; name '
+            'it by load_from to begin with its weights'
+        )
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Checkpoints in a work dir, each once, the best to resume from first."""
+    noted = _noted(folder)
+    numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
+    numbered.sort(key=lambda path: int(_number(_NUMBERED, path.name)), reverse=True)
+    begins = sorted(
+        folder.glob('round_*/begin.pth'),
+        key=lambda path: int(_number(_ROUND, path.parent.name)),
+        reverse=True,
+    )
+    yield from dict.fromkeys([*noted, *numbered, *begins])
+
+
+def _noted(folder: Path) -> list[Path]:
+    """The checkpoint that MMEngine notes as the last, if it is in the work dir."""
+    note = folder / _LAST
+    try:
+        text = note.read_text(encoding='utf-8').strip()
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        text = ''
+    path = Path(text)
+    is_inside = '\0' not in text and path.resolve().is_relative_to(folder.resolve())
+    if not text or not is_inside or not path.is_file():
+        print_log(f'{note} names no checkpoint of its folder', 'current', logging.WARNING)
+        return []
+    return [folder / path.resolve().relative_to(folder.resolve())]
+
+
+def _number(pattern: re.Pattern[str], name: str) -> Any:
+    found = pattern.fullmatch(name)
+    return found[1] if found else -1

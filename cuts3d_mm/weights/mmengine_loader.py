@@ -1,0 +1,117 @@
+"""Let MMEngine load weights through our reader, whatever names them.
+
+`load_from`, `--resume`, `init_cfg`, teachers and tools of MMDetection all ask MMEngine's
+`CheckpointLoader`. Its own loaders run what a file pickles; here they are replaced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from cuts3d_mm.hub.location import HUB_PREFIX
+from cuts3d_mm.weights.arrays import LogHistory
+from cuts3d_mm.weights.state_file import read_state, require_tensors
+
+_TEXT_OF_CONFIGS = ('cfg', 'config')  # MMEngine runs them as Python
+
+
+def install() -> None:
+    """Replace every loader of MMEngine by ours."""
+    prefixes = [HUB_PREFIX, *CheckpointLoader._schemes]
+    CheckpointLoader.register_scheme(prefixes, load_from_cuts3d, force=True)
+
+
+def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Load a checkpoint for MMEngine, as data.
+
+    Args:
+        filename: a location as of `read_state`, or a name of MMEngine's model zoos, such as
+            `torchvision://resnet50`.
+        map_location: not used; the weights come in main memory, and whoever loads them copies them
+            to where they belong.
+
+    Raises:
+        ValueError, OSError: as `read_state`.
+    """
+    zoo, _, name = filename.partition('://')
+    location = _ZOOS[zoo](name, filename) if name and zoo in _ZOOS else filename
+    content = dict(read_state(location).content)
+    if 'state_dict' in content:
+        require_tensors(content['state_dict'], filename)
+    if isinstance(content.get('meta'), dict):
+        content['meta'] = without(content['meta'], _TEXT_OF_CONFIGS)
+    if isinstance(content.get('message_hub'), dict):
+        content['message_hub'] = _message_hub(content['message_hub'], Path(location).parent)
+    if zoo == 'mmcls':
+        return dict(mmengine_checkpoint._process_mmcls_checkpoint(content))
+    return content
+
+
+def without(mapping: dict[str, Any], keys: Any) -> dict[str, Any]:
+    """Leave keys out of a dict."""
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def _message_hub(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Bring logs into MMEngine's class; drop what MMEngine would run or delete."""
+    scalars, info = state.get('log_scalars'), state.get('runtime_info')
+    if not isinstance(scalars, dict) or not isinstance(info, dict):
+        return state
+    histories = {
+        key: HistoryBuffer(value.values, value.counts, value.max_length)
+        for key, value in scalars.items()
+        if isinstance(value, LogHistory)
+    }
+    dropped = [key for key, value in info.items() if not _is_harmless(key, value, folder)]
+    return {**state, 'log_scalars': histories, 'runtime_info': without(info, dropped)}
+
+
+def _is_harmless(key: Any, value: Any, folder: Path) -> bool:
+    """Whether MMEngine can be given a part of the state of a training.
+
+    It deletes the checkpoints that were kept, and the best one, once there are better ones.
+    """
+    if not isinstance(key, str) or key in _TEXT_OF_CONFIGS:
+        return False
+    if key == 'keep_ckpt_ids':
+        return isinstance(value, list) and all(type(step) is int for step in value)
+    if key.startswith('best_ckpt'):
+        path = Path(value) if isinstance(value, str) else Path()
+        return path.name.startswith('best_') and path.resolve().parent == folder.resolve()
+    return True
+
+
+def _find_in_torchvision(name: str, filename: str) -> str:
+    return _require(mmengine_checkpoint.get_torchvision_models(), name, filename)
+
+
+def _find_in_openmmlab(name: str, filename: str) -> str:
+    name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
+    found = _require(mmengine_checkpoint.get_external_models(), name, filename)
+    if '://' in found:
+        return found
+    return str(Path(mmengine_checkpoint._get_mmengine_home()) / found)
+
+
+def _find_in_mmcls(name: str, filename: str) -> str:
+    return _require(mmengine_checkpoint.get_mmcls_models(), name, filename)
+
+
+def _require(urls: dict[str, str], name: str, filename: str) -> str:
+    if name not in urls:
+        raise ValueError(f'{filename} must name a model of MMEngine, it knows no {name}')
+    return urls[name]
+
+
+_ZOOS = {
+    'modelzoo': _find_in_torchvision,
+    'torchvision': _find_in_torchvision,
+    'open-mmlab': _find_in_openmmlab,
+    'openmmlab': _find_in_openmmlab,
+    'mmcls': _find_in_mmcls,
+}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cuts3d_mm.hub import locate
+
+
+def test_hub_locations_name_repository_revision_and_file(monkeypatch, tmp_path):
+    hub = pytest.importorskip('huggingface_hub')
+    asked = []
+    monkeypatch.setattr(
+        hub, 'hf_hub_download', lambda *a, **k: asked.append((a, k)) or str(tmp_path)
+    )
+    locate.locate_file('hf://owner/repo@abc/folder/model.safetensors')
+    locate.locate_file('hf://owner/repo/model.safetensors')
+    assert asked == [
+        (('owner/repo', 'folder/model.safetensors'), {'revision': 'abc', 'repo_type': 'model'}),
+        (('owner/repo', 'model.safetensors'), {'revision': None, 'repo_type': 'model'}),
+    ]
+
+
+def test_addresses_are_downloaded_once_each_into_a_file_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    calls = []
+
+    def download(url, target):
+        calls.append(url)
+        target.write_text(url)
+
+    monkeypatch.setattr(locate, 'download_url', download)
+    urls = [
+        'https://example.org/x/dino.pth',
+        'https://example.org/y/dino.pth',
+        'https://example.org/x/dino.pth?download=1',
+        'https://example.org/',
+        'https://example.org/' + 'long' * 100 + '%2e%2e%2f..',
+    ]
+    found = [locate.locate_file(url) for _ in range(2) for url in urls]
+    assert calls == urls and [path.read_text() for path in found] == urls * 2
+    assert all(path.parent == tmp_path / 'checkpoints' for path in found)
+
+
+@pytest.mark.parametrize(
+    ('location', 'message'),
+    [
+        ('http://example.org/w.pth', 'must be a file, https://'),
+        ('s3://bucket/w.pth', 'must be a file, https://'),
+        ('hf://owner/repo', 'Hub location must be'),
+    ],
+)
+def test_malformed_locations_are_refused(location, message):
+    with pytest.raises(ValueError, match=message):
+        locate.locate_file(location)
