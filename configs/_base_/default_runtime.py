@@ -1,5 +1,5 @@
 default_scope = 'mmdet'
-custom_imports = dict(imports=['cuts3d_mm.weights'], allow_failed_imports=False)  # hf:// weights
+custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'], allow_failed_imports=False)  # hf:// weights
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -16,6 +16,7 @@ from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.shipped_files import find_config
 from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.mmengine_loader import install
 
 
 def load_config(
@@ -32,6 +33,7 @@ def load_config(
     Raises:
         ValueError: no such config, a malformed option.
     """
+    install()
     path = find_config(name)
     config = Config.fromfile(str(path))
     config.merge_from_dict(parse_options(options))

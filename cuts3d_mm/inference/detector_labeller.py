@@ -21,6 +21,7 @@ from cuts3d_mm.labelling.images import NamedImage
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.mmengine_loader import install
 
 CONFIDENCES = ('ones', 'score', 'mask_probability')
 _CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
@@ -70,6 +71,7 @@ class DetectorLabeller(nn.Module):
         if confidence not in CONFIDENCES:
             raise ValueError(f'confidence must be one of {CONFIDENCES}, got {confidence!r}')
         init_default_scope('mmdet')
+        install()
         if isinstance(detector, dict):
             detector = MODELS.build(ConfigDict(detector))
         self.detector: Any = detector

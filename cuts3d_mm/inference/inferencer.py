@@ -17,6 +17,7 @@ from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.mmengine_loader import install
 
 SCORE_THR = 0.35  # CutLER's demo
 _VISUALIZER = {'type': 'DetLocalVisualizer', 'name': 'visualizer'}
@@ -49,6 +50,7 @@ class CutS3DInferencer(DetInferencer):
         device: str | None = None,
         show_progress: bool = True,
     ) -> None:
+        install()
         self._source: DetectorSource = find_detector(model, weights)
         config = Config(self._source.config.to_dict())
         config.setdefault('visualizer', _VISUALIZER)

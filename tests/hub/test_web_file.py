@@ -116,7 +116,9 @@ def test_what_is_too_large_is_refused(server, tmp_path, monkeypatch, has_length)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('target', ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'https://127.0.0.1/'])
+@pytest.mark.parametrize(
+    'target', ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'https://127.0.0.1/']
+)
 def test_redirects_to_another_protocol_are_refused(server, tmp_path, target):
     server.statuses, server.location = [302], target
     with pytest.raises(HubError):
@@ -124,7 +126,9 @@ def test_redirects_to_another_protocol_are_refused(server, tmp_path, target):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('url', ['https://[', 'https://a b/c', 'https://127.0.0.1:x/', 'https:///'])
+@pytest.mark.parametrize(
+    'url', ['https://[', 'https://a b/c', 'https://127.0.0.1:x/', 'https:///']
+)
 def test_addresses_that_are_none_are_one_line(tmp_path, url, monkeypatch):
     monkeypatch.setattr(connection, 'PAUSES_S', ())
     with pytest.raises(HubError, match='cannot be downloaded'):

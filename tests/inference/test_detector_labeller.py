@@ -87,7 +87,7 @@ def test_digest_names_the_weights_whatever_their_order(parts):
 
 def test_checkpoint_of_another_detector_is_refused(parts, tmp_path):
     torch.save({'a': torch.zeros(1)}, tmp_path / 'w.pth')
-    with pytest.raises(ValueError, match='keys do not'):
+    with pytest.raises(ValueError, match='weights must fit the network; missing'):
         labeller(parts, checkpoint=str(tmp_path / 'w.pth'))
     torch.save(parts[0].state_dict(), tmp_path / 'right.pth')
     with pytest.raises(ValueError, match='it was replaced since'):

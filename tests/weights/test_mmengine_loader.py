@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save
 from torch import nn
 
+import cuts3d_mm.weights.everywhere  # noqa: F401
 from cuts3d_mm.weights import mmengine_loader
 from cuts3d_mm.weights.mmengine_loader import load_from_cuts3d
 

@@ -16,6 +16,7 @@ from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.converters.dino import convert_backbone
 from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.mmengine_loader import install
 
 Float = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -141,4 +142,5 @@ def _build_vit(backbone: dict[str, Any]) -> Any:
             'ViT features need mmpretrain: pip install onedl-mmpretrain (or mmpretrain), with '
             f'transformers below 5; importing it failed with: {error}'
         ) from error
+    install()
     return MODELS.build({'type': 'mmpretrain.VisionTransformer', **backbone})
