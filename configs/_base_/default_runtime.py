@@ -1,5 +1,6 @@
 default_scope = 'mmdet'
-custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'], allow_failed_imports=False)  # hf:// weights
+# hf:// weights, and no file of weights that runs code.
+custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

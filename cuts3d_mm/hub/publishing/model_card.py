@@ -36,7 +36,7 @@ inferencer('photo.jpg', out_dir='outputs')
 In MMDetection alone, with cuts3d_mm installed:
 
 ```python
-custom_imports = dict(imports=['cuts3d_mm.hub'])
+custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'])
 load_from = 'hf://{repo_id}/model.safetensors'
 # and the model of config.py
 ```
