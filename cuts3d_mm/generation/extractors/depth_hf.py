@@ -49,9 +49,11 @@ class HFDepth:
                 "HFDepth needs transformers: pip install 'cuts3d_mm[depth]'"
             ) from error
         logging.getLogger('transformers').setLevel(logging.ERROR)
-        self.processor = AutoImageProcessor.from_pretrained(model, revision=revision)
+        self.processor = AutoImageProcessor.from_pretrained(
+            model, revision=revision, trust_remote_code=False
+        )
         network = AutoModelForDepthEstimation.from_pretrained(
-            model, revision=revision, use_safetensors=True
+            model, revision=revision, use_safetensors=True, trust_remote_code=False
         )
         self.network = network.eval().requires_grad_(False)
         self.device = torch.device('cpu')
