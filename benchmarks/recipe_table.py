@@ -25,10 +25,11 @@ from threadpoolctl import threadpool_limits
 from cuts3d_mm.algorithm.cut_instances import cut_instances
 from cuts3d_mm.demo.datasets import scenes_to_coco
 from cuts3d_mm.demo.scenes import render_scenes
-from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
+from cuts3d_mm.evaluation.score_labels import score_labels
 from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
 from cuts3d_mm.generation.generator import PseudoLabelGenerator, RecipeInputs, build_params
 from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.shipped_files import find_config

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     'visualization': {'visualization', 'labels', 'algorithm'},
     'evaluation': {
         'evaluation',
+        'datasets',
         'engine',
         'inference',
         'labelling',

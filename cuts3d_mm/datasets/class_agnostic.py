@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from cuts3d_mm.labels.coco import DATASET_META, take_as_one_class
+from cuts3d_mm.labels.coco import DATASET_META
+from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.registry import DATASETS
 
 
 class ClassAgnosticCOCO(COCO):
-    """A COCO index in which every annotation is of the one category `object`."""
+    """A COCO index in which every annotation is of the one category `object`.
 
-    def createIndex(self) -> None:
-        """Index the annotations after renaming their categories."""
-        take_as_one_class(self.dataset)
-        super().createIndex()
+    Args:
+        annotation_file: a COCO JSON, each entry of which is checked.
+        needs_masks: whether every annotation must have a mask.
+
+    Raises:
+        ValueError: an entry is not as it must be.
+    """
+
+    def __init__(self, annotation_file: str, needs_masks: bool = False) -> None:
+        super().__init__()
+        self.dataset = read_ground_truth(Path(annotation_file), needs_masks)
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
 
 @DATASETS.register_module()

@@ -23,7 +23,7 @@ class PseudoLabelDataset(BaseDetDataset):
     """Pseudo-labels of one class, `object`, with their confidence.
 
     Reads one image when it is asked for; a set of any size takes next to no memory. Labels of
-    CutLER and CuVLER, whose files swap width and height, are mended with a warning.
+    CutLER and CuVLER, whose files swap width and height, are corrected with a warning.
 
     Args:
         ann_file (str): Folder of a label store, or a COCO JSON.

@@ -20,13 +20,14 @@ from cuts3d_mm.demo.training import (
     train_tiny,
     write_training_scenes,
 )
-from cuts3d_mm.evaluation.score_labels import read_ground_truth, score_labels
+from cuts3d_mm.evaluation.score_labels import score_labels
 from cuts3d_mm.generation.explain import explain_image
 from cuts3d_mm.labelling.executor import Split, label_images
 from cuts3d_mm.labelling.images import NamedImage, list_images, read_image
 from cuts3d_mm.labelling.progress import ProgressLine
 from cuts3d_mm.labelling.worker import WorkOrder
 from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure

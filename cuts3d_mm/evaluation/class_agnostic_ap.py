@@ -59,7 +59,11 @@ def run_evaluation(
         'info': {},
         'images': ground_truth['images'],
         'categories': [{'id': 1, 'name': 'object'}],
-        'annotations': [{**a, 'category_id': 1} for a in ground_truth['annotations']],
+        # COCOeval takes an object of id 0 as not found, so they are counted from 1.
+        'annotations': [
+            {**annotation, 'id': number, 'category_id': 1}
+            for number, annotation in enumerate(ground_truth['annotations'], 1)
+        ],
     }
     truth.createIndex()
     # With both keys present pycocotools would take a mask's area from its box.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmdet.evaluation import CocoMetric
+from mmengine.fileio import get_local_path
 
+from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCOCO
 from cuts3d_mm.evaluation.class_agnostic_ap import KINDS, class_agnostic_ap
-from cuts3d_mm.labels.coco import take_as_one_class
 from cuts3d_mm.registry import METRICS
 
 # name of a score -> its name in MMDetection's logs
@@ -41,11 +42,12 @@ class ClassAgnosticCocoMetric(CocoMetric):
     """
 
     def __init__(self, ann_file: str, *args: Any, **kwargs: Any) -> None:
-        super().__init__(ann_file, *args, **kwargs)
+        super().__init__(None, *args, **kwargs)
         unknown = set(self.metrics) - set(KINDS)
         if unknown:
             raise ValueError(f'metric must be of {KINDS}, got {sorted(unknown)}')
-        take_as_one_class(self._coco_api.dataset)
+        with get_local_path(ann_file, backend_args=self.backend_args) as local_path:
+            self._coco_api = ClassAgnosticCOCO(local_path, needs_masks='segm' in self.metrics)
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """Score the collected detections."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.labels.coco import run_length_code
+from cuts3d_mm.labels.segmentation import mask_code
 
 _SAME = 0.01  # a smaller change of the quality counts as none
 
@@ -57,7 +57,7 @@ def compare(
     for annotation in ground_truth['annotations']:
         if not annotation.get('iscrowd'):
             image_id = annotation['image_id']
-            code = run_length_code(annotation['segmentation'], sizes[image_id])
+            code = mask_code(annotation['segmentation'], sizes[image_id])
             truth.setdefault(image_id, []).append(code)
     sides = [_codes_by_image(side) for side in (before, after)]
     changes = []

@@ -13,9 +13,11 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
 from cuts3d_mm.evaluation.comparison import ImageChange, compare, count_changes
-from cuts3d_mm.evaluation.score_labels import labels_as_detections, read_ground_truth
+from cuts3d_mm.evaluation.score_labels import labels_as_detections
 from cuts3d_mm.labelling.images import ImageFailure, read_named_image
-from cuts3d_mm.labels.coco import read_coco, run_length_code
+from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.segmentation import mask_code
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.paths import BadName, path_to_write, shown
 from cuts3d_mm.visualization.curves import draw_precision_recall
@@ -38,7 +40,7 @@ class ScoreReport:
     @classmethod
     def of(cls, labels: Path, ground_truth: Path, against: Path | None) -> ScoreReport:
         """Read and score."""
-        truth = read_ground_truth(ground_truth)
+        truth = read_ground_truth(ground_truth, needs_masks=True)
         detections = _read(labels, truth)
         earlier = None if against is None else _read(against, truth)
         return cls(truth, detections, earlier, class_agnostic_ap(truth, detections))
@@ -112,4 +114,4 @@ def _read(labels: Path, truth: dict[str, Any]) -> Detections:
 
 def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:
     found = (one['segmentation'] for one in side if one['image_id'] == image_id)
-    return [coco_mask.decode(run_length_code(code, image_hw)).astype(bool) for code in found]
+    return [coco_mask.decode(mask_code(code, image_hw)).astype(bool) for code in found]

@@ -1,10 +1,10 @@
-"""Label records and an annotated COCO JSON in, class-agnostic AP and AR out."""
+"""Score label records against annotations."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
@@ -51,27 +51,14 @@ def labels_as_detections(
     return detections
 
 
-def read_ground_truth(path: Path) -> dict[str, Any]:
-    """Load an annotated COCO JSON.
-
-    Raises:
-        ValueError: the file is none.
-    """
-    try:
-        dataset = json.loads(path.read_text(encoding='utf-8'))
-        return {'images': dataset['images'], 'annotations': dataset['annotations']}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} must be a COCO JSON with images and annotations') from error
-
-
 def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     by_name: dict[str, dict[str, Any]] = {}
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for image in images:
-        base = PurePosixPath(image['file_name']).name
-        seen[base] = seen.get(base, 0) + 1
-        by_name[base] = image
-    for base, count in seen.items():
-        if count > 1:
-            del by_name[base]
-    return by_name | {image['file_name']: image for image in images}
+        name = image['file_name']
+        if name in by_name:
+            raise ValueError(f'annotated images must have names of their own, got {name!r} twice')
+        by_name[name] = image
+        seen[PurePosixPath(name).name] += 1
+    by_base = {PurePosixPath(name).name: image for name, image in by_name.items()}
+    return {base: image for base, image in by_base.items() if seen[base] == 1} | by_name

@@ -15,6 +15,7 @@ from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
 from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.json_entries import read_entries
 from cuts3d_mm.weights import read_state
 
 Scores = dict[str, float]
@@ -56,7 +57,7 @@ def evaluate_set(
             )
         return earlier['scores']
     scores = _run(config, checkpoint, name, annotations, out)
-    scores[_NUM_IMAGES] = len(json.loads(annotations.read_text(encoding='utf-8'))['images'])
+    scores[_NUM_IMAGES] = sum(1 for _ in read_entries(annotations, ('images',)))
     with open_atomically(result) as file:
         content = {'identity': identity, 'scores': scores}
         file.write(json.dumps(content, indent=1).encode() + b'\n')

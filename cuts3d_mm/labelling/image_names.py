@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from cuts3d_mm.labels.coco_schema import CocoName, convert_entry
+from cuts3d_mm.labels.json_entries import read_entries
 from cuts3d_mm.paths import is_inside
 
 IMAGE_SUFFIXES = frozenset(
@@ -51,10 +52,11 @@ def read_coco_names(source: Path) -> tuple[Path, list[str]]:
         ValueError: it is none.
     """
     try:
-        images = json.loads(source.read_text(encoding='utf-8'))['images']
-        names = [str(image['file_name']) for image in images]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{source} must be a COCO JSON with images[].file_name') from error
+        entries = read_entries(source, ('images',))
+        names = [convert_entry(entry, CocoName).file_name for entry in entries]
+    except ValueError as error:
+        message = f'{source} must be a COCO JSON with images[].file_name: {error}'
+        raise ValueError(message) from error
     folders = (source.parent, source.parent / 'images', source.with_suffix(''))
     tried = list(islice((name for name in names if is_inside(name)), _NAMES_TRIED))
     holds_one = (any(os.path.isfile(folder / name) for name in tried) for folder in folders)

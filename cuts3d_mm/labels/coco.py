@@ -1,4 +1,4 @@
-"""Label records <-> COCO JSON, the confidence in a field of its own.
+"""Write label records as COCO JSON and read them, the confidence in a field of its own.
 
 Any COCO tool reads the file. The field `confidence` of an annotation holds `grid_hw`,
 `crop_xywh` (both in patches), `values` (zlib-compressed uint8 in base64) and `lower_bound`, the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.record import (
-    OLDER_LOWER_BOUND,
-    ConfidenceCrop,
-    ImageRecord,
-    InstanceRecord,
-)
+from cuts3d_mm.labels.coco_reader import read_annotated_images
+from cuts3d_mm.labels.coco_schema import CocoAnnotation, StoredConfidence
+from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
+from cuts3d_mm.labels.record_check import check_confidence
+from cuts3d_mm.labels.segmentation import compress_mask
 
 CATEGORIES = [{'id': 1, 'name': 'object'}]
 # The same for MMDetection: class names and RGB colours.
@@ -52,13 +50,6 @@ def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) ->
     return num_images
 
 
-def take_as_one_class(dataset: dict[str, Any]) -> None:
-    """Make all annotations of a COCO dictionary instances of the one category, in place."""
-    for annotation in dataset.get('annotations', []):
-        annotation['category_id'] = CATEGORIES[0]['id']
-    dataset['categories'] = CATEGORIES
-
-
 def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
     """One instance as a COCO annotation, without `id` and `image_id`."""
     annotation: dict[str, Any] = {
@@ -84,48 +75,29 @@ def read_coco(path: Path) -> Iterator[ImageRecord]:
     """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all masks of
-    an image say so, its size is mended, with one warning that tells how many.
+    an image say so, its size is corrected, with one warning that tells how many.
 
     Raises:
-        ValueError: the file is no COCO instance JSON, or a mask is of another size than its
-            image.
+        ValueError: the file is no COCO instance JSON; the message names the entry that is not
+            as it must be.
     """
-    try:
-        dataset = json.loads(path.read_text(encoding='utf-8'))
-        images, annotations = dataset['images'], dataset['annotations']
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} must be a COCO JSON with images and annotations') from error
-    by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        if not annotation.get('iscrowd'):
-            by_image.setdefault(annotation['image_id'], []).append(annotation)
-    num_mended = 0
-    for image in images:
-        found = by_image.get(image['id'], [])
-        image_hw, was_swapped = _image_hw(image, found)
-        num_mended += was_swapped
-        instances = tuple(_from_annotation(annotation, image_hw) for annotation in found)
-        yield ImageRecord(image['file_name'], image_hw, instances)
-    if num_mended:
-        message = f'{path}: width and height were swapped in {num_mended} of {len(images)} images'
-        warnings.warn(f'{message}; mended', stacklevel=2)
-
-
-def _image_hw(
-    image: dict[str, Any], annotations: list[dict[str, Any]]
-) -> tuple[tuple[int, int], bool]:
-    """Size of an image, and whether it had to be mended."""
-    image_hw = image['height'], image['width']
-    codes = [one['segmentation'] for one in annotations]
-    mask_sizes = {tuple(code['size']) for code in codes if isinstance(code, dict)}
-    if not mask_sizes - {image_hw}:
-        return image_hw, False
-    if mask_sizes == {image_hw[::-1]}:
-        return (image_hw[1], image_hw[0]), True
-    raise ValueError(
-        f'masks of {image["file_name"]} must have the size of their image {image_hw} (H, W), got '
-        f'{sorted(mask_sizes)}'
-    )
+    names = set()
+    for position, (image, found) in enumerate(read_annotated_images(path)):
+        if image.file_name in names:
+            raise ValueError(
+                f'{path}: images[{position}].file_name must be of one image, got '
+                f'{image.file_name!r} again'
+            )
+        names.add(image.file_name)
+        instances = []
+        for index, annotation in found:
+            if annotation.iscrowd:
+                continue
+            try:
+                instances.append(_from_annotation(annotation, image.image_hw))
+            except ValueError as error:
+                raise ValueError(f'{path}: annotations[{index}]{error}') from error
+        yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
 
 
 def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
@@ -153,27 +125,32 @@ def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _from_annotation(annotation: dict[str, Any], image_hw: tuple[int, int]) -> InstanceRecord:
-    code = run_length_code(annotation['segmentation'], image_hw)
+def _from_annotation(annotation: CocoAnnotation, image_hw: tuple[int, int]) -> InstanceRecord:
+    """Make a record; an error says what must hold behind the name of the annotation."""
+    if not annotation.segmentation:
+        raise ValueError(' must have a segmentation')
+    try:
+        code = compress_mask(annotation.segmentation, image_hw)
+    except ValueError as error:
+        raise ValueError(f'.segmentation: {error}') from error
     crop = None
-    if 'confidence' in annotation:
-        stored = annotation['confidence']
-        values = zlib.decompress(base64.b64decode(stored['values']))
-        bound = stored.get('lower_bound', OLDER_LOWER_BOUND)
-        crop = ConfidenceCrop(tuple(stored['grid_hw']), tuple(stored['crop_xywh']), values, bound)
-    box = tuple(float(value) for value in annotation['bbox'])
-    score = float(annotation.get('score', 1.0))
-    return InstanceRecord(box, int(coco_mask.area(code)), code['counts'], score, crop)  # type: ignore[arg-type]
+    if annotation.confidence is not None:
+        try:
+            crop = _unpack_confidence(annotation.confidence)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f'.confidence: {error}') from error
+    area = int(coco_mask.area({'size': list(image_hw), 'counts': code}))
+    return InstanceRecord(annotation.bbox, area, code, annotation.score, crop)
 
 
-def run_length_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
-    """Bring polygons or any run-length code to a compressed one."""
-    if isinstance(segmentation, list):  # polygons
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
-    if isinstance(segmentation['counts'], list):  # uncompressed
-        return coco_mask.frPyObjects(segmentation, *image_hw)
-    counts = segmentation['counts']
-    return {
-        'size': segmentation['size'],
-        'counts': counts.encode() if isinstance(counts, str) else counts,
-    }
+def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:
+    _, _, width, height = stored.crop_xywh
+    unpacker = zlib.decompressobj()
+    packed = base64.b64decode(stored.values, validate=True)
+    # One more than there may be, so that a file cannot unpack to all memory.
+    values = unpacker.decompress(packed, width * height + 1)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f'values must be {width * height} compressed bytes')
+    crop = ConfidenceCrop(stored.grid_hw, stored.crop_xywh, values, stored.lower_bound)
+    check_confidence(crop)
+    return crop

@@ -86,9 +86,9 @@ def swapped_file(path, swap):
     return mask
 
 
-def test_swapped_sizes_are_mended_with_a_warning_that_says_how_many(tmp_path):
+def test_swapped_sizes_are_corrected_with_a_warning_that_says_how_many(tmp_path):
     mask = swapped_file(tmp_path / 'cutler.json', swap=(0, 2))
-    with pytest.warns(UserWarning, match='swapped in 2 of 3 images; mended'):
+    with pytest.warns(UserWarning, match='swapped in 2 of 3 images; corrected'):
         records = list(read_coco(tmp_path / 'cutler.json'))
     for record in records:
         assert record.image_hw == (30, 50)

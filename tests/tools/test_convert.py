@@ -61,7 +61,7 @@ def test_labels_go_to_json_and_back(cuts3d, tmp_path):
     assert list(read_store(tmp_path / 'back')) == labelled
 
 
-def test_files_of_cutler_become_a_store_in_the_order_of_names_with_sizes_mended(cuts3d, tmp_path):
+def test_files_of_cutler_become_a_store_in_order_of_names_with_sizes_corrected(cuts3d, tmp_path):
     write_labelled_images(tmp_path)
     cuts3d('convert', 'labels', tmp_path / 'labels', tmp_path / 'labels.json')
     dataset = json.loads((tmp_path / 'labels.json').read_text())

@@ -1,0 +1,146 @@
+"""Give malformed files to the commands in this process, one after another.
+
+usage: malformed_runs.py FOLDER SEED COUNT [FIRST]: prints a JSON line for each case before and
+after it, and at last the peak of the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import resource
+import runpy
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coco_oracle import is_sound
+from malformed_coco import IMAGE_HW, document, malformed_files
+from PIL import Image
+
+TOOLS = Path(__file__).parents[1] / 'tools'
+USES = ('convert', 'score', 'truth', 'view', 'dataset', 'annotations', 'names')
+
+
+def run_tool(name: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and last line of the errors."""
+    sys.argv = [f'cuts3d {name}', *map(str, arguments)]
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_path(str(TOOLS / f'{name}.py'), run_name='__main__')
+        except SystemExit as ended:
+            return int(ended.code or 0), errors.getvalue().strip()
+    return 0, ''
+
+
+def read_dataset(path: Path) -> tuple[int, str]:
+    """Load every image of the file as a training does."""
+    from cuts3d_mm.datasets import LoadPseudoLabels, PseudoLabelDataset
+
+    load = LoadPseudoLabels(with_bbox=True)
+    try:
+        dataset = PseudoLabelDataset(ann_file=str(path), pipeline=[])
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            size = info['height'], info['width']
+            loaded = load.transform({**info, 'ori_shape': size, 'img_shape': size})
+            assert loaded['gt_masks'].masks.shape == (len(info['instances']), *size)
+            assert np.isfinite(loaded['gt_bboxes'].tensor.numpy()).all()
+    except ValueError as error:
+        return 2, str(error)
+    return 0, ''
+
+
+def read_annotations(path: Path) -> tuple[int, str]:
+    """Load the file as the data set that detectors are evaluated on."""
+    from cuts3d_mm.datasets import ClassAgnosticCocoDataset
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            len(ClassAgnosticCocoDataset(ann_file=str(path), pipeline=[]))
+    except ValueError as error:
+        return 2, str(error)
+    return 0, ''
+
+
+def read_names(path: Path) -> tuple[int, str]:
+    """Use the file as a list of images."""
+    from cuts3d_mm.labelling.images import list_images
+
+    try:
+        list_images(path)
+    except ValueError as error:
+        return 2, str(error)
+    return 0, ''
+
+
+def use(folder: Path, path: Path, kind: str) -> tuple[int, str]:
+    good, out = folder / 'good.json', folder / 'out'
+    if kind == 'score':
+        return run_tool('score', path, good)
+    if kind == 'truth':
+        return run_tool('score', good, path, '--json', folder / 'scores.json')
+    if kind == 'view':
+        return run_tool('view', path, '--images', folder / 'images', '--out', out)
+    if kind == 'convert':
+        return run_tool('convert', 'labels', path, out)
+    return {'dataset': read_dataset, 'annotations': read_annotations, 'names': read_names}[kind](
+        path
+    )
+
+
+def outcome(folder: Path, path: Path, kind: str) -> tuple[str, str]:
+    """`accepted`, `refused`, `invalid` (wrongly accepted), `unclear` or `traceback`."""
+    try:
+        code, message = use(folder, path, kind)
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is a finding
+        return 'traceback', f'{type(error).__name__}: {str(error)[:200]}'
+    if code:
+        lines = [line for line in message.split('\n') if 'Warning' not in line]
+        is_clear = 'Traceback' not in message and str(path) in message and len(lines) <= 2
+        return ('refused' if is_clear else 'unclear'), message[:300]
+    if kind == 'truth':
+        scores = json.loads((folder / 'scores.json').read_text())
+        if not all(math.isfinite(v) for figures in scores.values() for v in figures.values()):
+            return 'invalid', 'scores'
+    is_truth = kind in ('truth', 'annotations')
+    if kind != 'names' and not is_sound(path.read_bytes(), needs_area=is_truth):
+        return 'invalid', ''
+    return 'accepted', ''
+
+
+def main() -> None:
+    folder, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    first = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    warnings.simplefilter('ignore')
+    (folder / 'images').mkdir(exist_ok=True)
+    for index in range(2):
+        Image.fromarray(np.zeros((*IMAGE_HW, 3), np.uint8)).save(folder / f'images/{index}.png')
+    (folder / 'good.json').write_text(json.dumps(document()))
+    report(ready=True)
+    for index, (change, content) in enumerate(malformed_files(seed, count)):
+        if index < first:
+            continue
+        kind = USES[index % len(USES)]
+        path = folder / 'case.json'
+        path.write_bytes(content)
+        report(case=index, change=change, use=kind)
+        result, message = outcome(folder, path, kind)
+        report(case=index, outcome=result, message=message)
+        shutil.rmtree(folder / 'out', ignore_errors=True)
+    report(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def report(**facts: Any) -> None:
+    sys.__stdout__.write(json.dumps(facts) + '\n')
+    sys.__stdout__.flush()
+
+
+if __name__ == '__main__':
+    main()
