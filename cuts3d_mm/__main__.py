@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import ast
 import runpy
+import signal
 import sys
 
+from cuts3d_mm.interruption import guard
 from cuts3d_mm.shipped_files import list_tools
 
 
 def main() -> None:
     """Run the command that the first argument names."""
+    try:
+        with guard(f'cuts3d {" ".join(sys.argv[1:2])}'):
+            _run_command_of_arguments()
+    finally:
+        # What is left is the end of the interpreter: Ctrl-C cuts it short.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run_command_of_arguments() -> None:
     tools = list_tools()
     command = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if command == '--version':

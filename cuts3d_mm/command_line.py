@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cuts3d_mm.error_report import ErrorsInOneLine
+from cuts3d_mm.interruption import advise, guard
 from cuts3d_mm.shipped_files import find_config
 
-EXIT_USAGE = 2  # wrong input, nothing done
+RESUMES = 'run the same command again to resume'
 EXIT_FAILURES = 3  # done, with more failures than allowed
-EXIT_INTERRUPTED = 130  # as shells do for Ctrl-C
 
 
-def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command; an error that the user can mend becomes one line and exit code 2."""
-    try:
+def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoReturn:
+    """Run a command; an error is one line, Ctrl-C and SIGTERM end it within seconds.
+
+    Args:
+        main: returns the exit code; None is 0.
+        if_interrupted: what an interrupted command says, such as how to resume.
+    """
+    with guard(_program()), ErrorsInOneLine(_program()):
+        advise(if_interrupted)
         sys.exit(main() or 0)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f'{_program()}: {_message_of(error)}', file=sys.stderr)
-        sys.exit(EXIT_USAGE)
-
-
-def _message_of(error: Exception) -> str:
-    """The message of an error in one line."""
-    message = str(error)
-    if 'Original Traceback' in message:  # of a process that loads data; it ends with the message
-        message = re.split(r'^[\w.]+: ', message, flags=re.MULTILINE)[-1]
-    return ' '.join(message.split())
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -102,12 +95,8 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     images = list_images(args.images).first(args.limit)
     build_labeller(model)  # finds what is wrong with the config before anything is written
     order = WorkOrder(model, images.root, args.out, batch_size, args.device)
-    try:
-        with ProgressLine() as progress:
-            counts = label_images(order, images, args.workers, split, progress)
-    except KeyboardInterrupt:
-        print('interrupted; run the same command again to resume', file=sys.stderr)
-        return EXIT_INTERRUPTED
+    with ProgressLine() as progress:
+        counts = label_images(order, images, args.workers, split, progress)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.command_line import RESUMES, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, RESUMES)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cuts3d_mm.command_line import (
     EXIT_FAILURES,
-    EXIT_INTERRUPTED,
     make_parser,
     run_command,
 )
+from cuts3d_mm.interruption import advise
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,16 +63,13 @@ def main() -> int:
 
     sources = open_sources(args.inputs)
     inferencer = CutS3DInferencer(args.model, args.weights, args.device, show_progress=False)
-    try:
-        with (
-            DetectionWriter(args.out_dir, args.save, args.score_thr) as writer,
-            ProgressLine('detecting') as progress,
-        ):
-            progress.start(sum(source.num_frames for source in sources), Counts())
-            counts = detect_all(inferencer, sources, writer, args.batch_size, progress.add)
-    except KeyboardInterrupt:
-        print(f'interrupted; what was found until now is in {args.out_dir}', file=sys.stderr)
-        return EXIT_INTERRUPTED
+    advise(f'what was found until now is in {args.out_dir}')
+    with (
+        DetectionWriter(args.out_dir, args.save, args.score_thr) as writer,
+        ProgressLine('detecting') as progress,
+    ):
+        progress.start(sum(source.num_frames for source in sources), Counts())
+        counts = detect_all(inferencer, sources, writer, args.batch_size, progress.add)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out_dir}'

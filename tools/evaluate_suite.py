@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from cuts3d_mm.command_line import (
+    RESUMES,
     add_config_argument,
     add_launcher_arguments,
     make_parser,
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, RESUMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cuts3d_mm.command_line import (
+    RESUMES,
     add_config_argument,
     add_labelling_arguments,
     label_many,
@@ -52,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, RESUMES)

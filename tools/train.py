@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, 'add --resume to the same command to go on from the latest checkpoint')

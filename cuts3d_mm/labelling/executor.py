@@ -7,25 +7,16 @@ disk or made again. So neither the number of workers nor a kill changes a byte.
 from __future__ import annotations
 
 import math
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
-from typing import Any, Protocol
+from typing import Protocol
 
 from cuts3d_mm.labelling.images import ImageList
+from cuts3d_mm.labelling.processes import label_in_processes
 from cuts3d_mm.labelling.run_identity import RunIdentity
-from cuts3d_mm.labelling.worker import (
-    ImageLabeller,
-    Worker,
-    WorkOrder,
-    build_worker,
-    label_shard_in_pool,
-    start_in_pool,
-)
+from cuts3d_mm.labelling.worker import ImageLabeller, Shard, Worker, WorkOrder, build_worker
 from cuts3d_mm.labels.atomic import remove_leftovers
 from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
@@ -33,8 +24,6 @@ from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths,
 # A kill costs at most one shard per worker; a store of a million images has 2,000 files.
 _SHARDS_AIMED_AT = 2000
 _FEWEST_IMAGES, _MOST_IMAGES = 8, 512
-
-Shard = tuple[int, tuple[str, ...]]  # index, image names
 
 
 class ProgressReport(Protocol):
@@ -45,10 +34,6 @@ class ProgressReport(Protocol):
 
     def add(self, counts: Counts) -> None:
         """Take note of some more images."""
-
-
-class WorkerLost(RuntimeError):
-    """A worker process died, most likely for want of memory."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +118,12 @@ def _label_part(
     earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
     if workers:
-        reports = _run_in_pool(order, plan.left, workers)
+        reports = label_in_processes(order, plan.left, workers)
     else:
         reports = _run_here(order, plan.left, labeller)
-    for counts in reports:
-        progress.add(counts)
+    with closing(reports):
+        for counts in reports:
+            progress.add(counts)
     if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end
         write_failures(order.out)
         total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())
@@ -165,48 +151,9 @@ def is_whole(out: Path, num_images: int) -> bool:
 
 def _run_here(
     order: WorkOrder, shards: tuple[Shard, ...], labeller: ImageLabeller | None
-) -> Iterator[Counts]:
+) -> Generator[Counts, None, None]:
     if not shards:
         return
     worker = build_worker(order) if labeller is None else Worker(order, labeller)
     for index, names in shards:
         yield from worker.label_shard(index, names)
-
-
-def _run_in_pool(order: WorkOrder, shards: tuple[Shard, ...], workers: int) -> Iterator[Counts]:
-    # Spawned, not forked: a forked process cannot use a GPU that its parent has touched.
-    context = multiprocessing.get_context('spawn')
-    reports = context.Queue()
-    workers = min(workers, len(shards))
-    if workers == 0:
-        return
-    pool = ProcessPoolExecutor(workers, context, start_in_pool, (order, reports))
-    try:
-        futures = {pool.submit(label_shard_in_pool, *shard) for shard in shards}
-        while futures:
-            done, futures = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
-            yield from _drain(reports)
-            _raise_failures(done)
-        pool.shutdown()
-        yield from _drain(reports, timeout_s=0.2)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _raise_failures(done: set[Future[None]]) -> None:
-    for future in done:
-        try:
-            future.result()
-        except BrokenProcessPool as error:
-            raise WorkerLost(
-                'a worker process died, most likely out of memory; run the same command again '
-                'to resume, with fewer --workers or a smaller --batch-size'
-            ) from error
-
-
-def _drain(reports: Any, timeout_s: float = 0.0) -> Iterator[Counts]:
-    while True:
-        try:
-            yield reports.get(block=timeout_s > 0, timeout=timeout_s or None)
-        except Empty:
-            return

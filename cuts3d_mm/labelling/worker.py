@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +21,8 @@ from cuts3d_mm.registry import MODELS
 
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
 _OUT_OF_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
+
+Shard = tuple[int, tuple[str, ...]]  # index, image names
 
 
 class LabelledInstance(Protocol):
@@ -138,31 +137,3 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _failed(name: str, reason: str) -> ImageRecord:
     return ImageRecord(name, (0, 0), failure=reason)
-
-
-# A process pool hands its workers functions, not objects: this is the worker of the process.
-_worker: Worker | None = None
-_reports: Any = None
-
-
-def start_in_pool(order: WorkOrder, reports: Any) -> None:
-    """Set up this process as a worker that reports counts to a queue."""
-    global _worker, _reports
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker, _reports = build_worker(order), reports
-
-
-def label_shard_in_pool(index: int, names: Sequence[str]) -> None:
-    """Label one shard in this process."""
-    if _worker is None:
-        raise RuntimeError('start_in_pool must have been called in this process')
-    for counts in _worker.label_shard(index, names):
-        _reports.put(counts)
-
-
-def _end_with_parent() -> None:
-    """Leave no orphan behind when the main process is killed."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -1,0 +1,63 @@
+"""Commands that a test stops: a process group of their own, signals, and what is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+
+STOP_LIMIT_S = 30  # a machine under load; the contract is 5 s on an idle one
+_START_LIMIT_S = 300
+
+
+def start(*arguments, **env):
+    """Start `cuts3d` with arguments in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **env},
+    )
+
+
+def wait_until(process, is_there):
+    """Wait for something that a command makes; True if it still runs then."""
+    deadline = time.monotonic() + _START_LIMIT_S
+    while not is_there() and process.poll() is None:
+        assert time.monotonic() < deadline, 'nothing happened'
+        time.sleep(0.01)
+    return process.poll() is None
+
+
+def members(group):
+    """Processes of a group that still run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def stop(process, *numbers, whole_group=True):
+    """Send signals; returns the output once every process of the group has ended."""
+    began = time.monotonic()
+    count = len(members(process.pid))
+    for number in numbers:
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+    output, _ = process.communicate(timeout=STOP_LIMIT_S)
+    while left := members(process.pid):
+        assert time.monotonic() < began + STOP_LIMIT_S, [one.cmdline() for one in left]
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    names = '+'.join(number.name for number in numbers)
+    print(f'{names}: {count} processes ended in {seconds:.2f} s')  # noqa: T201
+    assert 'Traceback' not in output, output
+    return output
