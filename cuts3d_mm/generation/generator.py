@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,7 +72,7 @@ class PseudoLabelGenerator:
         input_hw: tuple[int, int] = (480, 480),
     ) -> None:
         self.params = build_params(recipe or {})
-        needs_depth = self.params.importance is not None or self.params.local_cut is not None
+        needs_depth = _needs_depth(self.params)
         if needs_depth and depth is None:
             raise ValueError(
                 'depth must name a depth source for this recipe, got None; give a folder of '
@@ -81,6 +81,17 @@ class PseudoLabelGenerator:
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
         self.features: FeatureExtractor = MODELS.build(features)
         self.depth: DepthExtractor | None = MODELS.build(depth) if needs_depth else None
+
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        """Complete a config: the whole recipe, and no depth source that it does not use.
+
+        Raises:
+            ValueError: an unknown preset, parameter or choice.
+        """
+        params = build_params(config['recipe'] or {})
+        depth = config['depth'] if _needs_depth(params) else None
+        return {**config, 'recipe': asdict(params), 'depth': depth}
 
     def to(self, device: str) -> PseudoLabelGenerator:
         """Move the networks of the extractors to a device."""
@@ -123,6 +134,10 @@ class PseudoLabelGenerator:
         return cut_instances(
             inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params
         )
+
+
+def _needs_depth(params: CutParams) -> bool:
+    return params.importance is not None or params.local_cut is not None
 
 
 def build_params(recipe: dict[str, Any]) -> CutParams:

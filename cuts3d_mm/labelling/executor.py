@@ -112,7 +112,7 @@ def _label_part(
 ) -> Counts:
     size = images_per_shard(len(images.names))
     identity = RunIdentity.of(order.model, images, size)
-    identity.claim(order.out)
+    identity.claim(order.out, images)
     remove_leftovers(order.out)
     plan = _make_plan(order, images, size, split)
     earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())

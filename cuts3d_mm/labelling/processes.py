@@ -77,7 +77,7 @@ def label_in_processes(
             crew[connection] = process
         busy = set(crew)
         while busy:
-            for connection in wait(list(busy)):
+            for connection in wait(list(busy)):  # type: ignore[assignment]
                 message = _receive(connection, crew[connection])
                 if isinstance(message, Counts):
                     yield message

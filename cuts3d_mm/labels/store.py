@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cuts3d_mm import __version__
 from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
 from cuts3d_mm.labels.record import (
     OLDER_LOWER_BOUND,
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
     ]
 )
 _COUNTS_KEY = b'cuts3d_counts'
+_VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
 _IMAGES_PER_SHARD = 512  # of a store written in one go
 
 
@@ -77,7 +79,10 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
         instances=sum(len(record.instances) for record in records),
         failures=sum(record.failure is not None for record in records),
     )
-    metadata = {_COUNTS_KEY: json.dumps(vars(counts)).encode()}
+    metadata = {
+        _COUNTS_KEY: json.dumps(vars(counts)).encode(),
+        _VERSION_KEY: __version__.encode(),
+    }
     rows = [row_from_record(record) for record in records]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
     with open_atomically(shard_path(folder, index)) as file:

@@ -1,0 +1,42 @@
+"""Sizes and times of the image files that a run labels, in one Parquet file."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cuts3d_mm.labels.atomic import open_atomically
+
+_SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """Files in the order of their names."""
+
+    names: tuple[str, ...]
+    size: NDArray[np.int64]  # (N,) bytes; -1: there was no file
+    mtime_ns: NDArray[np.int64]  # (N,) of the last change
+
+
+def write_image_stats(path: Path, stats: ImageStats) -> None:
+    """Write the file; about 20 bytes per image."""
+    columns = [pa.array(stats.names, pa.string()), pa.array(stats.size), pa.array(stats.mtime_ns)]
+    with open_atomically(path) as file:
+        pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), file, compression='zstd')
+
+
+def read_image_stats(path: Path) -> ImageStats | None:
+    """Read the file; None where there is none or it is damaged."""
+    try:
+        table = pq.read_table(io.BytesIO(path.read_bytes()), schema=_SCHEMA)
+        columns = [table[name].to_numpy() for name in ('size', 'mtime_ns')]
+        return ImageStats(tuple(table['name'].to_pylist()), *columns)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
