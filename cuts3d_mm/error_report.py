@@ -16,6 +16,18 @@ EXIT_USAGE = 2  # the user can correct it
 EXIT_BUG = 1  # we have to
 _DEBUG_KEY = 'CUTS3D_DEBUG'
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
+# Classes of torch, in whatever module of whatever version, and what plain exceptions say where
+# not the code is wrong but the machine, or another process of the run.
+_USER_CLASSES = ('OutOfMemoryError', 'DistBackendError', 'DistNetworkError', 'DistStoreError')
+_USER_WORDS = (
+    'gloo/transport',
+    'CUDA error',
+    'CUDA enabled',
+    'CUDA GPUs',
+    'NVIDIA driver',
+    'out of memory',
+    'DataLoader worker (pid',
+)
 _REMOTE_MARK = 'Original Traceback'  # in what torch raises for a process that loads data
 
 
@@ -61,9 +73,10 @@ def report(error: Exception, program: str) -> int:
 def is_for_the_user(error: BaseException) -> bool:
     """Tell whether a user can correct what is wrong: input, files, packages, memory."""
     kind = type(error)
-    ours = kind.__module__.partition('.')[0] == 'cuts3d_mm'
-    # torch's class, in whatever module of whatever version.
-    return ours or isinstance(error, _USER_ERRORS) or kind.__name__ == 'OutOfMemoryError'
+    if isinstance(error, _USER_ERRORS) or kind.__name__ in _USER_CLASSES:
+        return True
+    is_ours = kind.__module__.partition('.')[0] == 'cuts3d_mm'
+    return is_ours or any(words in str(error) for words in _USER_WORDS)
 
 
 def one_line(error: BaseException) -> str:

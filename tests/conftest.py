@@ -10,6 +10,8 @@ from types import SimpleNamespace
 # One thread per process, here and in the processes that tests start: the workers of pytest
 # share the machine. Set before torch and OpenBLAS are loaded.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Commands that tests start end with this process, however it ends.
+os.environ['CUTS3D_STARTER'] = str(os.getpid())
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

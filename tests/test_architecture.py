@@ -73,6 +73,7 @@ MAY_IMPORT = {
     },
     'app': {
         'app',
+        'error_report',
         'demo',
         'generation',
         'inference',
@@ -82,6 +83,7 @@ MAY_IMPORT = {
     },
     'demo': {
         'demo',
+        'child_processes',
         'generation',
         'labelling',
         'evaluation',

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
 from cuts3d_mm.command_line import load_generator_config, make_parser, run_command
 
+MAX_UPLOAD = '64mb'
 EMBEDDED = 'cuts3d_color-texture_file-depth.py'
 
 
@@ -44,15 +46,23 @@ def main() -> None:
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
         embedded_depth = folder if args.config == EMBEDDED else None
         cutter = PhotoCutter(load_generator_config(args.config, [], embedded_depth), args.device)
         inferencer = None
         if args.model or args.weights:
             inferencer = CutS3DInferencer(args.model, args.weights, args.device)
         page = build_page(cutter, inferencer, write_examples(Path(folder)))
-        page.launch(server_name=args.host, server_port=args.port, allowed_paths=[folder])
+        page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            allowed_paths=[folder],
+            max_file_size=MAX_UPLOAD,
+            prevent_thread_lock=True,
+        )
+        threading.Event().wait()  # until Ctrl-C
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, 'the page is closed')

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import gradio
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.error_report import is_for_the_user, one_line, report
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
 from cuts3d_mm.labelling.images import ImageFailure
@@ -24,6 +25,8 @@ from cuts3d_mm.visualization.stages import draw_stages
 
 Pixels = NDArray[np.uint8]
 _FIGURE_DPI = 110
+_MAX_MEGAPIXELS = 50
+_DELETE_CACHE_S = 600, 3600  # how often files of visitors are removed, and from which age
 _DEPTH_HINT = 'Depth map (PNG, NPY, NPZ, PFM; larger is farther). Without one there is no 3D.'
 
 
@@ -52,7 +55,9 @@ def build_page(
     theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
     with warnings.catch_warnings():  # Gradio 6 will take the theme elsewhere
         warnings.simplefilter('ignore', DeprecationWarning)
-        page = gradio.Blocks(title='CutS3D', theme=theme, analytics_enabled=False)
+        page = gradio.Blocks(
+            title='CutS3D', theme=theme, analytics_enabled=False, delete_cache=_DELETE_CACHE_S
+        )
     with page:
         gradio.Markdown('# CutS3D\nEvery object in a photo, found without a single human label.')
         with gradio.Tab('Cut pseudo-masks'):
@@ -66,9 +71,7 @@ def build_page(
 def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
     with gradio.Row():
         with gradio.Column():
-            photo = gradio.Image(
-                label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id='photo'
-            )
+            photo = _photo_input('photo')
             depth = gradio.File(
                 label=_DEPTH_HINT, type='filepath', visible=cutter.takes_depth, elem_id='depth'
             )
@@ -84,7 +87,10 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
     figure = gradio.Image(show_label=False, elem_id='stages', format='png')
 
     def cut(photo: Pixels | None, depth: str | None, most: float, tau: float) -> Any:
-        return _cut(cutter, photo, depth, {'max_instances': int(most), 'local_cut.tau_knn': tau})
+        with _Messages():
+            return _cut(
+                cutter, photo, depth, {'max_instances': int(most), 'local_cut.tau_knn': tau}
+            )
 
     button.click(cut, [photo, depth, most, tau], [overlay, cloud, figure])
     if examples:
@@ -95,12 +101,7 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
 def _add_detection(inferencer: CutS3DInferencer) -> None:
     with gradio.Row():
         with gradio.Column():
-            photo = gradio.Image(
-                label='Photo',
-                type='numpy',
-                sources=['upload', 'clipboard'],
-                elem_id='photo_to_detect',
-            )
+            photo = _photo_input('photo_to_detect')
             threshold = gradio.Slider(0, 1, value=SCORE_THR, step=0.01, label='Smallest score')
             button = gradio.Button('Detect', variant='primary', elem_id='detect')
         with gradio.Column():
@@ -108,24 +109,63 @@ def _add_detection(inferencer: CutS3DInferencer) -> None:
             count = gradio.Textbox(label='Found')
 
     def detect(photo: Pixels | None, threshold: float) -> Any:
-        return _detect(inferencer, photo, threshold)
+        with _Messages():
+            return _detect(inferencer, photo, threshold)
 
     button.click(detect, [photo, threshold], [overlay, count])
 
 
-def _told(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Show errors that the user can mend as messages of the page."""
+class _Messages:
+    """Context manager: an error is a message of the page, not a traceback in the console."""
 
-    def told(*arguments: Any) -> Any:
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, gradio.Error):
+            return
+        if not is_for_the_user(error):
+            report(error, 'cuts3d app')
+        raise gradio.Error(one_line(error), print_exception=False) from None
+
+
+def _photo_input(name: str) -> gradio.Image:
+    """Make an input for a photo that says what is wrong with a file."""
+    photo = gradio.Image(
+        label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id=name
+    )
+    decode = photo.preprocess
+
+    def check_and_decode(payload: Any) -> Any:
+        with _Messages():
+            if payload is not None and payload.path is not None:
+                _check_photo(Path(payload.path))
+            return decode(payload)
+
+    photo.preprocess = check_and_decode  # type: ignore[method-assign]
+    return photo
+
+
+def _check_photo(path: Path) -> None:
+    """Refuse what is no photo, or too large a one, before its pixels are decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns of large files
         try:
-            return step(*arguments)
-        except (ValueError, ImageFailure) as error:
-            raise gradio.Error(str(error)) from error
+            with Image.open(path) as photo:
+                megapixels = photo.width * photo.height / 1e6
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ImageFailure(f'this file cannot be read as a photo: {error}') from error
+    if megapixels > _MAX_MEGAPIXELS:
+        raise ImageFailure(
+            f'a photo must have at most {_MAX_MEGAPIXELS} megapixels, got {megapixels:.0f}'
+        )
 
-    return told
 
-
-@_told
 def _cut(
     cutter: PhotoCutter, photo: Pixels | None, depth: str | None, changes: dict[str, Any]
 ) -> tuple[Pixels, Any, Pixels]:
@@ -136,7 +176,6 @@ def _cut(
     return overlay, draw_point_cloud(stages), _rasterize(draw_stages(stages))
 
 
-@_told
 def _detect(
     inferencer: CutS3DInferencer, photo: Pixels | None, threshold: float
 ) -> tuple[Pixels, str]:

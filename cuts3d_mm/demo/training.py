@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.child_processes import run_command_in_child
 from cuts3d_mm.demo.datasets import DemoSet, write_scenes
 
 TINY_CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
 NUM_TRAINING = 96  # scenes
 NUM_HELD_OUT = 24
 _TRAINING_SEED, _HELD_OUT_SEED = 100, 200
+
+
+class TrainingFailed(RuntimeError):
+    """A training in a process of its own has ended with an error."""
 
 
 def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> list[DemoSet]:
@@ -72,13 +76,13 @@ def train_tiny(
         The log, a dict per line: losses by `step`, and scores such as `coco/segm_mAP_50`.
 
     Raises:
-        RuntimeError: training failed; the message is the end of its output.
+        TrainingFailed: the message is the end of its output.
     """
     arguments = ['train', config, '--work-dir', str(work_dir), '--resume']
     command = [sys.executable, '-m', 'cuts3d_mm', *arguments, '--cfg-options', *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_command_in_child(command)
     if done.returncode:
-        raise RuntimeError(f'training failed: {(done.stderr or done.stdout)[-2000:]}')
+        raise TrainingFailed(f'training failed: {(done.stderr or done.stdout)[-2000:]}')
     return read_log(work_dir)
 
 

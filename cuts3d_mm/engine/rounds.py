@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
+from cuts3d_mm.engine.heartbeats import Heartbeats
 from cuts3d_mm.inference.detector_labeller import DetectorLabeller, digest_weights
 from cuts3d_mm.labelling.executor import Split, is_whole, label_images
 from cuts3d_mm.labelling.images import ImageList
@@ -18,8 +17,6 @@ from cuts3d_mm.labelling.progress import ProgressLine
 from cuts3d_mm.labelling.worker import WorkOrder
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
 from cuts3d_mm.labels.random_access import LabelTable
-
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,11 @@ class RoundFolders:
     def predictions(self) -> Path:
         """Label store of the detector of the round before."""
         return self.folder / 'predictions'
+
+    @property
+    def heartbeats(self) -> Path:
+        """Signs of life of the ranks while they label."""
+        return self.folder / 'heartbeats'
 
     @property
     def labels(self) -> Path:
@@ -60,6 +62,7 @@ def label_next_round(
     folders: RoundFolders,
     rule: MergeRule,
     split: Split,
+    silence_limit_s: float,
 ) -> None:
     """Predict, merge with the labels of the round before, and write the labels of a round.
 
@@ -73,16 +76,22 @@ def label_next_round(
         folders: of the round, on a file system that all ranks share.
         rule: which predictions become labels.
         split: part of this rank.
+        silence_limit_s: after which a rank that others wait for counts as dead.
+
+    Raises:
+        RankLost: another rank has died.
     """
     if folders.labels.is_dir():
         return
     order = WorkOrder(_identity(labeller), images.root, folders.predictions, batch_size=1)
-    with ProgressLine() if split.part == 0 else nullcontext(_Silent()) as progress:
+    alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
+    progress_line = ProgressLine() if split.part == 0 else nullcontext(_Silent())
+    with alive, progress_line as progress:
         label_images(order, images, 0, split, progress, labeller)
-    if split.part == 0:
-        _wait_until(lambda: is_whole(folders.predictions, len(images.names)))
-        merge_stores(folders.predictions, old_labels, folders.labels, rule)
-    _wait_until(folders.labels.is_dir)
+        if split.part == 0:
+            alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+            merge_stores(folders.predictions, old_labels, folders.labels, rule)
+        alive.wait_until(folders.labels.is_dir)
 
 
 def training_labels(dataset: ConfigDict) -> ConfigDict:
@@ -117,8 +126,3 @@ def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
         'max_per_image': labeller.max_per_image,
         'confidence': labeller.confidence,
     }
-
-
-def _wait_until(is_done: Callable[[], bool]) -> None:
-    while not is_done():
-        time.sleep(_POLL_S)

@@ -61,6 +61,34 @@ def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(cutter, tmp_
     assert all(0 <= value <= 1 for trace in figure.data for value in trace.y)
 
 
+def payload_of(path):
+    from gradio.data_classes import ImageData
+
+    return ImageData(path=str(path), orig_name=path.name)
+
+
+def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
+    page = build_page(cutter, None, [])
+    photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no photo')
+    huge = tmp_path / 'huge.png'
+    Image.new('1', (20_000, 10_000)).save(huge)
+    for path, message in ((broken, 'cannot be read as a photo'), (huge, 'at most 50 megapixels')):
+        with pytest.raises(gradio.Error, match=message) as error:
+            photo.preprocess(payload_of(path))
+        assert not error.value.print_exception
+    cut = next(iter(page.fns.values())).fn
+    for arguments, message in (
+        ((None, None, 3, 0.1), 'choose a photo first'),
+        ((np.zeros((60, 88, 3), np.uint8), str(broken), 3, 0.1), 'depth'),
+    ):
+        with pytest.raises(gradio.Error, match=message) as error:
+            cut(*arguments)
+        assert not error.value.print_exception
+    assert photo.preprocess(None) is None and 'Traceback' not in ''.join(capfd.readouterr())
+
+
 @pytest.fixture
 def browser():
     playwright = pytest.importorskip('playwright.sync_api')

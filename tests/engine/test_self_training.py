@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -102,3 +103,18 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
     assert '2 ranks, the same weights: True' in output
     names = [record.name for record in labels_of(uninterrupted, 2)]
     assert [record.name for record in labels_of(tmp_path, 2)] == names
+
+
+@pytest.mark.slow
+def test_a_dead_rank_ends_the_others_with_one_line(root, tmp_path):
+    command = command_of(root, tmp_path, f'{HOOK}.silence_limit_s=4', '--launcher=pytorch')
+    ranks = []
+    for rank in (0, 1):  # as Slurm does it: nobody watches over the ranks
+        env = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'MASTER_PORT': 29537}
+        env = {**os.environ, 'MASTER_ADDR': '127.0.0.1', **{k: str(v) for k, v in env.items()}}
+        streams = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+        ranks.append(subprocess.Popen(command, env=env, **streams))
+    wait_for(ranks[0], tmp_path / 'round_1' / 'heartbeats' / 'rank_0')
+    output, _ = ranks[1].communicate(timeout=120)
+    assert ranks[1].returncode == 2 and 'Traceback' not in output, output
+    assert 'rank 0 must give a sign of life every 4 s' in output.splitlines()[-1]

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from signal import SIGINT, SIGKILL, SIGTERM
 
+import numpy as np
+import psutil
 import pytest
 from image_folders import write_images
-from stopped_runs import start, stop, wait_until
+from released_detectors import write_checkpoint
+from stopped_runs import members, start, stop, wait_until
+from training_runs import train_command, write_training_set
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='needs POSIX signals')
-RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume'
+RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'
 OPTIONS = ('--cfg-options', 'model.input_hw=(192,256)', 'model.features.num_frequencies=64')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('stopping')
+    write_images(folder / 'images', 48, np.random.default_rng(0), (60, 90))
+    return folder
 
 
 def generate(folder, out):
@@ -27,63 +42,124 @@ def finish(folder, out):
     return {path.name: path.read_bytes() for path in (folder / out).glob('*.parquet')}
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    import numpy as np
-
-    folder = tmp_path_factory.mktemp('stopping')
-    write_images(folder / 'images', 56, np.random.default_rng(0), (60, 90))
-    return folder
+def after_shards(folder, out, count):
+    """Start a run and wait until so many shards are there."""
+    process = generate(folder, out)
+    assert wait_until(process, lambda: len(list((folder / out).glob('labels-*'))) >= count)
+    return process
 
 
-@pytest.fixture(scope='module')
-def whole(folder):
-    return finish(folder, 'whole')
-
-
-@pytest.mark.parametrize(('number', 'code'), [(SIGINT, 130), (SIGTERM, 143)])
-@pytest.mark.parametrize('delay_s', [1, 5])
-def test_a_signal_while_a_run_starts_ends_it(folder, number, code, delay_s):
-    process = generate(folder, f'early_{code}_{delay_s}')
+@pytest.mark.parametrize(
+    ('delay_s', 'numbers', 'code'),
+    [(1, (SIGINT,), 130), (5, (SIGINT,), 130), (3, (SIGTERM,), 143), (4, (SIGINT, SIGINT), 130)],
+)
+def test_a_signal_while_a_run_starts_ends_it_with_one_line(
+    tmp_path, folder, delay_s, numbers, code
+):
+    process = generate(folder, tmp_path)
     time.sleep(delay_s)
-    output = stop(process, number)
-    assert process.returncode == code and RESUME_LINE in output
+    output = stop(process, *numbers)
+    assert process.returncode == code and output.endswith(RESUME_LINE)
     assert output.count('interrupted') == 1
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(folder, whole):
-    ways = [  # signals, whether all processes get them as from a terminal, exit codes
-        ((SIGINT,), True, {130}),
-        ((SIGTERM,), False, {143}),
-        ((SIGKILL,), False, {-SIGKILL}),
-        ((SIGINT, SIGINT), True, {130}),
-        ((SIGTERM,), True, {143}),
-    ]
-    for number, (signals, whole_group, codes) in enumerate(ways):
-        process = generate(folder, 'stopped')
-        shards = folder / 'stopped'
-        assert wait_until(process, lambda: len(list(shards.glob('labels-*'))) > number)  # noqa: B023
-        output = stop(process, *signals, whole_group=whole_group)
-        assert process.returncode in codes
-        assert (RESUME_LINE in output) == (SIGKILL not in signals)
-    assert finish(folder, 'stopped') == whole
-    assert not list((folder / 'stopped').glob('.*partial'))
+def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(folder):
+    process = after_shards(folder, 'out', 1)
+    output = stop(process, SIGINT)  # all processes get it, as from a terminal
+    assert process.returncode == 130 and output.endswith(RESUME_LINE)
+    process = after_shards(folder, 'out', 2)
+    stop(process, SIGKILL, whole_group=False)
+    process = after_shards(folder, 'out', 3)
+    output = stop(process, SIGTERM, SIGTERM, whole_group=False)
+    assert process.returncode == 143 and output.endswith(RESUME_LINE)
+    process = after_shards(folder, 'out', 4)
+    children = psutil.Process(process.pid).children()
+    next(child for child in children if 'spawn_main' in ' '.join(child.cmdline())).kill()
+    output, _ = process.communicate()
+    assert process.returncode == 2 and 'a worker process died' in output
+    assert 'Traceback' not in output and not members(process.pid)
+    assert finish(folder, 'out') == finish(folder, 'whole')
+    assert not list((folder / 'out').glob('.*partial'))
 
 
 @pytest.mark.slow
-def test_a_lost_worker_ends_the_run_with_one_line(folder, whole):
-    import psutil
-
-    process = generate(folder, 'lost')
-    assert wait_until(process, lambda: list((folder / 'lost').glob('labels-*')))
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children()
-        if 'spawn_main' in ' '.join(child.cmdline())
-    ]
-    workers[0].kill()
+def test_a_folder_that_is_removed_under_a_run_ends_it_with_one_line(folder):
+    process = after_shards(folder, 'removed', 1)
+    shutil.rmtree(folder / 'removed', ignore_errors=True)
+    shutil.rmtree(folder / 'removed', ignore_errors=True)
     output, _ = process.communicate()
-    assert process.returncode == 2 and 'a worker process died' in output
-    assert 'Traceback' not in output
-    assert finish(folder, 'lost') == whole
+    assert process.returncode == 2 and 'Traceback' not in output
+    assert output.splitlines()[-1].startswith('cuts3d generate: ')
+
+
+@pytest.mark.slow
+def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
+    root, work_dir = write_training_set(tmp_path / 'set'), tmp_path / 'work'
+    loaders = ('train_dataloader.num_workers=2', 'train_dataloader.prefetch_factor=8')
+    command = train_command(root, work_dir, 200, *loaders)
+    process = start('train', *command[2:])
+    assert wait_until(process, (work_dir / 'iter_2.pth').is_file)
+    assert len(members(process.pid)) >= 3
+    output = stop(process, SIGINT)
+    assert process.returncode == 130
+    assert output.endswith('interrupted; add --resume to the same command to go on from the '
+                           'latest checkpoint\n')  # fmt: skip
+    (work_dir / 'iter_4.pth').unlink(missing_ok=True)
+    command.insert(3, '--resume')
+    process = start('train', *command[2:])
+    assert wait_until(process, lambda: any(work_dir.glob('iter_[4-9].pth')))
+    stop(process, SIGKILL, whole_group=False)
+
+
+@pytest.mark.slow
+def test_a_stopped_detection_keeps_what_it_found(tmp_path):
+    write_images(tmp_path / 'in', 400, np.random.default_rng(0))
+    model = write_checkpoint(tmp_path / 'iter_1.pth')
+    weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu')
+    out = tmp_path / 'out'
+    process = start('detect', tmp_path / 'in', '--model', model, *weights, '--out-dir', out)
+    assert wait_until(process, lambda: any(out.rglob('*.png')))
+    output = stop(process, SIGINT)
+    assert process.returncode == 130
+    assert output.endswith(f'interrupted; what was found until now is in {out}\n')
+    assert (out / 'detections.json').is_file()
+
+
+@pytest.mark.slow
+def test_a_stopped_app_leaves_no_process_and_no_file(tmp_path):
+    pytest.importorskip('gradio')
+    pytest.importorskip('plotly')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+
+    def answers():
+        with socket.socket() as client:
+            return client.connect_ex(('127.0.0.1', port)) == 0
+
+    process = start('app', '--port', port, TMPDIR=str(tmp_path))
+    assert wait_until(process, answers)
+    time.sleep(2)
+    assert list(tmp_path.glob('cuts3d-app-*'))
+    output = stop(process, SIGINT)
+    assert process.returncode == 130 and output.endswith('interrupted; the page is closed\n')
+    assert not list(tmp_path.glob('cuts3d-app-*'))
+
+
+def test_a_command_in_a_child_process_ends_with_the_command_that_started_it():
+    child = 'import time\nfrom cuts3d_mm.interruption import guard\nwith guard(""): time.sleep(99)'
+    parent = (
+        'import sys; from cuts3d_mm.child_processes import run_command_in_child;'
+        f'run_command_in_child([sys.executable, "-c", {child!r}])'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', parent],
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert wait_until(process, lambda: len(members(process.pid)) == 2)
+    time.sleep(1)
+    stop(process, SIGKILL, whole_group=False)

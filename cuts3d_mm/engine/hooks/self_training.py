@@ -11,6 +11,7 @@ from mmengine.dist import broadcast, get_rank, get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from cuts3d_mm.engine.heartbeats import SILENCE_LIMIT_S
 from cuts3d_mm.engine.round_batches import RoundBatches, merged_config
 from cuts3d_mm.engine.rounds import (
     RoundFolders,
@@ -51,6 +52,8 @@ class SelfTrainingHook(Hook):
         max_per_image (int): Most predictions of an image. Defaults to 30, as CutLER.
         confidence (str): Confidence of predicted labels: `ones`, `score` or
             `mask_probability`. Defaults to `ones`.
+        silence_limit_s (float): Time after which a rank that others wait for while they label,
+            and that gives no sign of life, ends the training. Defaults to 120.
     """
 
     priority = 'LOWEST'  # after the checkpoint and the schedule of the iteration
@@ -65,6 +68,7 @@ class SelfTrainingHook(Hook):
         iou_thr: float = 0.5,
         max_per_image: int = 30,
         confidence: str = 'ones',
+        silence_limit_s: float = SILENCE_LIMIT_S,
     ) -> None:
         self.begins = [int(one['begin']) for one in rounds]
         if not self.begins or sorted(set(self.begins)) != self.begins or self.begins[0] < 1:
@@ -78,6 +82,7 @@ class SelfTrainingHook(Hook):
         self.model_train_cfg = model_train_cfg or {}
         self.max_per_image = max_per_image
         self.confidence = confidence
+        self.silence_limit_s = silence_limit_s
         self._round = 0  # whose optimizer and schedule the runner has
         self._is_swap_due = False
 
@@ -188,4 +193,5 @@ class SelfTrainingHook(Hook):
             folders,
             self.rules[self._round - 1],
             Split(get_rank(), get_world_size()),
+            self.silence_limit_s,
         )

@@ -1,0 +1,86 @@
+"""A command that fails says so in a line; the traceback of a bug is in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from image_folders import MASKCUT, write_images
+
+from cuts3d_mm.error_report import EXIT_BUG, EXIT_USAGE, report
+from cuts3d_mm.labelling.executor import Split, label_images
+from cuts3d_mm.labelling.images import list_images
+from cuts3d_mm.labelling.processes import WorkerLost
+from cuts3d_mm.labelling.worker import WorkOrder
+
+SCRIPT = """
+import sys
+from cuts3d_mm.command_line import run_command
+sys.argv = ['generate.py']
+def main():
+    raise {error}
+run_command(main)
+"""
+
+
+def run(error, tmp_path, **env):
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT.format(error=error)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'TMPDIR': str(tmp_path), **env},
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_bug_is_one_line_and_a_log_with_the_traceback(tmp_path):
+    code, text = run("KeyError('x')", tmp_path)
+    assert code == EXIT_BUG and text.count('\n') == 1 and 'Traceback' not in text
+    assert text.startswith("cuts3d generate: this is a bug of ours: KeyError: 'x'; ")
+    (log,) = re.findall(r'\S+\.log', text)
+    assert log.startswith(str(tmp_path)) and os.stat(log).st_mode & 0o77 == 0
+    assert 'Traceback' in Path(log).read_text() and 'cuts3d_mm 0.' in Path(log).read_text()
+
+
+@pytest.mark.parametrize(
+    'error', ["ValueError('so')", "FileNotFoundError('so')", "ImportError('so')", 'MemoryError()']
+)
+def test_what_the_user_can_correct_is_one_line(tmp_path, error):
+    code, text = run(error, tmp_path)
+    assert code == EXIT_USAGE and text in (
+        'cuts3d generate: so\n',
+        'cuts3d generate: MemoryError\n',
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_debugging_shows_the_traceback(tmp_path):
+    code, text = run("ValueError('so')", tmp_path, CUTS3D_DEBUG='1')
+    assert code == EXIT_USAGE and 'Traceback' in text and text.endswith('generate: so\n')
+
+
+def test_a_bug_in_a_worker_ends_the_run_and_its_traceback_is_in_the_log(
+    tmp_path, rng, capsys, monkeypatch
+):
+    class Silent:
+        start = add = staticmethod(lambda *_: None)
+
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    write_images(tmp_path / 'images', 1, rng)
+    images = list_images(tmp_path / 'images')
+    order = WorkOrder(MASKCUT, None, tmp_path / 'out', 1)  # no folder to look in
+    with pytest.raises(TypeError) as caught:
+        label_images(order, images, 1, Split(), Silent())
+    assert report(caught.value, 'cuts3d generate') == EXIT_BUG
+    output = capsys.readouterr().err
+    (log,) = re.findall(r'\S+\.log', output)
+    assert 'label_shard' in Path(log).read_text() and 'Traceback' not in output
+
+
+def test_a_lost_worker_is_for_the_user(capsys):
+    assert report(WorkerLost('a worker process died'), 'cuts3d generate') == EXIT_USAGE
