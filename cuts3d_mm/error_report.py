@@ -17,7 +17,7 @@ EXIT_BUG = 1  # we have to
 _DEBUG_KEY = 'CUTS3D_DEBUG'
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 # Classes of torch, in whatever module of whatever version, and what plain exceptions say where
-# not the code is wrong but the machine, or another process of the run.
+# not the code is wrong but the machine, another process of the run, or a config.
 _USER_CLASSES = ('OutOfMemoryError', 'DistBackendError', 'DistNetworkError', 'DistStoreError')
 _USER_WORDS = (
     'gloo/transport',
@@ -27,6 +27,9 @@ _USER_WORDS = (
     'NVIDIA driver',
     'out of memory',
     'DataLoader worker (pid',
+    'registry. Please check whether',
+    '__init__() got an unexpected keyword argument',
+    '__init__() missing',
 )
 _REMOTE_MARK = 'Original Traceback'  # in what torch raises for a process that loads data
 

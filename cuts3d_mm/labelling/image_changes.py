@@ -6,31 +6,41 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cuts3d_mm.labelling.images import ImageList
 from cuts3d_mm.labels.image_stats import ImageStats
 
 _THREADS = 16  # a network file system answers many questions at a time
+_NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
 _NO_FILE = -1
 
 
 def stat_images(images: ImageList) -> ImageStats:
     """Read size and time of every image file."""
-    root = os.fspath(images.root)
+    names = images.names
+    starts = range(0, len(names), _NAMES_PER_TASK)
+    parts = [names[start : start + _NAMES_PER_TASK] for start in starts]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(partial(_stat, os.fspath(images.root)), parts))
+    size, mtime_ns = np.concatenate(rows).T.copy()
+    return ImageStats(names, size, mtime_ns)
 
-    def stat(name: str) -> tuple[int, int]:
+
+def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
+    """Size and time of each file, (N, 2)."""
+    rows = np.full((len(names), 2), (_NO_FILE, 0), np.int64)
+    for row, name in zip(rows, names, strict=True):
         try:
             found = os.stat(os.path.join(root, name))
         except (OSError, ValueError):  # labelling says why
-            return _NO_FILE, 0
-        return found.st_size, found.st_mtime_ns
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        rows = np.array(list(pool.map(stat, images.names, chunksize=256)), np.int64)
-    return ImageStats(images.names, *rows.reshape(-1, 2).T.copy())
+            continue
+        row[:] = found.st_size, found.st_mtime_ns
+    return rows
 
 
 def is_copy(before: ImageStats, now: ImageStats) -> bool:

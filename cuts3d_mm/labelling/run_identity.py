@@ -4,7 +4,7 @@ Labels belong together if the settings that they depend on, defaults included, a
 are the same. The version of the package is not one of them: each shard has its own.
 
 Formats: 1 had the config as written, a digest of the image names and the package version;
-2 has the completed config, and sizes and times of the images in `images.parquet`. A store of
+2 has the completed config, and sizes and times of the images in `images.arrow`. A store of
 format 1 is continued as one of format 2.
 """
 
@@ -60,13 +60,13 @@ class RunIdentity:
         """
         stats = stat_images(images)
         if (folder / 'run.json').is_file():
-            before = read_image_stats(folder / 'images.parquet')
+            before = read_image_stats(folder / 'images.arrow')
             self._check(folder, before, stats)
             if before is not None and not is_copy(before, stats):
                 return
         elif any(folder.glob('labels-*.parquet')):
             raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
-        write_image_stats(folder / 'images.parquet', stats)
+        write_image_stats(folder / 'images.arrow', stats)
         _write(folder / 'run.json', {'identity': vars(self)})
 
     def _check(self, folder: Path, before: ImageStats | None, stats: ImageStats) -> None:

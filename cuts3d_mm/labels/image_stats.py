@@ -1,14 +1,12 @@
-"""Sizes and times of the image files that a run labels, in one Parquet file."""
+"""Sizes and times of the image files that a run labels, in one Arrow file."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cuts3d_mm.labels.atomic import open_atomically
@@ -28,14 +26,16 @@ class ImageStats:
 def write_image_stats(path: Path, stats: ImageStats) -> None:
     """Write the file; about 20 bytes per image."""
     columns = [pa.array(stats.names, pa.string()), pa.array(stats.size), pa.array(stats.mtime_ns)]
-    with open_atomically(path) as file:
-        pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), file, compression='zstd')
+    options = pa.ipc.IpcWriteOptions(compression='zstd')
+    with open_atomically(path) as file, pa.ipc.new_file(file, _SCHEMA, options=options) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
 
 
 def read_image_stats(path: Path) -> ImageStats | None:
     """Read the file; None where there is none or it is damaged."""
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()), schema=_SCHEMA)
+        table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+        table.validate(full=True)
         columns = [table[name].to_numpy() for name in ('size', 'mtime_ns')]
         return ImageStats(tuple(table['name'].to_pylist()), *columns)
     except (OSError, ValueError, KeyError, pa.ArrowException):

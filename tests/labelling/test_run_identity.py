@@ -96,7 +96,7 @@ def test_a_copy_of_the_images_may_continue_and_is_known_from_then_on(images, tmp
 
 def test_a_lost_list_of_images_is_made_again(images, tmp_path):
     claim(tmp_path / 'out', images)
-    (tmp_path / 'out/images.parquet').write_bytes(b'PAR1 broken')
+    (tmp_path / 'out/images.arrow').write_bytes(b'ARROW1 broken')
     claim(tmp_path / 'out', images)
     (images.root / 'x.jpg').write_bytes(b'new')
     with pytest.raises(RunMismatch, match='1 image more: x.jpg'):

@@ -43,5 +43,5 @@ def test_a_store_of_each_format_is_read_and_continued(number, tmp_path):
     assert resume(out) == (Counts(9, 9, 0), Counts(8, 8, 0))
     assert list(read_store(out))[:8] == before
     assert json.loads((out / 'run.json').read_text())['format'] == FORMAT
-    with pytest.raises(RunMismatch, match=r'model\.recipe\.ncut'):
-        resume(out, recipe={'preset': 'maskcut', 'ncut': {'threshold': 0.5}})
+    with pytest.raises(RunMismatch, match=r'model\.recipe\.ncut\.tau_ncut: 0.15 -> 0.5'):
+        resume(out, recipe={'preset': 'maskcut', 'ncut': {'tau_ncut': 0.5}})

@@ -39,7 +39,7 @@ def finish(folder, out):
     process = generate(folder, out)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    return {path.name: path.read_bytes() for path in (folder / out).glob('*.parquet')}
+    return {path.name: path.read_bytes() for path in (folder / out).glob('labels-*.parquet')}
 
 
 def after_shards(folder, out, count):
