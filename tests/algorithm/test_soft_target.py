@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
 import torch
+from torch.autograd import gradcheck
 from torch.nn import functional
 
 from cuts3d_mm.algorithm.soft_target import (
@@ -34,6 +37,12 @@ def test_gradient_of_a_pixel_is_its_error_times_its_confidence(rng):
     confidence_weighted_mask_loss(logits, targets, confidence).backward()
     expected = confidence * (logits.detach().sigmoid() - targets) / logits.numel()
     torch.testing.assert_close(logits.grad, expected, atol=1e-7, rtol=1e-5)
+
+
+def test_numeric_gradient_of_the_loss_agrees(rng):
+    logits, targets, confidence = (one.detach().double() for one in drawn(rng))
+    loss = partial(confidence_weighted_mask_loss, targets=targets, confidence=confidence)
+    assert gradcheck(loss, logits.requires_grad_())
 
 
 @pytest.mark.parametrize('confidence', [None, torch.ones(3, 5, 7), torch.ones(3, 1, 1)])

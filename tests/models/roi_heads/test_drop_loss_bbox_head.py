@@ -8,6 +8,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from tiny_detectors import instances_of
+from torch.autograd import gradcheck
 
 TRAIN_CFG = ConfigDict(pos_weight=-1)
 CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2])
@@ -68,6 +69,18 @@ def test_class_loss_and_gradient_equal_the_oracle(rng, soft_target, drop_iou, sa
         nudged[row, 0] += 1e-6
         slope = (reference.box_head_loss(nudged, *args) - found.item()) / 1e-6
         assert scores.grad[row, 0].item() == pytest.approx(slope, abs=1e-5)
+
+
+@pytest.mark.parametrize('soft_target', ['none', 'score'])
+def test_numeric_gradients_of_both_losses_agree(rng, soft_target):
+    _, _, (scores, deltas, *rest) = sampled(rng)
+    one = head(drop_iou=0.01, soft_target=soft_target)
+
+    def losses(scores, deltas):
+        found = one.loss_and_target(scores, deltas, *rest)['loss_bbox']
+        return found['loss_cls'], found['loss_bbox']
+
+    assert gradcheck(losses, [scores.double().requires_grad_(), deltas.double().requires_grad_()])
 
 
 def test_without_drop_loss_all_losses_equal_the_stock_head(rng):

@@ -9,6 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from tiny_detectors import IMAGE_HW, instances_of
+from torch.autograd import gradcheck
 
 TRAIN_CFG = ConfigDict(mask_size=28)
 
@@ -43,6 +44,22 @@ def test_loss_equals_the_equation_on_cropped_targets(rng):
         pred[:, 0].numpy(), found['mask_targets'].numpy(), confidence.numpy()
     )
     assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('soft_target', ['confidence', 'score', 'none'])
+def test_numeric_gradient_of_the_loss_agrees(rng, monkeypatch, soft_target):
+    instances = instances_of(2, rng)
+    result, small = samples(rng, instances, 2), ConfigDict(mask_size=7)
+    one = head(soft_target=soft_target)
+    targets = one.get_targets([result], [instances], small).double()
+    monkeypatch.setattr(one, 'get_targets', lambda *_: targets)  # stock targets are float32
+
+    def loss(pred):
+        found = one.loss_and_target(pred, [result], [instances], small)
+        return found['loss_mask']['loss_mask']
+
+    pred = torch.tensor(rng.normal(size=(2, 1, 7, 7)), requires_grad=True)
+    assert gradcheck(loss, pred)
 
 
 def test_score_weighs_all_pixels_of_an_instance(rng):
