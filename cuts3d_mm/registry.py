@@ -11,11 +11,21 @@ from mmdet.registry import DATASETS as MMDET_DATASETS
 from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS
+from mmdet.registry import OPTIM_WRAPPERS as MMDET_OPTIM_WRAPPERS
 from mmdet.registry import TASK_UTILS as MMDET_TASK_UTILS
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'MODELS', 'TASK_UTILS', 'TRANSFORMS']
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'HOOKS',
+    'METRICS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'TASK_UTILS',
+    'TRANSFORMS',
+]
 
 
 def _child_of(parent: Registry, locations: list[str]) -> Registry:
@@ -34,3 +44,4 @@ TRANSFORMS = _child_of(MMDET_TRANSFORMS, ['cuts3d_mm.datasets'])
 METRICS = _child_of(MMDET_METRICS, ['cuts3d_mm.evaluation.class_agnostic_metric'])
 HOOKS = _child_of(MMDET_HOOKS, ['cuts3d_mm.engine.hooks'])
 DATA_SAMPLERS = _child_of(MMDET_DATA_SAMPLERS, ['cuts3d_mm.datasets'])
+OPTIM_WRAPPERS = _child_of(MMDET_OPTIM_WRAPPERS, ['cuts3d_mm.engine.optim_wrappers'])

@@ -8,6 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+_RENAMED = {  # configs by their former names
+    'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet': (
+        'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py'
+    ),
+}
 
 
 def shipped_root() -> Path:
@@ -29,11 +34,13 @@ def find_config(name: str) -> Path:
         name: path of a file; or the name of a shipped config, with or without `.py`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it has another name now.
     """
     path = Path(name)
     if path.is_file():
         return path
+    if path.stem in _RENAMED:
+        raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
     shipped = sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
     found = [config for config in shipped if name in (config.name, config.stem)]

@@ -14,7 +14,7 @@ def main() -> None:
     name, work_dir, *options = sys.argv[1:]
     runner = build_runner(load_config(name, options, 'pytorch', work_dir))
     runner.train()
-    weights = torch.cat([value.flatten() for value in runner.model.module.parameters()])
+    weights = torch.cat([value.flatten() for value in runner.model.module.state_dict().values()])
     everyone: list = [None] * distributed.get_world_size()
     distributed.all_gather_object(everyone, weights.detach())
     if distributed.get_rank() == 0:

@@ -11,7 +11,7 @@ from cuts3d_mm.command_line import make_parser, report_refused, run_command
 
 DETECTORS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
-    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py',
 }
 
 

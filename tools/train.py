@@ -39,11 +39,11 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.engine.configuration import build_runner, load_config
+    from cuts3d_mm.engine.optim_wrappers import require_amp
 
     config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     if args.amp:
-        config.optim_wrapper.type = 'AmpOptimWrapper'
-        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        require_amp(config)
     if args.auto_scale_lr:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
             raise ValueError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')

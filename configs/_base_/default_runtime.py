@@ -10,7 +10,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
-custom_hooks = [dict(type='cuts3d_mm.IterationSeedHook')]
+custom_hooks = [dict(type='cuts3d_mm.IterationSeedHook'), dict(type='cuts3d_mm.PreciseBNHook')]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

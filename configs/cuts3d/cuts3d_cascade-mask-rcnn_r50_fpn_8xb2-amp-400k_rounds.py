@@ -16,9 +16,10 @@ custom_hooks = [
             dict(begin=320000, score_thr=0.65),
         ],
         optim_wrapper=dict(
-            type='AmpOptimWrapper',
+            type='cuts3d_mm.AmpPerParameterClipOptimWrapper',
             optimizer=dict(type='SGD', lr=0.005, momentum=0.9, weight_decay=1e-4),
-            clip_grad=dict(max_norm=1.0, norm_type=2),
+            clip_grad=dict(max_norm=1.0),
+            paramwise_cfg=dict(norm_decay_mult=0.0),
         ),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000)
@@ -35,4 +36,5 @@ custom_hooks = [
             rpn_proposal=dict(max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7))
         ),
     ),
+    dict(type='cuts3d_mm.PreciseBNHook'),
 ]

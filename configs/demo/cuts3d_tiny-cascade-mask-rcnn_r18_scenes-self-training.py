@@ -20,9 +20,10 @@ custom_hooks = [
             dict(begin=initial_iters + round_iters, score_thr=0.65),
         ],
         optim_wrapper=dict(
-            type='OptimWrapper',
+            type='cuts3d_mm.PerParameterClipOptimWrapper',
             optimizer=dict(type='SGD', lr=0.005, momentum=0.9, weight_decay=1e-4),
-            clip_grad=dict(max_norm=1.0, norm_type=2),
+            clip_grad=dict(max_norm=1.0),
+            paramwise_cfg=dict(norm_decay_mult=0.0),
         ),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=10)
@@ -36,4 +37,5 @@ custom_hooks = [
             )
         ),
     ),
+    dict(type='cuts3d_mm.PreciseBNHook', num_iters=20),
 ]

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 from label_stores import write_labelled_images
-from mmdet.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
+from mmdet.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from tiny_detectors import batch_of
+
+from cuts3d_mm.shipped_files import find_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FULL = sorted((CONFIGS / 'cuts3d').glob('*.py'))
@@ -54,7 +58,6 @@ def test_initial_round_has_the_hyperparameters_of_cutler():
     config = load(INITIAL)
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.weight_decay, optimizer.momentum) == (0.01, 5e-5, 0.9)
-    assert config.optim_wrapper.clip_grad.max_norm == 1.0
     assert config.train_cfg.max_iters == 160000
     assert config.param_scheduler[1].milestones == [80000]
     assert config.param_scheduler[1].gamma == 0.02
@@ -65,6 +68,50 @@ def test_initial_round_has_the_hyperparameters_of_cutler():
     scales = config.train_dataloader.dataset.dataset.pipeline[2].scales
     assert [scale[1] for scale in scales] == [240, 320, 480, 640, 672, 704, 736, 768, 800, 1024]
     assert config.model.backbone.norm_cfg.type == config.model.neck.norm_cfg.type == 'SyncBN'
+    assert config.model.test_cfg.rpn.nms.iou_threshold == 0.65
+
+
+OURS = [path for path in FULL if path.name != STOCK] + sorted((CONFIGS / 'demo').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', OURS, ids=lambda path: path.stem)
+def test_every_training_clips_each_parameter_and_measures_its_norms_without_decay(path):
+    config = load(path)
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    assert 'cuts3d_mm.PreciseBNHook' in hooks
+    wrappers = [config.optim_wrapper]
+    if 'cuts3d_mm.SelfTrainingHook' in hooks:
+        wrappers.append(hooks['cuts3d_mm.SelfTrainingHook'].optim_wrapper)
+    for wrapper in wrappers:
+        is_amp = '-amp-' in path.stem
+        kind = f'cuts3d_mm.{"Amp" if is_amp else ""}PerParameterClipOptimWrapper'
+        assert (wrapper.type, wrapper.clip_grad) == (kind, {'max_norm': 1.0})
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    for wrapper in wrappers:
+        built = build_optim_wrapper(network, dict(wrapper, type='OptimWrapper'))
+        decays = [group['weight_decay'] for group in built.param_groups if group['params']]
+        assert decays == [wrapper.optimizer.weight_decay] * 2 + [0, 0]
+
+
+def test_the_mask_rcnn_of_cutler_falls_to_a_tenth_and_trains_without_mixed_precision():
+    config = load('cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py')
+    assert config.param_scheduler[1].gamma == 0.1
+    assert config.optim_wrapper.type == 'cuts3d_mm.PerParameterClipOptimWrapper'
+
+
+def test_a_renamed_config_is_found_by_the_name_in_the_error():
+    with pytest.raises(ValueError, match=r'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet\.py'):
+        find_config('cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py')
+
+
+def test_a_label_has_an_anchor_however_small_and_none_without_overlap():
+    assigner = TASK_UTILS.build(load(INITIAL).model.train_cfg.rpn.assigner)
+    anchors = torch.tensor([[0.0, 0, 512, 512], [600, 0, 632, 32], [1000, 0, 1512, 512]])
+    labels = torch.tensor([[100.0, 100, 102, 102], [700, 700, 710, 710]])
+    found = assigner.assign(
+        InstanceData(priors=anchors), InstanceData(bboxes=labels, labels=torch.zeros(2).long())
+    )
+    assert found.gt_inds.tolist() == [1, 0, 0]
 
 
 def test_labels_by_cuts_have_the_lower_bound_of_the_paper():

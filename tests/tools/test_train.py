@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_detectors import TINY
 from training_runs import losses, run, train_command, write_training_set
 
 from cuts3d_mm.demo.training import final_scores, read_log
+from cuts3d_mm.weights import read_state
 
 
 @pytest.fixture(scope='module')
@@ -54,6 +56,8 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
     assert (tmp_path / 'iter_4.pth').is_file() and not (tmp_path / 'iter_8.pth').is_file()
     run(train_command(root, tmp_path, 8, '--resume'))
     assert losses(tmp_path) == losses(uninterrupted)
+    states = [read_state(str(one / 'iter_8.pth')).weights for one in (tmp_path, uninterrupted)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_weights_are_tested_by_the_test_command(root, uninterrupted, tmp_path):

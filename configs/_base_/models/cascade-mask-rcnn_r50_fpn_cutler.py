@@ -5,6 +5,9 @@ dino_resnet50 = (
 )
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 mask_size = 28  # pixels of a mask target on a side
+# detectron2 gives every label its best anchor, however small the overlap. With 0 MMDetection would
+# give a label without overlap all anchors; this is the smallest normal float32.
+smallest_iou = 1.1754944e-38
 stage_ious = (0.5, 0.6, 0.7)
 stage_stds = (10, 20, 30)  # inverse box-delta scales; width and height half of it
 
@@ -101,7 +104,7 @@ model = dict(
                 type='MaxIoUAssigner',
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
-                min_pos_iou=0.3,
+                min_pos_iou=smallest_iou,
                 match_low_quality=True,
                 ignore_iof_thr=-1,
             ),
@@ -152,7 +155,7 @@ model = dict(
         rpn=dict(
             nms_pre=1000,
             max_per_img=1000,
-            nms=dict(type='nms', iou_threshold=0.7),
+            nms=dict(type='nms', iou_threshold=0.65),
             min_bbox_size=0,
         ),
         rcnn=dict(

@@ -1,6 +1,7 @@
 """Hooks of training."""
 
 from cuts3d_mm.engine.hooks.iteration_seed import IterationSeedHook
+from cuts3d_mm.engine.hooks.precise_bn import PreciseBNHook
 from cuts3d_mm.engine.hooks.self_training import SelfTrainingHook
 
-__all__ = ['IterationSeedHook', 'SelfTrainingHook']
+__all__ = ['IterationSeedHook', 'PreciseBNHook', 'SelfTrainingHook']

@@ -15,7 +15,7 @@ from cuts3d_mm.weights.fit import check_weights_fit
 
 CONFIGS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
-    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
+    'standard': 'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py',
 }
 ORIGINAL_HW, RESIZED_HW = (150, 230), (225, 345)
 

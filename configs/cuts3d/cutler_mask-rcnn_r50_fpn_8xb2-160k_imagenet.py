@@ -1,5 +1,7 @@
 """CutLER's second detector, a plain Mask R-CNN, and where its converted checkpoints go.
 
+CutLER trains it without mixed precision, and its rate falls to a tenth.
+
 cuts3d convert detectron2 cutler_mrcnn_final.pth cutler_mask-rcnn.pth
 """
 
@@ -17,4 +19,9 @@ model = dict(
     ),
     train_cfg=dict(rcnn=dict(_delete_=True, **_base_.model.train_cfg.rcnn[0])),
 )
+optim_wrapper = dict(type='cuts3d_mm.PerParameterClipOptimWrapper')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=160000, milestones=[80000], gamma=0.1),
+]
 del cascade

@@ -1,0 +1,146 @@
+"""Measure the statistics of batch norms over many batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many values of each channel were seen, and what they are like."""
+
+    count: Tensor  # scalar, float64
+    mean: Tensor  # (C,), float64
+    variance: Tensor  # (C,), float64, of the population
+
+    @classmethod
+    def of(cls, values: Tensor) -> Moments:
+        """Measure values, (N, C, ...)."""
+        dims = [dim for dim in range(values.dim()) if dim != 1]
+        variance, mean = torch.var_mean(values.float(), dim=dims, correction=0)
+        count = mean.new_tensor(values.numel() // values.shape[1], dtype=torch.float64)
+        return cls(count, mean.double(), variance.double())
+
+
+def join_moments(first: Moments, second: Moments) -> Moments:
+    """Join the moments of two disjoint sets of values, by the law of total variance."""
+    count = first.count + second.count
+    share = second.count / count
+    step = second.mean - first.mean
+    between = share * (1 - share) * step**2
+    within = (1 - share) * first.variance + share * second.variance
+    return Moments(count, first.mean + share * step, within + between)
+
+
+def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[str]:
+    """Set running means and variances to those of the inputs of many batches.
+
+    While a norm trains, its running statistics are an average of the last few batches, with
+    weights of which most have changed since. Here they are those of all values of
+    `num_batches` batches of every rank, by the weights as they are. Batches pass `extract_feat`
+    only; norms that they do not reach, and those in evaluation mode, stay.
+
+    Args:
+        model: a detector of MMDetection.
+        batches: of the training data, as its data loader gives them.
+        num_batches: to use of them on this rank.
+
+    Returns:
+        Names of the norms that were set.
+
+    Raises:
+        ValueError: the batches end before that.
+    """
+    modules = model.named_modules()
+    norms = {name: one for name, one in modules if _is_measured(one)}
+    measured: dict[str, Moments] = {}
+    done = 0
+    with torch.no_grad(), _recording(norms, measured):
+        for batch in islice(batches, num_batches):
+            model.extract_feat(model.data_preprocessor(batch, True)['inputs'])
+            done += 1
+    if done < num_batches:
+        raise ValueError(f'the data must give {num_batches} batches, got {done}')
+    for name, moments in measured.items():
+        everywhere = _join_ranks(moments)
+        norms[name].running_mean.copy_(everywhere.mean)
+        norms[name].running_var.copy_(everywhere.variance)
+    return list(measured)
+
+
+@contextmanager
+def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
+    """Draw training batches without an effect on the training.
+
+    Samples come from workers of their own in an order of their own, and the random generators
+    of this process are afterwards what they were.
+
+    Args:
+        dataloader: of the training; is not advanced.
+        seed: of order and samples, the same on all ranks.
+    """
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loader = DataLoader(
+            dataloader.dataset,
+            batch_size=dataloader.batch_size or dataloader.batch_sampler.batch_size,
+            sampler=SeededInfiniteSampler(dataloader.dataset, seed=seed),
+            num_workers=dataloader.num_workers,
+            collate_fn=dataloader.collate_fn,
+            worker_init_fn=dataloader.worker_init_fn,
+        )
+        try:
+            yield iter(loader)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def _is_measured(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+
+
+@contextmanager
+def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> Iterator[None]:
+    """Add up the moments of what passes norms, whose own running statistics pause."""
+
+    def recorder(name: str) -> Any:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            moments = Moments.of(inputs[0])
+            earlier = measured.get(name)
+            measured[name] = moments if earlier is None else join_moments(earlier, moments)
+
+        return record
+
+    handles = [one.register_forward_pre_hook(recorder(name)) for name, one in norms.items()]
+    for norm in norms.values():
+        norm.track_running_stats = False  # normalise by the batch, as in training
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in norms.values():
+            norm.track_running_stats = True
+
+
+def _join_ranks(moments: Moments) -> Moments:
+    packed = torch.stack([moments.count.expand_as(moments.mean), moments.mean, moments.variance])
+    ranks = [Moments(one[0, 0], one[1], one[2]) for one in all_gather(packed)]
+    return reduce(join_moments, ranks)
