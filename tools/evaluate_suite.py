@@ -60,13 +60,18 @@ def main() -> None:
         scores[name] = evaluate_set(config, args.checkpoint, name, annotations, args.out)
     if not is_main_process():
         return
-    header, rows = suite_table(Path(args.checkpoint).stem, scores)
-    table = format_table(header, rows)
-    title = 'Class-agnostic zero-shot detection: box AP50 / AP, percent'
-    write_whole(args.out / 'table.md', f'{title}\n\n{table}\n')
     write_whole(args.out / 'table.json', json.dumps(scores, indent=1) + '\n')
-    save_figure(args.out / 'table.png', draw_table(header, rows, title), dpi=120)
-    print(f'{title}\n\n{table}')
+    texts = []
+    for kind, what in (('bbox', 'detection: box'), ('segm', 'segmentation: mask')):
+        header, rows = suite_table(Path(args.checkpoint).stem, scores, kind)
+        if not rows:
+            continue
+        title = f'Class-agnostic zero-shot {what} AP50 / AP, percent'
+        texts.append(f'{title}\n\n{format_table(header, rows)}\n')
+        if kind == 'bbox':
+            save_figure(args.out / 'table.png', draw_table(header, rows, title), dpi=120)
+    write_whole(args.out / 'table.md', '\n'.join(texts))
+    print('\n'.join(texts), end='')
 
 
 if __name__ == '__main__':

@@ -16,19 +16,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('labels', type=Path, help='label store or COCO JSON')
     parser.add_argument('--images', type=Path, required=True, metavar='DIR', help='image folder')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
+    parser.add_argument('--seed', type=int, default=0, help='of --random (default 0)')
     return parser.parse_args()
 
 
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    import numpy as np
+
     from cuts3d_mm.generation.view import draw_records
     from cuts3d_mm.labels.coco import read_coco
+    from cuts3d_mm.labels.random_access import random_records
     from cuts3d_mm.labels.store import read_store
 
     read = read_store if args.labels.is_dir() else read_coco
-    drawn = draw_records(read(args.labels), args.images, args.out, args.limit)
+    if args.random is None:
+        records = read(args.labels)
+    else:
+        records = random_records(args.labels, args.random, np.random.default_rng(args.seed))
+    drawn = draw_records(records, args.images, args.out, args.limit)
     if drawn.failures and not drawn.num_drawn:
         name, reason = drawn.failures[0]
         raise ValueError(f'{shown(name)}: {reason}; --images must be the folder that was labelled')

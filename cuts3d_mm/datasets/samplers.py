@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,14 @@ class SeededInfiniteSampler(InfiniteSampler):
     """
 
     _position = 0
+
+    def __init__(self, dataset: Sized, *args: Any, **kwargs: Any) -> None:
+        if not len(dataset):  # it would look for a sample without end
+            raise ValueError(
+                'the training data must hold an image with an instance, they hold none; count '
+                'the instances of the labels by cuts3d describe'
+            )
+        super().__init__(dataset, *args, **kwargs)
 
     def __iter__(self) -> Iterator[SeededIndex]:
         """Iterate over the indices, without end."""

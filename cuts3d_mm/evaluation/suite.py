@@ -64,32 +64,39 @@ def evaluate_set(
     return scores
 
 
-def suite_table(method: str, scores: dict[str, Scores]) -> tuple[list[str], list[list[str]]]:
-    """Lay scores out as the paper's Table 2: box AP50 / AP in percent, published rows below.
+def suite_table(
+    method: str, scores: dict[str, Scores], kind: str = 'bbox'
+) -> tuple[list[str], list[list[str]]]:
+    """Lay scores out as the paper's Table 2: AP50 / AP in percent, published rows below.
 
     Args:
         method: name of what was scored.
         scores: by data set.
+        kind: `bbox`, or `segm` for the data sets with masks.
 
     Returns:
-        Header and rows. The average is over the seven sets of Table 2, where all are there.
+        Header and rows. The average is over the seven sets of Table 2, where all are there; no
+        rows if no set has scores of this kind.
     """
-    names = [name for name in EVALUATION_SETS if name in scores]
+    keys = f'coco/{kind}_mAP_50', f'coco/{kind}_mAP'
+    names = [name for name in EVALUATION_SETS if keys[0] in scores.get(name, ())]
     header = ['method', 'source', 'average', *(_column(name, scores[name]) for name in names)]
-    pairs = {
-        name: (100 * one['coco/bbox_mAP_50'], 100 * one['coco/bbox_mAP'])
-        for name, one in scores.items()
-    }
+    if not names:
+        return header, []
+    pairs = {name: tuple(100 * scores[name][key] for key in keys) for name in names}
     average = None
     if set(TABLE_2) <= set(pairs):
         ap50, ap = zip(*(pairs[name] for name in TABLE_2), strict=True)
         average = sum(ap50) / len(ap50), sum(ap) / len(ap)
     rows = [[method, 'this run', _cell(average), *(_cell(pairs[name]) for name in names)]]
     for row in PUBLISHED:
-        if not set(row.ap50) & set(names):
+        ap50_of, ap_of = row.figures(kind)
+        if not set(names) & {*ap50_of, *ap_of}:
             continue
-        cells = [_cell((row.ap50.get(name), row.ap.get(name))) for name in names]
-        rows.append([row.method, row.source, _cell(row.average), *cells])
+        sign = '+' if row.is_gain else ''
+        cells = [_cell((ap50_of.get(name), ap_of.get(name)), sign) for name in names]
+        printed = row.average if kind == 'bbox' else None
+        rows.append([row.method, row.source, _cell(printed), *cells])
     return header, rows
 
 
@@ -139,10 +146,10 @@ def _image_folder(annotations: Path) -> str:
         raise ValueError(f'{annotations} must be a file of cuts3d prepare') from error
 
 
-def _cell(values: Sequence[float | None] | None) -> str:
+def _cell(values: Sequence[float | None] | None, sign: str = '') -> str:
     if values is None or all(value is None for value in values):
         return '-'
-    return ' / '.join('-' if value is None else f'{value:.1f}' for value in values)
+    return ' / '.join('-' if value is None else f'{value:{sign}.1f}' for value in values)
 
 
 def _sha256(content: bytes) -> str:

@@ -182,3 +182,22 @@ class SelectedRecords(Sequence[ImageRecord]):
         if isinstance(index, (slice, np.ndarray)):
             return SelectedRecords(self.table, self.indices[index])
         return self.table[int(self.indices[index])]
+
+
+def random_records(path: Path, count: int, rng: np.random.Generator) -> SelectedRecords:
+    """Draw labelled images at random, in the order of the labels.
+
+    Args:
+        path: label store or COCO JSON.
+        count: images; all if there are fewer.
+        rng: makes the draw.
+
+    Raises:
+        ValueError: `count` is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f'the number of random images must be at least 1, got {count}')
+    table = LabelTable(path)
+    labelled = np.flatnonzero(~table.is_failure)
+    chosen = rng.choice(labelled, min(count, len(labelled)), replace=False)
+    return SelectedRecords(table, np.sort(chosen))

@@ -38,6 +38,17 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
     assert (params.local_cut is None) == name.startswith('maskcut')
 
 
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_generator_is_built_without_weights(name):
+    model = model_of(name)
+    if 'backbone' in model['features']:
+        pytest.importorskip('mmpretrain.models')
+        model['features']['checkpoint'] = None
+    if 'model' in (model.get('depth') or {}):  # a network that is downloaded
+        model['depth'] = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'depth'}
+    assert MODELS.build(model).params == build_params(model['recipe'])
+
+
 @pytest.mark.parametrize('name', [name for name in CONFIGS if 'dino' in name])
 def test_configs_of_the_paper_keep_the_values_that_it_states(name):
     model = model_of(name)

@@ -16,7 +16,8 @@ from tiny_detectors import batch_of
 from cuts3d_mm.shipped_files import find_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-FULL = sorted((CONFIGS / 'cuts3d').glob('*.py'))
+SEMI = 'cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi.py'
+FULL = sorted(path for path in (CONFIGS / 'cuts3d').glob('*.py') if path.name != SEMI)
 STOCK = 'cuts3d_stock-cascade-mask-rcnn_r50_fpn_1x.py'
 INITIAL = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 SELF_TRAINING = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-80k_self-training.py'
@@ -202,3 +203,95 @@ def test_in_domain_training_has_the_hyperparameters_of_cuvler():
     heads = config.model.roi_head.bbox_head
     assert {(head.soft_target, head.drop_iou) for head in heads} == {('score', 0.01)}
     assert config.train_dataloader.dataset.pipeline[0].scale_range == (0.5, 1.0)
+
+
+def test_one_round_is_the_first_of_three():
+    three = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py')
+    one = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-240k_one-round.py')
+    assert one.custom_hooks[1].rounds == three.custom_hooks[1].rounds[:1]
+    assert one.train_cfg.max_iters == three.custom_hooks[1].rounds[1].begin
+    assert one.custom_hooks[1].optim_wrapper == three.custom_hooks[1].optim_wrapper
+
+
+def test_the_round_without_confidence_pastes_hard_and_at_random_throughout():
+    config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-240k_ablation-no-confidence.py')
+    initial = config.train_dataloader.dataset.pipeline
+    later = config.custom_hooks[1].train_dataloader.dataset.pipeline
+    for pipeline, scales in ((initial, (0.3, 1.0)), (later, (0.5, 1.0))):
+        paste = pipeline[0]
+        assert (paste.type, paste.alpha) == ('cuts3d_mm.AlphaBlendCopyPaste', False)
+        assert paste.scale_range == scales
+    assert config.model.roi_head.mask_head.soft_target == 'none'
+    assert config.train_cfg.max_iters == 240000
+
+
+def test_zero_shot_training_of_cuvler():
+    config = load('cuvler_cascade-mask-rcnn_r50_fpn_8xb2-amp-80k_imagenet.py')
+    heads = config.model.roi_head.bbox_head
+    assert {(head.soft_target, head.drop_iou) for head in heads} == {('score', 0.01)}
+    assert config.model.roi_head.mask_head.soft_target == 'score'
+    assert config.train_cfg.max_iters == 80000
+    assert [one.type for one in config.param_scheduler] == ['LinearLR']  # the rate never falls
+    paste = config.train_dataloader.dataset.pipeline[0]
+    assert (paste.type, paste.alpha) == ('cuts3d_mm.AlphaBlendCopyPaste', False)
+
+
+# CutLER's yaml files: percent of the labels -> rate, iterations, steps, factor of new layers
+FINE_TUNING = {
+    1: (0.04, 3600, [2400, 3200], 4),
+    2: (0.04, 3600, [2400, 3200], 4),
+    5: (0.04, 4500, [3000, 4000], 4),
+    10: (0.04, 9000, [6000, 8000], 4),
+    20: (0.04, 18000, [12000, 16000], 4),
+    30: (0.04, 27000, [18000, 24000], 4),
+    40: (0.04, 36000, [24000, 32000], 4),
+    50: (0.02, 45000, [30000, 40000], 2),
+    60: (0.02, 54000, [36000, 48000], 2),
+    80: (0.02, 72000, [48000, 64000], 2),
+    100: (0.02, 90000, [60000, 80000], 2),
+}
+
+
+@pytest.mark.parametrize('percent', FINE_TUNING)
+def test_fine_tuning_on_a_share_has_the_schedule_of_cutler(percent, monkeypatch):
+    monkeypatch.setenv('PERCENT', str(percent))
+    config = load(SEMI)
+    rate, iterations, steps, factor = FINE_TUNING[percent]
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (rate, 1e-4)
+    assert config.train_cfg.max_iters == iterations
+    assert config.param_scheduler[1].milestones == steps
+    factors = config.optim_wrapper.paramwise_cfg.custom_keys
+    assert {one.lr_mult for one in factors.values()} == {factor}
+    share = '' if percent == 100 else f'{percent}perc_'
+    ann_file = config.train_dataloader.dataset.ann_file
+    assert ann_file == f'annotations/{share}instances_train2017.json'
+
+
+def test_a_share_that_cutler_does_not_have_is_refused(monkeypatch):
+    monkeypatch.setenv('PERCENT', '3')
+    with pytest.raises(ValueError, match='PERCENT must be one of'):
+        load(SEMI)
+
+
+def test_fine_tuning_keeps_all_but_the_class_layers_and_trains_on_human_labels(rng):
+    config = load(SEMI)
+    before = MODELS.build(dict(load(INITIAL).model, data_preprocessor=None)).state_dict()
+    model = MODELS.build(config.model)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    replaced = {name for name in after if after[name].shape != before[name].shape}
+    layers = [f'bbox_head.{stage}.fc_cls' for stage in range(3)] + ['mask_head.0.conv_logits']
+    assert replaced == {f'roi_head.{one}.{kind}' for one in layers for kind in ('weight', 'bias')}
+    assert config.optim_wrapper.type == 'OptimWrapper' and 'clip_grad' not in config.optim_wrapper
+    assert [head.drop_iou for head in model.roi_head.bbox_head] == [None] * 3
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    rates = {round(group['lr'], 6) for group in wrapper.param_groups}
+    assert rates == {0.04, 0.16}
+
+
+def test_drop_loss_on_human_labels_is_refused_with_the_remedy():
+    model = load(SEMI).model
+    model.roi_head.bbox_head[1].drop_iou = 0.01
+    with pytest.raises(ValueError, match='drop_iou must be None for labels of people'):
+        MODELS.build(model)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pickle
 from itertools import islice
 
+import pytest
+
 from cuts3d_mm.datasets.samplers import SeededIndex, SeededInfiniteSampler
 
 
@@ -26,3 +28,8 @@ def test_every_sample_has_a_seed_of_its_own():
 def test_an_index_survives_the_way_to_a_worker():
     copy = pickle.loads(pickle.dumps(SeededIndex(5, 42)))
     assert copy == 5 and copy.seed == 42 and [10, 20, 30, 40, 50, 60][copy] == 60
+
+
+def test_data_without_a_sample_are_refused_and_not_searched_without_end():
+    with pytest.raises(ValueError, match='must hold an image with an instance'):
+        SeededInfiniteSampler([])

@@ -80,3 +80,18 @@ def test_average_needs_all_sets_of_the_table():
     _, rows = suite.suite_table('ours', dict.fromkeys(suite.TABLE_2, one))
     assert rows[0][2] == '50.0 / 25.0'
     assert draw_table(*suite.suite_table('ours', {'uvo': one}), 'title').axes
+
+
+def test_masks_have_a_table_of_their_own_with_the_rows_of_table_1():
+    boxes = {'coco/bbox_mAP_50': 0.5, 'coco/bbox_mAP': 0.25}
+    masks = {'coco/segm_mAP_50': 0.3, 'coco/segm_mAP': 0.1, 'num_images': 5000}
+    scores = {'coco': boxes | masks, 'kitti': boxes | {'num_images': 7481}}
+    header, rows = suite.suite_table('ours', scores, 'segm')
+    assert header[2:] == ['average', 'COCO val2017']
+    found = {(row[0], row[1].rpartition(' ')[2]): row[3] for row in rows}
+    assert found['ours', 'run'] == '30.0 / 10.0'
+    assert found['CutLER', '1'] == '18.9 / 9.7'
+    assert found['CutS3D, DiffNCuts', '1'] == '20.1 / 10.2'
+    assert found['CutS3D, 3 rounds', 'it'] == '20.8 / 10.7'
+    assert found['CutS3D over CuVLER, both in-domain', '3'] == '- / +0.7'
+    assert suite.suite_table('ours', {'kitti': scores['kitti']}, 'segm')[1] == []

@@ -9,7 +9,7 @@ from drawn import disc
 from label_stores import make_older
 
 from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
+from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_shard
 
@@ -94,3 +94,18 @@ def test_a_table_survives_the_way_to_a_worker(tmp_path):
 def test_a_folder_that_is_no_store_is_refused(tmp_path):
     with pytest.raises(ValueError, match='must be a label store'):
         LabelTable(tmp_path)
+
+
+def test_random_images_are_labelled_ones_in_order_the_same_for_the_same_seed(tmp_path):
+    labelled = [record for record in write_store(tmp_path) if record.failure is None]
+    draws = [list(random_records(tmp_path, 4, np.random.default_rng(seed))) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    for drawn in draws:
+        assert len(drawn) == 4 and [one for one in labelled if one in drawn] == drawn
+    assert list(random_records(tmp_path, 99, np.random.default_rng(0))) == labelled
+
+
+def test_a_draw_of_no_image_is_refused(tmp_path):
+    write_store(tmp_path)
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        random_records(tmp_path, 0, np.random.default_rng(0))

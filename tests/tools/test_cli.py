@@ -72,6 +72,28 @@ def test_view_draws_every_labelled_image(cuts3d, store, folder, tmp_path):
     assert Image.open(drawn[0]).size == (88, 60)
 
 
+def test_view_draws_as_many_random_images_as_asked_for(cuts3d, store, folder, tmp_path):
+    seen = []
+    for seed in (0, 0, 1):
+        out = tmp_path / f'seen_{len(seen)}'
+        arguments = ('--images', folder / 'images', '--out', out, '--random', 3, '--seed', seed)
+        code, text, _ = cuts3d('view', store, *arguments)
+        assert code == 0 and text.startswith('3 images')
+        seen.append(sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg')))
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_describe_compares_the_counts_and_areas_of_labels(cuts3d, store, tmp_path):
+    cuts3d('export', store, tmp_path / 'labels.json')
+    code, out, _ = cuts3d('describe', store, tmp_path / 'labels.json')
+    assert code == 0
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in out.splitlines()]
+    assert lines[0] == ['', 'out', 'labels.json']
+    figures = {line[0]: line[1:] for line in lines[2:]}
+    assert figures['images'] == ['6', '6']
+    assert all(first == second for first, second in figures.values())
+
+
 def test_view_without_the_images_says_so(cuts3d, store, tmp_path):
     code, _, err = cuts3d('view', store, '--images', tmp_path, '--out', tmp_path / 'seen')
     assert code == 2 and '--images must be the folder' in err

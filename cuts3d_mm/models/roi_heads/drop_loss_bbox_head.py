@@ -46,6 +46,12 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
             raise ValueError(
                 'DropLossBBoxHead must have reg_class_agnostic=True and reg_decoded_bbox=False'
             )
+        if drop_iou is not None and self.num_classes > 1:
+            raise ValueError(
+                'drop_iou must be None for labels of people, which miss no objects and have '
+                f'several classes, got {drop_iou} with num_classes={self.num_classes}; '
+                'DropLoss is for pseudo-labels, whose only class is object'
+            )
         self.drop_iou = drop_iou
         self.soft_target = soft_target
 

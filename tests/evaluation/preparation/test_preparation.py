@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import subprocess
@@ -9,17 +8,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import official_samples as samples
 import pytest
 from pycocotools.coco import COCO
 
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.writer import prepare
-
-_spec = importlib.util.spec_from_file_location(
-    'official_samples', Path(__file__).with_name('official_samples.py')
-)
-samples = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(samples)
 
 COCO_PROBLEMS = {
     'box outside of the image': 2,

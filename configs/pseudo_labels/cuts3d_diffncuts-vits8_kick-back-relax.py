@@ -1,0 +1,12 @@
+"""CutS3D with the paper's best encoder and depth by Kick Back & Relax (Table 8).
+
+How to write the depth maps is said in `cuts3d_dino-vitb8_kick-back-relax.py`.
+
+    cuts3d generate cuts3d_diffncuts-vits8_kick-back-relax.py IMAGES OUT --depth DEPTH
+"""
+
+_base_ = 'cuts3d_diffncuts-vits8_zoedepth.py'
+
+model = dict(
+    depth=dict(_delete_=True, type='cuts3d_mm.DepthFromFile', root='depth', larger_is='near'),
+)

@@ -1,0 +1,90 @@
+"""Shares of COCO's training labels, for detectors that are fine-tuned on few of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ijson
+import numpy as np
+
+from cuts3d_mm.evaluation.preparation.source import require
+from cuts3d_mm.labels.atomic import open_atomically
+
+PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
+LAYOUT = 'annotations/instances_train2017.json; DST gets {1,2,...,80}perc_instances_train2017.json'
+_SEED = 42  # as in work on semi-supervised detection; the images drawn are not theirs
+_NAME = 'instances_train2017.json'
+
+
+def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
+    """Write a file for each of `PERCENTS` with that share of the images, drawn at random.
+
+    Each share holds the smaller ones. Images, annotations and the 80 categories stay as they
+    are, nothing but the choice of images changes.
+
+    Args:
+        src: COCO, with `annotations/instances_train2017.json`.
+        dst: folder of the files, which have the names of those that CutLER publishes.
+
+    Returns:
+        Images and objects of each file.
+    """
+    path = require(src / 'annotations' / _NAME, 'COCO annotations')
+    rank = _draw_ranks([image['id'] for image in _items(path, 'images')])
+    dst.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        shares = []
+        for percent in PERCENTS:
+            target = dst / f'{percent}perc_{_NAME}'
+            file = stack.enter_context(open_atomically(target))
+            shares.append(_Share(target, file, round(len(rank) * percent / 100)))
+        head = json.dumps({'categories': list(_items(path, 'categories'))})[:-1].encode()
+        for share in shares:
+            share.file.write(head)
+        for part, key in (('images', 'id'), ('annotations', 'image_id')):
+            _write_part(part, ((rank[one[key]], one) for one in _items(path, part)), shares)
+        for share in shares:
+            share.file.write(b'}\n')
+    return {share.path: (share.counts['images'], share.counts['annotations']) for share in shares}
+
+
+@dataclass
+class _Share:
+    path: Path
+    file: BinaryIO
+    num_images: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def _write_part(part: str, items: Iterable[tuple[int, Any]], shares: list[_Share]) -> None:
+    """Write each item to the shares that have its image, by the place of the image."""
+    for share in shares:
+        share.file.write(f',\n"{part}": ['.encode())
+    for place, item in items:
+        line = json.dumps(item).encode()
+        for share in shares:
+            if place < share.num_images:
+                share.file.write((b',\n' if share.counts[part] else b'\n') + line)
+                share.counts[part] += 1
+    for share in shares:
+        share.file.write(b']')
+
+
+def _draw_ranks(ids: list[int]) -> dict[int, int]:
+    """Give each image its place in a random order."""
+    order = np.random.default_rng(_SEED).permutation(len(ids))
+    return {ids[index]: place for place, index in enumerate(order.tolist())}
+
+
+def _items(path: Path, part: str) -> Iterator[dict[str, Any]]:
+    with path.open('rb') as file:
+        try:
+            yield from ijson.items(file, f'{part}.item', use_float=True)
+        except ijson.JSONError as error:
+            raise ValueError(f'{path} must be valid JSON: {str(error).splitlines()[0]}') from error

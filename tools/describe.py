@@ -1,0 +1,36 @@
+"""Count instances per image and their areas, of one or several sets of labels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cuts3d_mm.command_line import make_parser, run_command
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('labels', type=Path, nargs='+', help='label stores or COCO JSON files')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from cuts3d_mm.labels.coco import read_coco
+    from cuts3d_mm.labels.statistics import LabelStatistics
+    from cuts3d_mm.labels.store import read_store
+    from cuts3d_mm.visualization.tables import format_table
+
+    columns = []
+    for path in args.labels:
+        read = read_store if path.is_dir() else read_coco
+        columns.append(LabelStatistics.of(read(path)).rows())
+    header = ['', *(path.name for path in args.labels)]
+    rows = [[line[0][0], *(figure for _, figure in line)] for line in zip(*columns, strict=True)]
+    print(format_table(header, rows))
+
+
+if __name__ == '__main__':
+    run_command(main)
