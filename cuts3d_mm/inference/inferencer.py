@@ -1,4 +1,4 @@
-"""One line from a name to a detector at work."""
+"""Detect in images with a detector that is named by a repository, a folder or a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
+from cuts3d_mm.inference.release_model import build_release_model
 from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights.fit import check_weights_fit
@@ -98,7 +99,8 @@ class CutS3DInferencer(DetInferencer):
 
     def _init_model(self, cfg: ConfigDict, weights: Any, device: str = 'cpu') -> nn.Module:
         """Build the detector and give it the weights that were found."""
-        model: Any = MODELS.build(cfg.model)
+        build = build_release_model if self._source.is_release else MODELS.build
+        model: Any = build(cfg.model)
         check_weights_fit(self._source.weights, model.state_dict())
         model.load_state_dict(self._source.weights)
         model.cfg = cfg

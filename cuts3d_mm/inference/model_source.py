@@ -1,8 +1,7 @@
-"""However a detector is named, its config and weights out."""
+"""Find the config and the weights of a detector, however it is named."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
+from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
 from cuts3d_mm.hub.download import fetch_file
-from cuts3d_mm.hub.literal_config import parse_literal_config, read_literal_config
 from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
 from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
-from cuts3d_mm.labels.coco import DATASET_META
+from cuts3d_mm.hub.trusted_config import parse_release_config, read_release_config
 from cuts3d_mm.shipped_files import find_config
 from cuts3d_mm.weights import read_state
 
@@ -26,6 +25,7 @@ class DetectorSource:
     config: Config
     weights: dict[str, Tensor]
     dataset_meta: dict[str, Any]  # names and colours of the classes
+    is_release: bool  # the config comes from elsewhere and was checked
 
 
 def find_detector(model: str | Config | None, weights: str | None = None) -> DetectorSource:
@@ -38,26 +38,29 @@ def find_detector(model: str | Config | None, weights: str | None = None) -> Det
         weights: a file, `https://` or `hf://` location; needed with a config.
 
     Raises:
-        ValueError: there is no such config, or no weights for it.
+        ValueError: there is no such config, no weights for it, or it is of a release and names
+            what a release may not name.
         FileNotFoundError: no such file.
         HubError: the Hub does not give it.
     """
     if isinstance(model, str) and weights is None:
         release = _find_release(model)
         if release is not None:
-            config = Config(read_literal_config(release / CONFIG_FILE))
-            return _with_weights(config, str(release / WEIGHTS_FILE))
+            checked = read_release_config(release / CONFIG_FILE)
+            return _release(checked, str(release / WEIGHTS_FILE))
     if model is None and weights is None:
         raise ValueError('a model or weights must be named, got neither')
     if model is None:
-        return _with_weights(None, str(weights))
+        return _release(None, str(weights))
     if weights is None:
         raise ValueError(
             f'{model} is a config without published weights; pass weights, a file or an hf:// '
             'location, or name a repository as owner/repo'
         )
     config = model if isinstance(model, Config) else Config.fromfile(str(find_config(model)))
-    return _with_weights(config, weights)
+    state = read_state(weights)
+    names = plain_dataset_meta(state.meta)
+    return DetectorSource(config, state.weights, names, is_release=False)
 
 
 def _find_release(model: str) -> Path | None:
@@ -74,14 +77,12 @@ def _find_release(model: str) -> Path | None:
     return config.parent
 
 
-def _with_weights(config: Config | None, weights: str) -> DetectorSource:
+def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
+    """Add its weights to a checked config; without one, the weights hold it."""
     state = read_state(weights)
-    meta = state.meta
-    if config is None:
-        if not isinstance(meta.get('cfg'), str):
+    if checked is None:
+        if not isinstance(state.meta.get('cfg'), str):
             raise ValueError(f'{weights} holds no config; name the model as well')
-        config = Config(parse_literal_config(meta['cfg'], weights))
-    found = meta.get('dataset_meta')
-    if not isinstance(found, Mapping) or 'classes' not in found:
-        found = DATASET_META
-    return DetectorSource(config, state.weights, dict(found))
+        checked = parse_release_config(state.meta['cfg'], weights)
+    names = plain_dataset_meta(state.meta)
+    return DetectorSource(Config(checked), state.weights, names, is_release=True)

@@ -151,16 +151,6 @@ def test_metrics_become_the_model_index_of_the_card(trained, tmp_path):
     assert '| coco | 21.90 | 9.70 |' in card.text and f"CutS3DInferencer('{REPO}')" in card.text
 
 
-def test_absolute_paths_are_not_released(trained, tmp_path):
-    config = load_config(trained[1], ['train_dataloader.dataset.dataset.ann_file=/home/me/labels'])
-    config.work_dir = '/home/me/runs'
-    facts = ReleaseFacts(REPO, {}, 'mit')
-    expected = build_detector(config).state_dict()
-    write_release(str(trained[0]), config, expected, facts, tmp_path)
-    assert '/home/me' not in (tmp_path / 'config.py').read_text()
-    assert b'/home/me' not in (tmp_path / 'model.pth').read_bytes()
-
-
 @pytest.mark.parametrize(
     ('model', 'weights', 'message'),
     [

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ from label_stores import write_labelled_images
 from loopback_hub import TOKEN
 from released_detectors import write_checkpoint
 
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.engine.configuration import load_config
+from cuts3d_mm.hub.literal_text import read_literals
+from cuts3d_mm.labels.store import read_store, write_shard
 
 REPO = 'someone/tiny'
 
@@ -84,3 +88,81 @@ def test_weights_of_another_detector_are_refused(hub, cuts3d, detector):
     stock = 'cuts3d_stock-cascade-mask-rcnn_r50_fpn_1x.py'
     code, _, err = cuts3d('publish', detector[0], stock, '--repo', REPO)
     assert code == 2 and 'must fit the network' in err and hub.requests == []
+
+
+PRIVATE = {
+    'load_from': '~/name/w.pth',
+    'work_dir': '../../home/name',
+    'train_dataloader.dataset.dataset.ann_file': 'C:\\Users\\name\\labels',
+    'optim_wrapper.paramwise_cfg': {'custom_keys': {'backbone.norm': {'decay_mult': 0.0}}},
+    'visualizer.vis_backends': [
+        {'type': 'WandbVisBackend', 'init_kwargs': {'api_key': 'verysecret'}},
+        {'type': 'LocalVisBackend', 'save_dir': 'file:///home/name'},
+    ],
+    'notes': 'trained in /home/name/runs with s3://me:verysecret@bucket/x',
+    'hf_token': 'hf_verysecretverysecret',
+}
+
+
+def test_only_the_model_the_test_sizes_and_the_names_of_classes_are_published(
+    cuts3d, detector, tmp_path
+):
+    config = load_config(detector[1], [])
+    config.merge_from_dict(PRIVATE)
+    config.dump(tmp_path / 'mine.py')
+    content = torch.load(detector[0], weights_only=False)
+    content['meta'] |= {'cfg': config.pretty_text, 'experiment_name': '/home/name/runs'}
+    content['meta']['dataset_meta'] = {'classes': ('object', 'see ~/name/list')}
+    torch.save(content, tmp_path / 'iter.pth')
+    arguments = (tmp_path / 'iter.pth', tmp_path / 'mine.py', '--repo', REPO, '--dry-run')
+    code, out, err = cuts3d('publish', *arguments)
+    assert code == 0, err
+    files = {Path(line.split()[-1]) for line in out.splitlines() if 'bytes' in line}
+    assert len(files) == 4
+    for path in files:
+        found = path.read_bytes()
+        assert not any(private in found for private in (b'verysecret', b'/name', b'\\name')), path
+    published = read_literals(next(path for path in files if path.name == 'config.py'))
+    assert set(published) == {'default_scope', 'model', 'test_dataloader', 'visualizer'}
+
+
+@pytest.mark.parametrize(
+    ('run', 'place'),
+    [
+        ({'model': {'depth': {'hf_token': 'x'}}}, r'run.json.model.depth.hf_token'),
+        ({'argv': ['s3://me:verysecret@bucket/x']}, r'run.json.argv[0]'),
+    ],
+)
+def test_secrets_in_the_record_of_a_run_are_refused(hub, cuts3d, detector, tmp_path, run, place):
+    write_labelled_images(tmp_path)
+    (tmp_path / 'labels/run.json').write_text(json.dumps(run))
+    arguments = (*detector, '--repo', REPO, '--labels', tmp_path / 'labels')
+    code, _, err = cuts3d('publish', *arguments)
+    assert code == 2 and place in err and 'verysecret' not in err and hub.requests == []
+
+
+def test_local_paths_are_removed_from_the_reasons_of_failures(hub, cuts3d, detector, tmp_path):
+    write_labelled_images(tmp_path)
+    records = list(read_store(tmp_path / 'labels'))
+    reason = "cannot identify image file '/home/name/my photos/broken.png'"
+    failed = replace(records[-1], failure=reason)
+    write_shard(tmp_path / 'labels', 1, [*records[2:-1], failed])
+    (tmp_path / 'labels/run.json').write_text(json.dumps({'root': '~/name', 'argv': ['../name']}))
+    arguments = (*detector, '--repo', REPO, '--labels', tmp_path / 'labels')
+    code, _, err = cuts3d('publish', *arguments)
+    assert code == 0, err
+    labels = (f'{REPO}-labels', '--repo-type', 'dataset', '--out', tmp_path / 'back')
+    code, _, err = cuts3d('download', *labels)
+    assert code == 0, err
+    back = list(read_store(tmp_path / 'back/data'))
+    assert back[:-1] == records[:-1]
+    assert back[-1].failure == "cannot identify image file 'broken.png'"
+    assert 'name' not in (tmp_path / 'back/run.json').read_text()
+
+
+def test_a_secret_in_the_card_is_refused(hub, cuts3d, detector, tmp_path):
+    scores = {'hf_verysecretverysecret': {'bbox': {'AP50': 0.2}, 'segm': {'AP50': 0.1}}}
+    (tmp_path / 'scores.json').write_text(json.dumps(scores))
+    arguments = (*detector, '--repo', REPO, '--metrics', tmp_path / 'scores.json')
+    code, _, err = cuts3d('publish', *arguments)
+    assert code == 2 and 'README.md' in err and 'verysecret' not in err and hub.requests == []

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from cuts3d_mm import __version__
-from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
 from cuts3d_mm.hub.publishing.model_card import PAPER_URL
+from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.store import Counts, read_counts, shard_paths
+from cuts3d_mm.labels.store import (
+    Counts,
+    read_counts,
+    read_shard,
+    shard_path,
+    shard_paths,
+    write_shard,
+)
 
 
 def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> dict[str, Path]:
@@ -25,20 +33,36 @@ def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> d
         Name in the repository -> local file.
 
     Raises:
-        ValueError: `store` is no label store.
+        ValueError: `store` is no label store, or something in it looks like a secret.
     """
     shards = shard_paths(store)
     counts = sum((read_counts(path) for path in shards), Counts())
     card = card_folder / 'README.md'
     with open_atomically(card) as file:
         file.write(_card(repo_id, licence, counts).encode())
-    files = {'README.md': card} | {f'data/{path.name}': path for path in shards}
+    files = {'README.md': card}
+    for index, path in enumerate(shards):
+        files[f'data/{path.name}'] = _publishable_shard(path, card_folder, index)
     if (store / 'run.json').is_file():
         run = json.loads((store / 'run.json').read_text(encoding='utf-8'))
+        refuse_secrets(run, 'run.json')
         files['run.json'] = card_folder / 'run.json'
         with open_atomically(files['run.json']) as file:
-            file.write(json.dumps(without_absolute_paths(run), indent=1).encode() + b'\n')
+            file.write(json.dumps(without_local_paths(run), indent=1).encode() + b'\n')
     return files
+
+
+def _publishable_shard(path: Path, folder: Path, index: int) -> Path:
+    """Find or make a shard without local paths, which reasons of failures can hold."""
+    if not read_counts(path).failures:
+        return path
+    records = list(read_shard(path))
+    cleaned = [replace(record, failure=without_local_paths(record.failure)) for record in records]
+    refuse_secrets([record.failure for record in cleaned], path.name)
+    if cleaned == records:
+        return path
+    write_shard(folder, index, cleaned)
+    return shard_path(folder, index)
 
 
 def _card(repo_id: str, licence: str, counts: Counts) -> str:

@@ -1,12 +1,11 @@
-"""A training's checkpoint and config in, a folder that others can load from out."""
+"""Write the folder that others load a trained detector from."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -14,23 +13,21 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cuts3d_mm import __version__
-from cuts3d_mm.hub.literal_config import read_literal_config
-from cuts3d_mm.hub.publishing.local_paths import without_absolute_paths
+from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
 from cuts3d_mm.hub.publishing.model_card import ModelCardText
+from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
+from cuts3d_mm.hub.trusted_config import read_release_config, release_config
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.coco import DATASET_META
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.fit import check_weights_fit
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
-# Of one machine or one run.
-_LOCAL_KEYS = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
 
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """What a model card tells beside what the files say."""
+    """What a model card tells and the files do not."""
 
     repo_id: str
     scores: dict[str, dict[str, float]]  # data set -> metric -> value in [0, 1]
@@ -60,14 +57,20 @@ def write_release(
         The files.
 
     Raises:
-        ValueError: the weights do not fit the config, or the config cannot be told as data.
+        ValueError: the weights do not fit the config, the detector is of a class that releases
+            may not name, or something looks like a secret.
     """
     state = read_state(checkpoint)
     weights = state.weights
     check_weights_fit(weights, expected)
-    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    # Copies, so that no file holds more of a shared storage than the weight itself.
+    weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
     text = flatten_config(config)
-    meta = {'dataset_meta': _dataset_meta(state.meta), 'cfg': text, 'cuts3d_mm': __version__}
+    dataset_meta = without_local_paths(plain_dataset_meta(state.meta))
+    meta = {'dataset_meta': dataset_meta, 'cfg': text, 'cuts3d_mm': __version__}
+    refuse_secrets(meta, CHECKPOINT_FILE)
+    refuse_secrets(vars(facts), CARD_FILE)
+    facts = replace(facts, scores=without_local_paths(facts.scores))
     buffer = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, buffer)
     card = ModelCardText(facts.repo_id, facts.scores, facts.licence)
@@ -80,25 +83,12 @@ def write_release(
     for name, data in files.items():
         with open_atomically(folder / name) as file:
             file.write(data)
-    read_literal_config(folder / CONFIG_FILE)
+    read_release_config(folder / CONFIG_FILE)
     return [folder / name for name in files]
 
 
 def flatten_config(config: Config) -> str:
-    """Write a config as one file of literals, without what belongs to one machine."""
-    plain = {key: value for key, value in config.to_dict().items() if key not in _LOCAL_KEYS}
-    plain.pop('custom_imports', None)
-    text: str = Config(without_absolute_paths(plain)).pretty_text
+    """Write what others need of a config: the detector and the sizes of its test images."""
+    plain = release_config(config.to_dict(), 'a config that is published')
+    text: str = Config(plain).pretty_text
     return f'# Written by cuts3d_mm {__version__}: data only, safe to read.\n{text}'
-
-
-def _dataset_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and colours of the classes, as plain values."""
-    found = meta.get('dataset_meta')
-    found = found if isinstance(found, Mapping) else {}
-    classes = found.get('classes') or DATASET_META['classes']
-    palette = found.get('palette') or DATASET_META['palette']
-    return {
-        'classes': tuple(str(name) for name in classes),
-        'palette': [tuple(int(value) for value in color) for color in palette],
-    }

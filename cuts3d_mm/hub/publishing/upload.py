@@ -1,4 +1,4 @@
-"""A folder of files in, a repository on the Hugging Face Hub that holds exactly them out."""
+"""Upload files to a repository on the Hugging Face Hub and check what arrived."""
 
 from __future__ import annotations
 
