@@ -86,5 +86,7 @@ def read_text_list(source: Path) -> tuple[Path, list[str]]:
 def _relative(name: str, root: Path) -> str:
     """Express a path by the folder that it is below; one that leaves it stays as it is."""
     path = Path(name)
-    is_below = path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents
-    return path.relative_to(root.absolute()).as_posix() if is_below else path.as_posix()
+    if path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents:
+        return path.relative_to(root.absolute()).as_posix()
+    plain = name.removeprefix('./')  # as `find .` writes it
+    return plain if is_inside(plain) else name

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cuts3d_mm.labelling.images import ImageFailure, list_images, read_image, resize_rgb
+from cuts3d_mm.labelling.images import (
+    ImageFailure,
+    list_images,
+    read_image,
+    read_named_image,
+    resize_rgb,
+)
 
 
 def save(path, array, **options):
@@ -62,6 +69,56 @@ def test_wrong_lists_are_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         list_images(tmp_path / name)
+
+
+def test_a_list_as_find_writes_it_has_plain_names(tmp_path):
+    (tmp_path / 'list.txt').write_bytes(b'\xef\xbb\xbf./b/x.png\r\n./a/x\xe2\x80\xa8y.png\r\n')
+    names = list_images(tmp_path / 'list.txt').names
+    assert names == ('a/x\u2028y.png', 'b/x.png')
+
+
+def test_one_climbing_line_does_not_move_the_folder_of_the_others(tmp_path):
+    (tmp_path / 'list.txt').write_text('a/x.png\n../../secret.png\n/etc/secret.png\n')
+    images = list_images(tmp_path / 'list.txt')
+    assert images.root == tmp_path
+    assert images.names == ('../../secret.png', '/etc/secret.png', 'a/x.png')
+
+
+def test_absolute_paths_in_the_folder_of_the_list_are_relative_to_it(tmp_path):
+    (tmp_path / 'list.txt').write_text(f'{tmp_path}/a/x.png\nb/x.png\n')
+    assert list_images(tmp_path / 'list.txt').names == ('a/x.png', 'b/x.png')
+
+
+def test_an_image_is_no_list(tmp_path, rgb):
+    with pytest.raises(ValueError, match='IMAGES must be a folder, a text file'):
+        list_images(save(tmp_path / 'x.png', rgb))
+
+
+def test_a_long_list_with_a_repeated_name_is_refused(tmp_path):
+    names = [f'{number:05d}.png' for number in range(20000)]
+    (tmp_path / 'list.txt').write_text('\n'.join([*names, names[-1]]))
+    with pytest.raises(ValueError, match='got 19999.png more than once'):
+        list_images(tmp_path / 'list.txt')
+
+
+def test_a_folder_that_cannot_be_read_is_listed(tmp_path, rgb, monkeypatch):
+    save(tmp_path / 'a/x.png', rgb)
+    save(tmp_path / 'closed/x.png', rgb)
+    monkeypatch.setattr(os, 'scandir', refusing(os.scandir))
+    monkeypatch.setattr(os, 'access', lambda path, mode: 'closed' not in str(path))
+    images = list_images(tmp_path)
+    assert images.names == ('a/x.png', 'closed')
+    with pytest.raises(ImageFailure, match='folder cannot be read: permission denied'):
+        read_named_image(tmp_path, 'closed')
+
+
+def refusing(scandir):
+    def scan(path):
+        if str(path).endswith('closed'):  # as for a user who is not root
+            raise PermissionError(13, 'Permission denied')
+        return scandir(path)
+
+    return scan
 
 
 def test_missing_source_is_refused(tmp_path):

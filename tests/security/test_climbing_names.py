@@ -1,0 +1,199 @@
+"""No command reads or writes outside of its folders, whatever names it is given."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from climbing_names import GOOD, HW, NOT_UTF8, Place
+from PIL import Image
+from released_detectors import write_checkpoint
+from training_runs import SMALL
+
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.paths import is_inside, shown
+
+MASKCUT = ('maskcut_color-texture.py',)
+QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp('detector') / 'iter_1.pth'
+    return write_checkpoint(path), path
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def failures(path):
+    lines = (json.loads(line) for line in path.read_text(encoding='utf-8').splitlines())
+    return {line['path']: line['reason'] for line in lines}
+
+
+def check_records(store, names):
+    """Every bad name is a failure with a reason, the two good images are labelled."""
+    records = {record.name: record for record in read_store(store)}
+    reported = failures(store / 'failures.jsonl')
+    assert {name for name, one in records.items() if one.failure is None} == set(GOOD)
+    assert set(reported) == {shown(name) for name in names} and all(reported.values())
+    assert len(records) == len(names) + len(GOOD)
+
+
+def test_there_are_sixty_names_and_each_is_refused(place):
+    names = (*place.names, *NOT_UTF8)
+    assert len(set(names)) >= 60
+    assert not any(is_inside(name) for name in names) and all(is_inside(name) for name in GOOD)
+
+
+def test_generate(cuts3d, place):
+    names = (*place.names, *NOT_UTF8)
+    source = place.write_json((*GOOD, *names))
+    before = place.snapshot()
+    code, out, err = cuts3d('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
+    assert code == 3 and f'{len(names)} failures' in out, err
+    check_records(place.out, names)
+    assert place.snapshot() == before
+
+
+def test_generate_from_a_list(cuts3d, place):
+    names = [name for name in place.names if name.strip() and not set(name) & set('\x00\n\r')]
+    (place.images / 'list.txt').write_bytes('\n'.join((*GOOD, *names, 'a\udce9.png')).encode(
+        'utf-8', 'surrogateescape'))  # fmt: skip
+    before = place.snapshot()
+    source = place.images / 'list.txt'
+    code, _, err = cuts3d('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
+    assert code == 3, err
+    check_records(place.out, [*names, 'a\udce9.png'])
+    assert place.snapshot() == before
+
+
+def test_predict(cuts3d, place, checkpoint):
+    names = (*place.names, *NOT_UTF8)
+    source = place.write_json((*GOOD, *names))
+    before = place.snapshot()
+    code, out, err = cuts3d('predict', *checkpoint, source, place.out, '--workers', 0)
+    assert code == 3 and f'{len(names)} failures' in out, err
+    check_records(place.out, names)
+    assert place.snapshot() == before
+
+
+def test_detect(cuts3d, place, checkpoint):
+    names = (*place.names, *NOT_UTF8)
+    source = place.write_json((*GOOD, *names))
+    before = place.snapshot()
+    code, _, err = cuts3d(
+        'detect', source, '--model', checkpoint[0], '--weights', checkpoint[1], '--device', 'cpu',
+        '--out-dir', place.out, '--save', 'pictures', 'masks', 'coco',
+    )  # fmt: skip
+    assert code == 3, err
+    check_records(place.out / 'labels', names)
+    written = {path.relative_to(place.out).as_posix() for path in place.out.rglob('*.png')}
+    assert written == {f'{kind}/{name}' for name in GOOD for kind in ('pictures',)} | {
+        f'masks/{name}.png' for name in GOOD
+    }
+    assert place.snapshot() == before
+
+
+@pytest.mark.parametrize('kind', ['store', 'json'])
+def test_view(cuts3d, place, kind):
+    names = place.names if kind == 'store' else (*place.names, *NOT_UTF8)
+    labels = (place.write_store if kind == 'store' else place.write_json)((*GOOD, *names))
+    before = place.snapshot()
+    code, out, err = cuts3d('view', labels, '--images', place.images, '--out', place.out)
+    assert code == 3 and out.startswith('2 images ->') and 'failures.jsonl' in err
+    assert len(failures(place.out / 'failures.jsonl')) == len(names)
+    assert len([path for path in place.out.rglob('*.jpg') if path.is_file()]) == len(GOOD)
+    assert place.snapshot() == before
+
+
+@pytest.mark.parametrize('command', [('export',), ('convert', 'labels')])
+def test_export_and_convert_a_store(cuts3d, place, command):
+    store = place.write_store((*GOOD, *place.names))
+    before = place.snapshot()
+    code, out, err = cuts3d(*command, store, place.out)
+    assert code == 3 and out.startswith('2 images ->')
+    written = json.loads(place.out.read_text())
+    assert [image['file_name'] for image in written['images']] == sorted(GOOD)
+    assert len(written['annotations']) == len(GOOD)
+    assert err.count('left out: file name must stay inside its folder') == len(place.names)
+    assert err.count('\n') == len(place.names) and '\x1b' not in err
+    assert place.snapshot() == before
+
+
+def test_convert_a_json(cuts3d, place):
+    names = (*place.names, *NOT_UTF8)
+    source = place.write_json((*GOOD, *names))
+    before = place.snapshot()
+    code, _, err = cuts3d('convert', 'labels', source, place.out)
+    assert code == 3 and err.count('left out: ') == len(names)
+    check_records(place.out, names)
+    assert place.snapshot() == before
+
+
+def test_score_draws_nothing_from_outside(cuts3d, place):
+    labels = place.write_json((*GOOD, *place.names))
+    truth = json.loads(labels.read_text())
+    (place.here / 'old.json').write_text(labels.read_text())
+    for annotation in truth['annotations']:
+        annotation['segmentation'] = [[1, 1, 20, 1, 20, 20, 1, 20]]
+    (place.here / 'truth.json').write_text(json.dumps(truth))
+    before = place.snapshot()
+    code, _, err = cuts3d(
+        'score', labels, place.here / 'truth.json', '--against', place.here / 'old.json',
+        '--images', place.images, '--out', place.out, '--num', 100,
+    )  # fmt: skip
+    assert code == 3 and err.count('left out: ') == len(place.names)
+    assert len(list(place.out.iterdir())) == len(GOOD)
+    assert place.snapshot() == before
+
+
+def test_browse_leaves_bad_names_out(cuts3d, place):
+    store = place.write_store((*GOOD, *place.names))
+    before = {path: text for path, text in place.snapshot().items() if 'arrow' not in path}
+    options = ('train_dataloader.dataset.dataset.ann_file=' + str(store),)
+    options += ('train_dataloader.dataset.dataset.data_prefix.img=' + str(place.images),)
+    options += ('train_dataloader.dataset.dataset.data_root=',)
+    code, out, err = cuts3d(
+        'browse', 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py', '--num', 4, '--out', place.out,
+        '--cfg-options', *SMALL, *options,
+    )  # fmt: skip
+    assert code == 0 and '4 samples' in out, err
+    after = {path: text for path, text in place.snapshot().items() if 'arrow' not in path}
+    assert after == before
+
+
+def test_links_that_leave_are_failures_when_read(cuts3d, place):
+    (place.images / 'link.png').symlink_to(place.here / 'secret.png')
+    (place.images / 'linked').symlink_to(place.here)
+    (place.images / 'within.png').symlink_to('sub/b.png')
+    before = place.snapshot()
+    code, out, _ = cuts3d('generate', *MASKCUT, place.images, place.out, '--workers', 0, *QUICK)
+    assert code == 3 and out.startswith('5 images: ')
+    found = failures(place.out / 'failures.jsonl')
+    assert set(found) == {'link.png', 'linked'}
+    assert all('a link leads out of' in reason for reason in found.values())
+    assert place.snapshot() == before
+
+
+def test_links_that_leave_are_failures_when_written(cuts3d, place):
+    place.out.mkdir()
+    (place.out / 'sub').symlink_to(place.here)
+    store = place.write_store(GOOD)
+    before = place.snapshot()
+    code, out, _ = cuts3d('view', store, '--images', place.images, '--out', place.out)
+    assert code == 3 and out.startswith('1 images ->')
+    assert 'a link leads out of' in failures(place.out / 'failures.jsonl')['sub/b.png']
+    assert place.snapshot() == before
+
+
+def test_a_number_sign_in_a_name_stays(cuts3d, place, checkpoint):
+    code, _, err = cuts3d(
+        'detect', place.images, '--model', checkpoint[0], '--weights', checkpoint[1],
+        '--device', 'cpu', '--out-dir', place.out, '--save', 'masks',
+    )  # fmt: skip
+    assert code == 0, err
+    assert np.asarray(Image.open(place.out / 'masks/a#b.png.png')).shape == HW

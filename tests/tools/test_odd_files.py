@@ -1,0 +1,67 @@
+"""What is in a folder of images but cannot be read is a record; the other images are done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+from image_folders import write_images
+from PIL import Image
+
+from cuts3d_mm.labels.store import read_store
+
+QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
+LONG = 'x' * 251 + '.png'
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    images = tmp_path / 'images'
+    (good,) = write_images(images, 1, rng)
+    picture = (images / good).read_bytes()
+    (images / LONG).write_bytes(picture)
+    (images / 'folder.png').mkdir()
+    (images / 'folder.png' / 'inner.png').write_bytes(picture)
+    (images / 'broken.png').symlink_to('nowhere')
+    (images / 'loop.png').symlink_to('loop.png')
+    (images / 'device.png').symlink_to('/dev/zero')
+    os.mkfifo(images / 'pipe.png')
+    (images / os.fsdecode(b'caf\xe9.png')).write_bytes(picture)
+    (images / os.fsdecode(b'\xe9')).mkdir()
+    (images / os.fsdecode(b'\xe9') / 'x.png').write_bytes(picture)
+    (images / 'new\nline.png').write_bytes(picture)
+    return images
+
+
+REASONS = {
+    'folder.png': 'it is a folder',
+    'broken.png': 'leads nowhere',
+    'loop.png': 'leads nowhere',
+    'device.png': 'a link leads out of',
+    'pipe.png': 'it is a named pipe',
+    'caf\\xe9.png': 'file name must be UTF-8',
+    '\\xe9/x.png': 'file name must be UTF-8',
+    'new\nline.png': 'a control character',
+}
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems refuse such names')
+def test_odd_files_are_records_and_the_others_are_labelled(cuts3d, folder, tmp_path):
+    out = tmp_path / 'out'
+    code, _, err = cuts3d('generate', 'maskcut_color-texture', folder, out, '--workers', 0, *QUICK)
+    assert code == 3 and 'too many failures' in err
+    lines = (out / 'failures.jsonl').read_text().splitlines()
+    failures = {(line := json.loads(text))['path']: line['reason'] for text in lines}
+    assert set(failures) == set(REASONS)
+    for name, reason in REASONS.items():
+        assert reason in failures[name], name
+    labelled = {record.name for record in read_store(out) if record.failure is None}
+    assert labelled == {'a/000.png', 'folder.png/inner.png', LONG}
+    # A picture called LONG.jpg would have a name that is too long.
+    code, output, _ = cuts3d('view', out, '--images', folder, '--out', tmp_path / 'seen')
+    assert code == 3 and output.startswith('2 images ->')
+    (failure,) = (tmp_path / 'seen/failures.jsonl').read_text().splitlines()
+    assert 'longer than 255 bytes' in json.loads(failure)['reason']
+    assert Image.open(tmp_path / 'seen/folder.png/inner.png.jpg').size == (88, 60)
