@@ -33,7 +33,9 @@ CLIMBING = (  # {here} becomes the folder that holds the image folder
     '\x1b[2Jx.png', 'a\x7f.png', 'a\x9b31m.png',
     'x' * 300 + '.png', 'é' * 150 + '.png', '../' * 2000 + 'x.png',
 )  # fmt: skip
-NOT_UTF8 = ('a\udce9.png', '\ud800.png')  # only JSON can hold them
+NOT_UTF8 = ('a\udce9.png', '\ud800.png')  # a list or a JSON can hold them, a store cannot
+# What makes a JSON as a whole no COCO JSON.
+REFUSED_IN_JSON = ('', '../' * 2000 + 'x.png', *NOT_UTF8)
 
 
 class Place:
@@ -48,6 +50,7 @@ class Place:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (*HW, 3), np.uint8)).save(path)
         self.names = tuple(name.replace('{here}', str(self.here)) for name in CLIMBING)
+        self.names_in_json = tuple(n for n in self.names if n not in REFUSED_IN_JSON)
         self._root = root
 
     def _secrets(self, root: Path) -> tuple[Path, ...]:

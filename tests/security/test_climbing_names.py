@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from climbing_names import GOOD, HW, NOT_UTF8, Place
+from climbing_names import GOOD, HW, NOT_UTF8, REFUSED_IN_JSON, Place
 from PIL import Image
 from released_detectors import write_checkpoint
 from training_runs import SMALL
@@ -50,13 +50,26 @@ def test_there_are_sixty_names_and_each_is_refused(place):
 
 
 def test_generate(cuts3d, place):
-    names = (*place.names, *NOT_UTF8)
+    names = place.names_in_json
     source = place.write_json((*GOOD, *names))
     before = place.snapshot()
     code, out, err = cuts3d('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
     assert code == 3 and f'{len(names)} failures' in out, err
     check_records(place.out, names)
     assert place.snapshot() == before
+
+
+@pytest.mark.parametrize('name', REFUSED_IN_JSON, ids=['empty', 'long', 'byte', 'surrogate'])
+def test_a_json_with_a_name_that_is_none_is_refused_as_a_whole(cuts3d, place, name):
+    source = place.write_json((*GOOD, name))
+    before = place.snapshot()
+    for command in (
+        ('generate', *MASKCUT, source, place.out),
+        ('convert', 'labels', source, place.out),
+    ):
+        code, _, err = cuts3d(*command)
+        assert code == 2 and err.count('\n') == 1 and 'must be a COCO JSON' in err
+    assert place.snapshot() == before and not place.out.exists()
 
 
 def test_generate_from_a_list(cuts3d, place):
@@ -72,7 +85,7 @@ def test_generate_from_a_list(cuts3d, place):
 
 
 def test_predict(cuts3d, place, checkpoint):
-    names = (*place.names, *NOT_UTF8)
+    names = place.names_in_json
     source = place.write_json((*GOOD, *names))
     before = place.snapshot()
     code, out, err = cuts3d('predict', *checkpoint, source, place.out, '--workers', 0)
@@ -82,7 +95,7 @@ def test_predict(cuts3d, place, checkpoint):
 
 
 def test_detect(cuts3d, place, checkpoint):
-    names = (*place.names, *NOT_UTF8)
+    names = place.names_in_json
     source = place.write_json((*GOOD, *names))
     before = place.snapshot()
     code, _, err = cuts3d(
@@ -100,7 +113,7 @@ def test_detect(cuts3d, place, checkpoint):
 
 @pytest.mark.parametrize('kind', ['store', 'json'])
 def test_view(cuts3d, place, kind):
-    names = place.names if kind == 'store' else (*place.names, *NOT_UTF8)
+    names = place.names if kind == 'store' else place.names_in_json
     labels = (place.write_store if kind == 'store' else place.write_json)((*GOOD, *names))
     before = place.snapshot()
     code, out, err = cuts3d('view', labels, '--images', place.images, '--out', place.out)
@@ -125,7 +138,7 @@ def test_export_and_convert_a_store(cuts3d, place, command):
 
 
 def test_convert_a_json(cuts3d, place):
-    names = (*place.names, *NOT_UTF8)
+    names = place.names_in_json
     source = place.write_json((*GOOD, *names))
     before = place.snapshot()
     code, _, err = cuts3d('convert', 'labels', source, place.out)
@@ -135,7 +148,7 @@ def test_convert_a_json(cuts3d, place):
 
 
 def test_score_draws_nothing_from_outside(cuts3d, place):
-    labels = place.write_json((*GOOD, *place.names))
+    labels = place.write_json((*GOOD, *place.names_in_json))
     truth = json.loads(labels.read_text())
     (place.here / 'old.json').write_text(labels.read_text())
     for annotation in truth['annotations']:
@@ -146,7 +159,7 @@ def test_score_draws_nothing_from_outside(cuts3d, place):
         'score', labels, place.here / 'truth.json', '--against', place.here / 'old.json',
         '--images', place.images, '--out', place.out, '--num', 100,
     )  # fmt: skip
-    assert code == 3 and err.count('left out: ') == len(place.names)
+    assert code == 3 and err.count('left out: ') == len(place.names_in_json)
     assert len(list(place.out.iterdir())) == len(GOOD)
     assert place.snapshot() == before
 
