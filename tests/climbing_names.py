@@ -34,7 +34,7 @@ CLIMBING = (  # {here} becomes the folder that holds the image folder
     'x' * 300 + '.png', 'é' * 150 + '.png', '../' * 2000 + 'x.png',
 )  # fmt: skip
 NOT_UTF8 = ('a\udce9.png', '\ud800.png')  # a list or a JSON can hold them, a store cannot
-# What makes a JSON as a whole no COCO JSON.
+# For these a command may refuse the whole JSON.
 REFUSED_IN_JSON = ('', '../' * 2000 + 'x.png', *NOT_UTF8)
 
 

@@ -44,7 +44,7 @@ def main() -> int:
         raise ValueError(f'{shown(name)}: {reason}; --images must be the folder that was labelled')
     print(f'{drawn.num_drawn} images -> {args.out}')
     if drawn.failures:
-        failures = args.out / 'failures.jsonl'
+        failures = args.out / 'not_drawn.jsonl'
         print(f'{len(drawn.failures)} images cannot be drawn, see {failures}', file=sys.stderr)
         return EXIT_FAILURES
     return 0

@@ -30,7 +30,7 @@ def draw_records(
     """Draw labelled images as `out/NAME.jpg`, folders included.
 
     Those that could not be labelled are left out. What cannot be drawn is listed in
-    `out/failures.jsonl`, a line each.
+    `out/not_drawn.jsonl`, a line each.
 
     Args:
         records: of the images.
@@ -50,7 +50,7 @@ def draw_records(
             _draw(record, images, out)
         except (ImageFailure, BadName) as failure:
             failures.append((record.name, str(failure)))
-    _write_failures(out / 'failures.jsonl', failures)
+    _write_failures(out / 'not_drawn.jsonl', failures)
     return Drawn(num_seen - len(failures), tuple(failures))
 
 

@@ -62,6 +62,6 @@ def test_odd_files_are_records_and_the_others_are_labelled(cuts3d, folder, tmp_p
     # A picture called LONG.jpg would have a name that is too long.
     code, output, _ = cuts3d('view', out, '--images', folder, '--out', tmp_path / 'seen')
     assert code == 3 and output.startswith('2 images ->')
-    (failure,) = (tmp_path / 'seen/failures.jsonl').read_text().splitlines()
+    (failure,) = (tmp_path / 'seen/not_drawn.jsonl').read_text().splitlines()
     assert 'longer than 255 bytes' in json.loads(failure)['reason']
     assert Image.open(tmp_path / 'seen/folder.png/inner.png.jpg').size == (88, 60)
