@@ -35,7 +35,7 @@ CLIMBING = (  # {here} becomes the folder that holds the image folder
 )  # fmt: skip
 NOT_UTF8 = ('a\udce9.png', '\ud800.png')  # a list or a JSON can hold them, a store cannot
 # For these a command may refuse the whole JSON.
-REFUSED_IN_JSON = ('', '../' * 2000 + 'x.png', *NOT_UTF8)
+REFUSED_IN_JSON = ('', '../' * 2000 + 'x.png', 'a\udce9.png')
 
 
 class Place:
