@@ -60,6 +60,26 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+def test_a_resumed_run_takes_the_last_whole_checkpoint_and_runs_no_text_of_it(
+    root, uninterrupted, tmp_path
+):
+    content = torch.load(uninterrupted / 'iter_6.pth', weights_only=False)
+    code = f'open({str(tmp_path / "marker")!r}, "w").close()'
+    content['meta'].update(config=code, cfg=code)
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    torch.save(content, work_dir / 'iter_6.pth')
+    whole = (uninterrupted / 'iter_8.pth').read_bytes()
+    (work_dir / 'iter_8.pth').write_bytes(whole[: len(whole) // 2])
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_8.pth'))
+    output = run(train_command(root, work_dir, 8, '--resume'))
+    assert f'left out: {work_dir}/iter_8.pth must be a whole file' in output
+    assert f'resume from {work_dir}/iter_6.pth' in output
+    before = losses(uninterrupted)
+    assert losses(work_dir) == {step: before[step] for step in (7, 8)}
+    assert not (tmp_path / 'marker').exists()
+
+
 def test_weights_are_tested_by_the_test_command(root, uninterrupted, tmp_path):
     command = train_command(root, tmp_path, 8)
     command[1] = command[1].replace('train.py', 'test.py')
