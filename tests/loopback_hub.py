@@ -28,6 +28,7 @@ class Fault:
     status: int | None = None  # None: the connection is cut in the middle of the body
     times: int = 1
     headers: dict = field(default_factory=dict)
+    body: bytes = b'{"error": "fault"}'
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path, dict(self.headers)))
         self.fault = self.hub.fault_for(self.command, path)
         if self.fault is not None and self.fault.status is not None:
-            return self._send(self.fault.status, {'error': 'fault'}, self.fault.headers)
+            return self._send(self.fault.status, self.fault.body, self.fault.headers)
         for pattern, handle in ROUTES:
             found = re.fullmatch(pattern, path)
             if found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from importlib import import_module
+from json import JSONDecodeError
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ Result = TypeVar('Result')
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
 LONGEST_PAUSE_S = 60.0  # that a server may ask for
 PASSING_STATUS = {429, 500, 502, 503, 504}
+
+# What the client raises where an answer is no JSON, or JSON of another shape.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
 
 
 class HubError(OSError):
@@ -48,12 +52,35 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
     for pause in (*PAUSES_S, None):
         try:
             return function(*args, **kwargs)
-        except (OSError, RuntimeError) as error:  # RuntimeError: an upload in a thread
+        except HubError:
+            raise
+        except (OSError, RuntimeError, *_MALFORMED) as error:  # RuntimeError: of a thread
+            _require_no_malformed_answer(what, error)
             chain = _chain(error)
             if pause is None or not _is_worth_repeating(chain):
                 raise HubError(f'{what}: {_explain(chain)}') from error
             time.sleep(_asked_pause(chain) or pause)
     raise AssertionError('unreachable')
+
+
+def _require_no_malformed_answer(what: str, error: Exception) -> None:
+    """Let errors pass that say what is wrong.
+
+    Raises:
+        HubError: the client could not read the answer.
+        HFValidationError: it did not ask, as a name is malformed.
+    """
+    from huggingface_hub.errors import HFValidationError
+
+    if isinstance(error, HFValidationError):
+        raise error
+    if isinstance(error, _MALFORMED) and (
+        isinstance(error, JSONDecodeError) or not isinstance(error, OSError)
+    ):
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise HubError(
+            f'{what}: the answer is none of a Hub ({reason}); check HF_ENDPOINT, or try later'
+        ) from error
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -44,7 +44,7 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
     """List the files of a repository.
 
     Raises:
-        HubError: it cannot be had.
+        HubError: the Hub does not give it.
         ValueError: a name that leads out of the repository.
     """
     api = hub_client().HfApi()
@@ -55,6 +55,10 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
         revision=repository.revision,
         repo_type=repo_type,
     )
+    if not all(isinstance(name, str) for name in names):
+        raise HubError(
+            f'{repository.repo_id}: the answer is none of a Hub, its files have no names'
+        )
     return [require_inside(name) for name in names]
 
 

@@ -107,6 +107,18 @@ def test_a_file_damaged_in_the_cache_is_refused_removed_and_then_fetched_anew(hu
     assert fetch_file(file).read_bytes() == content[name]
 
 
+@pytest.mark.parametrize(
+    'answer',
+    [b'', b'<html>', b'[]', b'null', b'{"id"', b'{"siblings": 5}', b'{"siblings": [5]}', b'\xff',
+     b'{"id": "a/b", "siblings": [{"rfilename": 5}]}', b'[' * 100_000],
+)  # fmt: skip
+def test_answers_that_are_no_json_of_a_hub_are_one_line(hub, content, tmp_path, answer):
+    hub.faults = [Fault('GET', '/api/models', 200, 99, body=answer)]
+    with pytest.raises(HubError, match='the answer is none of a Hub') as error:
+        download_repository(REPO, tmp_path / 'copy')
+    assert '\n' not in str(error.value) and REPO.repo_id in str(error.value)
+
+
 def test_a_repository_is_copied_whole(hub, content, tmp_path):
     paths = download_repository(REPO, tmp_path / 'copy')
     assert {path.name for path in paths} == {'model.safetensors', 'config.py'}
