@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from cuts3d_mm.weights import StateFile, read_state
 
@@ -39,9 +39,9 @@ def settle_resume(config: Config) -> None:
             require_training(read_state(str(path)))
         except ValueError as error:
             damaged.append(path.name)
-            print_log(f'left out: {error}', 'current', logging.WARNING)
+            _say(f'left out: {error}')
             continue
-        print_log(f'resume from {path}', 'current')
+        _say(f'resume from {path}')
         config.load_from = str(path)
         return
     if damaged:
@@ -94,9 +94,15 @@ def _noted(folder: Path) -> list[Path]:
     path = Path(text)
     is_inside = '\0' not in text and path.resolve().is_relative_to(folder.resolve())
     if not text or not is_inside or not path.is_file():
-        print_log(f'{note} names no checkpoint of its folder', 'current', logging.WARNING)
+        _say(f'{note} names no checkpoint of its folder')
         return []
     return [folder / path.resolve().relative_to(folder.resolve())]
+
+
+def _say(line: str) -> None:
+    """Write a line, once for all ranks; the log of the training does not exist yet."""
+    if os.environ.get('RANK', '0') == '0':
+        sys.stderr.write(f'{line}\n')
 
 
 def _number(pattern: re.Pattern[str], name: str) -> Any:

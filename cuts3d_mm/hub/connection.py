@@ -15,7 +15,7 @@ LONGEST_PAUSE_S = 60.0  # that a server may ask for
 PASSING_STATUS = {429, 500, 502, 503, 504}
 
 # What the client raises where an answer is no JSON, or JSON of another shape.
-_MALFORMED = (ValueError, TypeError, LookupError, AttributeError)
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class HubError(OSError):

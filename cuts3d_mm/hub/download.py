@@ -77,6 +77,8 @@ def download_repository(
         The files.
     """
     every = [name for name in list_files(repository, repo_type) if name != '.gitattributes']
+    if not names and not every:
+        raise HubError(f'{repository.repo_id} holds no files')
     copies = []
     for name in names or every:
         source = fetch_file(HubFile(repository, name), repo_type)

@@ -46,7 +46,7 @@ def test_the_noted_checkpoint_is_taken(work_dir):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(resume, 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(resume, '_say', lines.append)
     return lines
 
 
