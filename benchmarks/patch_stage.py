@@ -1,6 +1,7 @@
 """Affinity and NCut, N = 3, against MaskCut's dense generalized eigenproblem.
 
-One thread, the same features, CPU seconds of one run:
+On both sides the strongest entry of the eigenvector is positive; MaskCut itself keeps the sign
+that LAPACK returns (`NcutParams.sign`). One thread, the same features, CPU seconds of one run:
 
     python benchmarks/patch_stage.py --photos DIR
 """

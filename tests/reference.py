@@ -43,11 +43,16 @@ def spatial_importance(depth, sigma, beta):
     return (1 - beta) * (difference - difference.min()) / span + beta
 
 
-def second_eigenvector(affinity):
-    """Generalized dense eigenproblem, as MaskCut solves it; the largest entry is positive."""
+def second_eigenvector(affinity, sign='strongest'):
+    """Generalized dense eigenproblem, as MaskCut solves it.
+
+    Sign 'strongest': the largest entry is positive; 'lapack': as LAPACK leaves it, as MaskCut.
+    """
     degree = np.diag(affinity.sum(axis=1))
     _, vectors = eigh(degree - affinity, degree, subset_by_index=[1, 2])
     vector = vectors[:, 0]
+    if sign == 'lapack':
+        return vector
     return vector if vector[np.argmax(np.abs(vector))] > 0 else -vector
 
 
@@ -80,7 +85,7 @@ def keys(distance, a=-0.75):
     return a * (distance**3 - 5 * distance**2 + 8 * distance - 4) if distance < 2 else 0.0
 
 
-def maskcut(features, grid_hw, tau, num_cuts):
+def maskcut(features, grid_hw, tau, num_cuts, sign='strongest'):
     """MaskCut's loop on the patch grid, by its published behaviour; a list of (h, w) masks.
 
     Everything is recomputed for every cut, rejected cuts are kept as empty masks.
@@ -92,7 +97,7 @@ def maskcut(features, grid_hw, tau, num_cuts):
         length = np.linalg.norm(left, axis=1, keepdims=True)
         unit = (left / np.maximum(length, 1e-12)).astype(np.float32)
         affinity = np.where(unit @ unit.T > tau, 1.0, EPSILON)
-        mask = _salient_component(second_eigenvector(affinity), grid_hw)
+        mask = _salient_component(second_eigenvector(affinity, sign), grid_hw)
         if index > 0:
             union = (mask | masks[-1]).sum()
             iou = (mask & masks[-1]).sum() / union if union else 0

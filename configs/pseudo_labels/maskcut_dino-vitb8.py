@@ -1,4 +1,9 @@
-"""MaskCut as CutLER ran it: DINO ViT-B/8 keys, 480 px, tau 0.15, N = 3."""
+"""MaskCut as CutLER ran it: DINO ViT-B/8 keys, 480 px, tau 0.15, N = 3.
+
+But for the sign of the eigenvector, which MaskCut leaves to LAPACK and which decides a third of
+its cuts. To compare with it, add `--cfg-options model.recipe.ncut.sign=lapack`, which takes
+minutes per image.
+"""
 
 _base_ = 'cuts3d_dino-vitb8_zoedepth.py'
 

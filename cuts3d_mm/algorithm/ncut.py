@@ -1,4 +1,4 @@
-"""The graph of linked patches in, its second eigenvector and foreground out.
+"""Split the graph of linked patches in two by its second eigenvector.
 
 Normalized Cut relaxes to (D - W) x = lambda D x. With W = epsilon + (1 - epsilon) B, B being
 the 0/1 links, one product with W costs one pass over bits. Lanczos on
@@ -28,7 +28,7 @@ _ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or val
 class Eigenpair:
     """Second smallest generalized eigenpair of (D - W, D)."""
 
-    vector: Vector  # (N,), the entry of largest magnitude is positive
+    vector: Vector  # (N,) of length 1, its sign as `NcutParams.sign` says
     value: float  # lambda2
     gap: float  # estimate of lambda3 - lambda2; near 0 the vector is not unique
 
@@ -56,6 +56,8 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
     if len(links) < 2:
         return None
     operator = _NormalizedAffinity(links, is_free, params.epsilon)
+    if params.sign == 'lapack':
+        return _solve_as_maskcut(operator)
     start = np.random.default_rng(params.start_seed).standard_normal(len(links))
     solution = _lanczos(operator, start, params)
     if solution is None:
@@ -104,10 +106,13 @@ class _NormalizedAffinity:
     def __call__(self, vector: Vector) -> Vector:
         return self.inverse_root * self._affinity_times(self.inverse_root * vector)
 
-    def dense(self) -> Vector:
+    def dense_affinity(self) -> Vector:
+        """W, (N, N)."""
         is_linked = self._links.unpack() * np.outer(self._is_free, self._is_free)
-        affinity = self._epsilon + (1 - self._epsilon) * is_linked
-        return self.inverse_root[:, None] * affinity * self.inverse_root
+        return np.where(is_linked, 1.0, self._epsilon)
+
+    def dense(self) -> Vector:
+        return self.inverse_root[:, None] * self.dense_affinity() * self.inverse_root
 
     def _affinity_times(self, vector: Vector) -> Vector:
         sums = linked_sums(self._to_free, vector[self._is_free].astype(np.float32))
@@ -166,3 +171,14 @@ def _slower_solvers(
     values, vectors = eigh(operator.dense())
     gap = float(values[-2] - values[-3]) if size > 2 else 0.0
     return vectors[:, -2], float(values[-2]), gap
+
+
+def _solve_as_maskcut(operator: _NormalizedAffinity) -> Eigenpair | None:
+    """Solve (D - W) x = lambda D x densely and leave the sign as LAPACK returns it."""
+    affinity = operator.dense_affinity()
+    degree = np.diag(affinity.sum(axis=1))
+    values, vectors = eigh(degree - affinity, degree, subset_by_index=[1, 2])
+    if 1 - values[0] < _ROUNDING:  # W is constant but for the first eigenvector
+        return None
+    vector = vectors[:, 0] / np.linalg.norm(vectors[:, 0])
+    return Eigenpair(vector, float(values[0]), float(values[1] - values[0]))

@@ -15,6 +15,7 @@ PairRule = Literal['product', 'mean', 'max']
 Capacity = Literal['affinity', 'margin', 'distance']
 Terminals = Literal['single', 'regional']
 Outside = Literal['drop', 'far']
+Sign = Literal['strongest', 'lapack']
 Refinement = Literal['permutohedral', 'pydensecrf', 'none']
 MaskResize = Literal['linear', 'bicubic']
 DepthResize = Literal['nearest', 'area']
@@ -38,6 +39,9 @@ class NcutParams:
     tolerance: float = 1e-6  # residual norm; looser ones return wrong outliers [O]
     max_steps: int = 120  # Lanczos steps before the slower solvers take over [O]
     start_seed: int = 0  # seed of the start vector, so that runs agree bit by bit
+    # Of the eigenvector: its strongest entry is positive [O], or as a dense LAPACK solve leaves
+    # it, which no theory decides [M]; minutes per image at 3600 patches, for comparisons.
+    sign: Sign = 'strongest'
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,17 @@ class CutParams:
 
     @classmethod
     def maskcut(cls, **changes: Any) -> CutParams:
-        """MaskCut with all its quirks; each keyword switches one of them.
+        """MaskCut with its quirks but for the sign; each keyword switches one of them.
 
         The quirks: no smallest area for the first cut; a cut is compared with the one just
         before it only; a rejected cut counts and stays in the graph, so that the next
         iteration finds it again and may accept it; the mask is resized bicubically.
+
+        The sign of the eigenvector decides which side of a cut is foreground where the stronger
+        side holds three corners of the image, about a third of the cuts. MaskCut takes the one
+        that LAPACK happens to return. Here the strongest entry is positive, which is the same on
+        every machine and finds more (mean best IoU .058 against .046);
+        `ncut=NcutParams(sign='lapack')` is MaskCut's.
         """
         return replace(_MASKCUT, **changes)
 
@@ -144,7 +154,7 @@ _MASKCUT = CutParams(
     remove_rejected=False,
     stop_at_rest_iou=None,
     importance=None,
-    ncut=NcutParams(tau_ncut=0.15),
+    ncut=NcutParams(tau_ncut=0.15, sign='strongest'),
     local_cut=None,
     confidence=None,
     refine=RefineParams(method='permutohedral', min_iou=0.5, resize='bicubic'),

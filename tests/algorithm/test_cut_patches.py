@@ -8,7 +8,7 @@ import reference
 from drawn import GRID_HW, disc, features_of, iou, touching_world
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches
-from cuts3d_mm.algorithm.params import CutParams, LocalCutParams
+from cuts3d_mm.algorithm.params import CutParams, LocalCutParams, NcutParams
 
 
 def test_cuts3d_separates_what_maskcut_merges(rng):
@@ -29,6 +29,24 @@ def test_maskcut_equals_the_original_loop(seed):
     found = [cut.mask for cut in cut_patches(features, None, CutParams.maskcut())]
     assert len(found) == len(exact)
     assert all((a == b).all() for a, b in zip(found, exact, strict=True))
+
+
+def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch():
+    """With ours they come out otherwise, since the stronger side holds three corners."""
+    num_differ = 0
+    frame = np.zeros(GRID_HW, bool)
+    frame[:3], frame[:, :3] = True, True
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        features = features_of(frame + 2 * disc((10, 15), 4), rng, noise=0.9)
+        flat = features.reshape(-1, 48)
+        exact = reference.maskcut(flat, GRID_HW, 0.15, 3, sign='lapack')
+        found = cut_patches(features, None, CutParams.maskcut(ncut=NcutParams(sign='lapack')))
+        assert len(found) == len(exact)
+        assert all((a.mask == b).all() for a, b in zip(found, exact, strict=True))
+        ours = reference.maskcut(flat, GRID_HW, 0.15, 3)
+        num_differ += [m.tobytes() for m in ours] != [m.tobytes() for m in exact]
+    assert num_differ > 0
 
 
 def test_masks_do_not_overlap(rng):

@@ -69,6 +69,28 @@ def test_patches_that_are_all_alike_have_no_cut(links):
     assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
 
 
+def test_the_sign_of_lapack_is_kept():
+    """The eigenvector is that of the plain dense call, negative ones included."""
+    params, signs = NcutParams(sign='lapack'), set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        features = normalize_features(
+            features_of(disc((6, 7), 4).astype(int), rng).reshape(-1, 48)
+        )
+        links, free = link_patches(features, 0.15).unpack(), ~disc((15, 20), 2).ravel()
+        found = second_eigenvector(pack_links(links), free, params)
+        exact = reference.second_eigenvector(dense_affinity(links, free), 'lapack')
+        assert found.vector == pytest.approx(exact / np.linalg.norm(exact), abs=1e-9)
+        signs.add(np.sign(exact[np.argmax(np.abs(exact))]))
+    assert signs == {-1, 1}
+
+
+@pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
+def test_alike_patches_have_no_cut_with_the_sign_of_lapack_either(links):
+    params = NcutParams(sign='lapack')
+    assert second_eigenvector(pack_links(links), np.ones(30, bool), params) is None
+
+
 def test_single_patch_has_no_cut():
     assert (
         second_eigenvector(pack_links(np.ones((1, 1), np.uint8)), np.ones(1, bool), NcutParams())

@@ -68,6 +68,7 @@ MASKCUT = {
         'tolerance': 1e-6,
         'max_steps': 120,
         'start_seed': 0,
+        'sign': 'strongest',
     },
     'local_cut': None,
     'confidence': None,
