@@ -10,6 +10,8 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cuts3d_mm.labels.coco import CATEGORIES, CATEGORY_ID
+
 # name -> index in COCOeval.stats with its default maxDets of 1, 10, 100; s, m, l: areas up to
 # 32 x 32, up to 96 x 96 and larger, in pixels
 METRICS = {
@@ -58,10 +60,10 @@ def run_evaluation(
     truth.dataset = {
         'info': {},
         'images': ground_truth['images'],
-        'categories': [{'id': 1, 'name': 'object'}],
+        'categories': CATEGORIES,
         # COCOeval takes an object of id 0 as not found, so they are counted from 1.
         'annotations': [
-            {**annotation, 'id': number, 'category_id': 1}
+            {**annotation, 'id': number, 'category_id': CATEGORY_ID}
             for number, annotation in enumerate(ground_truth['annotations'], 1)
         ],
     }
@@ -69,7 +71,8 @@ def run_evaluation(
     # With both keys present pycocotools would take a mask's area from its box.
     shape = 'bbox' if kind == 'bbox' else 'segmentation'
     keys = ('image_id', 'score', shape)
-    found = truth.loadRes([{k: d[k] for k in keys} | {'category_id': 1} for d in detections])
+    category = {'category_id': CATEGORY_ID}
+    found = truth.loadRes([{k: d[k] for k in keys} | category for d in detections])
     evaluation = COCOeval(truth, found, kind)
     evaluation.evaluate()
     evaluation.accumulate()

@@ -60,11 +60,11 @@ class ScoreReport:
 
     def changes(self) -> list[ImageChange]:
         """Images of the comparison, the greatest loss first."""
-        return compare(self.ground_truth, self.earlier or [], self.detections)
+        return compare(self.ground_truth, self._earlier_labels(), self.detections)
 
     def comparison(self) -> str:
         """Scores of the earlier labels, and how many images got better."""
-        earlier = format_scores(class_agnostic_ap(self.ground_truth, self.earlier or []))
+        earlier = format_scores(class_agnostic_ap(self.ground_truth, self._earlier_labels()))
         changes = self.changes()
         counts = ', '.join(f'{count} {name}' for name, count in count_changes(changes).items())
         lines = [f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:])]
@@ -101,10 +101,15 @@ class ScoreReport:
                 continue
             parts = [
                 draw_instances(pixels, _masks(side, change.image_id, sizes[change.image_id]))
-                for side in (truth, self.earlier or [], self.detections)
+                for side in (truth, self._earlier_labels(), self.detections)
             ]
             save_picture(path, np.concatenate(parts, axis=1))
         return refused
+
+    def _earlier_labels(self) -> Detections:
+        if self.earlier is None:
+            raise ValueError('a comparison needs earlier labels, got none; pass `against`')
+        return self.earlier
 
 
 def _read(labels: Path, truth: dict[str, Any]) -> Detections:

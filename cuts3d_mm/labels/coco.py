@@ -23,7 +23,8 @@ from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 from cuts3d_mm.labels.record_check import check_confidence
 from cuts3d_mm.labels.segmentation import compress_mask
 
-CATEGORIES = [{'id': 1, 'name': 'object'}]
+CATEGORY_ID = 1
+CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
 # The same for MMDetection: class names and RGB colours.
 DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
@@ -53,7 +54,7 @@ def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) ->
 def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
     """One instance as a COCO annotation, without `id` and `image_id`."""
     annotation: dict[str, Any] = {
-        'category_id': 1,
+        'category_id': CATEGORY_ID,
         'bbox': list(record.box_xywh),
         'area': record.area,
         'segmentation': {'size': list(image_hw), 'counts': record.rle.decode('ascii')},

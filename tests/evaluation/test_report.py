@@ -11,6 +11,7 @@ from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.comparison import compare, count_changes, image_quality
 from cuts3d_mm.evaluation.report import ScoreReport
 from cuts3d_mm.evaluation.score_labels import labels_as_detections
+from cuts3d_mm.labelling.images import read_image
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 
@@ -86,3 +87,28 @@ def test_report_draws_the_image_that_got_worst(tmp_path):
     assert report.draw_worst(tmp_path, tmp_path / 'out', 1) == []
     (picture,) = (tmp_path / 'out').iterdir()
     assert picture.name == '000_a.png' and Image.open(picture).size == (3 * HW[1], HW[0])
+
+
+def report_of(tmp_path, *names):
+    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
+    write_coco(tmp_path / 'labels.json', lambda: [record('a.png', RIGHT)])
+    against = tmp_path / 'labels.json' if 'against' in names else None
+    return ScoreReport.of(tmp_path / 'labels.json', tmp_path / 'gt.json', against)
+
+
+def test_a_comparison_without_earlier_labels_is_refused(tmp_path):
+    report = report_of(tmp_path)
+    for use in (report.comparison, report.changes):
+        with pytest.raises(ValueError, match='needs earlier labels, got none'):
+            use()
+
+
+def test_images_of_16_bit_are_drawn_as_they_are_labelled(tmp_path, rng):
+    grey = rng.integers(0, 65536, HW, dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / 'a.png')
+    report = report_of(tmp_path, 'against')
+    assert report.draw_worst(tmp_path, tmp_path / 'out', 1) == []
+    drawn = np.asarray(Image.open(tmp_path / 'out/000_a.png'))[:, : HW[1]]
+    expected = read_image(tmp_path / 'a.png')
+    far = ~disc((20, 18), 16, HW)  # off the mask and its outline
+    assert (drawn[far] == expected[far]).all() and expected.max() > 200

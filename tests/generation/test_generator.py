@@ -37,9 +37,14 @@ def test_extreme_shapes_get_masks_of_their_own_size(rng, image_hw):
     assert all(instance.mask.shape == image_hw for instance in generator.predict(image))
 
 
-def test_image_without_structure_has_no_instances():
-    grey = np.full((40, 60, 3), 127, np.uint8)
-    assert len(MODELS.build(MASKCUT).predict(grey)) <= 1
+@pytest.mark.parametrize('preset', ['maskcut', 'cuts3d', 'paper', 'paper_v3'])
+def test_image_whose_patches_are_all_alike_has_no_instances(tmp_path, rng, preset):
+    """Position must not count, else even a grey wall has a left and a right half."""
+    write_depths(tmp_path, ['x.png'], rng)
+    model = cuts3d_model(tmp_path)
+    alike = {**FEATURES, 'position_scale': 1e9}
+    generator = MODELS.build({**model, 'features': alike, 'recipe': {'preset': preset}})
+    assert generator.predict(np.full((40, 60, 3), 127, np.uint8), 'x.png') == []
 
 
 def test_explanation_shows_what_the_recipe_saw(generator, rng):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 
 import numpy as np
@@ -8,6 +7,8 @@ import pytest
 from drawn import disc
 from label_stores import make_older
 
+from cuts3d_mm.labels import random_access
+from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
@@ -70,11 +71,22 @@ def test_an_unchanged_store_is_not_unpacked_again(tmp_path):
     assert (tmp_path / 'unpacked.arrow').stat().st_mtime_ns == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
-def test_a_store_that_is_shared_for_reading_is_unpacked_elsewhere(tmp_path):
-    expected = write_store(tmp_path)
-    tmp_path.chmod(0o555)
-    assert LabelTable(tmp_path)[2] == expected[2]
+def test_a_store_that_is_shared_for_reading_is_unpacked_elsewhere(tmp_path, monkeypatch):
+    store, cache = tmp_path / 'store', tmp_path / 'cache'
+    store.mkdir()
+    expected = write_store(store)
+    before = sorted(store.iterdir())
+
+    def open_elsewhere_only(path):  # root may write into any folder
+        if store in path.parents:
+            raise PermissionError(13, 'Permission denied', str(path))
+        return open_atomically(path)
+
+    monkeypatch.setattr(random_access, 'open_atomically', open_elsewhere_only)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(cache))
+    assert LabelTable(store)[2] == expected[2]
+    assert sorted(store.iterdir()) == before
+    assert len(list((cache / 'cuts3d_mm').glob('*.arrow'))) == 1
 
 
 def test_coco_json_gives_the_same_records(tmp_path):

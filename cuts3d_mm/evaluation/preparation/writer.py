@@ -19,7 +19,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceImage,
 )
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.coco import CATEGORIES
+from cuts3d_mm.labels.coco import CATEGORIES, CATEGORY_ID
 from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 _MIN_SIDE_PX = 1e-3  # narrower boxes have no area
@@ -169,7 +169,7 @@ def _clip(annotation: SourceAnnotation, image_hw: ImageHW) -> SourceAnnotation |
 def _entry(annotation: SourceAnnotation) -> dict[str, Any]:
     _, _, width, height = annotation.box_xywh
     entry = {
-        'category_id': CATEGORIES[0]['id'],
+        'category_id': CATEGORY_ID,
         'bbox': [round(value, 3) for value in annotation.box_xywh],
         'area': round(width * height if annotation.area is None else annotation.area, 3),
         'iscrowd': int(annotation.is_crowd),
