@@ -47,7 +47,7 @@ def end_with_starter() -> None:
     pid = int(os.environ.get(STARTER_KEY, '0'))
     if pid and pid != os.getpid():
         del os.environ[STARTER_KEY]  # it is not the starter of our own children
-        end_with(pid, by_main_thread=True)
+        end_with(pid, by_main_thread=False)
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with(os.getppid(), by_main_thread=False)
 

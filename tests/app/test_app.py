@@ -72,9 +72,15 @@ def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
     photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'no photo')
-    huge = tmp_path / 'huge.png'
-    Image.new('1', (20_000, 10_000)).save(huge)
-    for path, message in ((broken, 'cannot be read as a photo'), (huge, 'at most 50 megapixels')):
+    large, huge = tmp_path / 'large.png', tmp_path / 'huge.png'
+    Image.new('1', (9_000, 6_000)).save(large)
+    Image.new('1', (20_000, 10_000)).save(huge)  # more than Pillow itself opens
+    for path, message in (
+        (broken, 'cannot be read as a photo'),
+        (large, 'at most 50 megapixels'),
+        (huge, 'at most 50 megapixels'),
+        (tmp_path / 'none.png', 'cannot be read as a photo'),
+    ):
         with pytest.raises(gradio.Error, match=message) as error:
             photo.preprocess(payload_of(path))
         assert not error.value.print_exception
