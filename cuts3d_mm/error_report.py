@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 from cuts3d_mm import __version__
@@ -78,8 +79,16 @@ def is_for_the_user(error: BaseException) -> bool:
     kind = type(error)
     if isinstance(error, _USER_ERRORS) or kind.__name__ in _USER_CLASSES:
         return True
-    is_ours = kind.__module__.partition('.')[0] == 'cuts3d_mm'
+    is_ours = kind.__module__.partition('.')[0] == 'cuts3d_mm' or _is_raised_by_us(error)
     return is_ours or any(words in str(error) for words in _USER_WORDS)
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Tell an error that a line of this package raises on purpose, with a remedy."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(__file__).parent not in Path(frames[-1].filename).parents:
+        return False
+    return (frames[-1].line or '').startswith('raise ')
 
 
 def one_line(error: BaseException) -> str:

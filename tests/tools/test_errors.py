@@ -16,6 +16,7 @@ from cuts3d_mm.labelling.executor import Split, label_images
 from cuts3d_mm.labelling.images import list_images
 from cuts3d_mm.labelling.processes import WorkerLost
 from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 SCRIPT = """
 import sys
@@ -62,6 +63,13 @@ def test_what_the_user_can_correct_is_one_line(tmp_path, error):
 def test_debugging_shows_the_traceback(tmp_path):
     code, text = run("ValueError('so')", tmp_path, CUTS3D_DEBUG='1')
     assert code == EXIT_USAGE and 'Traceback' in text and text.endswith('generate: so\n')
+
+
+def test_a_type_error_that_we_raise_with_a_remedy_is_for_the_user(capsys):
+    with pytest.raises(TypeError) as caught:
+        ConfidenceBitmapMasks.certain('polygons')
+    assert report(caught.value, 'cuts3d train') == EXIT_USAGE
+    assert 'bug' not in capsys.readouterr().err
 
 
 def test_a_bug_in_a_worker_ends_the_run_and_its_traceback_is_in_the_log(
