@@ -88,7 +88,7 @@ def _is_raised_by_us(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or Path(__file__).parent not in Path(frames[-1].filename).parents:
         return False
-    return (frames[-1].line or '').startswith('raise ')
+    return (frames[-1].line or '').startswith(f'raise {type(error).__name__}(')
 
 
 def one_line(error: BaseException) -> str:

@@ -46,18 +46,25 @@ def members(group):
     return found
 
 
+def output_of(process, limit_s=_START_LIMIT_S):
+    """Wait for a command and all its processes; returns what it said, without a traceback."""
+    output, _ = process.communicate(timeout=limit_s)
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while left := members(process.pid):
+        assert time.monotonic() < deadline, [one.cmdline() for one in left]
+        time.sleep(0.02)
+    assert 'Traceback' not in output, output
+    return output
+
+
 def stop(process, *numbers, whole_group=True):
     """Send signals; returns the output once every process of the group has ended."""
     began = time.monotonic()
     count = len(members(process.pid))
     for number in numbers:
         (os.killpg if whole_group else os.kill)(process.pid, number)
-    output, _ = process.communicate(timeout=STOP_LIMIT_S)
-    while left := members(process.pid):
-        assert time.monotonic() < began + STOP_LIMIT_S, [one.cmdline() for one in left]
-        time.sleep(0.02)
+    output = output_of(process, STOP_LIMIT_S)
     seconds = time.monotonic() - began
     names = '+'.join(number.name for number in numbers)
     print(f'{names}: {count} processes ended in {seconds:.2f} s')  # noqa: T201
-    assert 'Traceback' not in output, output
     return output
