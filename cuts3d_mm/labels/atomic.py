@@ -47,8 +47,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(target)
     except BaseException as error:
         _remove(temporary)
-        if isinstance(error, OSError):
-            _explain(error, path)
+        _explain(error, path)
         raise
 
 
@@ -95,8 +94,7 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     except BaseException as error:
         _remove(temporary)
-        if isinstance(error, OSError):
-            _explain(error, path)
+        _explain(error, path)
         raise
 
 
@@ -142,14 +140,19 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _explain(error: OSError, path: Path) -> None:
+def _explain(error: BaseException, path: Path) -> None:
     """Raise an error that says what to do, where that is known."""
-    if error.errno in _NO_ROOM:
-        raise OSError(
-            error.errno,
-            f'{error.strerror}: {path} is not written; make room, then run the same command again',
-        ) from error
-    if error.errno == errno.ENOENT and not path.parent.is_dir():
+    cause: BaseException | None = error
+    while cause is not None:  # torch.save wraps what the file raises
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            raise OSError(
+                cause.errno,
+                f'{cause.strerror}: {path} is not written; make room, then run the same command '
+                'again',
+            ) from error
+        cause = cause.__cause__ or cause.__context__
+    is_missing = isinstance(error, OSError) and error.errno == errno.ENOENT
+    if is_missing and not path.parent.is_dir():
         raise FileNotFoundError(
             errno.ENOENT, f'folder {path.parent} must be there to write {path.name}, it is not'
         ) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -51,6 +52,18 @@ def test_a_full_disk_is_one_line_with_the_remedy_and_no_half_file(tmp_path):
             file.write(bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_told_also_where_a_library_hides_it(tmp_path):
+    with (
+        pytest.raises(OSError, match='file is not written; make room'),
+        open_atomically(tmp_path / 'file'),
+    ):
+        try:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        except OSError:
+            raise RuntimeError('unexpected pos 704') from None
     assert names(tmp_path) == []
 
 
