@@ -142,15 +142,15 @@ def _remove(path: Path) -> None:
 
 def _explain(error: BaseException, path: Path) -> None:
     """Raise an error that says what to do, where that is known."""
-    cause: BaseException | None = error
-    while cause is not None:  # torch.save wraps what the file raises
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)  # torch.save, for one, wraps what the file raises
+    for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            what = f'{cause.strerror}: {path} is not written'
             raise OSError(
-                cause.errno,
-                f'{cause.strerror}: {path} is not written; make room, then run the same command '
-                'again',
+                cause.errno, f'{what}; make room, then run the same command again'
             ) from error
-        cause = cause.__cause__ or cause.__context__
     is_missing = isinstance(error, OSError) and error.errno == errno.ENOENT
     if is_missing and not path.parent.is_dir():
         raise FileNotFoundError(

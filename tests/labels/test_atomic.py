@@ -140,6 +140,16 @@ def test_a_folder_appears_whole_and_only_its_own_leftovers_go(tmp_path):
         pass
 
 
+def test_a_full_disk_names_the_folder_that_was_to_be_made(tmp_path):
+    with (
+        pytest.raises(OSError, match=r'full: [^:]*/out is not written; [^:]* again$'),
+        make_folder_atomically(tmp_path / 'out') as folder,
+        open_atomically(folder / 'file'),
+    ):
+        raise OSError(errno.ENOSPC, 'disk full')
+    assert names(tmp_path) == []
+
+
 def test_a_folder_that_fails_is_not_there(tmp_path):
     with (
         pytest.raises(ValueError, match='wrong'),
