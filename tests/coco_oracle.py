@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 MAX_PIXELS = 178_956_970
@@ -21,11 +22,11 @@ def require(holds: object) -> None:
         raise Wrong
 
 
-def is_sound(content: bytes, needs_area: bool) -> bool:
-    """Whether a file may be used, for labels or, with areas, as a ground truth."""
+def is_sound(content: bytes, needs: Collection[str]) -> bool:
+    """Whether a file may be used where `confidence`, `names`, `masks` or `areas` are needed."""
     try:
         document = json.loads(content.decode('utf-8-sig'), object_pairs_hook=_unique)
-        _check(document, needs_area)
+        _check(document, needs)
     except (Wrong, ValueError, KeyError, TypeError, RecursionError, zlib.error, AttributeError):
         return False
     return True
@@ -44,7 +45,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= 2**24
 
 
-def _check(document: Any, needs_area: bool) -> None:
+def _check(document: Any, needs: Collection[str]) -> None:
     images = {}
     for image in document['images']:
         require(_is_int(image['id'], -(2**53), 2**53) and image['id'] not in images)
@@ -54,13 +55,13 @@ def _check(document: Any, needs_area: bool) -> None:
         require(height * width <= MAX_PIXELS)
         images[image['id']] = image, []
     names = [image['file_name'] for image, _ in images.values()]
-    require(len(set(names)) == len(names))
+    require('names' not in needs or len(set(names)) == len(names))
     ids = set()
     for one in document['annotations']:
         require(_is_int(one['id'], -(2**53), 2**53) and one['id'] not in ids)
         ids.add(one['id'])
         images[one['image_id']][1].append(one)
-        _check_annotation(one, needs_area)
+        _check_annotation(one, needs)
     for image, found in images.values():
         image_hw = image['height'], image['width']
         sizes = {
@@ -71,18 +72,18 @@ def _check(document: Any, needs_area: bool) -> None:
             _check_mask(one['segmentation'], image_hw)
 
 
-def _check_annotation(one: Any, needs_area: bool) -> None:
+def _check_annotation(one: Any, needs: Collection[str]) -> None:
     require(
         len(one['bbox']) == 4 and all(map(_is_number, one['bbox'])) and min(one['bbox'][2:]) >= 0
     )
     require(one.get('iscrowd', 0) in (0, 1))
+    require(one.get('segmentation') or 'masks' not in needs or one.get('iscrowd'))
     require(_is_number(one.get('score', 1)) and 0 <= one.get('score', 1) <= 1)
     area = one.get('area')
-    require(
-        not needs_area if area is None else type(area) in (int, float) and 0 <= area < math.inf
-    )
+    require(area is None or (type(area) in (int, float) and 0 <= area < math.inf))
+    require(area is not None or 'areas' not in needs)
     stored = one.get('confidence')
-    if stored is None:
+    if stored is None or 'confidence' not in needs:
         return
     (rows, columns), (left, top, width, height) = stored['grid_hw'], stored['crop_xywh']
     require(all(_is_int(v, 0, 2**15 - 1) for v in (rows, columns, left, top, width, height)))

@@ -25,6 +25,10 @@ from PIL import Image
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 USES = ('convert', 'score', 'truth', 'view', 'dataset', 'annotations', 'names')
+# Of each use, what it looks at beside ids, sizes, boxes and masks.
+LABELS = ('confidence', 'names', 'masks')
+NEEDS = dict.fromkeys(('convert', 'score', 'view', 'dataset'), LABELS)
+NEEDS |= {'truth': ('areas', 'names', 'masks'), 'annotations': ('areas',)}
 
 
 def run_tool(name: str, *arguments: object) -> tuple[int, str]:
@@ -63,7 +67,7 @@ def read_annotations(path: Path) -> tuple[int, str]:
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            len(ClassAgnosticCocoDataset(ann_file=str(path), pipeline=[]))
+            len(ClassAgnosticCocoDataset(ann_file=str(path), data_prefix={'img': ''}, pipeline=[]))
     except ValueError as error:
         return 2, str(error)
     return 0, ''
@@ -103,14 +107,15 @@ def outcome(folder: Path, path: Path, kind: str) -> tuple[str, str]:
         return 'traceback', f'{type(error).__name__}: {str(error)[:200]}'
     if code:
         lines = [line for line in message.split('\n') if 'Warning' not in line]
-        is_clear = 'Traceback' not in message and str(path) in message and len(lines) <= 2
+        names_it = str(path) in message or '.png' in message  # the file, or an image of it
+        is_clear = 'Traceback' not in message and names_it and len(lines) <= 2
         return ('refused' if is_clear else 'unclear'), message[:300]
     if kind == 'truth':
         scores = json.loads((folder / 'scores.json').read_text())
         if not all(math.isfinite(v) for figures in scores.values() for v in figures.values()):
             return 'invalid', 'scores'
-    is_truth = kind in ('truth', 'annotations')
-    if kind != 'names' and not is_sound(path.read_bytes(), needs_area=is_truth):
+    needs = NEEDS.get(kind)
+    if needs is not None and not is_sound(path.read_bytes(), needs):
         return 'invalid', ''
     return 'accepted', ''
 

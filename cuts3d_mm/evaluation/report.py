@@ -40,7 +40,7 @@ class ScoreReport:
     @classmethod
     def of(cls, labels: Path, ground_truth: Path, against: Path | None) -> ScoreReport:
         """Read and score."""
-        truth = read_ground_truth(ground_truth, needs_masks=True)
+        truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True)
         detections = _read(labels, truth)
         earlier = None if against is None else _read(against, truth)
         return cls(truth, detections, earlier, class_agnostic_ap(truth, detections))

@@ -52,13 +52,7 @@ def labels_as_detections(
 
 
 def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    by_name: dict[str, dict[str, Any]] = {}
-    seen: Counter[str] = Counter()
-    for image in images:
-        name = image['file_name']
-        if name in by_name:
-            raise ValueError(f'annotated images must have names of their own, got {name!r} twice')
-        by_name[name] = image
-        seen[PurePosixPath(name).name] += 1
-    by_base = {PurePosixPath(name).name: image for name, image in by_name.items()}
-    return {base: image for base, image in by_base.items() if seen[base] == 1} | by_name
+    by_base = {PurePosixPath(image['file_name']).name: image for image in images}
+    seen = Counter(PurePosixPath(image['file_name']).name for image in images)
+    unique = {base: image for base, image in by_base.items() if seen[base] == 1}
+    return unique | {image['file_name']: image for image in images}

@@ -11,12 +11,15 @@ from cuts3d_mm.labels.coco_schema import CocoAnnotation, CocoImage, RunLengths
 from cuts3d_mm.labels.segmentation import check_polygons, compress_mask
 
 
-def read_ground_truth(path: Path, needs_masks: bool = False) -> dict[str, Any]:
+def read_ground_truth(
+    path: Path, needs_masks: bool = False, needs_names: bool = False
+) -> dict[str, Any]:
     """Read a COCO JSON; every mask is one that pycocotools can take.
 
     Args:
         path: the file.
         needs_masks: whether every annotation must have one, not its box alone.
+        needs_names: whether every image must have a name of its own.
 
     Returns:
         A COCO dictionary with the one category `object`. Polygons stay polygons.
@@ -25,7 +28,13 @@ def read_ground_truth(path: Path, needs_masks: bool = False) -> dict[str, Any]:
         ValueError: the file is none; the message names the entry that is not as it must be.
     """
     images, annotations = [], []
+    names = set()
     for image, found in read_annotated_images(path):
+        if needs_names and image.file_name in names:
+            raise ValueError(
+                f'{path}: images must have names of their own, got {image.file_name!r} again'
+            )
+        names.add(image.file_name)
         images.append(
             {
                 'id': image.id,

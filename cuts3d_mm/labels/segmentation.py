@@ -13,7 +13,7 @@ from cuts3d_mm.labels.run_length import pack_runs, tidy_code
 
 MAX_POLYGONS = 4096  # of one mask; those of COCO and LVIS have some hundreds
 # Of all polygons of a mask together: pycocotools takes some 50 bytes for each pixel of them.
-MAX_OUTLINE_PX = 2**22
+MAX_OUTLINE_PX = 2**20
 _FEWEST_NUMBERS = 6  # of a polygon: three points
 
 
