@@ -103,7 +103,14 @@ SOLVERS = {
     'transformers': 'generation/extractors/depth_hf.py',
     'diffusers': 'generation/extractors/depth_marigold.py',
 }
-PYARROW = ['labels/image_stats.py', 'labels/random_access.py', 'labels/store.py']
+PYARROW = [
+    'labels/image_stats.py',
+    'labels/random_access.py',
+    'labels/rows.py',
+    'labels/shard_damage.py',
+    'labels/store.py',
+    'labels/unpacking.py',
+]
 
 
 def imported_names(path: Path) -> list[str]:

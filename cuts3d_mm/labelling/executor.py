@@ -6,6 +6,7 @@ disk or made again. So neither the number of workers nor a kill changes a byte.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Generator
 from contextlib import closing
@@ -19,7 +20,14 @@ from cuts3d_mm.labelling.run_identity import RunIdentity
 from cuts3d_mm.labelling.worker import ImageLabeller, Shard, Worker, WorkOrder, build_worker
 from cuts3d_mm.labels.atomic import remove_leftovers
 from cuts3d_mm.labels.lock import hold_folder
-from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
+from cuts3d_mm.labels.store import (
+    Counts,
+    find_damage,
+    read_counts,
+    shard_path,
+    shard_paths,
+    write_failures,
+)
 
 # A kill costs at most one shard per worker; a store of a million images has 2,000 files.
 _SHARDS_AIMED_AT = 2000
@@ -136,11 +144,21 @@ def _make_plan(order: WorkOrder, images: ImageList, size: int, split: Split) -> 
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
-    is_done = [shard_path(order.out, index).is_file() for index, _ in ours]
+    is_done = [_is_whole(shard_path(order.out, index)) for index, _ in ours]
     return Plan(
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard is on disk as it was written; says so if it is damaged."""
+    if not shard.is_file():
+        return False
+    damage = find_damage(shard)
+    if damage is not None:
+        logging.getLogger(__name__).warning('%s; made again now', damage)
+    return damage is None
 
 
 def is_whole(out: Path, num_images: int) -> bool:

@@ -7,27 +7,18 @@ no memory of the processes that read them.
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.record import ImageRecord, with_safe_name
-from cuts3d_mm.labels.store import SCHEMA, record_from_row, row_from_record, shard_paths
-from cuts3d_mm.paths import is_inside
-
-_SOURCE_KEY = b'cuts3d_source'
-_CONTENT = 'unsafe names are failures'  # what a file of an earlier version does not hold to
-_ROWS_PER_BATCH = 2048
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.rows import record_from_row
+from cuts3d_mm.labels.unpacking import open_unpacked
 
 
 class LabelTable:
@@ -49,10 +40,23 @@ class LabelTable:
 
     def __getitem__(self, index: int) -> ImageRecord:
         """Read one record."""
+        try:
+            return self._read(index)
+        except (ValueError, TypeError, pa.ArrowException):  # maybe the unpacked file is damaged
+            self._open(again=True)
+        try:
+            return self._read(index)
+        except (ValueError, TypeError, pa.ArrowException) as error:
+            raise ValueError(f'{self._path}: {error}') from error
+
+    def _read(self, index: int) -> ImageRecord:
         batch = int(np.searchsorted(self._ends, index, side='right'))
         row = index - (int(self._ends[batch - 1]) if batch else 0)
-        rows = self._reader.get_batch(batch).slice(row, 1).to_pylist()
-        return record_from_row(rows[0])
+        found = self._reader.get_batch(batch)
+        if batch not in self._checked:  # a flipped bit in an offset would end the process
+            found.validate(full=True)
+            self._checked.add(batch)
+        return record_from_row(found.slice(row, 1).to_pylist()[0])
 
     def names(self) -> list[str]:
         """Read the names of all images, failures included."""
@@ -66,8 +70,9 @@ class LabelTable:
         self._path = state['_path']
         self._open()
 
-    def _open(self) -> None:
-        self._reader = _open_unpacked(self._path)
+    def _open(self, again: bool = False) -> None:
+        self._reader = open_unpacked(self._path, again)
+        self._checked: set[int] = set()
         sizes, counts, failed = [], [], []
         for index in range(self._reader.num_record_batches):
             batch = self._reader.get_batch(index)
@@ -78,93 +83,6 @@ class LabelTable:
         self.image_hw: NDArray[np.int32] = np.concatenate([*sizes, np.empty((0, 2), np.int32)])
         self.num_instances: NDArray[np.int32] = np.concatenate([*counts, np.empty(0, np.int32)])
         self.is_failure: NDArray[np.bool_] = np.concatenate([*failed, np.empty(0, bool)])
-
-
-def _open_unpacked(path: Path) -> pa.RecordBatchFileReader:
-    source = _fingerprint(path)
-    beside = path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow')
-    elsewhere = _cache_folder() / f'{source}.arrow'
-    for place in (beside, elsewhere):
-        reader = _open_if_current(place, source)
-        if reader is not None:
-            return reader
-    try:
-        _write_unpacked(path, beside, source)
-    except PermissionError:  # a store that is shared for reading
-        elsewhere.parent.mkdir(parents=True, exist_ok=True)
-        _write_unpacked(path, elsewhere, source)
-        return _open_file(elsewhere)
-    return _open_file(beside)
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
-
-
-def _fingerprint(path: Path) -> str:
-    parts = shard_paths(path) if path.is_dir() else [path]
-    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
-    return hashlib.sha256(repr((_CONTENT, str(path.resolve()), stats)).encode()).hexdigest()[:32]
-
-
-def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None:
-    if not path.is_file():
-        return None
-    reader = _open_file(path)
-    return reader if reader.schema.metadata.get(_SOURCE_KEY) == source.encode() else None
-
-
-def _open_file(path: Path) -> pa.RecordBatchFileReader:
-    return pa.ipc.open_file(pa.memory_map(str(path)))
-
-
-def _write_unpacked(path: Path, target: Path, source: str) -> None:
-    schema = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()})
-    with open_atomically(target) as file, pa.ipc.new_file(file, schema) as writer:
-        for table in _tables_of(path):
-            # One batch each: a reader counts batches, not rows, when it opens the file.
-            for batch in table.combine_chunks().to_batches():
-                writer.write_batch(batch)
-
-
-def _tables_of(path: Path) -> Iterator[pa.Table]:
-    if path.is_dir():
-        for shard in shard_paths(path):
-            yield _with_safe_names(_with_every_field(pq.read_table(shard)))
-        return
-    rows: list[dict[str, Any]] = []
-    for record in map(with_safe_name, read_coco(path)):
-        rows.append(row_from_record(record))
-        if len(rows) == _ROWS_PER_BATCH:
-            yield pa.Table.from_pylist(rows, SCHEMA)
-            rows = []
-    if rows:
-        yield pa.Table.from_pylist(rows, SCHEMA)
-
-
-def _with_every_field(table: pa.Table) -> pa.Table:
-    """Give the instances of an older store the fields that it lacks, as nulls."""
-    if table.schema.equals(SCHEMA):
-        return table
-    instances = table['instances'].combine_chunks()
-    values = instances.flatten()
-    stored = {
-        field.name: array for field, array in zip(values.type, values.flatten(), strict=True)
-    }
-    wanted = list(SCHEMA.field('instances').type.value_type)
-    arrays = [stored.get(field.name, pa.nulls(len(values), field.type)) for field in wanted]
-    lengths = np.asarray(pc.list_value_length(instances))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
-    columns = [lists if name == 'instances' else table[name] for name in SCHEMA.names]
-    return pa.table(columns, SCHEMA)
-
-
-def _with_safe_names(table: pa.Table) -> pa.Table:
-    if all(map(is_inside, table['name'].to_pylist())):
-        return table
-    records = (with_safe_name(record_from_row(row)) for row in table.to_pylist())
-    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
 
 
 class SelectedRecords(Sequence[ImageRecord]):

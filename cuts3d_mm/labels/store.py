@@ -17,35 +17,10 @@ import pyarrow.parquet as pq
 
 from cuts3d_mm import __version__
 from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
-from cuts3d_mm.labels.record import (
-    OLDER_LOWER_BOUND,
-    ConfidenceCrop,
-    ImageRecord,
-    InstanceRecord,
-)
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.rows import SCHEMA, check_schema, record_from_row, row_from_record
+from cuts3d_mm.labels.shard_damage import DamagedShard, naming_shard
 
-_INSTANCE = pa.struct(
-    [
-        ('box_xywh', pa.list_(pa.float32(), 4)),  # pixels
-        ('area', pa.int64()),  # pixels
-        ('rle', pa.binary()),  # COCO run-length code at image size
-        ('score', pa.float32()),
-        ('grid_hw', pa.list_(pa.int16(), 2)),  # patches
-        ('crop_xywh', pa.list_(pa.int16(), 4)),  # patches
-        ('confidence', pa.binary()),  # uint8 values of the crop; null: no confidence
-        # Steps of 1/255 that the values were raised to; null: an older store, which raised to 0.5
-        ('lower_bound', pa.uint8()),
-    ]
-)
-SCHEMA = pa.schema(
-    [
-        ('name', pa.string()),
-        ('height', pa.int32()),
-        ('width', pa.int32()),
-        ('failure', pa.string()),  # null where the image was labelled
-        ('instances', pa.list_(_INSTANCE)),
-    ]
-)
 _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
 _IMAGES_PER_SHARD = 512  # of a store written in one go
@@ -86,7 +61,7 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
     rows = [row_from_record(record) for record in records]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
     with open_atomically(shard_path(folder, index)) as file:
-        pq.write_table(table, file, compression='zstd')
+        pq.write_table(table, file, compression='zstd', write_page_checksum=True)
     return counts
 
 
@@ -137,19 +112,83 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def read_counts(path: Path) -> Counts:
-    """Read what a shard holds from its footer alone."""
-    metadata = pq.read_schema(path).metadata or {}
-    return Counts(**json.loads(metadata[_COUNTS_KEY]))
+    """Read what a shard holds from its footer alone.
+
+    Raises:
+        DamagedShard: it has none, or not that of a shard.
+    """
+    with naming_shard(path):
+        footer = pq.read_metadata(path)
+        check_schema(footer.schema.to_arrow_schema())
+        counts = Counts(**json.loads((footer.metadata or {})[_COUNTS_KEY]))
+        if counts.images != footer.num_rows:
+            raise ValueError(f'must hold {counts.images} images, holds {footer.num_rows}')
+        return counts
+
+
+def find_damage(path: Path) -> DamagedShard | None:
+    """Read the footer and the checksums of a shard; None if it is whole."""
+    try:
+        with naming_shard(path):
+            stored, table = read_counts(path), read_table(path)
+            lengths, reasons = (
+                table['instances'].combine_chunks().value_lengths(),
+                table['failure'],
+            )
+            found = Counts(len(table), sum(lengths.to_pylist()), len(table) - reasons.null_count)
+            if found != stored:
+                raise ValueError(f'its footer must say {found}, says {stored}')
+    except DamagedShard as damage:
+        return damage
+    return None
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a shard, or some columns of it, checking its checksums.
+
+    Raises:
+        DamagedShard: it is not whole.
+    """
+    with naming_shard(path), _open_shard(path) as shard:
+        table = shard.read(columns=columns, use_threads=False)
+        for name in table.column_names:
+            if name != 'failure' and table[name].null_count:
+                raise ValueError(f'column {name} must be there for every image')
+        return table
 
 
 def read_shard(path: Path) -> Iterator[ImageRecord]:
-    """Read the records of one shard."""
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
-        yield from (record_from_row(row) for row in batch.to_pylist())
+    """Read the records of one shard.
+
+    Raises:
+        DamagedShard: it is not whole, or holds a row that is none of ours.
+    """
+    with naming_shard(path):
+        shard = _open_shard(path)
+    with shard:
+        batches = shard.iter_batches(batch_size=64, use_threads=False)
+        while True:
+            with naming_shard(path):
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+                records = [record_from_row(row) for row in rows]
+            if batch is None:
+                return
+            yield from records
+
+
+def _open_shard(path: Path) -> pq.ParquetFile:
+    shard = pq.ParquetFile(path, page_checksum_verification=True)
+    check_schema(shard.schema_arrow)
+    return shard
 
 
 def read_store(folder: Path) -> Iterator[ImageRecord]:
-    """Read all records of a store in the order of the image names."""
+    """Read all records of a store in the order of the image names.
+
+    Raises:
+        ValueError: the folder is no store, or a shard is damaged.
+    """
     for path in shard_paths(folder):
         yield from read_shard(path)
 
@@ -160,50 +199,7 @@ def write_failures(folder: Path) -> None:
         for path in shard_paths(folder):
             if read_counts(path).failures == 0:
                 continue
-            for row in pq.read_table(path, columns=['name', 'failure']).to_pylist():
+            for row in read_table(path, ['name', 'failure']).to_pylist():
                 if row['failure'] is not None:
                     line = {'path': row['name'], 'reason': row['failure']}
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
-
-
-def row_from_record(record: ImageRecord) -> dict:
-    """One record as a row of SCHEMA."""
-    height, width = record.image_hw
-    return {
-        'name': record.name,
-        'height': height,
-        'width': width,
-        'failure': record.failure,
-        'instances': [_row_from_instance(instance) for instance in record.instances],
-    }
-
-
-def _row_from_instance(instance: InstanceRecord) -> dict:
-    crop = instance.confidence
-    return {
-        'box_xywh': instance.box_xywh,
-        'area': instance.area,
-        'rle': instance.rle,
-        'score': instance.score,
-        # Not null: older pyarrow cannot read a null list of fixed size back.
-        'grid_hw': (0, 0) if crop is None else crop.grid_hw,
-        'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
-        'confidence': None if crop is None else crop.values,
-        'lower_bound': None if crop is None else crop.lower_bound,
-    }
-
-
-def record_from_row(row: dict) -> ImageRecord:
-    """One row of SCHEMA as a record."""
-    instances = tuple(_instance_from_row(instance) for instance in row['instances'])
-    return ImageRecord(row['name'], (row['height'], row['width']), instances, row['failure'])
-
-
-def _instance_from_row(row: dict) -> InstanceRecord:
-    crop = None
-    if row['confidence'] is not None:
-        stored = row.get('lower_bound')  # an older store has no such column
-        bound = OLDER_LOWER_BOUND if stored is None else stored
-        place = tuple(row['grid_hw']), tuple(row['crop_xywh'])
-        crop = ConfidenceCrop(*place, row['confidence'], bound)
-    return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)

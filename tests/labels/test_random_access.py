@@ -121,3 +121,53 @@ def test_a_draw_of_no_image_is_refused(tmp_path):
     write_store(tmp_path)
     with pytest.raises(ValueError, match='at least 1, got 0'):
         random_records(tmp_path, 0, np.random.default_rng(0))
+
+
+def unpacked(folder):
+    return folder / 'unpacked.arrow'
+
+
+@pytest.mark.parametrize('kind', ['empty', 'rubbish', 'cut short', 'a folder'])
+def test_a_damaged_unpacked_file_is_written_again(tmp_path, kind, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    expected = write_store(tmp_path)
+    LabelTable(tmp_path)
+    content = unpacked(tmp_path).read_bytes()
+    unpacked(tmp_path).unlink()
+    if kind == 'a folder':
+        unpacked(tmp_path).mkdir()
+    else:
+        pieces = {'empty': b'', 'rubbish': b'rubbish' * 99, 'cut short': content[:-300]}
+        unpacked(tmp_path).write_bytes(pieces[kind])
+    table = LabelTable(tmp_path)
+    assert [table[index] for index in range(len(table))] == expected
+    assert kind == 'a folder' or unpacked(tmp_path).read_bytes() == content
+
+
+def test_a_flipped_bit_in_the_unpacked_file_changes_no_record_unnoticed(tmp_path, rng):
+    expected = write_store(tmp_path)
+    LabelTable(tmp_path)
+    content = unpacked(tmp_path).read_bytes()
+    spoilt = 0
+    for position in rng.integers(8, len(content), 60):
+        changed = bytearray(content)
+        changed[position] ^= 1 << int(rng.integers(8))
+        unpacked(tmp_path).write_bytes(changed)
+        table = LabelTable(tmp_path)
+        found = [table[index] for index in range(len(table))]
+        spoilt += found != expected
+    assert spoilt < 15  # a score or a letter of a name may change and still be one
+
+
+def test_a_store_is_read_where_nothing_next_to_it_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / 'store').mkdir()
+    expected = write_store(tmp_path / 'store')
+    (tmp_path / 'file').write_bytes(b'')
+    unpacked(tmp_path / 'store').mkdir()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))  # no folder can be made there
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    table = LabelTable(tmp_path / 'store')
+    assert [table[index] for index in range(len(table))] == expected
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'file'))
+    with pytest.raises(OSError, match='labels must be unpacked next to .*or elsewhere'):
+        LabelTable(tmp_path / 'store')

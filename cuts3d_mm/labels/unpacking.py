@@ -1,0 +1,154 @@
+"""Unpack the labels of a store or JSON into one file that processes map into memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.record import with_safe_name
+from cuts3d_mm.labels.rows import SCHEMA, record_from_row, row_from_record
+from cuts3d_mm.labels.store import read_table, shard_paths
+from cuts3d_mm.paths import is_inside
+
+_SOURCE_KEY = b'cuts3d_source'
+_CONTENT = 'unsafe names are failures'  # what a file of an earlier version does not hold to
+_ROWS_PER_BATCH = 2048
+
+
+def open_unpacked(path: Path, again: bool = False) -> pa.RecordBatchFileReader:
+    """Open the unpacked file of a store or JSON; write it if it is not there or damaged.
+
+    It lies with the labels, or, where nothing can be written, in the user's cache folder or
+    among temporary files.
+
+    Args:
+        path: folder of a label store, or a COCO JSON.
+        again: write it even if it is there.
+
+    Raises:
+        ValueError: the labels cannot be read.
+        OSError: none of the places can be written.
+    """
+    source = _fingerprint(path)
+    places = [
+        path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow'),
+        _cache_folder() / f'{source}.arrow',
+        _temporary_folder() / f'{source}.arrow',
+    ]
+    for place in () if again else places:
+        reader = _open_if_current(place, source)
+        if reader is not None:
+            return reader
+    reasons = []
+    for place in places:
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_foreign(place.parent):
+                raise PermissionError(errno.EPERM, 'folder of somebody else')
+            _write_unpacked(path, place, source)
+        except OSError as error:  # a store that is shared for reading, or a full disk
+            reasons.append(f'{place}: {error.strerror or error}')
+        else:
+            return _open_file(place)
+    raise OSError(f'labels must be unpacked next to {path} or elsewhere: {"; ".join(reasons)}')
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f'cuts3d_mm-{os.getuid()}'
+
+
+def _fingerprint(path: Path) -> str:
+    parts = shard_paths(path) if path.is_dir() else [path]
+    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
+    return hashlib.sha256(repr((_CONTENT, str(path.resolve()), stats)).encode()).hexdigest()[:32]
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether anyone else may have put a file into the folder of temporary files."""
+    if folder != _temporary_folder():
+        return False
+    found = folder.lstat()
+    return not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid()
+
+
+def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None:
+    try:
+        if not path.is_file() or _is_foreign(path.parent):
+            return None
+        reader = _open_file(path)
+        metadata = reader.schema.metadata or {}
+        for index in range(reader.num_record_batches):
+            reader.get_batch(index).validate()
+    except (OSError, ValueError, pa.ArrowException):  # damaged, or of another program
+        return None
+    is_ours = reader.schema.equals(SCHEMA) and metadata.get(_SOURCE_KEY) == source.encode()
+    return reader if is_ours else None
+
+
+def _open_file(path: Path) -> pa.RecordBatchFileReader:
+    return pa.ipc.open_file(pa.memory_map(str(path)))
+
+
+def _write_unpacked(path: Path, target: Path, source: str) -> None:
+    schema = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()})
+    with open_atomically(target) as file, pa.ipc.new_file(file, schema) as writer:
+        for table in _tables_of(path):
+            # One batch each: a reader counts batches, not rows, when it opens the file.
+            for batch in table.combine_chunks().to_batches():
+                writer.write_batch(batch)
+
+
+def _tables_of(path: Path) -> Iterator[pa.Table]:
+    if path.is_dir():
+        for shard in shard_paths(path):
+            yield _with_safe_names(_with_every_field(read_table(shard)))
+        return
+    rows: list[dict[str, Any]] = []
+    for record in map(with_safe_name, read_coco(path)):
+        rows.append(row_from_record(record))
+        if len(rows) == _ROWS_PER_BATCH:
+            yield pa.Table.from_pylist(rows, SCHEMA)
+            rows = []
+    if rows:
+        yield pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _with_every_field(table: pa.Table) -> pa.Table:
+    """Give the instances of an older store the fields that it lacks, as nulls."""
+    if table.schema.equals(SCHEMA):
+        return table
+    instances = table['instances'].combine_chunks()
+    values = instances.flatten()
+    stored = {
+        field.name: array for field, array in zip(values.type, values.flatten(), strict=True)
+    }
+    wanted = list(SCHEMA.field('instances').type.value_type)
+    arrays = [stored.get(field.name, pa.nulls(len(values), field.type)) for field in wanted]
+    lengths = np.asarray(pc.list_value_length(instances))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
+    columns = [lists if name == 'instances' else table[name] for name in SCHEMA.names]
+    return pa.table(columns, SCHEMA)
+
+
+def _with_safe_names(table: pa.Table) -> pa.Table:
+    if all(map(is_inside, table['name'].to_pylist())):
+        return table
+    records = (with_safe_name(record_from_row(row)) for row in table.to_pylist())
+    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
