@@ -1,0 +1,204 @@
+"""Every row of the paper's tables, by the commands of docs/reproduction.md, with stand-ins."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from image_folders import write_depths, write_images
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from official_samples import WRITERS, write_coco, write_image
+from paper_rows import PAGE, Call, read_rows
+from stand_ins import tiny_data, tiny_generator, tiny_training, write_config
+
+from cuts3d_mm.evaluation.suite import TABLE_2
+
+ROWS = {'1': 4, '2': 3, '3': 1, '4': 9, '5': 8, '6': 2, '7': 4, '8': 4}  # blocks by table
+PUBLISHED = 'checkpoints/cutler_cascade_final.pth', 'checkpoints/cuvler_zero_shot.pth'
+TITLES = re.findall(r'```bash\n# (.*)\n', PAGE.read_text())
+DETECTOR = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
+
+
+@pytest.fixture(scope='module')
+def rows(tmp_path_factory):
+    return read_rows(tmp_path_factory.mktemp('bash'))
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """What the page says must be there before: images, annotations, depth and weights."""
+    root = tmp_path_factory.mktemp('checkout')
+    rng = np.random.default_rng(0)
+    for folder in ('imagenet/train', 'coco/train2017'):
+        names = write_images(root / 'data' / folder, 8, rng, image_hw=(72, 96))
+    for source in ('kick-back-relax', 'midas-small', 'stand-in'):
+        write_depths(root / 'data' / 'depth' / source, names, rng)
+    write_coco(root / 'data' / 'coco')
+    write_image(root / 'data' / 'coco' / 'val2017' / 'missing.jpg')  # not missing here
+    write_training_annotations(root / 'data' / 'coco', names)
+    for name in TABLE_2:
+        WRITERS[name](root / 'data' / 'official' / name)
+    return root
+
+
+def write_training_annotations(coco, names):
+    images = [
+        {'id': number, 'file_name': name, 'height': 72, 'width': 96}
+        for number, name in enumerate(names)
+    ]
+    annotations = [
+        {'id': n + 1, 'image_id': n, 'category_id': 1 + n % 2, 'iscrowd': 0, 'area': 1200.0,
+         'bbox': [10, 10, 40, 30], 'segmentation': [[10, 10, 50, 10, 50, 40, 10, 40]]}
+        for n in range(len(names))
+    ]  # fmt: skip
+    content = {'images': images, 'annotations': annotations, 'categories': COCO_CLASSES}
+    (coco / 'annotations' / 'instances_train2017.json').write_text(json.dumps(content))
+
+
+COCO_CLASSES = [{'id': 1, 'name': 'person'}, {'id': 2, 'name': 'bicycle'}]
+
+
+def titles_of(table):
+    return [title for title in TITLES if re.match(rf'Table (1 and )?{table}\w?:', title)]
+
+
+def test_every_table_has_its_rows(rows):
+    assert list(rows) == TITLES
+    found = {table: len(titles_of(table)) for table in ROWS}
+    found['1'] += len(titles_of('2'))
+    assert found == ROWS
+
+
+def test_every_labelling_names_its_preset(rows):
+    calls = {call for row in rows.values() for call in row if call.name == 'generate'}
+    presets = {
+        tuple(part for part in call.arguments if part.startswith('model.recipe.preset='))
+        for call in calls
+    }
+    assert presets == {
+        (f'model.recipe.preset={name}',) for name in ('paper', 'paper_v3', 'maskcut')
+    }
+
+
+def test_no_two_recipes_share_a_store_and_all_eight_parts_are_made(rows):
+    stores: dict[str, set] = {}
+    for call in {call for row in rows.values() for call in row if call.name == 'generate'}:
+        config, _, store, *rest = call.arguments
+        part = rest.index('--part')
+        others = tuple(one for n, one in enumerate(rest) if n not in (part + 1, part + 3))
+        stores.setdefault(store, set()).add((config, others, rest[part + 1]))
+    for store, calls in stores.items():
+        assert len({call[:2] for call in calls}) == 1, store
+        assert sorted(call[2] for call in calls) == [f'{number}/8' for number in range(8)]
+
+
+class StandIn:
+    """Runs the calls of the page in this process, each distinct one once."""
+
+    def __init__(self, root, cuts3d, done):
+        self.root = root
+        self.cuts3d = cuts3d
+        self.done = done
+
+    def run(self, call):
+        key = call.name, call.arguments
+        if key not in self.done:
+            self.done.add(key)
+            getattr(self, call.name.replace('-', '_'))(*call.arguments)
+
+    def command(self, name, *arguments):
+        replaced = {'--device': 'cpu', '--workers': '0', '--score-thr': '0'}
+        arguments = list(arguments)
+        for option, value in replaced.items():
+            if option in arguments:
+                arguments[arguments.index(option) + 1] = value
+        torch.manual_seed(0)  # of the random weights, the same in every part
+        code, _, errors = self.cuts3d(name, *arguments)
+        assert code == 0, (name, arguments, errors)
+
+    def generate(self, config, *arguments):
+        name = config.rpartition('/')[2]
+        tiny = self.root / 'stand_ins' / name
+        if not tiny.exists():
+            write_config(tiny_generator(name), tiny)
+        if not name.startswith('maskcut') and '--depth' not in arguments:
+            arguments = (*arguments[:2], '--depth', 'data/depth/stand-in', *arguments[2:])
+        self.command('generate', tiny, *arguments)
+
+    def detector(self, config):
+        tiny, iterations = tiny_training(config.rpartition('/')[2])
+        path = self.root / 'stand_ins' / config
+        return write_config(tiny, path), tiny.train_cfg.max_iters, iterations
+
+    def train(self, config, *arguments):
+        tiny, few, iterations = self.detector(config)
+        self.command('train', tiny, *arguments)
+        work_dir = self.root / arguments[arguments.index('--work-dir') + 1]
+        (work_dir / f'iter_{few}.pth').rename(work_dir / f'iter_{iterations}.pth')
+
+    def test(self, config, *arguments):
+        self.command('test', self.detector(config)[0], *arguments)
+
+    def predict(self, config, *arguments):
+        self.command('predict', self.detector(config)[0], *arguments)
+
+    def evaluate_suite(self, config, checkpoint, *arguments):
+        if checkpoint.startswith('work_dirs'):
+            path = self.detector(config)[0]
+        else:  # a published detector, of full size: one set is enough
+            full = tiny_data(config.rpartition('/')[2])
+            path = write_config(full, self.root / 'stand_ins' / 'full' / DETECTOR)
+            first = arguments.index('--datasets') + 1
+            arguments = (*arguments[: first + 1], *arguments[arguments.index('--out') :])
+        self.command('evaluate_suite', path, checkpoint, *arguments)
+
+    def convert(self, *arguments):
+        if not (self.root / PUBLISHED[0]).exists():
+            self.write_published()
+        self.command('convert', *arguments)
+
+    def write_published(self):
+        init_default_scope('mmdet')
+        (self.root / 'checkpoints').mkdir()
+        state = MODELS.build(tiny_data(DETECTOR).model).state_dict()
+        ours = self.root / 'ours.pth'
+        torch.save({'state_dict': state}, ours)
+        self.command('convert', 'detectron2', '--reverse', str(ours), PUBLISHED[0])
+        shutil.copy(self.root / PUBLISHED[0], self.root / PUBLISHED[1])
+
+    def prepare(self, *arguments):
+        self.command('prepare', *arguments)
+
+
+@pytest.fixture(scope='module')
+def done():
+    return set()
+
+
+@pytest.fixture
+def stand_in(place, done, cuts3d, monkeypatch):
+    monkeypatch.chdir(place)
+    # Configs are written and logged many times; laying them out would take most of the time.
+    for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):
+        name = f'{module}.FormatCode'
+        monkeypatch.setattr(name, lambda text, **_: (text, True), raising=False)
+    return StandIn(place, cuts3d, done)
+
+
+@pytest.mark.parametrize('title', TITLES)
+def test_row_runs_from_images_to_scores(title, rows, stand_in, monkeypatch):
+    calls = rows[title]
+    if title.startswith('Fine-tuning'):
+        calls = [call for call in calls if call.percent in ('', '50')]
+        monkeypatch.setenv('PERCENT', '50')
+    for call in calls:
+        assert isinstance(call, Call)
+        stand_in.run(call)
+    kinds = Counter(call.name for call in calls)
+    assert kinds['train'] or kinds['evaluate-suite']

@@ -1,0 +1,108 @@
+"""Tiny stand-ins for the networks, data and schedules of the shipped configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from cuts3d_mm.shipped_files import find_config
+
+CHANNELS = 16
+INPUT_HW = (64, 64)
+SCALE = (96, 64)  # of images in training and test, pixels
+VIT = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 64}
+
+
+def tiny_generator(name: str) -> Config:
+    """A generator config with a tiny ViT of random weights on 64 px.
+
+    Patches of 4 px, so that neighbours in the grid are nearer than `tau_knn`. Random features
+    are all alike, so that NCut's threshold is higher; the rest of the recipe stays.
+    """
+    config = Config.fromfile(str(find_config(name)))
+    config.model.input_hw = INPUT_HW
+    config.model.features.checkpoint = None
+    config.model.recipe.ncut = {'tau_ncut': 0.7}
+    config.model.features.backbone = {'arch': VIT, 'patch_size': 4, 'img_size': 64}
+    return config
+
+
+def tiny_data(name: str) -> Config:
+    """A detector config whose images are small, loaded in this process."""
+    config = Config.fromfile(str(find_config(name)))
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[key].update(num_workers=0, persistent_workers=False)
+    _shrink_images(config)
+    return config
+
+
+def tiny_training(name: str) -> tuple[Config, int]:
+    """A detector config with ResNet-18, narrow heads and two iterations, or one a round.
+
+    Returns:
+        The config, and the iterations that the shipped one trains for.
+    """
+    config = tiny_data(name)
+    _shrink_model(config.model)
+    iterations = config.train_cfg.max_iters
+    hooks = {hook.type.rpartition('.')[2]: hook for hook in config.custom_hooks}
+    hooks['PreciseBNHook'].num_iters = 1
+    wrappers = [config.optim_wrapper]
+    num_rounds = 1
+    if 'SelfTrainingHook' in hooks:
+        rounds = hooks['SelfTrainingHook'].rounds
+        for begin, one in enumerate(rounds, 1):
+            one.begin = begin
+        num_rounds = len(rounds)
+        wrappers.append(hooks['SelfTrainingHook'].optim_wrapper)
+    for wrapper in wrappers:  # mixed precision needs a GPU
+        wrapper.type = wrapper.type.replace('Amp', '')
+    config.train_cfg.update(max_iters=num_rounds + 1, val_interval=num_rounds + 1)
+    config.default_hooks.checkpoint.interval = num_rounds + 1
+    return config, iterations
+
+
+def _shrink_images(config: Config) -> None:
+    pipelines = _lists_of(config._cfg_dict, 'pipeline')
+    assert pipelines
+    for step in (step for pipeline in pipelines for step in pipeline):
+        for key, value in (('scale', SCALE), ('scales', [SCALE])):
+            if 'Resize' in step.type and key in step:
+                step[key] = value
+
+
+def _lists_of(part: Any, key: str) -> list[Any]:
+    """Values of a key that are lists, wherever they are in a config."""
+    found = []
+    if isinstance(part, dict):
+        found = [value for name, value in part.items() if name == key and isinstance(value, list)]
+    children = part.values() if isinstance(part, dict) else part
+    for child in children if isinstance(part, (dict, list, tuple)) else ():
+        found += _lists_of(child, key)
+    return found
+
+
+def _shrink_model(model: Any) -> None:
+    norm = {'type': 'BN', 'requires_grad': True}
+    model.backbone.update(depth=18, norm_cfg=norm, init_cfg=None)
+    model.neck.update(in_channels=[64, 128, 256, 512], out_channels=CHANNELS, norm_cfg=norm)
+    model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+    roi_head = model.roi_head
+    for part in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
+        part.out_channels = CHANNELS
+    heads = roi_head.bbox_head if isinstance(roi_head.bbox_head, list) else [roi_head.bbox_head]
+    for head in heads:
+        head.update(in_channels=CHANNELS, fc_out_channels=2 * CHANNELS)
+    roi_head.mask_head.update(num_convs=1, in_channels=CHANNELS, conv_out_channels=CHANNELS)
+    model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=50)
+    model.test_cfg.rpn.update(nms_pre=20, max_per_img=20)
+    model.test_cfg.rcnn.max_per_img = 10
+
+
+def write_config(config: Config, path: Path) -> str:
+    """Write a config where a command can be given it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.dump(str(path))
+    return str(path)
