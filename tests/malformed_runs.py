@@ -107,8 +107,8 @@ def outcome(folder: Path, path: Path, kind: str) -> tuple[str, str]:
         return 'traceback', f'{type(error).__name__}: {str(error)[:200]}'
     if code:
         lines = [line for line in message.split('\n') if 'Warning' not in line]
-        # the file, an image of it, or where the failures of single images are listed
-        names_it = any(name in message for name in (str(path), '.png', 'failures.jsonl'))
+        # the file, an image of it, or where single images that cannot be drawn are listed
+        names_it = any(name in message for name in (str(path), '.png', 'not_drawn.jsonl'))
         is_clear = 'Traceback' not in message and names_it and len(lines) <= 2
         return ('refused' if is_clear else 'unclear'), message[:300]
     if kind == 'truth':
