@@ -27,12 +27,13 @@ from cuts3d_mm.hub.allow_list.words import WORDS
 from cuts3d_mm.hub.detector_inputs import make_pipeline, make_preprocessor
 from cuts3d_mm.hub.literal_text import MAX_DEPTH, parse_literals, read_literals
 
-LARGEST_NUMBER = 1 << 24  # of an argument that is a whole number
+LARGEST_NUMBER = 1 << 20  # of an argument that is a whole number
 _LEFT_OUT = frozenset(
     {'init_cfg', 'pretrained', 'load_from', 'resume', 'custom_imports', 'default_scope'}
 )
 _REFUSED_ARGUMENT = re.compile(r'.*_(ckpt|config)|_.*|trust_remote_code|checkpoint.*|.*\W.*')
 _MODELS = DETECTORS | NETWORKS | LAYERS | LOSSES
+_SAME_AT_TEST = {'MMSyncBN': 'BN'}  # which cannot be built without a process group
 # scope -> (classes in MODELS, classes in TASK_UTILS, the prefix that MMEngine needs)
 _SCOPES = {
     'mmdet': (_MODELS, TASK_UTILS, ''),
@@ -95,7 +96,7 @@ class _Check:
             if key in ('type', '_scope_') or key in _LEFT_OUT:
                 continue
             if not isinstance(key, str) or len(key) > 64 or _REFUSED_ARGUMENT.fullmatch(key):
-                raise self._error(f'{place}.{key}', 'may not be set by a release')
+                raise self._error(f'{place}.{str(key)[:64]!r}', 'may not be set by a release')
             if key == 'data_preprocessor':
                 checked[key] = make_preprocessor(value, self.name, f'{place}.{key}')
             else:
@@ -149,7 +150,7 @@ class _Check:
 
     def _known(self, last: str, allowed: frozenset[str], given: str, place: str) -> str:
         if last in allowed:
-            return last
+            return _SAME_AT_TEST.get(last, last)
         reason = f'it is {REASONS[last]}' if last in REASONS else 'it is on no list of this place'
         raise self._error(f'{place}.type', f'may not be {given[:80]!r}: {reason}')
 

@@ -99,8 +99,11 @@ class CutS3DInferencer(DetInferencer):
 
     def _init_model(self, cfg: ConfigDict, weights: Any, device: str = 'cpu') -> nn.Module:
         """Build the detector and give it the weights that were found."""
-        build = build_release_model if self._source.is_release else MODELS.build
-        model: Any = build(cfg.model)
+        model: Any
+        if self._source.is_release:
+            model = build_release_model(cfg.model, self._source.weights)
+        else:
+            model = MODELS.build(cfg.model)
         check_weights_fit(self._source.weights, model.state_dict())
         model.load_state_dict(self._source.weights)
         model.cfg = cfg

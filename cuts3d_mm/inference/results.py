@@ -17,7 +17,7 @@ def to_supervision(sample: Any, score_thr: float = 0.0) -> dict[str, NDArray[Any
     """Arguments of `supervision.Detections`.
 
     Args:
-        sample: `DetDataSample` of a detector with masks.
+        sample: `DetDataSample`; a detector without masks has its boxes filled.
         score_thr: smallest score, in [0, 1].
 
     Returns:
@@ -30,10 +30,20 @@ def to_supervision(sample: Any, score_thr: float = 0.0) -> dict[str, NDArray[Any
     chosen = chosen[scores[chosen] >= score_thr]
     return {
         'xyxy': found.bboxes.numpy().astype(np.float32)[chosen],
-        'mask': np.asarray(found.masks).astype(bool)[chosen],
+        'mask': _masks(found, tuple(sample.ori_shape))[chosen],
         'confidence': scores[chosen],
         'class_id': found.labels.numpy()[chosen],
     }
+
+
+def _masks(found: Any, image_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """(N, H, W), of what a detector has found."""
+    if 'masks' in found:
+        return np.asarray(found.masks).astype(bool)
+    masks = np.zeros((len(found), *image_hw), bool)
+    for mask, (left, top, right, bottom) in zip(masks, found.bboxes.tolist(), strict=True):
+        mask[max(round(top), 0) : round(bottom), max(round(left), 0) : round(right)] = True
+    return masks
 
 
 def to_record(sample: Any, name: str, score_thr: float = 0.0) -> ImageRecord:

@@ -1,0 +1,105 @@
+"""Hostile releases, given to `cuts3d detect`: no payload runs, no traceback, one line each."""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from harmful_payloads import PACKAGE, write_payloads
+from hostile_releases import BROKEN, HOSTILE, IMPORT, TEXTS
+from mmengine.config import Config
+from PIL import Image
+from safetensors.torch import save_file
+from tiny_detectors import tiny_config
+
+from cuts3d_mm.hub.trusted_config import release_config
+
+
+@pytest.fixture
+def payloads(tmp_path, monkeypatch):
+    with write_payloads(tmp_path / 'payloads') as written:
+        monkeypatch.syspath_prepend(str(written.folder))
+        yield written
+    for name in [name for name in sys.modules if name.split('.')[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope='module')
+def ordinary():
+    """A whole config as its training had it, as plain values."""
+    return tiny_config().to_dict()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 88, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'photo.png')
+    return tmp_path / 'photo.png'
+
+
+def write_release(folder, text):
+    folder.mkdir()
+    (folder / 'config.py').write_text(text)
+    save_file({'x': torch.zeros(1)}, folder / 'model.safetensors')
+    return folder
+
+
+def hostile_config(ordinary, case, payloads):
+    config = deepcopy(ordinary)
+    case.change(config, payloads)
+    return config
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_no_payload_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
+    config = hostile_config(ordinary, HOSTILE[name], payloads)
+    release = write_release(tmp_path / 'release', Config(config).pretty_text)
+    assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', release)
+
+
+@pytest.mark.parametrize('name', [*TEXTS, *BROKEN])
+def test_no_code_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
+    text = BROKEN.get(name)
+    if text is None:
+        plain = Config(release_config(ordinary, 'ordinary')).pretty_text
+        text = TEXTS[name].format(plain).replace('SCRIPT', payloads.named('script.py'))
+    release = write_release(tmp_path / 'release', text)
+    assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', release)
+
+
+@pytest.mark.parametrize('name', ['module as model.backbone', 'teacher of a file', 'import'])
+def test_a_config_inside_of_weights_goes_through_the_same_door(
+    ordinary, payloads, cuts3d, photo, tmp_path, name
+):
+    text = f'x = {IMPORT}\n'
+    if name in HOSTILE:
+        text = Config(hostile_config(ordinary, HOSTILE[name], payloads)).pretty_text
+    content = {'state_dict': {'x': torch.zeros(1)}, 'meta': {'cfg': text}}
+    torch.save(content, tmp_path / 'w.pth')
+    assert_harmless(cuts3d, payloads, tmp_path, photo, '--weights', tmp_path / 'w.pth')
+
+
+def test_a_release_runs_nothing_in_the_folder_that_it_is_used_from(
+    ordinary, payloads, cuts3d, photo, tmp_path, monkeypatch
+):
+    """A module with the name of an allowed class is not imported in place of the class."""
+    config = deepcopy(ordinary)
+    config['model']['backbone'] = {'type': 'ResNet', 'depth': 18, 'norm_cfg': {'type': 'FPN'}}
+    release = write_release(tmp_path / 'release', Config(config).pretty_text)
+    for name in ('ResNet', 'FPN', 'CLRHead', 'RoIAlign', 'MaxIoUAssigner'):
+        (release / f'{name}.py').write_text(f'open({str(payloads.marker)!r}, "w")\n')
+    monkeypatch.syspath_prepend(str(release))
+    monkeypatch.chdir(release)
+    assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', '.')
+
+
+def assert_harmless(cuts3d, payloads, tmp_path, photo, *model):
+    arguments = (*model, '--device', 'cpu', '--out-dir', tmp_path / 'out')
+    code, _, err = cuts3d('detect', photo, *arguments)
+    assert not payloads.marker.exists()
+    assert not any(name.split('.')[0] == PACKAGE for name in sys.modules)
+    told = [line for line in err.splitlines() if not line.startswith('[')]
+    assert code == 2 and len(told) == 1 and 'Traceback' not in err, err
