@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,18 @@ LOCAL, CONFIDENCE = PARAMS.local_cut, PARAMS.confidence
 
 def ours(semantic, points, eigenvector, grid_hw):
     """Neighbours, the cut and its confidence."""
-    cloud = build_cloud(semantic, points, eigenvector, LOCAL)
+    cloud = build_cloud(semantic, points, eigenvector, grid_hw, LOCAL)
     mask = cut_cloud(cloud, LOCAL.tau_knn, grid_hw, LOCAL)
     return mask, spatial_confidence(cloud, mask, grid_hw, LOCAL, CONFIDENCE)
 
 
 def oracle(semantic, points, eigenvector, grid_hw):
     """The same cuts by networkx; the neighbours are given for free."""
-    cloud = build_cloud(semantic, points, eigenvector, LOCAL)
+    cloud = build_cloud(semantic, points, eigenvector, grid_hw, LOCAL)
     taus = np.linspace(
         CONFIDENCE.tau_min_ratio * LOCAL.tau_knn, LOCAL.tau_knn, CONFIDENCE.num_cuts
     )
-    capacity = CAPACITIES[LOCAL.capacity]
+    capacity = partial(CAPACITIES[LOCAL.capacity], params=LOCAL)
     cuts = [reference.local_cut(cloud, tau, grid_hw, capacity) for tau in taus]
     return cuts[-1], np.where(cuts[-1], np.mean(cuts, axis=0), 0)
 

@@ -1,0 +1,111 @@
+"""Annotated images on the patch grid, with depth as it is and with the borders of the truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.algorithm.affinity import normalize_features
+from cuts3d_mm.demo.scenes import render_scenes
+from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
+from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
+from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.labels.ground_truth import read_ground_truth
+
+INPUT_HW, GRID_HW = (480, 480), (60, 60)
+HALVES = ('choose', 'held-out')
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """One image of the study."""
+
+    name: str
+    resized: NDArray[np.uint8]  # (480, 480, 3) RGB
+    depth: Float  # (H, W), larger is farther
+    masks: NDArray[np.uint8]  # (M, H, W) true objects
+
+    @property
+    def half(self) -> str:
+        """Which half of the study it belongs to, by a hash of its name."""
+        return HALVES[int(hashlib.sha256(Path(self.name).stem.encode()).hexdigest(), 16) % 2]
+
+    @property
+    def objects(self) -> Float:
+        """(M, h, w) share of every patch that an object covers."""
+        return np.stack(
+            [
+                cv2.resize(m.astype(np.float32), GRID_HW, interpolation=cv2.INTER_AREA)
+                for m in self.masks
+            ]
+        )
+
+    def depth_of(self, kind: str) -> Float:
+        """Depth as it is ('file'), or each object flat at its median depth ('true borders')."""
+        if kind == 'file':
+            return self.depth
+        depth = cv2.resize(self.depth.astype(np.float32), self.masks.shape[:0:-1])
+        flat = depth.copy()
+        for mask in sorted(self.masks, key=lambda mask: -int(mask.sum())):  # small ones on top
+            if mask.any():
+                flat[mask > 0] = np.median(depth[mask > 0])
+        return flat
+
+
+def read_photos(folder: Path) -> Iterator[StudyImage]:
+    """Read `images/`, `depth/` and `instances.json` of a folder."""
+    truth = read_ground_truth(folder / 'instances.json')
+    listed, read_depth = list_images(folder / 'images'), DepthFromFile(str(folder / 'depth'))
+    for info in truth['images']:
+        image_hw = info['height'], info['width']
+        masks = [
+            _decode(one['segmentation'], image_hw)
+            for one in truth['annotations']
+            if one['image_id'] == info['id'] and not one.get('iscrowd')
+        ]
+        if masks:
+            image = NamedImage(info['file_name'], read_image(listed.root / info['file_name']))
+            resized = resize_rgb(image.pixels, INPUT_HW)
+            yield StudyImage(image.name, resized, read_depth([image])[0], np.stack(masks))
+
+
+def _decode(segmentation: Any, image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    if isinstance(segmentation, list):  # polygons
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
+    return coco_mask.decode(segmentation)
+
+
+def make_scenes(count: int, seed: int) -> Iterator[StudyImage]:
+    """Render scenes with exact depth."""
+    for scene in render_scenes(count, seed):
+        resized = resize_rgb(scene.image, INPUT_HW)
+        yield StudyImage(scene.name, resized, scene.depth, scene.masks.astype(np.uint8))
+
+
+def extractor(kind: str) -> Callable[[NDArray[np.uint8]], Float]:
+    """Make what maps (480, 480, 3) RGB to (60, 60, C) features."""
+    if kind == 'semantic':
+        from semantic_features import SemanticFeatures
+
+        return SemanticFeatures()
+    describe = ColorTextureFeatures()
+    return lambda image: describe([image])[0]
+
+
+def cached_features(image: StudyImage, kind: str, extract: Callable, cache: Path) -> Float:
+    """Features of an image, in half precision from the cache where it has them."""
+    path = cache / kind / f'{Path(image.name).stem}.npy'
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, extract(image.resized).astype(np.float16))
+    features = np.load(path).astype(np.float32)
+    return normalize_features(features.reshape(-1, features.shape[-1])).reshape(features.shape)
