@@ -166,9 +166,8 @@ def local_cut(cloud, tau, grid_hw, capacity):
     edges = type(cloud.edges)(
         cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short]
     )
-    side = source_side(
-        len(cloud.patches), edges, capacity(edges.length, tau), cloud.sources, cloud.sinks
-    )
+    capacities = capacity(edges.length, cloud.eigenvector_steps[short], tau)
+    side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
     mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
     mask[cloud.patches[side]] = True
     labels, _ = ndimage.label(mask.reshape(grid_hw))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_patches import PatchCut, cut_patches
+from cuts3d_mm.algorithm.cut_patches import cut_patches
 from cuts3d_mm.algorithm.params import CutParams
+from cuts3d_mm.algorithm.proposal import PatchCut
 from cuts3d_mm.algorithm.refine import refine_to_image
 
 Float = NDArray[np.float32]

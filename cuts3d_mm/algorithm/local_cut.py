@@ -1,16 +1,18 @@
-"""A semantic mask and its points in, one instance cut out in 3D out (Sec. 3.2)."""
+"""Cut one instance out of a semantic mask in 3D (Sec. 3.2)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.grid_graph import connect_patches
 from cuts3d_mm.algorithm.knn_graph import Edges, connect_neighbors
 from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.min_cut import source_side
-from cuts3d_mm.algorithm.params import LocalCutParams
+from cuts3d_mm.algorithm.params import Capacity, LocalCutParams
 
 Float = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -22,7 +24,10 @@ class Cloud:
     """The point cloud of one semantic mask, ready to be cut at any threshold."""
 
     patches: Index  # (n,) patch index of each cloud node
-    edges: Edges  # k nearest neighbours, between cloud nodes
+    edges: Edges  # between cloud nodes
+    eigenvector_steps: NDArray[np.float64]  # (E,) along the edges, the largest entry being 1
+    magnitudes: NDArray[np.float64]  # (n,) of the eigenvector
+    is_inside: Mask  # (n,) whether the semantic mask holds the node
     sources: Index  # cloud nodes tied to the source, the strongest first
     sinks: Index  # cloud nodes tied to the sink; empty for a cloud of one point
 
@@ -31,6 +36,7 @@ def build_cloud(
     semantic_mask: Mask,
     points: Float,
     eigenvector: NDArray[np.float64],
+    grid_hw: tuple[int, int],
     params: LocalCutParams,
 ) -> Cloud:
     """Pick the points, their neighbours and the terminals for LocalCut.
@@ -42,6 +48,7 @@ def build_cloud(
         semantic_mask: (N,) patches of the semantic cut, at least one.
         points: (N, 3) in [0, 1].
         eigenvector: (N,).
+        grid_hw: (h, w) with h * w = N.
     """
     if not semantic_mask.any():
         raise ValueError('semantic_mask must hold at least one patch, got none')
@@ -50,10 +57,21 @@ def build_cloud(
         patches = np.arange(len(semantic_mask))
         points = points.copy()
         points[~semantic_mask, 2] = 1.0
-    magnitude = np.abs(eigenvector[patches])
-    sources, sinks = _terminals(magnitude, semantic_mask[patches], params)
-    edges = connect_neighbors(points[patches], params.num_neighbors)
-    return Cloud(patches, edges, sources, sinks)
+    magnitudes, is_inside = np.abs(eigenvector[patches]), semantic_mask[patches]
+    sources, sinks = _terminals(magnitudes, is_inside, _share_of(params))
+    if params.neighborhood == 'grid':
+        edges = connect_patches(patches, points[patches, 2], grid_hw)
+    else:
+        edges = connect_neighbors(points[patches], params.num_neighbors)
+    entries = eigenvector[patches] / max(float(np.abs(eigenvector).max()), 1e-12)
+    steps = np.abs(entries[edges.first] - entries[edges.second])
+    return Cloud(patches, edges, steps, magnitudes, is_inside, sources, sinks)
+
+
+def tie_terminals(cloud: Cloud, fraction: float) -> Cloud:
+    """Tie another share of the mask to source and sink, in [0, 0.5]; at least a node each."""
+    sources, sinks = _terminals(cloud.magnitudes, cloud.is_inside, fraction)
+    return replace(cloud, sources=sources, sinks=sinks)
 
 
 def cut_cloud(
@@ -74,7 +92,8 @@ def cut_cloud(
     """
     short = np.flatnonzero(cloud.edges.length <= tau_knn)
     edges = Edges(cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short])
-    capacities = CAPACITIES[params.capacity](edges.length, tau_knn)
+    steps = cloud.eigenvector_steps[short]
+    capacities = CAPACITIES[params.capacity](edges.length, steps, tau_knn, params)
     side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
     mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
     mask[cloud.patches[side]] = True
@@ -82,12 +101,14 @@ def cut_cloud(
     return component_of(mask.reshape(grid_hw), seed).ravel()
 
 
+def _share_of(params: LocalCutParams) -> float:
+    return params.terminal_fraction if params.terminals == 'regional' else 0.0
+
+
 def _terminals(
-    magnitude: NDArray[np.float64], is_inside: Mask, params: LocalCutParams
+    magnitude: NDArray[np.float64], is_inside: Mask, fraction: float
 ) -> tuple[Index, Index]:
-    size = 1
-    if params.terminals == 'regional':
-        size = max(1, int(params.terminal_fraction * is_inside.sum()))
+    size = max(1, int(fraction * is_inside.sum()))
     strongest_first = np.argsort(np.where(is_inside, -magnitude, np.inf), kind='stable')
     sources = strongest_first[:size]
     weakest_first = np.argsort(magnitude, kind='stable')
@@ -95,11 +116,18 @@ def _terminals(
     return sources, np.setdiff1d(sinks, sources)
 
 
-# Edge length -> capacity, for lengths up to tau.
-CAPACITIES = {
+Float64 = NDArray[np.float64]
+
+# Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
+CAPACITIES: dict[Capacity, Callable[[Float64, Float64, float, LocalCutParams], Float64]] = {
+    # Cheap where depth or the eigenvector steps. A flat object seen in 2D has the same price
+    # everywhere, so that the eigenvector also decides between cuts that depth leaves equal.
+    'step': lambda length, steps, tau, params: np.exp(
+        -((length / params.depth_step) ** 2) - (steps / params.eigenvector_step) ** 2
+    ),
     # After the min-cut segmentation that the paper cites: near points hold together.
-    'affinity': lambda length, tau: np.exp(-((length / max(tau, 1e-12)) ** 2)),
-    'margin': lambda length, tau: np.maximum(tau - length, 0),
+    'affinity': lambda length, steps, tau, params: np.exp(-((length / max(tau, 1e-12)) ** 2)),
+    'margin': lambda length, steps, tau, params: np.maximum(tau - length, 0),
     # The paper's sentence read literally; it makes near points the cheapest to part.
-    'distance': lambda length, tau: length,
+    'distance': lambda length, steps, tau, params: length,
 }

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 PairRule = Literal['product', 'mean', 'max']
-Capacity = Literal['affinity', 'margin', 'distance']
+Neighborhood = Literal['grid', 'knn']
+Capacity = Literal['step', 'affinity', 'margin', 'distance']
+Spacing = Literal['linear', 'geometric']
 Terminals = Literal['single', 'regional']
 Outside = Literal['drop', 'far']
 Sign = Literal['strongest', 'lapack']
@@ -45,15 +47,29 @@ class NcutParams:
 
 
 @dataclass(frozen=True)
+class EvidenceParams:
+    """When a LocalCut is taken; otherwise the 2D component stays as it is."""
+
+    min_share: float = 0.1  # of the component that the cut must keep [O]
+    min_depth_step: float = 0.05  # median along the new border, in [0, 1] [O]
+    min_contrast: float = 1.0  # that step over the 90th percentile inside the cut [O]
+
+
+@dataclass(frozen=True)
 class LocalCutParams:
     """LocalCut: a minimum cut on the point cloud of the semantic mask (Sec. 3.2)."""
 
-    tau_knn: float = 0.115  # longest edge kept, cloud units (the cloud spans [0, 1]) [V3]
-    num_neighbors: int = 10  # k of the k-NN graph; the paper leaves it open [O]
+    neighborhood: Neighborhood = 'knn'  # k-NN in 3D [P], or the 8 patches around each [O]
+    # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
+    tau_knn: float = 0.115
+    num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
     capacity: Capacity = 'affinity'  # edge length -> capacity [O]
+    depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
+    eigenvector_step: float = 0.2  # the same of its eigenvector step, largest entry 1 [O]
     terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
     terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
     outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
+    evidence: EvidenceParams | None = None  # when a cut is taken; None: always [P]
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,8 @@ class ConfidenceParams:
 
     num_cuts: int = 6  # T, thresholds from tau_min to tau_knn [O]
     tau_min_ratio: float = 0.5  # tau_min / tau_knn; the paper leaves it open [O]
+    spacing: Spacing = 'linear'  # of the thresholds [P]
+    terminal_fraction: float | None = None  # of regional terminals; None: as the cut's own
 
 
 @dataclass(frozen=True)
@@ -159,23 +177,27 @@ _MASKCUT = CutParams(
     confidence=None,
     refine=RefineParams(method='permutohedral', min_iou=0.5, resize='bicubic'),
 )
+_PAPER_LOCAL_CUT = LocalCutParams(
+    neighborhood='knn',
+    tau_knn=0.115,
+    num_neighbors=10,
+    capacity='distance',
+    terminals='single',
+    outside='drop',
+    evidence=None,
+)
 _PAPER = replace(
     _MASKCUT,
     stop_at_rest_iou=0.9,
     depth_clip_percent=0.0,
     depth_resize='nearest',
     importance=ImportanceParams(beta=0.45, sigma_patches=3.0, pair_rule='product'),
-    local_cut=LocalCutParams(
-        tau_knn=0.115, num_neighbors=10, capacity='distance', terminals='single', outside='drop'
-    ),
-    confidence=ConfidenceParams(num_cuts=6, tau_min_ratio=0.5),
-)
-_PAPER_V3 = replace(
-    _PAPER,
-    local_cut=LocalCutParams(
-        tau_knn=0.115, num_neighbors=10, capacity='distance', terminals='single', outside='far'
+    local_cut=_PAPER_LOCAL_CUT,
+    confidence=ConfidenceParams(
+        num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None
     ),
 )
+_PAPER_V3 = replace(_PAPER, local_cut=replace(_PAPER_LOCAL_CUT, outside='far'))
 
 PRESETS: dict[str, Callable[..., CutParams]] = {
     'cuts3d': CutParams,

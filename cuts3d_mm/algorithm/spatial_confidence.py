@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.local_cut import Cloud, cut_cloud
+from cuts3d_mm.algorithm.local_cut import Cloud, cut_cloud, tie_terminals
 from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
 
 Float = NDArray[np.float32]
@@ -21,19 +21,25 @@ def spatial_confidence(
 ) -> Float:
     """Average LocalCut over thresholds from tau_min to tau_knn.
 
+    The instance itself counts as the cut at tau_knn, also where it is the 2D component.
     The lower bound SC_min is applied where the confidence is used, not here.
 
     Args:
         cloud: of the instance's semantic mask.
-        mask: (N,) the instance, which is the cut at tau_knn itself.
+        mask: (N,) the instance.
+        local_cut: how it was cut.
+        params: which cuts are averaged.
 
     Returns:
         (N,) confidence: in [1 / num_cuts, 1] inside the mask, 0 outside.
     """
     if params.num_cuts < 1:
         raise ValueError(f'num_cuts must be at least 1, got {params.num_cuts}')
+    between = np.linspace if params.spacing == 'linear' else np.geomspace
     lowest = params.tau_min_ratio * local_cut.tau_knn
-    thresholds = np.linspace(lowest, local_cut.tau_knn, params.num_cuts)[:-1]
+    thresholds = between(lowest, local_cut.tau_knn, params.num_cuts)[:-1]
+    if params.terminal_fraction is not None:
+        cloud = tie_terminals(cloud, params.terminal_fraction)
     agreement = mask.astype(np.float32)
     for tau in thresholds:
         agreement += cut_cloud(cloud, tau, grid_hw, local_cut)

@@ -8,7 +8,12 @@ import reference
 from drawn import GRID_HW, disc, features_of, iou, touching_world
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches
-from cuts3d_mm.algorithm.params import CutParams, LocalCutParams, NcutParams
+from cuts3d_mm.algorithm.params import (
+    ConfidenceParams,
+    CutParams,
+    LocalCutParams,
+    NcutParams,
+)
 
 
 def test_cuts3d_separates_what_maskcut_merges(rng):
@@ -60,7 +65,10 @@ def test_confidence_lies_on_the_mask(rng):
     features, depth, *_ = touching_world(rng)
     for cut in cut_patches(features, depth, CutParams()):
         assert (cut.confidence[~cut.mask] == 0).all()
-        assert cut.confidence[cut.mask].min() >= 0.5 and cut.confidence.max() <= 1
+        assert (
+            cut.confidence[cut.mask].min() >= 1 / ConfidenceParams().num_cuts - 1e-6
+            and cut.confidence.max() <= 1
+        )
 
 
 def test_constant_depth_means_no_3d(rng):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
 from cuts3d_mm.algorithm.params import LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 
-RULES = ['affinity', 'margin', 'distance']
+RULES = ['step', 'affinity', 'margin', 'distance']
 
 
 def step_world(gap, rng):
@@ -23,8 +24,12 @@ def step_world(gap, rng):
     return (left | right).ravel(), project_depth(depth), eigenvector, left.ravel()
 
 
+def _capacity(length, steps, tau, capacity, params):
+    return CAPACITIES[capacity](length, steps, tau, params)
+
+
 def cut(semantic, points, eigenvector, params):
-    cloud = build_cloud(semantic, points, eigenvector, params)
+    cloud = build_cloud(semantic, points, eigenvector, GRID_HW, params)
     return cut_cloud(cloud, params.tau_knn, GRID_HW, params)
 
 
@@ -38,7 +43,7 @@ def test_cut_separates_two_discs_at_different_depths(rng, capacity, terminals):
 
 def test_regional_terminals_separate_discs_that_tau_alone_does_not(rng):
     semantic, points, eigenvector, left = step_world(0.06, rng)
-    params = LocalCutParams(tau_knn=0.115, terminals='single')
+    params = LocalCutParams(neighborhood='knn', capacity='affinity', terminals='single')
     single = cut(semantic, points, eigenvector, params)
     regional = cut(
         semantic,
@@ -51,13 +56,17 @@ def test_regional_terminals_separate_discs_that_tau_alone_does_not(rng):
 
 @pytest.mark.parametrize('capacity', RULES)
 @pytest.mark.parametrize('terminals', ['single', 'regional'])
+@pytest.mark.parametrize('neighborhood', ['grid', 'knn'])
 @pytest.mark.parametrize('gap', [0.0, 0.07, 0.4])
-def test_cut_equals_networkx(rng, capacity, terminals, gap):
+def test_cut_equals_networkx(rng, capacity, terminals, neighborhood, gap):
     semantic, points, eigenvector, _ = step_world(gap, rng)
-    params = LocalCutParams(capacity=capacity, terminals=terminals, num_neighbors=8)
-    cloud = build_cloud(semantic, points, eigenvector, params)
+    params = LocalCutParams(
+        neighborhood=neighborhood, capacity=capacity, terminals=terminals, num_neighbors=8
+    )
+    cloud = build_cloud(semantic, points, eigenvector, GRID_HW, params)
+    rule = partial(_capacity, capacity=capacity, params=params)
     for tau in (0.04, 0.08, 0.115):
-        exact = reference.local_cut(cloud, tau, GRID_HW, CAPACITIES[capacity])
+        exact = reference.local_cut(cloud, tau, GRID_HW, rule)
         assert (cut_cloud(cloud, tau, GRID_HW, params) == exact).all()
 
 
@@ -95,4 +104,4 @@ def test_no_edge_below_tau_leaves_the_strongest_patch(rng):
 def test_empty_semantic_mask_is_refused(rng):
     points = project_depth(np.zeros(GRID_HW, np.float32))
     with pytest.raises(ValueError, match='at least one patch'):
-        build_cloud(np.zeros(468, bool), points, np.ones(468), LocalCutParams())
+        build_cloud(np.zeros(468, bool), points, np.ones(468), GRID_HW, LocalCutParams())

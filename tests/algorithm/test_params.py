@@ -88,6 +88,10 @@ MASKCUT = {
     },
 }
 LOCAL_CUT = {
+    'neighborhood': 'knn',
+    'evidence': None,
+    'depth_step': 0.03,  # of another capacity
+    'eigenvector_step': 0.2,
     'tau_knn': 0.115,
     'num_neighbors': 10,
     'capacity': 'distance',
@@ -99,7 +103,12 @@ PAPER = MASKCUT | {
     'stop_at_rest_iou': 0.9,
     'importance': {'beta': 0.45, 'sigma_patches': 3.0, 'pair_rule': 'product'},
     'local_cut': LOCAL_CUT,
-    'confidence': {'num_cuts': 6, 'tau_min_ratio': 0.5},
+    'confidence': {
+        'num_cuts': 6,
+        'tau_min_ratio': 0.5,
+        'spacing': 'linear',
+        'terminal_fraction': None,
+    },
 }
 PAPER_V3 = PAPER | {'local_cut': LOCAL_CUT | {'outside': 'far'}}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
@@ -10,7 +12,7 @@ from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
 
-LOCAL = LocalCutParams()
+LOCAL = LocalCutParams(neighborhood='knn', capacity='affinity')
 
 
 def ramp_cloud(rng):
@@ -19,7 +21,7 @@ def ramp_cloud(rng):
     columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
     depth = np.where(columns > 13, (columns - 13) * 0.085, 0).astype(np.float32)
     eigenvector = np.where(left, 2.0, 1.0).ravel()
-    return build_cloud((left | right).ravel(), project_depth(depth), eigenvector, LOCAL)
+    return build_cloud((left | right).ravel(), project_depth(depth), eigenvector, GRID_HW, LOCAL)
 
 
 def confidence_of(cloud, params):
@@ -29,9 +31,13 @@ def confidence_of(cloud, params):
 
 def test_confidence_is_the_mean_of_the_cuts(rng):
     cloud = ramp_cloud(rng)
-    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=6))
+    found, mask = confidence_of(
+        cloud,
+        ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None),
+    )
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
-    cuts = [reference.local_cut(cloud, tau, GRID_HW, CAPACITIES['affinity']) for tau in taus]
+    affinity = partial(CAPACITIES['affinity'], params=LOCAL)
+    cuts = [reference.local_cut(cloud, tau, GRID_HW, affinity) for tau in taus]
     assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
 
 
@@ -46,7 +52,7 @@ def test_confidence_is_one_where_all_cuts_agree():
     left, _ = two_touching_discs()
     flat = project_depth(np.zeros(GRID_HW, np.float32))
     params = LocalCutParams(terminals='regional')
-    cloud = build_cloud(left.ravel(), flat, np.ones(468), params)
+    cloud = build_cloud(left.ravel(), flat, np.ones(468), GRID_HW, params)
     found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=1))
     assert (found[mask] == 1).all()
 
