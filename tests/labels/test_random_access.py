@@ -7,7 +7,7 @@ import pytest
 from drawn import disc
 from label_stores import make_older
 
-from cuts3d_mm.labels import random_access
+from cuts3d_mm.labels import unpacking
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
@@ -79,10 +79,10 @@ def test_a_store_that_is_shared_for_reading_is_unpacked_elsewhere(tmp_path, monk
 
     def open_elsewhere_only(path):  # root may write into any folder
         if store in path.parents:
-            raise PermissionError(13, 'Permission denied', str(path))
+            raise OSError(30, 'Read-only file system', str(path))
         return open_atomically(path)
 
-    monkeypatch.setattr(random_access, 'open_atomically', open_elsewhere_only)
+    monkeypatch.setattr(unpacking, 'open_atomically', open_elsewhere_only)
     monkeypatch.setenv('XDG_CACHE_HOME', str(cache))
     assert LabelTable(store)[2] == expected[2]
     assert sorted(store.iterdir()) == before
