@@ -36,17 +36,21 @@ def imported(place: str, name: str = PACKAGE, **arguments: Any) -> Change:
     return at(place, lambda payloads: {'type': name, **arguments})
 
 
+SSH = {'num_scales': 1, 'in_channels': [512], 'out_channels': [64]}
+HEAD = {'type': 'RetinaHead', 'num_classes': 1, 'in_channels': 512}
+
+
 def distilled(place: str = 'model', name: str = 'KnowledgeDistillationSingleStageDetector'):
     """A detector that loads its teacher's weights; `{}` stands for where they are."""
     backbone = {'type': 'ResNet', 'depth': 18}
-    head = {'type': 'LDHead', 'num_classes': 1, 'in_channels': 512}
-    teacher = {'model': {'type': 'SingleStageDetector', 'backbone': backbone}}
+    teacher = {'model': {'type': 'RetinaNet', 'backbone': backbone, 'neck': None}}
+    teacher['model']['bbox_head'] = HEAD
 
     def with_teacher(find: Callable[[Payloads], dict[str, Any]]) -> Change:
         return at(
             place,
             lambda payloads: {
-                'type': name, 'backbone': backbone, 'neck': None, 'bbox_head': head,
+                'type': name, 'backbone': backbone, 'neck': None, 'bbox_head': HEAD,
                 'teacher_config': teacher, **find(payloads),
             },
         )  # fmt: skip
@@ -55,12 +59,11 @@ def distilled(place: str = 'model', name: str = 'KnowledgeDistillationSingleStag
 
 
 def lad(payloads: Payloads) -> dict[str, Any]:
-    backbone, neck = {'type': 'ResNet', 'depth': 18}, {'type': 'SSH', 'num_scales': 1}
-    neck |= {'in_channels': [512], 'out_channels': [64]}
+    backbone = {'type': 'ResNet', 'depth': 18}
     return {
-        'type': 'LAD', 'backbone': backbone, 'neck': neck, 'bbox_head': None,
-        'teacher_backbone': backbone, 'teacher_neck': neck, 'teacher_bbox_head': neck,
-        'teacher_ckpt': payloads.named('pickle.pth'),
+        'type': 'LAD', 'backbone': backbone, 'neck': {'type': 'SSH', **SSH}, 'bbox_head': HEAD,
+        'teacher_backbone': backbone, 'teacher_neck': {'type': 'SSH', **SSH},
+        'teacher_bbox_head': HEAD, 'teacher_ckpt': payloads.named('pickle.pth'),
     }  # fmt: skip
 
 
@@ -125,7 +128,7 @@ HOSTILE: dict[str, Hostile] = {
     ),
     'teacher of LAD': Hostile(at('model', lad)),
     'remote code as the backbone': Hostile(at('model.backbone', remote_model)),
-    'remote code as the neck': Hostile(at('model.neck', remote_model)),
+    'remote code as the neck': Hostile(at('model.neck', remote_model), ''),  # loaded once
     'text that is evaluated as an NMS': Hostile(
         at('model.test_cfg.rpn.nms', lambda p: {'type': IMPORT}), 'nms'
     ),
@@ -137,7 +140,7 @@ HOSTILE: dict[str, Hostile] = {
     ),
     'weights of a tracker': Hostile(
         at(
-            'model.train_cfg.rpn.sampler',
+            'model.train_cfg.rpn.assigner',
             lambda p: {'type': 'AppearanceFreeLink', 'checkpoint': p.named('pickle.pth')},
         )
     ),
@@ -169,7 +172,9 @@ HOSTILE: dict[str, Hostile] = {
     'backend of the visualizer': Hostile(
         at(
             'visualizer',
-            lambda p: {'type': 'DetLocalVisualizer', 'vis_backends': [{'type': PACKAGE}]},
+            lambda p: {
+                'type': 'DetLocalVisualizer', 'name': 'x', 'vis_backends': [{'type': PACKAGE}],
+            },
         ),
         'visualizer',
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from copy import deepcopy
 
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 import torch
 from harmful_payloads import PACKAGE, write_payloads
 from hostile_releases import BROKEN, HOSTILE, IMPORT, TEXTS
+from mmcv.ops import batched_nms
+from mmcv.transforms import Compose
+from mmdet.registry import MODELS, VISUALIZERS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
+from mmengine.utils import import_modules_from_strings
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_detectors import tiny_config
@@ -20,6 +27,8 @@ from cuts3d_mm.hub.trusted_config import release_config
 
 @pytest.fixture
 def payloads(tmp_path, monkeypatch):
+    hub = pytest.importorskip('transformers.dynamic_module_utils')
+    monkeypatch.setattr(hub, 'HF_MODULES_CACHE', str(tmp_path / 'modules'))
     with write_payloads(tmp_path / 'payloads') as written:
         monkeypatch.syspath_prepend(str(written.folder))
         yield written
@@ -51,6 +60,44 @@ def hostile_config(ordinary, case, payloads):
     config = deepcopy(ordinary)
     case.change(config, payloads)
     return config
+
+
+def let(trigger, config):
+    """Build what holds the payload, as MMEngine does without a check."""
+    init_default_scope('mmdet')
+    if trigger == 'model':
+        MODELS.build(Config({'model': config['model']}).model)
+    elif trigger == 'pipeline':
+        Compose(config['test_dataloader']['dataset']['pipeline'])
+    elif trigger == 'visualizer':
+        VISUALIZERS.build(Config({'visualizer': config['visualizer']}).visualizer)
+    elif trigger == 'nms':
+        boxes, labels = torch.tensor([[0.0, 0, 1, 1]]), torch.zeros(1, dtype=torch.long)
+        nms = {**config['model']['test_cfg']['rpn']['nms'], 'iou_threshold': 0.5}
+        batched_nms(boxes, torch.ones(1), labels, nms)
+    else:
+        import_modules_from_strings(**config['custom_imports'])
+
+
+def load_unsafely(filename, map_location=None):
+    return torch.load(filename, map_location, weights_only=False)
+
+
+def test_payloads_are_live_where_mmengine_is_let_at_them(ordinary, payloads, monkeypatch):
+    """Otherwise the next test would prove nothing."""
+    live = [name for name, case in HOSTILE.items() if case.trigger]
+    dead = []
+    for name in live:
+        config = hostile_config(ordinary, HOSTILE[name], payloads)
+        with monkeypatch.context() as unsafe, suppress(Exception):  # whatever follows the payload
+            unsafe.setitem(CheckpointLoader._schemes, '', load_unsafely)  # as MMEngine's own does
+            let(HOSTILE[name].trigger, config)
+        if not payloads.marker.exists():
+            dead.append(name)
+        payloads.marker.unlink(missing_ok=True)
+        for module in [one for one in sys.modules if one.split('.')[0] == PACKAGE]:
+            del sys.modules[module]
+    assert dead == [] and len(live) + len(TEXTS) >= 40
 
 
 @pytest.mark.parametrize('name', HOSTILE)

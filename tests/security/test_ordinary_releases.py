@@ -29,6 +29,7 @@ ORDINARY = (
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
     'solo/solo_r50_fpn_1x_coco.py',
     'solov2/solov2-light_r18_fpn_ms-3x_coco.py',
+    'queryinst/queryinst_r50_fpn_1x_coco.py',
     'condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py',
     'yolact/yolact_r50_1xb8-55e_coco.py',
     'retinanet/retinanet_r18_fpn_1x_coco.py',
@@ -67,6 +68,7 @@ def write_release(folder, config):
     checked = Config(read_release_config(folder / 'config.py'))
     any_size = {'w': torch.empty(1 << 40, device='meta')}
     model = build_release_model(checked.model, any_size)
+    model.init_weights()  # some heads give boxes without sides otherwise
     save_file({k: v.clone() for k, v in model.state_dict().items()}, folder / 'model.safetensors')
     return folder
 
