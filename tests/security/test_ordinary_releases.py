@@ -68,8 +68,10 @@ def write_release(folder, config):
     checked = Config(read_release_config(folder / 'config.py'))
     any_size = {'w': torch.empty(1 << 40, device='meta')}
     model = build_release_model(checked.model, any_size)
-    model.init_weights()  # some heads give boxes without sides otherwise
-    save_file({k: v.clone() for k, v in model.state_dict().items()}, folder / 'model.safetensors')
+    model.init_weights()  # whole images as the first boxes of QueryInst
+    # Random deltas grow without end over the stages of a QueryInst.
+    weights = {k: v.clone() * ('fc_reg' not in k) for k, v in model.state_dict().items()}
+    save_file(weights, folder / 'model.safetensors')
     return folder
 
 
