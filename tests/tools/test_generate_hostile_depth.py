@@ -16,14 +16,16 @@ from cuts3d_mm.labels.store import read_store
 TOOLS = Path(__file__).parents[2] / 'tools'
 KINDS = tuple(hostile_depth_maps())
 NUM_GOOD = 5
-# Reads the peak of its own memory, in bytes, after the command has ended.
+# Reads the peak of its own memory, in bytes, after the command has ended. Not from getrusage: that
+# counts the memory of the process that has started this one.
 MEASURED = """
-import resource, runpy, sys
+import re, runpy, sys
 sys.argv = ['cuts3d generate', *sys.argv[1:]]
 try:
     runpy.run_path({tool!r}, run_name='__main__')
 finally:
-    print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    status = open('/proc/self/status').read()
+    print('peak', int(re.search(r'VmHWM:\\s*(\\d+) kB', status)[1]) * 1024)
 """
 
 
