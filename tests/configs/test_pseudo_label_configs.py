@@ -39,13 +39,13 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_generator_is_built_without_weights(name):
+def test_every_generator_is_built_without_weights(name, tmp_path):
     model = model_of(name)
     if 'backbone' in model['features']:
         pytest.importorskip('mmpretrain.models')
         model['features']['checkpoint'] = None
-    if 'model' in (model.get('depth') or {}):  # a network that is downloaded
-        model['depth'] = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'depth'}
+    if model.get('depth') is not None:  # a network that is downloaded, or a folder of the user
+        model['depth'] = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
     assert MODELS.build(model).params == build_params(model['recipe'])
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import hostile_weights
 import pytest
 import torch
-from tiny_detectors import TINY
+from tiny_detectors import TINY, tiny_config
 from training_runs import train_command, write_training_set
+
+from cuts3d_mm.hub.publishing.release import flatten_config
 
 VIT = 'cuts3d_dino-vits8_zoedepth.py'
 KINDS = list(hostile_weights.kinds(Path('marker')))
@@ -50,7 +52,7 @@ def resume(root, evil, out):
 def release(root, evil, out):
     out.mkdir()
     evil.rename(out / 'model.safetensors')
-    (out / 'config.py').write_text("model = dict(type='MaskRCNN')\n")
+    (out / 'config.py').write_text(flatten_config(tiny_config()))
     return [root / 'images', '--model', out, '--out-dir', out / 'found']
 
 
