@@ -14,6 +14,7 @@ from torchvision.ops import nms, roi_align
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 BLOCKS = {'res2': 3, 'res3': 4, 'res4': 6, 'res5': 3}
 LARGEST_EXPONENT = math.log(1000 / 16)
+RPN_NMS_IOU = 0.65  # of CutLER's yaml, not detectron2's 0.7
 DELTA_WEIGHTS = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
 
 
@@ -108,7 +109,7 @@ class Detectron2:
         kept = []
         for level in range(len(features)):
             where = (levels == level).nonzero()[:, 0]
-            kept.append(where[nms(boxes[where], logits[where], 0.7)])
+            kept.append(where[nms(boxes[where], logits[where], RPN_NMS_IOU)])
         kept = torch.cat(kept)
         return boxes[kept[logits[kept].argsort(descending=True)[:1000]]]
 
