@@ -1,4 +1,4 @@
-"""The recipe: patch features, depth and image in, instances out. Read this file first.
+"""Cut the instances of one image: the whole recipe. Read this file first.
 
 One image is one pure call. The same steps run CutS3D and, with `CutParams.maskcut()`, the
 2D baseline MaskCut.

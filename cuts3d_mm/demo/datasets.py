@@ -1,4 +1,4 @@
-"""Nothing in, small image sets with depth (and some with masks) on disk out."""
+"""Write small image sets with depth, some of them with masks."""
 
 from __future__ import annotations
 

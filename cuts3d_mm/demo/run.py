@@ -1,4 +1,4 @@
-"""The demo: image sets in, labels by two recipes, figures, scores and a page out."""
+"""Run the demo: label image sets by two recipes, score them, write a page."""
 
 from __future__ import annotations
 

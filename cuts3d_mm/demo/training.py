@@ -1,4 +1,4 @@
-"""Scenes in, a detector trained on their pseudo-labels out, with its scores."""
+"""Train a tiny detector on the pseudo-labels of rendered scenes."""
 
 from __future__ import annotations
 

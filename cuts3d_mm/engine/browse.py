@@ -1,4 +1,4 @@
-"""A training config in, pictures of its samples out."""
+"""Draw samples of the training data of a config."""
 
 from __future__ import annotations
 

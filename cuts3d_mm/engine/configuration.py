@@ -1,4 +1,4 @@
-"""A config file and changes to it in, a runner of MMEngine out."""
+"""Load a config with changes and build its runner."""
 
 from __future__ import annotations
 

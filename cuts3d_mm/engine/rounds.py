@@ -1,4 +1,4 @@
-"""A detector and the labels of a round in, the labels of the next round out."""
+"""Label the images of the next round of self-training."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cuts3d_mm.labels.json_entries import read_entries
 from cuts3d_mm.weights import read_state
 
 Scores = dict[str, float]
-_NUM_IMAGES = 'num_images'  # beside the scores
+_NUM_IMAGES = 'num_images'  # next to the scores
 
 
 def evaluate_set(

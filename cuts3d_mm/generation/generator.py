@@ -1,4 +1,4 @@
-"""One image in, its instances out: extractors, then the recipe."""
+"""Cut the instances out of images: extractors, then the recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in, the instances that a detector finds in them out: labels of the next round."""
+"""Label images by a detector, for the next round."""
 
 from __future__ import annotations
 

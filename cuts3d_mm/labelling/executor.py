@@ -1,4 +1,4 @@
-"""Many images in, a label store out; resumable at any moment.
+"""Label many images into a label store; resumable at any moment.
 
 A shard is a fixed run of consecutive images and the unit of work: it is either whole on
 disk or made again. So neither the number of workers nor a kill changes a byte.
@@ -92,7 +92,7 @@ def label_images(
         images: of the whole run, before splitting.
         workers: processes; 0 works in this one.
         split: the part of the run to do.
-        progress: told of the images as they are done.
+        progress: is given the counts of images as they are done.
         labeller: what labels the images in this process, which `order.model` describes; None
             builds it from there. Needs `workers` = 0.
 

@@ -21,7 +21,7 @@ from cuts3d_mm.paths import BadName, open_regular, path_inside, shown
 
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
-# What Pillow raises on broken files, beside OSError.
+# What Pillow raises on broken files, besides OSError.
 _DECODE_ERRORS = (
     OSError,
     ValueError,
