@@ -19,9 +19,9 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from cuts3d_mm.demo.scenes import render_scenes
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import write_shard
+from cuts3d_mm.scenes.rendering import render_scenes
 
 SIDES = (480, 640)
 

@@ -23,16 +23,17 @@ from mmengine.config import Config
 from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.algorithm.cut_instances import cut_instances
+from cuts3d_mm.configs import find_config
 from cuts3d_mm.demo.datasets import scenes_to_coco
-from cuts3d_mm.demo.scenes import render_scenes
 from cuts3d_mm.evaluation.score_labels import score_labels
-from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.generation.generator import PseudoLabelGenerator, RecipeInputs, build_params
-from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
+from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.generator import PseudoLabelGenerator, RecipeInputs, build_params
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.registry import MODELS
-from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.scenes.rendering import render_scenes
 from cuts3d_mm.visualization.tables import format_table
 
 CONFIG = 'cuts3d_color-texture_file-depth.py'

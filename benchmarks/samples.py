@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cuts3d_mm.demo.scenes import render_scenes
-from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
-from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
+from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
+from cuts3d_mm.scenes.rendering import render_scenes
 
 INPUT_HW = (480, 480)
 

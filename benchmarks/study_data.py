@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.algorithm.affinity import normalize_features
-from cuts3d_mm.demo.scenes import render_scenes
-from cuts3d_mm.generation.extractors.color_texture import ColorTextureFeatures
-from cuts3d_mm.generation.extractors.depth_file import DepthFromFile
-from cuts3d_mm.labelling.images import NamedImage, list_images, read_image, resize_rgb
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
+from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.scenes.rendering import render_scenes
 
 INPUT_HW, GRID_HW = (480, 480), (60, 60)
 HALVES = ('choose', 'held-out')

@@ -7,8 +7,8 @@ import runpy
 import signal
 import sys
 
+from cuts3d_mm.cli import list_tools
 from cuts3d_mm.interruption import guard
-from cuts3d_mm.shipped_files import list_tools
 
 
 def main() -> None:

@@ -36,7 +36,14 @@ def _child_of(parent: Registry, locations: list[str]) -> Registry:
 
 
 MODELS = _child_of(
-    MMDET_MODELS, ['cuts3d_mm.generation', 'cuts3d_mm.inference', 'cuts3d_mm.models']
+    MMDET_MODELS,
+    [
+        'cuts3d_mm.labellers.generator',
+        'cuts3d_mm.labellers.features',
+        'cuts3d_mm.labellers.depth',
+        'cuts3d_mm.labellers.detector',
+        'cuts3d_mm.models',
+    ],
 )
 TASK_UTILS = _child_of(MMDET_TASK_UTILS, ['cuts3d_mm.models'])
 DATASETS = _child_of(MMDET_DATASETS, ['cuts3d_mm.datasets'])

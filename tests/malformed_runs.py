@@ -75,7 +75,7 @@ def read_annotations(path: Path) -> tuple[int, str]:
 
 def read_names(path: Path) -> tuple[int, str]:
     """Use the file as a list of images."""
-    from cuts3d_mm.labelling.images import list_images
+    from cuts3d_mm.images.listing import list_images
 
     try:
         list_images(path)

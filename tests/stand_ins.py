@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.configs import find_config
 
 CHANNELS = 16
 INPUT_HW = (64, 64)

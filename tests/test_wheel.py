@@ -53,7 +53,7 @@ def test_commands_run_from_the_wheel(installed):
 
 
 def test_shipped_config_is_found_by_name(installed):
-    code = "import cuts3d_mm.shipped_files as s;print(s.find_config('maskcut_color-texture'))"
+    code = "import cuts3d_mm.configs as s;print(s.find_config('maskcut_color-texture'))"
     assert '.mim/configs/pseudo_labels/maskcut_color-texture.py' in run(installed, '-c', code)
 
 

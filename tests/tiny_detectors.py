@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.configs import find_config
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'

@@ -7,7 +7,8 @@ import sys
 import torch
 from torch import distributed
 
-from cuts3d_mm.engine.configuration import build_runner, load_config
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.engine.runner import build_runner
 
 
 def main() -> None:

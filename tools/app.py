@@ -9,7 +9,8 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from cuts3d_mm.command_line import load_generator_config, make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.configs import load_generator_config
 
 MAX_UPLOAD = '64mb'
 EMBEDDED = 'cuts3d_color-texture_file-depth.py'

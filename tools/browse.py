@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,8 +27,8 @@ def main() -> None:
     if args.num < 1:
         raise ValueError(f'--num must be at least 1, got {args.num}')
     # Imported after parsing, so that --help does not wait for torch.
+    from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.browse import browse
-    from cuts3d_mm.engine.configuration import load_config
 
     paths = browse(load_config(args.config, args.cfg_options), args.num, args.seed, args.out)
     print(f'{len(paths)} samples -> {args.out}')

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.command_line import make_parser, report_refused, run_command
+from cuts3d_mm.cli import make_parser, report_refused, run_command
 
 DETECTORS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
@@ -49,7 +49,8 @@ def main() -> int | None:
 
 def convert_detectron2(args: argparse.Namespace) -> None:
     """Convert a detector, in the direction asked for."""
-    from cuts3d_mm.engine.configuration import build_detector, load_config
+    from cuts3d_mm.configs import load_config
+    from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.labels.coco import DATASET_META
     from cuts3d_mm.weights import read_state, require_tensors
     from cuts3d_mm.weights.converters import detectron2

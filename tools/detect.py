@@ -6,11 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuts3d_mm.command_line import (
-    EXIT_FAILURES,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import EXIT_FAILURES, make_parser, run_command
 from cuts3d_mm.interruption import advise
 
 
@@ -54,12 +50,12 @@ def main() -> int:
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # Imported after parsing, so that --help does not wait for torch.
+    from cuts3d_mm.images.sources import open_sources
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.inference.sources import open_sources
-    from cuts3d_mm.labelling.progress import ProgressLine
     from cuts3d_mm.labels.store import Counts
+    from cuts3d_mm.pipeline.progress import ProgressLine
 
     sources = open_sources(args.inputs)
     inferencer = CutS3DInferencer(args.model, args.weights, args.device, show_progress=False)

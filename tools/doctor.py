@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command; exit code 1 if something must be mended."""
     parse_args()
-    from cuts3d_mm.environment import describe_environment, examine
+    from cuts3d_mm.doctor import describe_environment, examine
 
     for name, found in describe_environment().items():
         print(f'{name:24s}{found}')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.command_line import (
+from cuts3d_mm.cli import (
     RESUMES,
     add_config_argument,
     add_launcher_arguments,
@@ -37,7 +37,7 @@ def main() -> None:
     # Imported after parsing, so that --help does not wait for torch.
     from mmengine.dist import is_main_process
 
-    from cuts3d_mm.engine.configuration import load_config
+    from cuts3d_mm.configs import load_config
     from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
     from cuts3d_mm.evaluation.suite import evaluate_set, suite_table
     from cuts3d_mm.labels.atomic import write_whole

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.command_line import (
-    add_config_argument,
-    build_labeller,
-    load_generator_config,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import add_config_argument, make_parser, run_command
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.labellers.build import build_labeller
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,8 +24,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.generation.explain import explain_image
-    from cuts3d_mm.labelling.images import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages import draw_stages
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.command_line import (
+from cuts3d_mm.cli import (
     RESUMES,
     add_config_argument,
     add_labelling_arguments,
     label_many,
-    load_generator_config,
     make_parser,
     run_command,
 )
+from cuts3d_mm.configs import load_generator_config
 
 
 def parse_args() -> argparse.Namespace:

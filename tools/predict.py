@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.command_line import (
+from cuts3d_mm.cli import (
     RESUMES,
     add_config_argument,
     add_labelling_arguments,
@@ -39,7 +39,8 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     # Imported after parsing, so that --help does not wait for torch.
-    from cuts3d_mm.engine.configuration import labeller_config, load_config
+    from cuts3d_mm.configs import load_config
+    from cuts3d_mm.labellers.detector import labeller_config
 
     config = load_config(args.config, args.cfg_options)
     model = labeller_config(

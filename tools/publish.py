@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +54,8 @@ def main() -> None:
 
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository: its name, its kind, name -> local file."""
-    from cuts3d_mm.engine.configuration import build_detector, load_config
+    from cuts3d_mm.configs import load_config
+    from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.hub.publishing.label_release import label_files
     from cuts3d_mm.hub.publishing.model_card import read_scores
     from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cuts3d_mm.command_line import make_parser, report_refused, run_command
+from cuts3d_mm.cli import make_parser, report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:

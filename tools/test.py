@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.command_line import add_launcher_arguments, make_parser, run_command
+from cuts3d_mm.cli import add_launcher_arguments, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +32,8 @@ def main() -> None:
     # Imported after parsing, so that --help does not wait for torch.
     from mmdet.evaluation import DumpDetResults
 
-    from cuts3d_mm.engine.configuration import build_runner, load_config
+    from cuts3d_mm.configs import load_config
+    from cuts3d_mm.engine.runner import build_runner
 
     config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     config.load_from = args.checkpoint

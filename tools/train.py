@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.command_line import add_launcher_arguments, make_parser, run_command
+from cuts3d_mm.cli import add_launcher_arguments, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,8 +38,9 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     # Imported after parsing, so that --help does not wait for torch.
-    from cuts3d_mm.engine.configuration import build_runner, load_config
+    from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.optim_wrappers import require_amp
+    from cuts3d_mm.engine.runner import build_runner
 
     config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     if args.amp:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuts3d_mm.command_line import EXIT_FAILURES, make_parser, run_command
+from cuts3d_mm.cli import EXIT_FAILURES, make_parser, run_command
 from cuts3d_mm.paths import shown
 
 
@@ -28,10 +28,10 @@ def main() -> int:
     args = parse_args()
     import numpy as np
 
-    from cuts3d_mm.generation.view import draw_records
     from cuts3d_mm.labels.coco import read_coco
     from cuts3d_mm.labels.random_access import random_records
     from cuts3d_mm.labels.store import read_store
+    from cuts3d_mm.visualization.view import draw_records
 
     read = read_store if args.labels.is_dir() else read_coco
     if args.random is None:

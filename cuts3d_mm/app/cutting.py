@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.command_line import build_labeller
-from cuts3d_mm.generation.explain import explain_image
-from cuts3d_mm.generation.extractors.depth_file import DEPTH_SUFFIXES
-from cuts3d_mm.generation.generator import build_params
-from cuts3d_mm.labelling.images import NamedImage
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.build import build_labeller
+from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES
+from cuts3d_mm.labellers.explain import explain_image
+from cuts3d_mm.labellers.generator import build_params
 from cuts3d_mm.visualization.stages import Stages
 
 _NAME = 'photo.png'

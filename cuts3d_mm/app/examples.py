@@ -11,7 +11,7 @@ from PIL import Image
 
 from cuts3d_mm.app.interface import Example
 from cuts3d_mm.demo.datasets import motorcycle
-from cuts3d_mm.demo.scenes import render_scenes
+from cuts3d_mm.scenes.rendering import render_scenes
 
 
 def write_examples(folder: Path) -> list[Example]:

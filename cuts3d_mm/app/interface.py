@@ -16,9 +16,9 @@ from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
 from cuts3d_mm.error_report import is_for_the_user, one_line, report
+from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
-from cuts3d_mm.labelling.images import ImageFailure
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud
 from cuts3d_mm.visualization.stages import draw_stages

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.demo.scenes import Scene, render_scenes
 from cuts3d_mm.labels.atomic import open_atomically, write_whole
 from cuts3d_mm.labels.coco import CATEGORIES, coco_annotation
 from cuts3d_mm.labels.record import encode_instance
+from cuts3d_mm.scenes.rendering import Scene, render_scenes
 from cuts3d_mm.visualization.pictures import save_picture
 
 

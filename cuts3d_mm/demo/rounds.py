@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from cuts3d_mm.configs import find_config
 from cuts3d_mm.demo.page import PageEntry
 from cuts3d_mm.demo.training import NUM_TRAINING, data_options, train_tiny
-from cuts3d_mm.shipped_files import find_config
 from cuts3d_mm.visualization.curves import draw_rounds
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.tables import format_table

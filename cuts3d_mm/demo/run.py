@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.command_line import build_labeller, load_generator_config
+from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
 from cuts3d_mm.demo.page import PageEntry, write_page
 from cuts3d_mm.demo.rounds import train_in_rounds
@@ -21,14 +21,17 @@ from cuts3d_mm.demo.training import (
     write_training_scenes,
 )
 from cuts3d_mm.evaluation.score_labels import score_labels
-from cuts3d_mm.generation.explain import explain_image
-from cuts3d_mm.labelling.executor import Split, label_images
-from cuts3d_mm.labelling.images import NamedImage, list_images, read_image
-from cuts3d_mm.labelling.progress import ProgressLine
-from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.images.reading import NamedImage, read_image
+from cuts3d_mm.labellers.build import build_labeller
+from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.progress import ProgressLine
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.worker import WorkOrder
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.stages import draw_stages

@@ -10,13 +10,15 @@ from typing import Any
 from mmengine.config import ConfigDict
 
 from cuts3d_mm.engine.heartbeats import Heartbeats
-from cuts3d_mm.inference.detector_labeller import DetectorLabeller, digest_weights
-from cuts3d_mm.labelling.executor import Split, is_whole, label_images
-from cuts3d_mm.labelling.images import ImageList
-from cuts3d_mm.labelling.progress import ProgressLine
-from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
 from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.pipeline.plan import Split, is_whole
+from cuts3d_mm.pipeline.progress import ProgressLine
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.weights.digest import digest_weights
 
 
 @dataclass(frozen=True)

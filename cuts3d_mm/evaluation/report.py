@@ -14,7 +14,7 @@ from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
 from cuts3d_mm.evaluation.comparison import ImageChange, compare, count_changes
 from cuts3d_mm.evaluation.score_labels import labels_as_detections
-from cuts3d_mm.labelling.images import ImageFailure, read_named_image
+from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.segmentation import mask_code

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from cuts3d_mm.engine.configuration import build_runner
+from cuts3d_mm.engine.runner import build_runner
 from cuts3d_mm.evaluation.class_agnostic_ap import KINDS
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
-from cuts3d_mm.inference.detector_labeller import digest_weights
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.json_entries import read_entries
 from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.digest import digest_weights
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # next to the scores

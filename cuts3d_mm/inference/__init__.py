@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from cuts3d_mm.inference.detector_labeller import DetectorLabeller
-
 if TYPE_CHECKING:
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
 
-__all__ = ['CutS3DInferencer', 'DetectorLabeller']
+__all__ = ['CutS3DInferencer']
 
 
 def __getattr__(name: str) -> Any:

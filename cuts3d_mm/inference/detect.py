@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.images.sources import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
-from cuts3d_mm.inference.sources import Frame, Source
 from cuts3d_mm.labels.store import Counts
 
 

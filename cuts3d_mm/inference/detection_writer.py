@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.images.sources import Frame, VideoSource
 from cuts3d_mm.inference.output_folder import (
     DETECTIONS,
     LABELS,
@@ -19,7 +20,6 @@ from cuts3d_mm.inference.output_folder import (
     claim_output,
 )
 from cuts3d_mm.inference.results import to_index_image, to_record, to_supervision
-from cuts3d_mm.inference.sources import Frame, VideoSource
 from cuts3d_mm.inference.video_writer import VideoWriter
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord

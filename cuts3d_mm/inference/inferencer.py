@@ -13,9 +13,9 @@ from mmengine.config import Config, ConfigDict
 from numpy.typing import NDArray
 from torch import nn
 
+from cuts3d_mm.images.sources import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.release_model import build_release_model
-from cuts3d_mm.inference.sources import open_sources
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install

@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
+from cuts3d_mm.configs import find_config
 from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
 from cuts3d_mm.hub.download import fetch_file
 from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
 from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.trusted_config import parse_release_config, read_release_config
-from cuts3d_mm.shipped_files import find_config
 from cuts3d_mm.weights import read_state
 
 

@@ -16,7 +16,7 @@ from cuts3d_mm.algorithm.masks import enlarge_patches
 from cuts3d_mm.algorithm.ncut import Eigenpair, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.params import CutParams, NcutParams
 from cuts3d_mm.algorithm.refine import refine_to_image
-from cuts3d_mm.labelling.images import resize_rgb
+from cuts3d_mm.images.reading import resize_rgb
 
 MASKCUT = CutParams.maskcut()
 LEFT, RIGHT, MIDDLE = disc((9, 6), 4), disc((9, 20), 4), disc((9, 13), 2)

@@ -15,7 +15,7 @@ gradio = pytest.importorskip('gradio')
 from cuts3d_mm.app.cutting import PhotoCutter  # noqa: E402
 from cuts3d_mm.app.examples import write_examples  # noqa: E402
 from cuts3d_mm.app.interface import build_page  # noqa: E402
-from cuts3d_mm.command_line import load_generator_config  # noqa: E402
+from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
 

@@ -12,8 +12,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.generation.generator import build_params
-from cuts3d_mm.labelling.images import NamedImage
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.generator import build_params
 from cuts3d_mm.registry import MODELS
 
 FOLDER = Path(__file__).parents[2] / 'configs/pseudo_labels'

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from tiny_detectors import batch_of
 
-from cuts3d_mm.shipped_files import find_config
+from cuts3d_mm.configs import find_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SEMI = 'cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi.py'

@@ -10,8 +10,8 @@ pytest.importorskip('imgviz')
 from cuts3d_mm.demo.datasets import scenes_to_coco  # noqa: E402
 from cuts3d_mm.demo.page import PageEntry, write_page  # noqa: E402
 from cuts3d_mm.demo.run import run_demo  # noqa: E402
-from cuts3d_mm.demo.scenes import render_scenes  # noqa: E402
 from cuts3d_mm.demo.training import write_training_scenes  # noqa: E402
+from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
 
 @pytest.mark.slow

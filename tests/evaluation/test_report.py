@@ -11,7 +11,7 @@ from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.comparison import compare, count_changes, image_quality
 from cuts3d_mm.evaluation.report import ScoreReport
 from cuts3d_mm.evaluation.score_labels import labels_as_detections
-from cuts3d_mm.labelling.images import read_image
+from cuts3d_mm.images.reading import read_image
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 

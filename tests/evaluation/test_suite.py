@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from tiny_detectors import TINY
 
-from cuts3d_mm.engine.configuration import load_config
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.evaluation import suite
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.writer import prepare

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.engine.configuration import load_config
+from cuts3d_mm.configs import load_config, shipped_root
 from cuts3d_mm.hub.publishing.release import flatten_config
 from cuts3d_mm.hub.trusted_config import parse_release_config, release_config
-from cuts3d_mm.shipped_files import shipped_root
 
 CONFIGS = sorted((shipped_root() / 'configs').glob('[cd][ue]*/*.py'))
 PIPELINE = [{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': (64, 48)}]

@@ -15,7 +15,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from released_detectors import write_checkpoint
 
-from cuts3d_mm.engine.configuration import build_detector, load_config
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.engine.runner import build_detector
 from cuts3d_mm.hub.download import download_repository
 from cuts3d_mm.hub.location import HubRepository
 from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release

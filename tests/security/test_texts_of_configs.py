@@ -6,7 +6,7 @@ from copy import deepcopy
 
 from tiny_detectors import TINY
 
-from cuts3d_mm.engine.configuration import load_config
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.allow_list.networks import DETECTORS, NETWORKS, OURS
 from cuts3d_mm.hub.allow_list.parts import CHOICES, LAYERS, LOSSES, OUR_TASK_UTILS, TASK_UTILS
 from cuts3d_mm.hub.allow_list.words import WORDS

@@ -5,9 +5,9 @@ from PIL import Image
 from tiny_detectors import TINY
 from training_runs import SMALL, write_training_set
 
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.demo.training import data_options
 from cuts3d_mm.engine.browse import browse
-from cuts3d_mm.engine.configuration import load_config
 
 
 def test_samples_are_drawn_as_the_model_gets_them(tmp_path):

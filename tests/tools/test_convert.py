@@ -6,7 +6,8 @@ import torch
 from label_stores import write_labelled_images
 from safetensors.torch import load_file
 
-from cuts3d_mm.engine.configuration import build_detector, load_config
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.engine.runner import build_detector
 from cuts3d_mm.labels.store import read_store
 
 CASCADE = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'

@@ -12,15 +12,16 @@ import pytest
 from image_folders import MASKCUT, write_images
 
 from cuts3d_mm.error_report import EXIT_BUG, EXIT_USAGE, report
-from cuts3d_mm.labelling.executor import Split, label_images
-from cuts3d_mm.labelling.images import list_images
-from cuts3d_mm.labelling.processes import WorkerLost
-from cuts3d_mm.labelling.worker import WorkOrder
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.pipeline.executors.local import WorkerLost
+from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.worker import WorkOrder
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 SCRIPT = """
 import sys
-from cuts3d_mm.command_line import run_command
+from cuts3d_mm.cli import run_command
 sys.argv = ['generate.py']
 def main():
     raise {error}

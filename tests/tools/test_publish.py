@@ -10,7 +10,7 @@ from label_stores import write_labelled_images
 from loopback_hub import TOKEN
 from released_detectors import write_checkpoint
 
-from cuts3d_mm.engine.configuration import load_config
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.literal_text import read_literals
 from cuts3d_mm.labels.store import read_store, write_shard
 

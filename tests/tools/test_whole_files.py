@@ -15,10 +15,10 @@ from image_folders import write_images
 from label_stores import write_labelled_images
 from released_detectors import write_checkpoint
 
+from cuts3d_mm.configs import find_config
 from cuts3d_mm.labels import atomic
 from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.labels.process_mark import ProcessMark
-from cuts3d_mm.shipped_files import find_config
 
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
 MASKCUT = 'maskcut_color-texture'

@@ -19,11 +19,11 @@ from cuts3d_mm.engine.rounds import (
     labelled_images,
     training_labels,
 )
-from cuts3d_mm.inference.detector_labeller import DetectorLabeller
-from cuts3d_mm.labelling.executor import Split
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.merging import MergeRule
 from cuts3d_mm.models.roi_heads.drop_loss_bbox_head import DropLossBBoxHead
+from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.registry import HOOKS
 
 _ROUND_KEY = 'self_training_round'  # in a checkpoint

@@ -5,7 +5,8 @@ import torch
 from detectron2_inference import Detectron2
 from mmdet.structures import DetDataSample
 
-from cuts3d_mm.engine.configuration import build_detector, load_config
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.engine.runner import build_detector
 from cuts3d_mm.weights.converters.detectron2 import (
     architecture_of,
     from_detectron2,

@@ -1,0 +1,126 @@
+"""What commands share: parsers, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cuts3d_mm.configs import shipped_root
+from cuts3d_mm.error_report import ErrorsInOneLine
+from cuts3d_mm.interruption import advise, guard
+
+RESUMES = 'run the same command again to resume'
+EXIT_FAILURES = 3  # done, with more failures than allowed
+
+
+def list_tools() -> dict[str, Path]:
+    """Commands by name."""
+    tools = (shipped_root() / 'tools').glob('*.py')
+    return {path.stem.replace('_', '-'): path for path in sorted(tools)}
+
+
+def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoReturn:
+    """Run a command; an error is one line, Ctrl-C and SIGTERM end it within seconds.
+
+    Args:
+        main: returns the exit code; None is 0.
+        if_interrupted: what an interrupted command says, such as how to resume.
+    """
+    with guard(_program()), ErrorsInOneLine(_program()):
+        advise(if_interrupted)
+        sys.exit(main() or 0)
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run."""
+    return argparse.ArgumentParser(prog=_program(), description=description)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG and --cfg-options to a command."""
+    parser.add_argument('config', help='config file, or the name of a shipped one')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change config values, for instance model.recipe.local_cut.tau_knn=0.05',
+    )
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that runs on several GPUs needs."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that labels many images needs."""
+    parser.add_argument(
+        'images', type=Path, help='folder (recursive), list of paths, or COCO JSON'
+    )
+    parser.add_argument('out', type=Path, help='folder of the label store')
+    parser.add_argument(
+        '--workers', type=int, default=1, help='processes, of one thread each; 0: this process'
+    )
+    parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
+    # --shard is the name of earlier releases.
+    parser.add_argument(
+        '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
+    )
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
+    parser.add_argument(
+        '--max-failures', type=float, default=0.01, help='share of images; more: exit code 3'
+    )
+
+
+def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int = 1) -> int:
+    """Run a command that labels many images, by what `add_labelling_arguments` has read.
+
+    Args:
+        args: the command line.
+        model: config of what labels an image.
+        batch_size: images that go through the networks together.
+
+    Returns:
+        The exit code.
+    """
+    from cuts3d_mm.images.listing import list_images
+    from cuts3d_mm.labellers.build import build_labeller
+    from cuts3d_mm.pipeline.plan import Split
+    from cuts3d_mm.pipeline.progress import ProgressLine
+    from cuts3d_mm.pipeline.run import label_images
+    from cuts3d_mm.pipeline.worker import WorkOrder
+
+    for name, value, least in (('workers', args.workers, 0), ('batch-size', batch_size, 1)):
+        if value < least:
+            raise ValueError(f'--{name} must be at least {least}')
+    split = Split.parse(args.part)
+    images = list_images(args.images).first(args.limit)
+    build_labeller(model)  # finds what is wrong with the config before anything is written
+    order = WorkOrder(model, images.root, args.out, batch_size, args.device)
+    with ProgressLine() as progress:
+        counts = label_images(order, images, args.workers, split, progress)
+    print(
+        f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
+        f'-> {args.out}'
+    )
+    if counts.failures > args.max_failures * counts.images:
+        print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
+        return EXIT_FAILURES
+    return 0
+
+
+def report_refused(reasons: Sequence[str]) -> int:
+    """Print why images were left out, a line each; return the exit code."""
+    for reason in reasons:
+        print(f'{_program()}: left out: {reason}', file=sys.stderr)
+    return EXIT_FAILURES if reasons else 0
+
+
+def _program() -> str:
+    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'

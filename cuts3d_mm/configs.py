@@ -1,0 +1,127 @@
+"""Find, load and change configs.
+
+Those that come with the package lie next to it in a checkout, and in `cuts3d_mm/.mim` in an
+installed wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+_PACKAGE = Path(__file__).parent
+_RENAMED = {  # configs by their former names
+    'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet': (
+        'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py'
+    ),
+}
+
+
+def shipped_root() -> Path:
+    """Folder that holds `configs/` and `tools/`."""
+    packaged = _PACKAGE / '.mim'
+    return packaged if packaged.is_dir() else _PACKAGE.parent
+
+
+def find_config(name: str) -> Path:
+    """Find a config: a file by its path, or a shipped one by its bare name.
+
+    Args:
+        name: path of a file; or the name of a shipped config, with or without `.py`.
+
+    Raises:
+        ValueError: there is none, or it has another name now.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.stem in _RENAMED:
+        raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
+    # A path that leads nowhere is a mistake, not the name of a shipped file.
+    shipped = sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+    found = [config for config in shipped if name in (config.name, config.stem)]
+    if len(found) != 1:
+        known = ', '.join(sorted(config.name for config in shipped))
+        raise ValueError(
+            f'CONFIG must be a file or a shipped config, got {name}; shipped: {known}'
+        )
+    return found[0]
+
+
+def load_config(
+    name: str, options: list[str], launcher: str = 'none', work_dir: str | None = None
+) -> Config:
+    """Load the config of a training or a test.
+
+    Args:
+        name: path, or file name of a shipped config.
+        options: `key=value` changes.
+        launcher: `none`, `pytorch`, `slurm` or `mpi`.
+        work_dir: folder of logs and checkpoints; by default `work_dirs/` and the config's name.
+
+    Raises:
+        ValueError: no such config, a malformed option.
+    """
+    from mmengine.config import Config
+
+    path = find_config(name)
+    config = Config.fromfile(str(path))
+    config.merge_from_dict(parse_options(options))
+    config.launcher = launcher
+    config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    return config
+
+
+def load_generator_config(name: str, options: list[str], depth_folder: str | None) -> dict:
+    """Load the `model` of a generator config as plain dicts.
+
+    Args:
+        name: path, or file name of a shipped config.
+        options: `key=value` changes.
+        depth_folder: folder that replaces the config's depth source, or None.
+
+    Raises:
+        ValueError: no such config, a malformed or unknown option.
+    """
+    from mmengine.config import Config
+
+    config = Config.fromfile(str(find_config(name)))
+    if 'model' not in config:
+        raise ValueError(f'{name} must define model = dict(type=...), it does not')
+    changes = parse_options(options)
+    for key in changes:
+        if key.split('.')[0] not in config:
+            raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
+    config.merge_from_dict(changes)
+    model: dict[str, Any] = config.to_dict()['model']
+    if depth_folder is not None:
+        model['depth'] = _depth_from(depth_folder, model.get('depth') or {})
+    return model
+
+
+def parse_options(options: list[str]) -> dict[str, Any]:
+    """Turn `key=value` strings into a dict, values parsed as MMEngine does.
+
+    Raises:
+        ValueError: an option has no `=`.
+    """
+    from mmengine.config import DictAction
+
+    for option in options:
+        if '=' not in option:
+            raise ValueError(f'--cfg-options must be KEY=VALUE, got {option!r}')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    if not options:
+        return {}
+    return parser.parse_args(['--cfg-options', *options]).cfg_options
+
+
+def _depth_from(folder: str, configured: dict[str, Any]) -> dict[str, Any]:
+    if configured.get('type', '').endswith('DepthFromFile'):
+        return {**configured, 'root': folder}
+    return {'type': 'cuts3d_mm.DepthFromFile', 'root': folder}

@@ -1,0 +1,1 @@
+"""Find and read images: files, folders, lists, videos and webcams."""

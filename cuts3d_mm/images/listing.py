@@ -1,0 +1,62 @@
+"""List the images of a folder, a text file or a COCO JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cuts3d_mm.images.names import read_coco_names, read_text_list, walk_folder
+from cuts3d_mm.paths import shown
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images of a run, in the order of their names."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def first(self, limit: int | None) -> ImageList:
+        """Keep the first `limit` images; None keeps all."""
+        if limit is not None and limit < 1:
+            raise ValueError(f'limit must be at least 1 image, got {limit}')
+        return ImageList(self.root, self.names[:limit])
+
+
+def list_images(source: Path) -> ImageList:
+    r"""Find the images that a command is to work on.
+
+    What looks like an image and is none that can be read, such as a link that leads out of the
+    folder or a named pipe, is listed too, so that it is recorded as a failure. A name that is
+    not UTF-8 is listed with `\xNN` for its bytes.
+
+    Args:
+        source: a folder, searched recursively for image files; a text file with one path a
+            line, relative to the file; or a COCO JSON, whose `file_name`s are looked up
+            next to it, in `images/` or in a folder of its name.
+
+    Raises:
+        ValueError: nothing there, an unreadable list, or a path listed twice.
+    """
+    if source.is_dir():
+        root, names = source, list(walk_folder(source))
+    elif not source.is_file():
+        raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
+    elif source.suffix == '.json':
+        root, names = read_coco_names(source)
+    else:
+        root, names = read_text_list(source)
+    if not names:
+        raise ValueError(f'IMAGES must hold at least one image, found none in {source}')
+    names = sorted(shown(name) for name in names)
+    twice = first_repeated(names)
+    if twice is not None:
+        raise ValueError(f'every image must be listed once, got {twice} more than once')
+    return ImageList(root, tuple(names))
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name, in their order, that is there more than once."""
+    return next((a for a, b in pairwise(sorted(names)) if a == b), None)

@@ -1,0 +1,109 @@
+"""Read image files."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cuts3d_mm.paths import BadName, open_regular, path_inside
+
+_ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
+
+# What Pillow raises on broken files, besides OSError.
+_DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+
+
+class ImageFailure(Exception):
+    """One image cannot be used; the run goes on and records the reason."""
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """A decoded image and its identity."""
+
+    name: str  # path relative to the image folder, with forward slashes
+    pixels: NDArray[np.uint8]  # (H, W, 3) RGB in the stored pixel grid
+
+
+def read_named_image(root: Path, name: str) -> NDArray[np.uint8]:
+    """Read an image of a list by its name, as `read_image` does.
+
+    Raises:
+        ImageFailure: as `read_image`, or the name leads out of the folder.
+    """
+    try:
+        return read_image(path_inside(root, name))
+    except (BadName, ImageFailure) as error:
+        raise ImageFailure(_reason(root, name) or str(error)) from error
+
+
+def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
+    """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
+
+    The EXIF orientation is not applied, so that masks fit the stored pixels, as COCO's do.
+    Alpha is dropped, 16-bit values are brought to 8 bit.
+
+    Raises:
+        ImageFailure: the file cannot be read, is no regular file, is no image, is truncated,
+            or is larger than Pillow's limit of about 179 megapixels.
+    """
+    try:
+        with ExitStack() as opened, warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # Pillow warns of large and of odd files
+            if isinstance(path, Path):
+                path = opened.enter_context(open_regular(path))
+            image = opened.enter_context(Image.open(path))
+            image.load()
+            return np.asarray(_to_rgb(image))
+    except _DECODE_ERRORS as error:
+        reason = str(error) or type(error).__name__
+        raise ImageFailure(f'cannot be read as an image: {reason}') from error
+
+
+def resize_rgb(pixels: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) uint8 pixels with Lanczos, as MaskCut does; the aspect is not kept."""
+    height, width = image_hw
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def _reason(root: Path, name: str) -> str | None:
+    """Why a listed file cannot be read, where the error does not say it well."""
+    path = str(root / name)
+    if _ESCAPED_BYTE.search(name) and not os.path.lexists(path):
+        return 'file name must be UTF-8, bytes that are not are shown as \\xNN; rename the file'
+    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        return 'folder cannot be read: permission denied'
+    return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith('I;16'):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
+    if image.mode in ('I', 'F'):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        top = max(values.max(), 65535.0 if image.mode == 'I' else 1.0)
+        return Image.fromarray((values.clip(0) / top * 255).astype(np.uint8)).convert('RGB')
+    return (
+        image.convert('RGBA').convert('RGB')
+        if 'transparency' in image.info
+        else (image.convert('RGB'))
+    )

@@ -1,0 +1,169 @@
+"""Photos, folders, URLs, videos and webcams as one stream of images."""
+
+from __future__ import annotations
+
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.images.listing import first_repeated, list_images
+from cuts3d_mm.images.names import IMAGE_SUFFIXES
+from cuts3d_mm.images.reading import ImageFailure, read_image, read_named_image
+from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
+
+VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
+WEBCAM_PREFIX = 'webcam:'
+_DEFAULT_FPS = 25.0
+_URL_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image of a stream, or why there is none."""
+
+    name: str  # of a photo: its path; of a frame: VIDEO#NUMBER
+    pixels: NDArray[np.uint8] | None  # (H, W, 3) RGB in the stored pixel grid
+    failure: str | None = None
+    file_name: str | None = None  # what files about it are called; None: its name
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photo lies."""
+
+    name: str
+    location: Path | str  # file, or URL
+    folder: Path | None = None  # that it was found in, and may not lead out of
+
+    def read(self) -> NDArray[np.uint8]:
+        """Fetch and decode it.
+
+        Raises:
+            ImageFailure: it cannot be read.
+            BadName: its name leads out of its folder.
+        """
+        if self.folder is not None:
+            return read_named_image(self.folder, self.name)
+        require_inside(self.name)
+        if isinstance(self.location, Path):
+            return read_image(self.location)
+        return read_image(_fetch(self.location))
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Photos, each with a size of its own."""
+
+    photos: tuple[Photo, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """How many."""
+        return len(self.photos)
+
+    def frames(self) -> Iterator[Frame]:
+        """Read one after the other; an unreadable one is a frame with a failure."""
+        for photo in self.photos:
+            try:
+                yield Frame(photo.name, photo.read())
+            except (BadName, ImageFailure) as failure:
+                yield Frame(photo.name, None, str(failure))
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """A video file or a webcam."""
+
+    name: str
+    location: str | int  # path, or number of the webcam
+    num_frames: int  # 0: unknown
+    fps: float
+
+    @classmethod
+    def open(cls, text: str) -> VideoSource:
+        """Look at a video.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        is_webcam = text.startswith(WEBCAM_PREFIX)
+        number = text.removeprefix(WEBCAM_PREFIX)
+        if is_webcam and not number.isdigit():
+            raise ValueError(f'a webcam must be webcam:NUMBER, got {text}')
+        location = int(number) if is_webcam else text
+        if not is_webcam and Path(text).exists():
+            open_regular(Path(text)).close()  # OpenCV would wait for a pipe
+        capture = cv2.VideoCapture(location)
+        is_open = capture.isOpened()
+        count = 0 if is_webcam else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
+        capture.release()
+        if not is_open:
+            raise ValueError(f'{text} cannot be read as a video')
+        return cls(
+            f'webcam{number}' if is_webcam else shown(Path(text).name), location, count, fps
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Read one frame after the other, never more than one in memory."""
+        capture = cv2.VideoCapture(self.location)
+        number = 0
+        try:
+            while True:
+                is_there, bgr = capture.read()
+                if not is_there:
+                    return
+                rgb: NDArray[np.uint8] = np.ascontiguousarray(bgr[..., ::-1])
+                name, file_name = (f'{self.name}{mark}{number:06d}' for mark in '#/')
+                yield Frame(name, rgb, file_name=file_name)
+                number += 1
+        finally:
+            capture.release()
+
+
+Source = PhotoSource | VideoSource
+
+
+def open_sources(inputs: Sequence[str]) -> list[Source]:
+    """Find what is to be looked at.
+
+    Args:
+        inputs: photos, folders, COCO JSONs, text files of paths, `http(s)://` photos, videos,
+            or `webcam:NUMBER`.
+
+    Raises:
+        ValueError: one of them is nothing of that.
+    """
+    photos: list[Photo] = []
+    videos: list[VideoSource] = []
+    for text in inputs:
+        path = Path(text)
+        if text.startswith(('http://', 'https://')):
+            photos.append(Photo(text.split('?')[0].rsplit('/', 1)[-1] or 'photo', text))
+        elif text.startswith(WEBCAM_PREFIX) or path.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(VideoSource.open(text))
+        elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+            photos.append(Photo(shown(path.name), path))
+        else:
+            listed = list_images(path)
+            photos += [Photo(name, listed.root / name, listed.root) for name in listed.names]
+    names = [photo.name for photo in photos] + [video.name for video in videos]
+    twice = first_repeated(names)
+    if twice is not None:
+        raise ValueError(f'every photo and video must have a name of its own, got {twice} twice')
+    return [PhotoSource(tuple(photos)), *videos] if photos else list(videos)
+
+
+def _fetch(url: str) -> io.BytesIO:
+    try:
+        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT_S) as answer:
+            return io.BytesIO(answer.read())
+    except (urllib.error.URLError, OSError) as error:
+        raise ImageFailure(f'cannot be fetched: {error}') from error

@@ -1,0 +1,1 @@
+"""Find the instances in images: by cuts, or by a trained detector."""

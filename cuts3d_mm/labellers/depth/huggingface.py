@@ -1,0 +1,133 @@
+"""Estimate depth with a model of the `transformers` library, which only this file knows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+
+# ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
+_ZOE_PADDING = 3
+
+
+@MODELS.register_module()
+class HFDepth:
+    """A `transformers` depth estimator: ZoeDepth, Depth Anything V2, DPT (MiDaS).
+
+    Args:
+        model (str): Hub id or folder, loaded from safetensors.
+        revision (str, optional): Commit of the Hub repository. Defaults to None.
+        predicts (str): 'depth' for metric or relative depth, 'disparity' for models whose
+            larger values are nearer (DPT/MiDaS, Depth Anything). Defaults to 'depth'.
+        average_flipped (bool): Average with the depth of the mirrored image, as the authors of
+            ZoeDepth do; takes twice as long. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        predicts: Literal['depth', 'disparity'] = 'depth',
+        average_flipped: bool = False,
+    ) -> None:
+        _check_predicts(predicts)
+        try:
+            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+        except ImportError as error:
+            raise ImportError(
+                "HFDepth needs transformers: pip install 'cuts3d_mm[depth]'"
+            ) from error
+        logging.getLogger('transformers').setLevel(logging.ERROR)
+        self.processor = AutoImageProcessor.from_pretrained(
+            model, revision=revision, trust_remote_code=False
+        )
+        network = AutoModelForDepthEstimation.from_pretrained(
+            model, revision=revision, use_safetensors=True, trust_remote_code=False
+        )
+        self.network = network.eval().requires_grad_(False)
+        self.device = torch.device('cpu')
+        self.predicts = predicts
+        self.average_flipped = average_flipped
+        self.is_padded = bool(getattr(self.processor, 'do_pad', False))
+        if self.is_padded and network.config.model_type != 'zoedepth':
+            raise ValueError(
+                'do_pad must be False in the preprocessor config of any model but ZoeDepth, whose '
+                f'padding is known and removed; {model} has do_pad=True'
+            )
+
+    def to(self, device: str) -> HFDepth:
+        """Move the network to a device."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
+        """Estimate depth, (H', W') at the model's own output size.
+
+        Raises:
+            ImageFailure: the model returns NaN or inf.
+        """
+        return [self._estimate(image) for image in images]
+
+    def _estimate(self, image: NamedImage) -> Float:
+        pixels = as_processor_input(image.pixels)
+        inputs = self.processor(
+            images=pixels, input_data_format='channels_last', return_tensors='pt'
+        )
+        prediction = self._predict(inputs['pixel_values'].to(self.device)).float().cpu().numpy()
+        if self.is_padded:
+            prediction = _remove_padding(prediction, pixels.shape)
+        return to_depth(prediction, self.predicts)
+
+    def _predict(self, batch: torch.Tensor) -> torch.Tensor:
+        """(1, 3, H, W) -> (H', W')."""
+        with torch.no_grad():
+            if not self.average_flipped:
+                return self.network(pixel_values=batch).predicted_depth[0]
+            both = self.network(pixel_values=torch.cat([batch, batch.flip(-1)])).predicted_depth
+            return (both[0] + both[1].flip(-1)) / 2
+
+
+def to_depth(prediction: Float, predicts: str) -> Float:
+    """Turn a model's (H, W) output into depth, larger is farther.
+
+    Raises:
+        ImageFailure: the output is not finite.
+    """
+    _check_predicts(predicts)
+    if not np.isfinite(prediction).all():
+        raise ImageFailure('the depth model returned NaN or inf')
+    return prediction if predicts == 'depth' else depth_from_disparity(prediction)
+
+
+def _remove_padding(prediction: Float, image_shape: tuple[int, ...]) -> Float:
+    """Keep the part of a (H', W') prediction that shows the (H, W, 3) image."""
+    kept = []
+    for side, length in zip(image_shape, prediction.shape, strict=False):
+        padding = int(_ZOE_PADDING * math.sqrt(side / 2))
+        scale = length / (side + 2 * padding)
+        kept.append(slice(round(padding * scale), round((padding + side) * scale)))
+    return prediction[kept[0], kept[1]]
+
+
+def _check_predicts(predicts: str) -> None:
+    if predicts not in ('depth', 'disparity'):
+        raise ValueError(f"predicts must be 'depth' or 'disparity', got {predicts!r}")
+
+
+def as_processor_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat the rows or columns of very thin images: processors keep the aspect ratio."""
+    smallest = max(1, max(pixels.shape[:2]) // 8)
+    repeats = [max(1, -(-smallest // side)) for side in pixels.shape[:2]]
+    return pixels.repeat(repeats[0], axis=0).repeat(repeats[1], axis=1)

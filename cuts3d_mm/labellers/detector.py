@@ -1,0 +1,186 @@
+"""Label images by a trained detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from numpy.typing import NDArray
+from torch import nn
+
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.registry import MODELS
+from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.digest import digest_weights
+from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.mmengine_loader import install
+
+CONFIDENCES = ('ones', 'score', 'mask_probability')
+_CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
+_PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One instance that a detector has found."""
+
+    mask: NDArray[np.bool_]  # (H, W)
+    confidence: NDArray[np.float32] | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
+    score: float  # in [0, 1]
+
+
+@MODELS.register_module()
+class DetectorLabeller(nn.Module):
+    """A detector that labels images as `PseudoLabelGenerator` does.
+
+    Images go through the network one by one, as in an evaluation, so that the labels of an
+    image do not depend on its neighbours.
+
+    Args:
+        detector (dict | nn.Module): A detector of MMDetection with masks, or its config.
+        pipeline (list[dict]): Test pipeline; its loading of files and annotations is left out.
+        checkpoint (str, optional): Weights; a file, `https://` or `hf://` location. Defaults
+            to None, for a detector that has its weights.
+        weights_sha256 (str, optional): What `digest_weights` must give for the weights, so that
+            a run that is resumed has the same ones. Defaults to None.
+        score_thr (float): Smallest score, in [0, 1]. Defaults to 0.
+        max_per_image (int): Most instances of an image, best first. Defaults to 100.
+        confidence (str): Confidence of the labels: `ones`; `score`: that of the detection, all
+            over it; `mask_probability`: the mask head's, on a grid. Defaults to `ones`.
+    """
+
+    def __init__(
+        self,
+        detector: dict[str, Any] | nn.Module,
+        pipeline: Sequence[dict[str, Any]],
+        checkpoint: str | None = None,
+        weights_sha256: str | None = None,
+        score_thr: float = 0.0,
+        max_per_image: int = 100,
+        confidence: str = 'ones',
+    ) -> None:
+        super().__init__()
+        if confidence not in CONFIDENCES:
+            raise ValueError(f'confidence must be one of {CONFIDENCES}, got {confidence!r}')
+        init_default_scope('mmdet')
+        install()
+        if isinstance(detector, dict):
+            detector = MODELS.build(ConfigDict(detector))
+        self.detector: Any = detector
+        self.pipeline = Compose(_array_pipeline(pipeline))
+        self.score_thr = score_thr
+        self.max_per_image = max_per_image
+        self.confidence = confidence
+        if checkpoint is not None:
+            self._load(checkpoint, weights_sha256)
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
+        """Find the instances of images, the best first."""
+        self.detector.eval()
+        with _probability_masks(self.detector, self.confidence == 'mask_probability'):
+            return [self._predict(image.pixels) for image in images]
+
+    @torch.no_grad()
+    def _predict(self, pixels: NDArray[np.uint8]) -> list[Detection]:
+        bgr = np.ascontiguousarray(pixels[..., ::-1])
+        data = self.pipeline({'img': bgr, 'img_id': 0})
+        batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
+        found = self.detector.test_step(batch)[0].pred_instances
+        if 'masks' not in found:
+            raise ValueError('detector must predict masks, it predicts boxes only')
+        best = torch.argsort(found.scores, descending=True, stable=True)[: self.max_per_image]
+        detections = []
+        for index in best.tolist():
+            score = min(float(found.scores[index]), 1.0)
+            detection = self._detection(found.masks[index].cpu().numpy(), score)
+            if score >= self.score_thr and detection.mask.any():
+                detections.append(detection)
+        return detections
+
+    def _detection(self, mask: NDArray[Any], score: float) -> Detection:
+        if self.confidence == 'ones':
+            return Detection(mask.astype(bool), None, score)
+        grid_hw = tuple(-(-side // _CELL_PX) for side in mask.shape)
+        if self.confidence == 'score':
+            return Detection(mask.astype(bool), np.full(grid_hw, score, np.float32), score)
+        probability = np.float32(1 / _PROBABILITY_STEPS) * mask.astype(np.float32)
+        is_inside = probability >= 0.5
+        return Detection(is_inside, _mean_inside(probability, is_inside, grid_hw), score)
+
+    def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
+        state = read_state(checkpoint).weights
+        if expected_sha256 not in (None, digest_weights(state)):
+            raise ValueError(
+                f'{checkpoint} must hold the weights with SHA-256 {expected_sha256}, it holds '
+                'others; it was replaced since'
+            )
+        check_weights_fit(state, self.detector.state_dict())
+        self.detector.load_state_dict(state)
+
+
+def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
+    """Turn the config of a detector into that of a `DetectorLabeller`.
+
+    Args:
+        config: of a training or a test; its `test_dataloader` has the pipeline.
+        checkpoint: weights, as for `read_state`.
+        options: other arguments of `DetectorLabeller`.
+
+    Raises:
+        ValueError: the config is of no detector, or the checkpoint holds no weights.
+    """
+    if 'model' not in config or 'test_dataloader' not in config:
+        raise ValueError('CONFIG must define model and test_dataloader, it does not')
+    plain = config.to_dict()
+    return {
+        'type': 'cuts3d_mm.DetectorLabeller',
+        'detector': plain['model'],
+        'pipeline': plain['test_dataloader']['dataset']['pipeline'],
+        'checkpoint': checkpoint,
+        'weights_sha256': digest_weights(read_state(checkpoint).weights),
+        **options,
+    }
+
+
+def _array_pipeline(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    steps = [dict(step) for step in pipeline]
+    kept = [step for step in steps if not str(step['type']).split('.')[-1].startswith('Load')]
+    for step in kept:
+        if str(step['type']).endswith('PackDetInputs'):
+            step['meta_keys'] = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
+    return [{'type': 'mmdet.LoadImageFromNDArray'}, *kept]
+
+
+@contextmanager
+def _probability_masks(detector: Any, is_wanted: bool) -> Iterator[None]:
+    """Let the mask head give probabilities instead of masks for a while."""
+    if not is_wanted:
+        yield
+        return
+    roi_head = getattr(detector, 'roi_head', None)
+    if roi_head is None:
+        raise ValueError("confidence 'mask_probability' needs a detector with a RoI head")
+    threshold = roi_head.test_cfg.mask_thr_binary
+    roi_head.test_cfg.mask_thr_binary = -1
+    try:
+        yield
+    finally:
+        roi_head.test_cfg.mask_thr_binary = threshold
+
+
+def _mean_inside(
+    probability: NDArray[np.float32], is_inside: NDArray[np.bool_], grid_hw: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Mean of the probabilities of a mask's pixels in every cell; 0 where there are none."""
+    size = grid_hw[1], grid_hw[0]
+    total = cv2.resize(probability * is_inside, size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(is_inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.where(share > 0, np.clip(total / np.maximum(share, 1e-6), 0, 1), 0).astype('f4')

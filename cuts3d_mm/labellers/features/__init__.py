@@ -1,0 +1,6 @@
+"""Extract patch features from images; all registered."""
+
+from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
+from cuts3d_mm.labellers.features.vit_keys import ViTKeyFeatures
+
+__all__ = ['ColorTextureFeatures', 'ViTKeyFeatures']

@@ -1,0 +1,158 @@
+"""Cut the instances out of images: extractors, then the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
+from cuts3d_mm.algorithm.params import PRESETS, CutParams
+from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+from cuts3d_mm.images.reading import NamedImage, resize_rgb
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+class FeatureExtractor(Protocol):
+    """What a feature extractor must be."""
+
+    def __call__(self, images: list[Pixels]) -> list[Float]:
+        """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features."""
+
+    def to(self, device: str) -> object:
+        """Move networks, if there are any, to a device."""
+
+
+class DepthExtractor(Protocol):
+    """What a depth extractor must be."""
+
+    def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
+        """Map images to finite (H', W') depth, larger is farther."""
+
+    def to(self, device: str) -> object:
+        """Move networks, if there are any, to a device."""
+
+
+@dataclass(frozen=True)
+class RecipeInputs:
+    """What the recipe needs of one image."""
+
+    features: Float  # (h, w, C)
+    depth: Float | None  # (H', W'), larger is farther
+    resized: Pixels  # (H'', W'', 3) RGB
+    image_hw: tuple[int, int]  # of the original image
+
+
+@MODELS.register_module()
+class PseudoLabelGenerator:
+    """Cut the instances out of images.
+
+    Args:
+        features (dict): Config of a feature extractor.
+        depth (dict, optional): Config of a depth extractor; None for a recipe that uses no
+            depth. Defaults to None.
+        recipe (dict, optional): Fields of `CutParams` that differ from its defaults; the key
+            `preset` chooses those: 'cuts3d', 'paper', 'paper_v3' or 'maskcut'. Defaults to
+            None.
+        input_hw (tuple[int, int]): Size that images are brought to for features and
+            refinement, not keeping the aspect, in pixels. Defaults to (480, 480).
+    """
+
+    def __init__(
+        self,
+        features: dict[str, Any],
+        depth: dict[str, Any] | None = None,
+        recipe: dict[str, Any] | None = None,
+        input_hw: tuple[int, int] = (480, 480),
+    ) -> None:
+        self.params = build_params(recipe or {})
+        needs_depth = _needs_depth(self.params)
+        if needs_depth and depth is None:
+            raise ValueError(
+                'depth must name a depth source for this recipe, got None; give a folder of '
+                "depth maps with --depth, or set recipe.preset to 'maskcut'"
+            )
+        self.input_hw = (int(input_hw[0]), int(input_hw[1]))
+        self.features: FeatureExtractor = MODELS.build(features)
+        self.depth: DepthExtractor | None = MODELS.build(depth) if needs_depth else None
+
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        """Complete a config: the whole recipe, and no depth source that it does not use.
+
+        Raises:
+            ValueError: an unknown preset, parameter or choice.
+        """
+        params = build_params(config['recipe'] or {})
+        depth = config['depth'] if _needs_depth(params) else None
+        return {**config, 'recipe': asdict(params), 'depth': depth}
+
+    def to(self, device: str) -> PseudoLabelGenerator:
+        """Move the networks of the extractors to a device."""
+        for extractor in (self.features, self.depth):
+            if extractor is not None:
+                extractor.to(device)
+        return self
+
+    def predict(self, image: Pixels, name: str = '') -> list[Instance]:
+        """Cut the instances out of one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            name: path relative to the image folder, by which depth files are found.
+        """
+        return self.predict_batch([NamedImage(name, image)])[0]
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Instance]]:
+        """Cut the instances out of images whose networks run in one batch.
+
+        Raises:
+            ImageFailure: an image has no usable depth.
+        """
+        return [self.cut(inputs) for inputs in self.extract(images)]
+
+    def extract(self, images: Sequence[NamedImage]) -> list[RecipeInputs]:
+        """Run the extractors on images; the first half of `predict_batch`."""
+        for image in images:
+            _check_pixels(image.pixels)
+        resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
+        depths: Sequence[Float | None] = [None] * len(images)
+        if self.depth is not None:
+            depths = self.depth(images)
+        sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
+        parts = zip(self.features(resized), depths, resized, sizes, strict=True)
+        return [RecipeInputs(*part) for part in parts]
+
+    def cut(self, inputs: RecipeInputs) -> list[Instance]:
+        """Run the recipe on what the extractors made of one image."""
+        return cut_instances(
+            inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params
+        )
+
+
+def _needs_depth(params: CutParams) -> bool:
+    return params.importance is not None or params.local_cut is not None
+
+
+def build_params(recipe: dict[str, Any]) -> CutParams:
+    """Turn the `recipe` of a config into parameters.
+
+    Raises:
+        ValueError: an unknown preset, parameter or choice.
+    """
+    changes = dict(recipe)
+    preset = changes.pop('preset', 'cuts3d')
+    if preset not in PRESETS:
+        raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
+    return params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
+
+
+def _check_pixels(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f'image must be (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}')

@@ -1,1 +1,0 @@
-"""Many images in, a label store out, whatever labels one image. Resumable."""

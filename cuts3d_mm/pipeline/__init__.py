@@ -1,0 +1,1 @@
+"""Label many images into a label store, resumable at any moment."""

@@ -1,0 +1,152 @@
+"""Decide whether two runs are the same run; `run.json` next to the labels says which one.
+
+Labels belong together if the settings that they depend on, defaults included, and the images
+are the same. The version of the package is not one of them: each shard has its own.
+
+Formats: 1 had the config as written, a digest of the image names and the package version;
+2 has the completed config, and sizes and times of the images in `images.arrow`. A store of
+format 1 is continued as one of format 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cuts3d_mm import __version__
+from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
+from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images
+from cuts3d_mm.pipeline.resolved_config import resolve_config
+
+FORMAT = 2
+_PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')
+_NOT_SET = 'not set'
+
+
+class RunMismatch(ValueError):
+    """The folder holds labels of another run."""
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that the labels depend on."""
+
+    model: dict[str, Any]  # completed config of what labels the images
+    images: str  # digest of the image names, in order
+    num_images: int
+    images_per_shard: int
+
+    @classmethod
+    def of(cls, model: dict[str, Any], images: ImageList, images_per_shard: int) -> RunIdentity:
+        """Identify a run."""
+        digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
+        return cls(resolve_config(model), digest, len(images.names), images_per_shard)
+
+    def claim(self, folder: Path, images: ImageList) -> None:
+        """Write `run.json` into a fresh folder, or check that it is this run's.
+
+        Args:
+            folder: of the labels.
+            images: the list that this identity was made from.
+
+        Raises:
+            RunMismatch: the folder belongs to another run; the message says what differs.
+        """
+        stats = stat_images(images)
+        if (folder / 'run.json').is_file():
+            before = read_image_stats(folder / 'images.arrow')
+            self._check(folder, before, stats)
+            if before is not None and not is_copy(before, stats):
+                return
+        elif any(folder.glob('labels-*.parquet')):
+            raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
+        write_image_stats(folder / 'images.arrow', stats)
+        _write(folder / 'run.json', {'identity': vars(self)})
+
+    def _check(self, folder: Path, before: ImageStats | None, stats: ImageStats) -> None:
+        theirs = read_run(folder / 'run.json')
+        differing = _differing_keys(theirs.model, self.model, 'model')
+        if before is not None:
+            differing += describe_changes(before, stats)
+        elif theirs.num_images != self.num_images:
+            differing.append(f'{theirs.num_images} -> {self.num_images} images')
+        elif theirs.images != self.images:
+            differing.append('the names of the images')
+        if theirs.images_per_shard != self.images_per_shard and not differing:
+            sizes = f'{theirs.images_per_shard} -> {self.images_per_shard}'
+            differing.append(f'images_per_shard: {sizes}')
+        if differing:
+            raise RunMismatch(
+                f'{folder} holds labels of another run; differing: {"; ".join(differing)}. '
+                'Choose another OUT, or the same settings and images'
+            )
+
+    def record_counts(self, folder: Path, counts: dict[str, int]) -> None:
+        """Add what was done to `run.json`."""
+        _write(folder / 'run.json', {'identity': vars(self), 'counts': counts})
+
+
+def read_run(path: Path) -> RunIdentity:
+    """Read a `run.json` of this format or an earlier one.
+
+    Raises:
+        RunMismatch: of a later format, or none of ours.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise RunMismatch(f'{path} must be the run.json of a label store: {error}') from error
+    found = content.get('format', 1) if isinstance(content, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise RunMismatch(
+            f'{path} must have a format up to {FORMAT}, it has {found}; a later version of '
+            'cuts3d_mm wrote it, which is needed to go on'
+        )
+    identity = content.get('identity') if isinstance(content, dict) else None
+    try:
+        run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})  # type: ignore[index]
+    except (TypeError, KeyError) as error:
+        raise RunMismatch(f'{path} must be the run.json of a label store, it is not') from error
+    return replace(run, model=_completed(run.model))
+
+
+def _completed(model: Any) -> Any:
+    try:
+        return resolve_config(model)
+    except ValueError:  # an argument that there is no longer: then they differ
+        return model
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    content = {'format': FORMAT, 'versions': _versions(), **content}
+    with open_atomically(path) as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b'\n')
+
+
+def _differing_keys(theirs: Any, ours: Any, where: str) -> list[str]:
+    """Dotted keys whose values differ, as `key: theirs -> ours`; None is a value."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            line
+            for key in sorted(theirs.keys() | ours.keys())
+            for line in _differing_keys(
+                theirs.get(key, _NOT_SET), ours.get(key, _NOT_SET), f'{where}.{key}'
+            )
+        ]
+    return [] if theirs == ours else [f'{where}: {theirs!r} -> {ours!r}']
+
+
+def _versions() -> dict[str, str]:
+    found = {'cuts3d_mm': __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,77 @@
+"""Divide the images of a run into shards, and find those that are left to do."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labels.store import find_damage, shard_path
+from cuts3d_mm.pipeline.worker import Shard, WorkOrder
+
+# A kill costs at most one shard per worker; a store of a million images has 2,000 files.
+_SHARDS_AIMED_AT = 2000
+_FEWEST_IMAGES, _MOST_IMAGES = 8, 512
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part of a run this call does: shards whose index is `part` modulo `parts`."""
+
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read `I/N`.
+
+        Raises:
+            ValueError: not two integers with 0 <= I < N.
+        """
+        part, slash, parts = text.partition('/')
+        if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+            raise ValueError(f'--part must be I/N with 0 <= I < N, such as 0/4, got {text!r}')
+        return cls(int(part), int(parts))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done and what is left of one part of a run."""
+
+    done: tuple[int, ...]  # indices of shards that are on disk
+    left: tuple[Shard, ...]
+
+
+def images_per_shard(num_images: int) -> int:
+    """Size of a shard; depends on the number of images alone."""
+    return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
+
+
+def make_plan(order: WorkOrder, images: ImageList, size: int, split: Split) -> Plan:
+    """Find the shards of this part, and which of them are on disk as they were written."""
+    starts = range(0, len(images.names), size)
+    shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
+    ours = shards[split.part :: split.parts]
+    is_done = [_is_whole(shard_path(order.out, index)) for index, _ in ours]
+    return Plan(
+        tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
+        tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
+    )
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard is on disk as it was written; says so if it is damaged."""
+    if not shard.is_file():
+        return False
+    damage = find_damage(shard)
+    if damage is not None:
+        logging.getLogger(__name__).warning('%s; made again now', damage)
+    return damage is None
+
+
+def is_whole(out: Path, num_images: int) -> bool:
+    """Tell whether all shards of a run of so many images are there, of all its parts."""
+    num_shards = math.ceil(num_images / images_per_shard(num_images))
+    return all(shard_path(out, index).is_file() for index in range(num_shards))

@@ -1,0 +1,94 @@
+"""Counts in, one live line out: rate, time left, instances, failures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from cuts3d_mm.labels.store import Counts
+
+_LOG_EVERY_S = 10.0  # where the output is no terminal
+
+
+class ProgressReport(Protocol):
+    """Who wants to know how far a run is."""
+
+    def start(self, total_images: int, done: Counts) -> None:
+        """Take note of the size of the run and of what an earlier call has done."""
+
+    def add(self, counts: Counts) -> None:
+        """Take note of some more images."""
+
+
+class ProgressLine:
+    """A bar on a terminal, a line every ten seconds in a log.
+
+    Args:
+        task: what is going on.
+    """
+
+    def __init__(self, task: str = 'labelling') -> None:
+        self._total = 0
+        self._counts = Counts()
+        self._resumed = 0
+        self._started = self._logged = time.monotonic()
+        self._bar = Progress(
+            TextColumn(task),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn('{task.fields[facts]}'),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task('', total=None, facts='')
+
+    def __enter__(self) -> ProgressLine:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, total_images: int, done: Counts) -> None:
+        """Count what an earlier call did, without letting it into the rate."""
+        self._total, self._resumed = total_images, done.images
+        self._bar.update(self._task, total=total_images)
+        self.add(done)
+
+    def add(self, counts: Counts) -> None:
+        """Count some more images."""
+        self._counts += counts
+        self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
+        now = time.monotonic()
+        if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
+            self._logged = now
+            print(f'{self._counts.images}/{self._total} images, {self._facts()}', file=sys.stderr)
+
+    def _facts(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        rate = (self._counts.images - self._resumed) / seconds
+        left_s = (self._total - self._counts.images) / rate if rate > 0 else 0.0
+        facts = f'{rate:.2f} images/s, {self._counts.instances} instances'
+        if self._bar.disable and rate > 0:
+            facts += f', {left_s:.0f} s left'
+        return f'{facts}, {self._counts.failures} failures'

@@ -1,0 +1,1 @@
+"""Render scenes with exact masks and depth."""

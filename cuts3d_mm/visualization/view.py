@@ -1,0 +1,73 @@
+"""Draw labelled images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cuts3d_mm.images.reading import ImageFailure, read_named_image
+from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.record import ImageRecord, decode_mask
+from cuts3d_mm.paths import BadName, path_to_write
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import save_picture
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of the images."""
+
+    num_drawn: int
+    failures: tuple[tuple[str, str], ...]  # name and reason of those that are left out
+
+
+def draw_records(
+    records: Iterable[ImageRecord], images: Path, out: Path, limit: int | None = None
+) -> Drawn:
+    """Draw labelled images as `out/NAME.jpg`, folders included.
+
+    Those that could not be labelled are left out. What cannot be drawn is listed in
+    `out/not_drawn.jsonl`, a line each.
+
+    Args:
+        records: of the images.
+        images: folder that they were labelled in.
+        out: another folder, made if need be.
+        limit: most images.
+    """
+    if out.resolve() == images.resolve():
+        raise ValueError(f'--out must be another folder than --images, got {out} for both')
+    out.mkdir(parents=True, exist_ok=True)
+    failures = []
+    num_seen = 0
+    labelled = (record for record in records if record.failure is None)
+    for record in islice(labelled, limit):
+        num_seen += 1
+        try:
+            _draw(record, images, out)
+        except (ImageFailure, BadName) as failure:
+            failures.append((record.name, str(failure)))
+    _write_failures(out / 'not_drawn.jsonl', failures)
+    return Drawn(num_seen - len(failures), tuple(failures))
+
+
+def _draw(record: ImageRecord, images: Path, out: Path) -> None:
+    pixels = read_named_image(images, record.name)
+    if pixels.shape[:2] != record.image_hw:
+        raise ImageFailure(
+            f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
+        )
+    masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
+    scores = [instance.score for instance in record.instances]
+    # The suffix stays in the name: a.png and a.jpg are two images.
+    save_picture(path_to_write(out, f'{record.name}.jpg'), draw_instances(pixels, masks, scores))
+
+
+def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+    with open_atomically(path) as file:
+        for name, reason in failures:
+            line = json.dumps({'path': name, 'reason': reason}, ensure_ascii=False)
+            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')

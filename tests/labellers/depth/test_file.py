@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hostile_depths import hostile_depth_maps, write_hostile_depth
+
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.depth.huggingface import to_depth
+
+DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)
+
+
+def read(folder, name='a/x.jpg', **options):
+    image = NamedImage(name, np.zeros((8, 9, 3), np.uint8))
+    return DepthFromFile(str(folder), **options)([image])[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'a').mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize('suffix', ['png8', 'png16', 'npy', 'npy64', 'npz', 'pfm'])
+def test_every_format_gives_the_values_back(folder, suffix):
+    path = folder / 'a/x'
+    if suffix.startswith('png'):
+        dtype = np.uint8 if suffix == 'png8' else np.uint16
+        cv2.imwrite(f'{path}.png', DEPTH.astype(dtype))
+    elif suffix.startswith('npy'):
+        np.save(f'{path}.npy', DEPTH if suffix == 'npy' else DEPTH.astype(np.float64)[None])
+    elif suffix == 'npz':
+        np.savez(f'{path}.npz', depth=DEPTH)
+    else:
+        cv2.imwrite(f'{path}.pfm', DEPTH)
+    found = read(folder)
+    assert found.dtype == np.float32 and (found == DEPTH).all()
+
+
+def test_disparity_becomes_depth_by_the_rule_of_networks(folder):
+    np.save(folder / 'a/x.npy', DEPTH)
+    assert (read(folder, larger_is='near') == to_depth(DEPTH, 'disparity')).all()
+
+
+def test_a_disparity_of_almost_nothing_does_not_flatten_the_rest(folder):
+    np.save(folder / 'a/x.npy', np.array([[1e-42, 0.0, 1, 2]], np.float32))
+    found = read(folder, larger_is='near', zero_is_invalid=False)[0]
+    assert found == pytest.approx([10, 10, 1 / 0.6, 1 / 1.1])
+
+
+@pytest.mark.parametrize('invalid', [np.nan, np.inf, 0])
+def test_invalid_pixels_take_the_nearest_valid_value(folder, invalid):
+    depth = np.array([[5, invalid, 9, 9], [5, 5, 9, invalid]], np.float32)
+    np.save(folder / 'a/x.npy', depth)
+    assert read(folder).tolist() in ([[5, 5, 9, 9], [5, 5, 9, 9]], [[5, 9, 9, 9], [5, 5, 9, 9]])
+
+
+def test_zero_can_be_valid(folder):
+    np.save(folder / 'a/x.npy', np.array([[0.0, 1]]))
+    assert read(folder, zero_is_invalid=False).tolist() == [[0, 1]]
+
+
+def test_negative_disparity_is_invalid(folder):
+    np.save(folder / 'a/x.npy', np.array([[-1.0, 2, 4]]))
+    near, same, far = read(folder, larger_is='near')[0][[2, 1, 0]]
+    assert near < same == far
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'rubbish', b'PK\x03\x04 rubbish', b'\x93NUMPY rubbish'],
+)
+@pytest.mark.parametrize('suffix', ['png', 'npy', 'npz', 'pfm'])
+def test_unreadable_maps_are_failures(folder, suffix, content):
+    (folder / f'a/x.{suffix}').write_bytes(content)
+    with pytest.raises(ImageFailure, match='cannot be read'):
+        read(folder)
+
+
+def test_pickled_arrays_are_not_opened(folder):
+    np.save(folder / 'a/x.npy', np.array([[{'code': 1}]], object), allow_pickle=True)
+    with pytest.raises(ImageFailure, match='cannot be read'):
+        read(folder)
+
+
+def test_missing_map_is_a_failure(folder):
+    with pytest.raises(ImageFailure, match='no depth map'):
+        read(folder)
+
+
+@pytest.mark.parametrize('value', [np.nan, 0, np.inf])
+def test_map_without_a_valid_pixel_is_a_failure(folder, value):
+    np.save(folder / 'a/x.npy', np.full((3, 5), value))
+    with pytest.raises(ImageFailure, match='no valid pixel'):
+        read(folder)
+
+
+def test_map_with_colours_is_a_failure(folder):
+    cv2.imwrite(str(folder / 'a/x.png'), np.zeros((3, 5, 3), np.uint8))
+    with pytest.raises(ImageFailure, match=r'must be \(H, W\) numbers'):
+        read(folder)
+
+
+def test_names_with_dots_find_their_own_map(folder):
+    np.save(folder / 'a/x.1.npy', DEPTH)
+    np.save(folder / 'a/x.npy', DEPTH + 1)
+    assert (read(folder, 'a/x.1.jpg') == DEPTH).all()
+
+
+def test_same_name_in_two_folders_finds_two_maps(folder):
+    (folder / 'b').mkdir()
+    np.save(folder / 'a/x.npy', DEPTH)
+    np.save(folder / 'b/x.npy', DEPTH + 1)
+    assert (read(folder, 'b/x.jpg') == DEPTH + 1).all()
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='depth folder must exist'):
+        DepthFromFile(str(tmp_path / 'nothing'))
+
+
+def test_unknown_direction_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="larger_is must be 'far' or 'near'"):
+        DepthFromFile(str(tmp_path), larger_is='up')
+
+
+@pytest.mark.parametrize('kind', hostile_depth_maps())
+def test_hostile_maps_are_failures_that_name_the_file(folder, kind):
+    write_hostile_depth(folder, 'a/x.jpg', kind)
+    with pytest.raises(ImageFailure, match=r'depth map .*a/x\.'):
+        read(folder)
+
+
+@pytest.mark.parametrize('scale', [-1.0, 2.0, -0.5])
+def test_pfm_of_any_scale_and_byte_order_is_read_as_opencv_reads_it(folder, scale):
+    values = DEPTH.astype('<f4' if scale < 0 else '>f4')
+    (folder / 'a/x.pfm').write_bytes(f'Pf\n3 2\n{scale}\n'.encode() + values.tobytes())
+    expected = cv2.imread(str(folder / 'a/x.pfm'), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(read(folder), expected)
+
+
+@pytest.mark.parametrize(
+    'array', [DEPTH[..., None], np.asfortranarray(DEPTH), DEPTH.astype('>f8')]
+)
+def test_npy_of_any_order_is_read(folder, array):
+    np.save(folder / 'a/x.npy', array)
+    assert np.array_equal(read(folder), DEPTH)

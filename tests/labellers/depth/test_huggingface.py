@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_depth_models import depth_anything, dpt, marigold, zoe
+
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.labellers.depth.huggingface import HFDepth, to_depth
+from cuts3d_mm.labellers.depth.marigold import MarigoldDepth
+
+
+@pytest.fixture(params=[zoe, dpt, depth_anything], ids=lambda make: make.__name__)
+def folder(request, tmp_path):
+    network, processor = request.param()
+    network.save_pretrained(tmp_path, safe_serialization=True)
+    processor.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize('image_hw', [(40, 70), (1, 1), (3, 900)])
+def test_depth_is_a_finite_map_for_any_image(folder, rng, image_hw):
+    image = NamedImage('x.jpg', rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8))
+    depth, again = HFDepth(str(folder))([image, image])
+    assert depth.ndim == 2 and depth.dtype == np.float32 and np.isfinite(depth).all()
+    assert (depth == again).all()
+
+
+def test_weights_are_read_from_safetensors_only(folder):
+    (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
+    with pytest.raises(OSError, match='safetensors'):
+        HFDepth(str(folder))
+
+
+def test_depth_that_is_not_finite_is_a_failure():
+    with pytest.raises(ImageFailure, match='NaN or inf'):
+        to_depth(np.array([[np.nan]], np.float32), 'depth')
+
+
+def test_unknown_prediction_is_refused():
+    with pytest.raises(ValueError, match="predicts must be 'depth' or 'disparity'"):
+        HFDepth('nowhere', predicts='distance')
+
+
+@pytest.mark.slow
+def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
+    pipeline = marigold(tmp_path)
+    pipeline.save_pretrained(tmp_path / 'model', safe_serialization=True)
+    extractor = MarigoldDepth(
+        str(tmp_path / 'model'), num_inference_steps=1, processing_resolution=32
+    )
+    image = NamedImage('x.jpg', rng.integers(0, 256, (40, 64, 3), dtype=np.uint8))
+    first, second = extractor([image, image])
+    assert first.shape == (40, 64) and (first == second).all()
+    assert 0 <= first.min() and first.max() <= 1

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from tiny_detectors import tiny_config
+
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.detector import DetectorLabeller, _mean_inside
+from cuts3d_mm.weights.digest import digest_weights
+
+
+@pytest.fixture(scope='module')
+def parts():
+    config = tiny_config()
+    torch.manual_seed(0)
+    detector = MODELS.build(config.model)
+    return detector, config.test_dataloader.dataset.pipeline
+
+
+def images(rng, count=2):
+    shapes = [(70, 110, 3), (90, 60, 3)]
+    return [
+        NamedImage(str(n), rng.integers(0, 255, shapes[n % 2], np.uint8)) for n in range(count)
+    ]
+
+
+def labeller(parts, **options):
+    return DetectorLabeller(parts[0], parts[1], **options)
+
+
+def test_masks_have_the_size_of_their_image_and_scores_fall(parts, rng):
+    batch = images(rng)
+    for image, found in zip(batch, labeller(parts).predict_batch(batch), strict=True):
+        assert found
+        assert all(one.mask.shape == image.pixels.shape[:2] and one.mask.any() for one in found)
+        scores = [one.score for one in found]
+        assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
+
+
+def test_labels_of_an_image_do_not_depend_on_its_neighbours(parts, rng):
+    batch = images(rng)
+    together = labeller(parts).predict_batch(batch)[1]
+    alone = labeller(parts).predict_batch(batch[1:])[0]
+    assert [one.score for one in together] == [one.score for one in alone]
+    assert all((a.mask == b.mask).all() for a, b in zip(together, alone, strict=True))
+
+
+def test_best_instances_are_kept(parts, rng):
+    batch = images(rng, 1)
+    every = labeller(parts).predict_batch(batch)[0]
+    few = labeller(parts, max_per_image=2).predict_batch(batch)[0]
+    assert [one.score for one in few] == [one.score for one in every[:2]]
+    threshold = every[1].score
+    kept = labeller(parts, score_thr=threshold).predict_batch(batch)[0]
+    assert all(one.score >= threshold for one in kept)
+
+
+def test_confidence_is_that_of_the_detection_or_of_its_pixels(parts, rng):
+    batch = images(rng, 1)
+    assert labeller(parts).predict_batch(batch)[0][0].confidence is None
+    score = labeller(parts, confidence='score').predict_batch(batch)[0][0]
+    assert np.unique(score.confidence) == pytest.approx(score.score)
+    before = parts[0].roi_head.test_cfg.mask_thr_binary
+    probability = labeller(parts, confidence='mask_probability').predict_batch(batch)[0]
+    assert parts[0].roi_head.test_cfg.mask_thr_binary == before
+    inside = probability[0].confidence[probability[0].confidence > 0]
+    assert probability[0].confidence.shape == (9, 14)  # 70 x 110 px in cells of 8
+    assert inside.min() >= 0.49 and inside.max() <= 1
+
+
+def test_mean_of_a_cell_counts_pixels_of_the_mask_only():
+    probability = np.full((16, 8), 0.8, np.float32)
+    is_inside = np.zeros((16, 8), bool)
+    is_inside[:4] = True
+    cells = _mean_inside(probability, is_inside, (2, 1))
+    assert cells.ravel() == pytest.approx([0.8, 0])
+
+
+def test_digest_names_the_weights_whatever_their_order(parts):
+    state = parts[0].state_dict()
+    again = dict(reversed(list(state.items())))
+    assert digest_weights(state) == digest_weights(again)
+    first = next(iter(state))
+    assert digest_weights({**state, first: state[first] + 1}) != digest_weights(state)
+
+
+def test_checkpoint_of_another_detector_is_refused(parts, tmp_path):
+    torch.save({'a': torch.zeros(1)}, tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match='weights must fit the network; missing'):
+        labeller(parts, checkpoint=str(tmp_path / 'w.pth'))
+    torch.save(parts[0].state_dict(), tmp_path / 'right.pth')
+    with pytest.raises(ValueError, match='it was replaced since'):
+        labeller(parts, checkpoint=str(tmp_path / 'right.pth'), weights_sha256='0')
+
+
+def test_unknown_confidence_is_refused(parts):
+    with pytest.raises(ValueError, match='confidence must be one of'):
+        labeller(parts, confidence='depth')

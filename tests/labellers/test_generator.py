@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn import photo
+from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
+from mmdet.registry import MODELS
+
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.explain import explain_image
+
+
+@pytest.fixture
+def generator(tmp_path, rng):
+    write_depths(tmp_path, ['a/x.png'], rng)
+    return MODELS.build(cuts3d_model(tmp_path))
+
+
+def test_any_mmdetection_project_can_build_and_use_it(generator, rng):
+    instances = generator.predict(photo(rng), 'a/x.png')
+    assert instances and all(instance.mask.shape == (90, 130) for instance in instances)
+
+
+def test_a_batch_equals_single_images(rng):
+    generator = MODELS.build(MASKCUT)
+    images = [NamedImage(str(i), photo(rng, (60 + i, 88))) for i in range(3)]
+    together = generator.predict_batch(images)
+    for image, instances in zip(images, together, strict=True):
+        alone = generator.predict(image.pixels)
+        assert [i.mask.tobytes() for i in alone] == [i.mask.tobytes() for i in instances]
+
+
+@pytest.mark.parametrize('image_hw', [(1, 1), (1, 500), (700, 3)])
+def test_extreme_shapes_get_masks_of_their_own_size(rng, image_hw):
+    generator = MODELS.build(MASKCUT)
+    image = rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8)
+    assert all(instance.mask.shape == image_hw for instance in generator.predict(image))
+
+
+@pytest.mark.parametrize('preset', ['maskcut', 'cuts3d', 'paper', 'paper_v3'])
+def test_image_whose_patches_are_all_alike_has_no_instances(tmp_path, rng, preset):
+    """Position must not count, else even a grey wall has a left and a right half."""
+    write_depths(tmp_path, ['x.png'], rng)
+    model = cuts3d_model(tmp_path)
+    alike = {**FEATURES, 'position_scale': 1e9}
+    generator = MODELS.build({**model, 'features': alike, 'recipe': {'preset': preset}})
+    assert generator.predict(np.full((40, 60, 3), 127, np.uint8), 'x.png') == []
+
+
+def test_explanation_shows_what_the_recipe_saw(generator, rng):
+    stages = explain_image(generator, NamedImage('a/x.png', photo(rng)))
+    assert stages.depth.shape == stages.importance.shape == (12, 16)
+    assert 0 <= stages.depth.min() and stages.importance.max() <= 1
+    assert stages.instances
+
+
+def test_image_that_is_not_rgb_is_refused():
+    with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB'):
+        MODELS.build(MASKCUT).predict(np.zeros((4, 5), np.uint8))
+
+
+def test_recipe_in_3d_without_depth_is_refused():
+    with pytest.raises(ValueError, match='depth must name a depth source'):
+        MODELS.build({'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': FEATURES})
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match='recipe.preset must be one of cuts3d, paper'):
+        MODELS.build({**MASKCUT, 'recipe': {'preset': 'x'}})

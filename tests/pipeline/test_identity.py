@@ -1,0 +1,128 @@
+"""What makes two runs the same run, and what a run says where they are not."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cuts3d_mm.images.listing import ImageList, list_images
+from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch
+
+MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
+MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for number, name in enumerate('abcdef'):
+        (folder / f'{name}.jpg').write_bytes(b'x' * (number + 10))
+        os.utime(folder / f'{name}.jpg', (1000 + number, 1000 + number))
+    return list_images(folder)
+
+
+def claim(out, images, **changes):
+    out.mkdir(exist_ok=True)
+    images = list_images(images.root)
+    RunIdentity.of({**MODEL, **changes}, images, 8).claim(out, images)
+    return json.loads((out / 'run.json').read_text())
+
+
+def test_the_same_run_may_continue(images, tmp_path):
+    first = claim(tmp_path / 'out', images)
+    assert claim(tmp_path / 'out', images) == first
+    assert first['format'] == FORMAT and 'cuts3d_mm' not in first['identity']
+    assert {'cuts3d_mm', 'torch'} <= set(first['versions'])
+
+
+def test_defaults_that_are_written_out_are_the_same_run(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    recipe = {'preset': 'cuts3d', 'max_instances': 3}
+    claim(tmp_path / 'out', images, recipe=recipe, input_hw=(480, 480))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'recipe': {'importance': None}}, r'model\.recipe\.importance: {.*} -> None'),
+        ({'recipe': {'max_instances': 9}}, r'model\.recipe\.max_instances: 3 -> 9\. Choose'),
+        ({'input_hw': (64, 64)}, r'model\.input_hw: \[480, 480\] -> \[64, 64\]'),
+        ({'features': {'type': 'mmpretrain.X'}}, r"model\.features\.a: 1 -> 'not set'"),
+        ({'features': {'type': 'mmpretrain.X', 'a': None}}, r'model\.features\.a: 1 -> None'),
+    ],
+)
+def test_other_settings_are_refused_naming_them(images, tmp_path, change, message):
+    claim(tmp_path / 'out', images)
+    with pytest.raises(RunMismatch, match=message):
+        claim(tmp_path / 'out', images, **change)
+
+
+def test_images_that_came_went_or_changed_are_named(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    (images.root / 'x.jpg').write_bytes(b'new')
+    (images.root / 'c.jpg').unlink()
+    (images.root / 'a.jpg').write_bytes(b'y' * 1300)
+    (images.root / 'b.jpg').write_bytes(b'y' * 11)  # its size as before
+    with pytest.raises(RunMismatch) as refusal:
+        claim(tmp_path / 'out', images)
+    message = str(refusal.value)
+    assert '1 image more: x.jpg;' in message and '1 image fewer: c.jpg;' in message
+    assert '2 images changed: a.jpg (size 10 -> 1300 bytes), b.jpg (time 1970-' in message
+
+
+def test_many_changes_are_counted(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    for name in images.names[:5]:
+        (images.root / name).unlink()
+    with pytest.raises(RunMismatch, match='5 images fewer: a.jpg, b.jpg, c.jpg and 2 others'):
+        claim(tmp_path / 'out', images)
+
+
+def test_a_copy_of_the_images_may_continue_and_is_known_from_then_on(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    copy = tmp_path / 'copy'
+    copy.mkdir()
+    for name in images.names:
+        (copy / name).write_bytes((images.root / name).read_bytes())
+    moved = ImageList(copy, images.names)
+    claim(tmp_path / 'out', moved)
+    os.utime(copy / 'd.jpg', (5, 5))
+    with pytest.raises(RunMismatch, match='1 image changed: d.jpg'):
+        claim(tmp_path / 'out', moved)
+
+
+def test_a_lost_list_of_images_is_made_again(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    (tmp_path / 'out/images.arrow').write_bytes(b'ARROW1 broken')
+    claim(tmp_path / 'out', images)
+    (images.root / 'x.jpg').write_bytes(b'new')
+    with pytest.raises(RunMismatch, match='1 image more: x.jpg'):
+        claim(tmp_path / 'out', images)
+
+
+def test_labels_without_a_run_are_refused(images, tmp_path):
+    (tmp_path / 'labels-000000.parquet').touch()
+    with pytest.raises(RunMismatch, match='must have a run.json'):
+        claim(tmp_path, images)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'must be the run.json of a label store'),
+        (b'[]', 'must be the run.json of a label store'),
+        (b'{}', 'must be the run.json of a label store'),
+        (b'{"identity": [1]}', 'must be the run.json of a label store'),
+        (b'{"format": 2, "ident', 'must be the run.json of a label store'),
+        (b'\xff\xfe{}', 'must be the run.json of a label store'),
+        (b'[' * 100_000, 'must be the run.json of a label store'),
+        (b'{"format": 99}', 'must have a format up to 2, it has 99; a later version'),
+    ],
+)
+def test_a_damaged_or_later_run_file_is_refused(images, tmp_path, content, message):
+    (tmp_path / 'run.json').write_bytes(content)
+    with pytest.raises(RunMismatch, match=message):
+        claim(tmp_path, images)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from image_folders import MASKCUT, cuts3d_model, write_depths, write_images
+from PIL import Image
+
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labels.process_mark import ProcessMark
+from cuts3d_mm.labels.store import Counts, read_store, shard_paths
+from cuts3d_mm.pipeline.identity import RunMismatch
+from cuts3d_mm.pipeline.plan import Split, images_per_shard
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.worker import WorkOrder
+
+
+class Log:
+    """Remembers what it is told."""
+
+    def start(self, total_images, done):
+        self.total, self.counts, self.resumed = total_images, done, done
+
+    def add(self, counts):
+        self.counts += counts
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    write_images(tmp_path / 'images', 20, rng)
+    return tmp_path / 'images'
+
+
+def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1):
+    images = list_images(folder)
+    log = Log()
+    order = WorkOrder(model, images.root, out, batch_size)
+    return label_images(order, images, workers, Split.parse(split), log), log
+
+
+def content(out):
+    return {path.name: path.read_bytes() for path in out.glob('*.parquet')}
+
+
+def test_every_image_is_accounted_for(folder, tmp_path):
+    (folder / 'a/000.png').write_bytes(b'')
+    counts, log = run(folder, tmp_path / 'out')
+    assert counts == log.counts and counts.images == log.total == 20 and counts.failures == 1
+    records = list(read_store(tmp_path / 'out'))
+    assert [record.name for record in records] == list(list_images(folder).names)
+    assert 'a/000.png' in (tmp_path / 'out/failures.jsonl').read_text()
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_bytes(folder, tmp_path):
+    for workers in (0, 1, 2):
+        run(folder, tmp_path / f'out{workers}', workers)
+    first = content(tmp_path / 'out0')
+    assert first and first == content(tmp_path / 'out1') == content(tmp_path / 'out2')
+
+
+def test_parts_together_equal_the_whole(folder, tmp_path):
+    run(folder, tmp_path / 'whole')
+    for part in range(3):
+        run(folder, tmp_path / 'parts', split=f'{part}/3')
+    assert content(tmp_path / 'parts') == content(tmp_path / 'whole')
+
+
+def test_a_missing_shard_is_made_again(folder, tmp_path):
+    out = tmp_path / 'out'
+    run(folder, out)
+    whole = content(out)
+    shard_paths(out)[1].unlink()
+    earlier = replace(ProcessMark.of_this_process(), started=1)
+    (out / f'.labels-000001.parquet.{earlier}.0.partial').write_bytes(b'half')
+    counts, log = run(folder, out)
+    assert content(out) == whole and not list(out.glob('.*partial'))
+    assert log.resumed.images == 12 and counts.images == 20
+
+
+def test_a_finished_run_does_nothing(folder, tmp_path):
+    run(folder, tmp_path / 'out')
+    counts, log = run(folder, tmp_path / 'out')
+    assert log.resumed == counts and counts.images == 20
+
+
+def test_another_config_is_refused(folder, tmp_path):
+    run(folder, tmp_path / 'out')
+    with pytest.raises(RunMismatch, match='model.input_hw'):
+        run(folder, tmp_path / 'out', model={**MASKCUT, 'input_hw': (64, 64)})
+
+
+def test_a_missing_depth_map_fails_only_its_image(folder, tmp_path, rng):
+    names = list_images(folder).names
+    write_depths(tmp_path / 'depth', names[1:], rng)
+    model = cuts3d_model(tmp_path / 'depth')
+    counts, _ = run(folder, tmp_path / 'out', model=model, batch_size=4)
+    assert counts.failures == 1
+    failed = next(record for record in read_store(tmp_path / 'out') if record.failure)
+    assert failed.name == names[0] and 'no depth map' in failed.failure
+
+
+@pytest.mark.parametrize('kind', ['constant', 'invalid', 'other size'])
+def test_unusual_depth_maps_are_handled(tmp_path, rng, kind):
+    (name,) = write_images(tmp_path / 'images', 1, rng)
+    write_depths(tmp_path / 'depth', [name], rng)
+    depth = {
+        'constant': np.full((20, 30), 2.0),
+        'invalid': np.full((20, 30), np.nan),
+        'other size': np.random.default_rng(1).uniform(1, 2, (7, 300)),
+    }[kind]
+    np.save((tmp_path / 'depth' / name).with_suffix('.npy'), depth)
+    model = cuts3d_model(tmp_path / 'depth')
+    counts, _ = run(tmp_path / 'images', tmp_path / 'out', model=model)
+    assert counts.failures == (kind == 'invalid')
+
+
+def odd_images(rng):
+    rgb = rng.integers(0, 256, (40, 61, 3), dtype=np.uint8)
+    yield 'grey.png', Image.fromarray(rgb[..., 0])
+    yield 'rgba.png', Image.fromarray(np.dstack([rgb, rgb[..., 0]]))
+    yield 'palette.gif', Image.fromarray(rgb).quantize(16)
+    yield 'cmyk.jpg', Image.fromarray(rgb).convert('CMYK')
+    yield 'deep.png', Image.fromarray(rgb[..., 0].astype(np.uint16) * 257)
+    yield 'one.png', Image.fromarray(rgb[:1, :1])
+    yield 'line.png', Image.fromarray(np.tile(rgb[:1], (1, 82, 1))[:, :5000])
+
+
+def test_odd_images_are_labelled_in_their_own_pixel_grid(tmp_path, rng):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    sizes = {}
+    for name, image in odd_images(rng):
+        image.save(folder / name)
+        sizes[name] = image.size[::-1]
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(rng.integers(0, 256, (40, 61, 3), dtype=np.uint8)).save(
+        folder / 'turned.jpg', exif=exif
+    )
+    sizes['turned.jpg'] = (40, 61)
+    counts, _ = run(folder, tmp_path / 'out')
+    assert counts.failures == 0
+    assert {record.name: record.image_hw for record in read_store(tmp_path / 'out')} == sizes
+
+
+@pytest.mark.slow
+def test_a_hundred_megapixels_stay_within_memory(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    tile = np.zeros((100, 100, 3), np.uint8)
+    tile[20:70, 30:80] = (200, 50, 50)
+    picture = Image.fromarray(tile).resize((10_000, 10_000), Image.Resampling.NEAREST)
+    picture.save(folder / 'large.jpg')
+    del picture
+    counts, _ = run(folder, tmp_path / 'out', workers=1)
+    assert counts.failures == 0
+    assert next(read_store(tmp_path / 'out')).image_hw == (10_000, 10_000)
+
+
+def test_shards_do_not_depend_on_the_number_of_workers():
+    assert images_per_shard(60) == 8
+    assert images_per_shard(1_300_000) == 512
+    assert images_per_shard(100_000) == 50
+
+
+@pytest.mark.parametrize('text', ['1', '2/2', '-1/2', 'a/b', '0/0', ''])
+def test_malformed_splits_are_refused(text):
+    with pytest.raises(ValueError, match='--part must be I/N'):
+        Split.parse(text)
+
+
+def test_counts_add_up():
+    assert Counts(1, 2, 0) + Counts(3, 1, 1) == Counts(4, 3, 1)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from cuts3d_mm.doctor import Facts, describe_environment, examine
+
+GOOD = {
+    'torch': '2.11.0',
+    'torchvision': '0.26.0',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmpretrain': '1.3.6',
+    'opencv-python-headless': '4.11.0',
+    'transformers': '4.57.6',
+    'diffusers': '0.35.2',
+    'huggingface-hub': '0.36.0',
+    'gradio': '5.50.0',
+    'pydensecrf2': '1.1',
+}
+
+
+def findings(changes=(), errors=(), without=()):
+    versions = {k: v for k, v in {**GOOD, **dict(changes)}.items() if k not in without}
+    return examine(Facts(versions, dict(errors)))
+
+
+def test_good_environment_has_no_findings():
+    assert findings() == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'errors', 'without', 'what', 'remedy'),
+    [
+        ({'mmdet': '3.3.0'}, {}, (), 'both installed', 'pip uninstall -y mmdet onedl-mmdetection'),
+        ({}, {}, ('onedl-mmcv',), 'mmcv is not installed', 'pip install onedl-mmcv'),
+        ({}, {'mmcv._ext': 'gone'}, (), 'no compiled operators', 'MMCV_WITH_OPS=1'),
+        ({}, {'cv2': 'libGL'}, (), 'cv2 cannot be imported', 'opencv-python-headless'),
+        ({'opencv-python': '4'}, {}, (), 'cv2 is installed 2 times', 'pip uninstall -y opencv'),
+        (
+            {'transformers': '5.1.0'},
+            {'mmpretrain.models': 'x'},
+            (),
+            'mmpretrain cannot be imported with transformers 5.1.0',
+            'transformers==4.57.6',
+        ),
+        ({}, {'mmpretrain.models': 'x'}, (), 'mmpretrain cannot be imported: x', 'named there'),
+        ({'torchvision': '0.29.0'}, {}, (), 'do not fit', 'torchvision==0.26.*'),
+        ({}, {'torchvision': 'nms'}, (), 'do not fit: nms', 'torchvision==0.26.*'),
+        ({}, {}, ('torch',), 'torch is not installed', 'pip install torch'),
+    ],
+)
+def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what, remedy):
+    (finding,) = findings(changes, errors, without)
+    assert finding.is_serious and what in finding.what and remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    'part', ['transformers', 'diffusers', 'huggingface-hub', 'gradio', 'pydensecrf2']
+)
+def test_missing_optional_part_is_named_and_not_serious(part):
+    (finding,) = findings(without=(part,))
+    assert part in finding.what and not finding.is_serious and 'pip install' in finding.remedy
+
+
+def test_description_names_this_package_first():
+    assert next(iter(describe_environment())) == 'cuts3d_mm'
