@@ -26,11 +26,10 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
 from cuts3d_mm.paths import BadName, path_to_write
 from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.pictures import save_picture
+from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 KINDS = ('pictures', 'masks', 'coco')
 _IMAGES_PER_SHARD = 512
-_PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png')  # others are drawn as .jpg
 
 
 class DetectionWriter:
@@ -102,8 +101,7 @@ class DetectionWriter:
         if isinstance(source, VideoSource):
             self._video_of(source, pixels.shape[:2]).add(drawn)
         else:
-            shown = name if name.lower().endswith(_PICTURE_SUFFIXES) else f'{name}.jpg'
-            save_picture(path_to_write(self._folder / PICTURES, shown), drawn)
+            save_picture(path_to_write(self._folder / PICTURES, picture_name(name)), drawn)
 
     def _video_of(self, source: VideoSource, image_hw: tuple[int, ...]) -> VideoWriter:
         if self._video is None or self._video.name != source.name:

@@ -1,4 +1,4 @@
-"""Image and instances in, the image with outlined instances out."""
+"""Tint, outline and label the instances of an image."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.visualization.label_places import place_labels
+
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.45
+_PX_PER_OUTLINE_PX = 400  # of the longer side
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of outline
+_PADDING = 3  # px around a label's text, per pixel of outline
+_BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB (ITU-R BT.601)
 
 
 def instance_color(index: int) -> NDArray[np.float64]:
@@ -22,39 +29,47 @@ def instance_color(index: int) -> NDArray[np.float64]:
 
 
 def draw_instances(
-    image: Pixels, masks: Sequence[Mask], scores: Sequence[float] | None = None
+    image: Pixels, masks: Sequence[Mask], scores: Sequence[float] | None = None, first: int = 0
 ) -> Pixels:
-    """Tint and outline instances, the i-th in the i-th colour of a fixed palette.
+    """Tint and outline instances, and write their scores where they hide no object.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: (H, W).
-        scores: written into each instance, or None.
+        scores: of the instances, or None for no labels.
+        first: number of the first instance in the palette; the i-th after it takes the i-th
+            colour after that one's.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    drawn = np.ascontiguousarray(image)
-    if drawn is image:
-        drawn = image.copy()
-    thickness = max(1, round(max(image.shape[:2]) / 400))
-    for index, mask in enumerate(masks):
+    drawn = np.array(image, np.uint8, order='C')
+    thickness = max(1, round(max(image.shape[:2]) / _PX_PER_OUTLINE_PX))
+    for index, mask in enumerate(masks, start=first):
         color = instance_color(index)
         drawn[mask] = ((1 - _OPACITY) * drawn[mask] + _OPACITY * color).astype(np.uint8)
-        outline, _ = cv2.findContours(
-            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        cv2.drawContours(drawn, outline, -1, color.tolist(), thickness)
-    for mask, score in zip(masks, scores or (), strict=False):
-        _write_score(drawn, mask, score, thickness)
+    for index, mask in enumerate(masks, start=first):
+        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, outline, -1, instance_color(index).tolist(), thickness)
+    if scores is not None:
+        _write_scores(drawn, masks, scores, first, thickness)
     return drawn
 
 
-def _write_score(drawn: Pixels, mask: Mask, score: float, thickness: int) -> None:
-    rows, columns = np.nonzero(mask)
-    if rows.size == 0:
-        return
-    place = int(columns.mean()) - 12 * thickness, int(rows.mean())
-    font = (cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thickness)
-    for color, width in (((0, 0, 0), 3 * thickness), ((255, 255, 255), thickness)):
-        cv2.putText(drawn, f'{score:.2f}', place, *font, color, width, cv2.LINE_AA)
+def _write_scores(
+    drawn: Pixels, masks: Sequence[Mask], scores: Sequence[float], first: int, thickness: int
+) -> None:
+    visible = [index for index, mask in enumerate(masks) if mask.any()]
+    texts = [f'{scores[index]:.2f}' for index in visible]
+    (width, height), _ = cv2.getTextSize('0.00', _FONT, _FONT_SCALE * thickness, thickness)
+    padding = _PADDING * thickness
+    size_wh = width + 2 * padding, height + 2 * padding
+    corners = place_labels([masks[index] for index in visible], [size_wh] * len(visible))
+    for index, text, (x, y) in zip(visible, texts, corners, strict=True):
+        color = instance_color(first + index)
+        ink = (0, 0, 0) if color @ _LUMINANCE > _BRIGHT else (255, 255, 255)
+        drawn[y : y + size_wh[1], x : x + size_wh[0]] = color
+        place = x + padding, y + padding + height
+        cv2.putText(
+            drawn, text, place, _FONT, _FONT_SCALE * thickness, ink, thickness, cv2.LINE_AA
+        )

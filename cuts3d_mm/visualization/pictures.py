@@ -13,6 +13,15 @@ from PIL import Image
 from cuts3d_mm.labels.atomic import write_whole
 
 _JPEG_QUALITY = 90
+_KEPT_SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+def picture_name(name: str) -> str:
+    """Name of the picture of an image: its own; .jpg is added where it is no JPEG or PNG.
+
+    The suffix of the image stays in the name: a.png and a.webp are two images.
+    """
+    return name if name.lower().endswith(_KEPT_SUFFIXES) else f'{name}.jpg'
 
 
 def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:
@@ -20,14 +29,23 @@ def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
         raise ValueError(f'a picture must have a suffix such as .png or .jpg, got {path.name}')
+    write_whole(path, encode_picture(pixels, kinds[path.suffix.lower()]))
+
+
+def encode_picture(pixels: NDArray[np.generic], kind: str) -> bytes:
+    """Encode pixels as a file of a kind such as 'PNG' or 'JPEG'."""
     encoded = io.BytesIO()
-    picture = Image.fromarray(pixels)
-    picture.save(encoded, format=kinds[path.suffix.lower()], quality=_JPEG_QUALITY)
-    write_whole(path, encoded.getvalue())
+    Image.fromarray(pixels).save(encoded, format=kind, quality=_JPEG_QUALITY)
+    return encoded.getvalue()
 
 
 def save_figure(path: Path, figure: Figure, dpi: int) -> None:
     """Write a figure in the format that the suffix of the file names; .png without one."""
+    write_whole(path, encode_figure(figure, path.suffix[1:] or 'png', dpi))
+
+
+def encode_figure(figure: Figure, kind: str, dpi: int) -> bytes:
+    """Encode a figure as a file of a kind such as 'png' or 'svg'."""
     encoded = io.BytesIO()
-    figure.savefig(encoded, format=path.suffix[1:] or 'png', dpi=dpi)
-    write_whole(path, encoded.getvalue())
+    figure.savefig(encoded, format=kind, dpi=dpi)
+    return encoded.getvalue()

@@ -13,7 +13,7 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 from cuts3d_mm.paths import BadName, path_to_write
 from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.pictures import save_picture
+from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Drawn:
 def draw_records(
     records: Iterable[ImageRecord], images: Path, out: Path, limit: int | None = None
 ) -> Drawn:
-    """Draw labelled images as `out/NAME.jpg`, folders included.
+    """Draw labelled images under their own names, folders included.
 
     Those that could not be labelled are left out. What cannot be drawn is listed in
     `out/not_drawn.jsonl`, a line each.
@@ -62,8 +62,8 @@ def _draw(record: ImageRecord, images: Path, out: Path) -> None:
         )
     masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
     scores = [instance.score for instance in record.instances]
-    # The suffix stays in the name: a.png and a.jpg are two images.
-    save_picture(path_to_write(out, f'{record.name}.jpg'), draw_instances(pixels, masks, scores))
+    path = path_to_write(out, picture_name(record.name))
+    save_picture(path, draw_instances(pixels, masks, scores))
 
 
 def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:

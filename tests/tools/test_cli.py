@@ -65,10 +65,12 @@ def test_score_of_labels_against_themselves_is_perfect(cuts3d, store, tmp_path):
         assert json.loads(figures.read_text())['segm']['AP'] == pytest.approx(1)
 
 
-def test_view_draws_every_labelled_image(cuts3d, store, folder, tmp_path):
-    code, _, _ = cuts3d('view', store, '--images', folder / 'images', '--out', tmp_path / 'seen')
-    drawn = sorted((tmp_path / 'seen').rglob('*.jpg'))
-    assert code == 0 and len(drawn) == 6
+def test_view_draws_every_labelled_image_under_its_own_name(cuts3d, store, folder, tmp_path):
+    images, seen = folder / 'images', tmp_path / 'seen'
+    code, _, _ = cuts3d('view', store, '--images', images, '--out', seen)
+    drawn = sorted(seen.rglob('*.png'))
+    names = sorted(path.relative_to(images) for path in images.rglob('*.png'))
+    assert code == 0 and [path.relative_to(seen) for path in drawn] == names
     assert Image.open(drawn[0]).size == (88, 60)
 
 
@@ -79,7 +81,7 @@ def test_view_draws_as_many_random_images_as_asked_for(cuts3d, store, folder, tm
         arguments = ('--images', folder / 'images', '--out', out, '--random', 3, '--seed', seed)
         code, text, _ = cuts3d('view', store, *arguments)
         assert code == 0 and text.startswith('3 images')
-        seen.append(sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg')))
+        seen.append(sorted(str(path.relative_to(out)) for path in out.rglob('*.png')))
     assert seen[0] == seen[1] != seen[2]
 
 

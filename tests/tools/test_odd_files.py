@@ -13,7 +13,7 @@ from PIL import Image
 from cuts3d_mm.labels.store import read_store
 
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
-LONG = 'x' * 251 + '.png'
+LONG = 'x' * 251 + '.bmp'
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_odd_files_are_records_and_the_others_are_labelled(cuts3d, folder, tmp_p
         assert reason in failures[name], name
     labelled = {record.name for record in read_store(out) if record.failure is None}
     assert labelled == {'a/000.png', 'folder.png/inner.png', LONG}
-    # A picture called LONG.jpg would have a name that is too long.
+    # It is drawn as LONG.jpg, which would have a name that is too long.
     code, output, _ = cuts3d('view', out, '--images', folder, '--out', tmp_path / 'seen')
     assert code == 3 and output.startswith('2 images ->')
     (failure,) = (tmp_path / 'seen/not_drawn.jsonl').read_text().splitlines()
     assert 'longer than 255 bytes' in json.loads(failure)['reason']
-    assert Image.open(tmp_path / 'seen/folder.png/inner.png.jpg').size == (88, 60)
+    assert Image.open(tmp_path / 'seen/folder.png/inner.png').size == (88, 60)

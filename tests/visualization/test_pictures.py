@@ -7,6 +7,7 @@ from cuts3d_mm.algorithm.cut_instances import Instance
 from cuts3d_mm.algorithm.cut_patches import PatchCut
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import picture_name
 from cuts3d_mm.visualization.samples import draw_sample
 from cuts3d_mm.visualization.stages import Stages, draw_stages
 from cuts3d_mm.visualization.tables import format_scores, format_table
@@ -34,6 +35,12 @@ def test_read_only_images_can_be_drawn():
     image = IMAGE.copy()
     image.setflags(write=False)
     assert draw_instances(image, [disc((20, 30), 9, HW)]).shape == (*HW, 3)
+
+
+def test_pictures_keep_their_names_and_those_of_other_formats_get_a_suffix():
+    assert [picture_name(n) for n in ('a/x.jpg', 'x.PNG', 'x.webp', 'x')] == [
+        'a/x.jpg', 'x.PNG', 'x.webp.jpg', 'x.jpg'
+    ]  # fmt: skip
 
 
 def test_figure_has_a_row_per_instance():

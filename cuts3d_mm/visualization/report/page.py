@@ -1,0 +1,111 @@
+"""Write a report as one self-contained HTML page, without scripts."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.visualization.report.blocks import (
+    Block,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+
+_STYLE = """
+:root { color-scheme: light }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1c2024; background: #fff;
+       max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }
+h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .75rem }
+h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid #d9dde2 }
+p { max-width: 46rem }
+nav { margin: 1.25rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem }
+a { color: #0b62b8 }
+figure { margin: 1rem 0; flex: 1 1 18rem; min-width: 0 }
+figure img { display: block; max-width: 100%; border-radius: 4px }
+figcaption { color: #5a626b; font-size: .9rem; margin-top: .35rem }
+.row { display: flex; flex-wrap: wrap; gap: 0 1rem }
+.row img { width: 100% }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+caption { caption-side: bottom; text-align: left; color: #5a626b; font-size: .9rem;
+          padding-top: .35rem }
+th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid #d9dde2 }
+th { border-bottom: 2px solid #9aa3ad; font-weight: 600 }
+th:first-child, td:first-child { text-align: left; padding-left: 0 }
+details { margin: .25rem 0 1.5rem }
+summary { cursor: pointer; color: #0b62b8 }
+"""
+
+
+def write_report(
+    path: Path, title: str, introduction: Sequence[Block], sections: Sequence[Section]
+) -> None:
+    """Write a report, whole or not at all.
+
+    Args:
+        path: HTML file; pictures are inside it, so that it can be sent around alone.
+        title: heading of the page.
+        introduction: blocks before the first section.
+        sections: the rest.
+    """
+    write_whole(path, render_report(title, introduction, sections))
+
+
+def render_report(title: str, introduction: Sequence[Block], sections: Sequence[Section]) -> str:
+    """Render a report as HTML; every text is escaped."""
+    links = ''.join(
+        f'<a href="#section-{number}">{escape(section.title)}</a>\n'
+        for number, section in enumerate(sections, start=1)
+    )
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>',
+        f'<h1>{escape(title)}</h1>',
+        *map(_render, introduction),
+        f'<nav>\n{links}</nav>',
+    ]
+    for number, section in enumerate(sections, start=1):
+        parts.append(f'<h2 id="section-{number}">{escape(section.title)}</h2>')
+        parts += map(_render, section.blocks)
+    return '\n'.join([*parts, '</body>\n</html>\n'])
+
+
+def _render(block: Block) -> str:
+    if isinstance(block, Text):
+        return f'<p>{escape(block.text)}</p>'
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Picture):
+        return _picture(block)
+    if isinstance(block, Row):
+        return f'<div class="row">\n{_join(block.pictures)}\n</div>'
+    return (
+        f'<details>\n<summary>{escape(block.title)}</summary>\n{_join(block.blocks)}\n</details>'
+    )
+
+
+def _join(blocks: Sequence[Block]) -> str:
+    return '\n'.join(map(_render, blocks))
+
+
+def _table(table: Table) -> str:
+    header = ''.join(f'<th>{escape(cell)}</th>' for cell in table.header)
+    rows = (''.join(f'<td>{escape(cell)}</td>' for cell in row) for row in table.rows)
+    body = '\n'.join(f'<tr>{row}</tr>' for row in rows)
+    caption = f'<caption>{escape(table.caption)}</caption>\n' if table.caption else ''
+    return (
+        f'<table>\n{caption}<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+    )
+
+
+def _picture(picture: Picture) -> str:
+    source = f'data:{picture.media_type};base64,{b64encode(picture.encoded).decode()}'
+    caption = escape(picture.caption)
+    under = f'<figcaption>{caption}</figcaption>' if caption else ''
+    return f'<figure><img loading="lazy" src="{source}" alt="{caption}">{under}</figure>'
