@@ -27,7 +27,7 @@ def main() -> None:
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
     from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
-    from cuts3d_mm.visualization.stages import draw_stages
+    from cuts3d_mm.visualization.stages_figure import draw_stages
 
     model = load_generator_config(args.config, args.cfg_options, args.depth)
     generator = build_labeller(model).to(args.device)

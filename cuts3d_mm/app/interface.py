@@ -21,7 +21,7 @@ from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud
-from cuts3d_mm.visualization.stages import draw_stages
+from cuts3d_mm.visualization.stages_figure import draw_stages
 
 Pixels = NDArray[np.uint8]
 _FIGURE_DPI = 110

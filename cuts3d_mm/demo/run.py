@@ -34,7 +34,7 @@ from cuts3d_mm.pipeline.run import label_images
 from cuts3d_mm.pipeline.worker import WorkOrder
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure
-from cuts3d_mm.visualization.stages import draw_stages
+from cuts3d_mm.visualization.stages_figure import draw_stages
 from cuts3d_mm.visualization.tables import format_table
 
 RECIPES = {

@@ -16,9 +16,9 @@ Mask = NDArray[np.bool_]
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.45
-_PX_PER_OUTLINE_PX = 400  # of the longer side
-_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of outline
-_PADDING = 3  # px around a label's text, per pixel of outline
+_PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX = 250, 400  # of the longer side; of text
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
+_PADDING = 3  # px around a label's text, per pixel of stroke
 _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB (ITU-R BT.601)
 
@@ -44,32 +44,44 @@ def draw_instances(
         (H, W, 3) uint8 RGB.
     """
     drawn = np.array(image, np.uint8, order='C')
-    thickness = max(1, round(max(image.shape[:2]) / _PX_PER_OUTLINE_PX))
     for index, mask in enumerate(masks, start=first):
         color = instance_color(index)
         drawn[mask] = ((1 - _OPACITY) * drawn[mask] + _OPACITY * color).astype(np.uint8)
-    for index, mask in enumerate(masks, start=first):
-        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, outline, -1, instance_color(index).tolist(), thickness)
+    colors = [instance_color(first + index) for index in range(len(masks))]
+    drawn = draw_outlines(drawn, masks, colors)
     if scores is not None:
-        _write_scores(drawn, masks, scores, first, thickness)
+        _write_scores(drawn, masks, scores, colors)
+    return drawn
+
+
+def draw_outlines(
+    image: Pixels, masks: Sequence[Mask], colors: Sequence[NDArray[np.float64]]
+) -> Pixels:
+    """Draw the borders of masks, those of holes too, each in a colour."""
+    drawn = np.array(image, np.uint8, order='C')
+    thickness = max(1, round(max(image.shape[:2]) / _PX_PER_OUTLINE_PX))
+    for mask, color in zip(masks, colors, strict=True):
+        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, outline, -1, color.tolist(), thickness)
     return drawn
 
 
 def _write_scores(
-    drawn: Pixels, masks: Sequence[Mask], scores: Sequence[float], first: int, thickness: int
+    drawn: Pixels,
+    masks: Sequence[Mask],
+    scores: Sequence[float],
+    colors: Sequence[NDArray[np.float64]],
 ) -> None:
     visible = [index for index, mask in enumerate(masks) if mask.any()]
-    texts = [f'{scores[index]:.2f}' for index in visible]
-    (width, height), _ = cv2.getTextSize('0.00', _FONT, _FONT_SCALE * thickness, thickness)
-    padding = _PADDING * thickness
+    stroke = max(1, round(max(drawn.shape[:2]) / _PX_PER_STROKE_PX))
+    font = _FONT, _FONT_SCALE * stroke
+    (width, height), _ = cv2.getTextSize('0.00', *font, stroke)
+    padding = _PADDING * stroke
     size_wh = width + 2 * padding, height + 2 * padding
     corners = place_labels([masks[index] for index in visible], [size_wh] * len(visible))
-    for index, text, (x, y) in zip(visible, texts, corners, strict=True):
-        color = instance_color(first + index)
+    for index, (x, y) in zip(visible, corners, strict=True):
+        color = colors[index]
         ink = (0, 0, 0) if color @ _LUMINANCE > _BRIGHT else (255, 255, 255)
         drawn[y : y + size_wh[1], x : x + size_wh[0]] = color
         place = x + padding, y + padding + height
-        cv2.putText(
-            drawn, text, place, _FONT, _FONT_SCALE * thickness, ink, thickness, cv2.LINE_AA
-        )
+        cv2.putText(drawn, f'{scores[index]:.2f}', place, *font, ink, stroke, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""The stages of one image in, its point cloud as a figure that can be turned out."""
+"""Draw the point cloud of an image: as a figure that can be turned, and from the side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.point_cloud import project_depth
@@ -13,6 +14,10 @@ from cuts3d_mm.visualization.overlays import instance_color
 from cuts3d_mm.visualization.stages import Stages
 
 _POINT_PX = 3
+_YAW, _PITCH = np.deg2rad(-28), np.deg2rad(24)  # from which the still picture is seen
+_MARGIN = 0.04  # around the points, as a share of their extent
+_POINT_SPACINGS = 1.25  # size of a point of the still picture
+_BACKGROUND = '#eef0f3'
 
 
 def draw_point_cloud(stages: Stages) -> Any:
@@ -26,63 +31,93 @@ def draw_point_cloud(stages: Stages) -> Any:
     """
     from plotly import graph_objects
 
-    grid_hw = _grid_hw(stages)
-    depth = np.zeros(grid_hw, np.float32) if stages.depth is None else stages.depth
-    x, y, z = project_depth(depth).T
-    owner = _owners(stages, grid_hw)
+    x, y, z = _points(stages).T
+    owner, colors = stages.owners().ravel(), _colors(stages)
     figure = graph_objects.Figure()
     for index in range(-1, len(stages.instances)):
         chosen = owner == index
-        name = 'not in an instance' if index < 0 else f'instance {index + 1}'
-        color: Any = _css(instance_color(index))
-        if index < 0:
-            color = _photo_colors(stages.image, grid_hw, chosen)
         figure.add_trace(
             graph_objects.Scatter3d(
                 x=x[chosen].tolist(),
                 y=z[chosen].tolist(),
                 z=(-y[chosen]).tolist(),
                 mode='markers',
-                marker={'size': _POINT_PX, 'color': color},
-                name=name,
+                marker={'size': _POINT_PX, 'color': [_css(color) for color in colors[chosen]]},
+                name='not in an instance' if index < 0 else f'instance {index + 1}',
             )
         )
-    axes = {'xaxis_title': 'x', 'yaxis_title': 'depth', 'zaxis_title': 'y'}
+    axes = {'xaxis': 'x', 'yaxis': 'depth', 'zaxis': 'y'}
     eye = {'x': 0.4, 'y': -1.9, 'z': 0.5}
+    scene = {axis: {'title': {'text': text}} for axis, text in axes.items()}
     figure.update_layout(
-        scene={'aspectmode': 'data', 'camera': {'eye': eye}, **_nested(axes)},
+        scene={'aspectmode': 'data', 'camera': {'eye': eye}, **scene},
         margin={'l': 0, 'r': 0, 't': 0, 'b': 0},
         height=420,
     )
     return figure
 
 
-def _nested(titles: dict[str, str]) -> dict[str, Any]:
-    return {key.split('_')[0]: {'title': {'text': text}} for key, text in titles.items()}
+def draw_cloud_from_the_side(axes: Axes, stages: Stages, panel_hw: tuple[float, float]) -> None:
+    """Draw the cloud as seen from above and from the side, so that steps of depth show.
+
+    Args:
+        axes: to draw on; their limits and background are set.
+        stages: of one image.
+        panel_hw: height and width of the axes in inches.
+    """
+    height, width = stages.image.shape[:2]
+    x, y, z = (_points(stages) - 0.5).T * np.array([[1], [height / width], [1]])
+    across, away = x * np.cos(_YAW) + z * np.sin(_YAW), z * np.cos(_YAW) - x * np.sin(_YAW)
+    down, away = (
+        y * np.cos(_PITCH) - away * np.sin(_PITCH),
+        away * np.cos(_PITCH) + y * np.sin(_PITCH),
+    )
+    order = np.argsort(-away, kind='stable')  # far points first, near ones over them
+    points_per_unit = _fit(axes, across, down, panel_hw)
+    spacing = points_per_unit / stages.owners().shape[1]
+    axes.scatter(
+        across[order],
+        down[order],
+        s=(_POINT_SPACINGS * spacing) ** 2,
+        c=_colors(stages)[order] / 255,
+        marker='s',
+        linewidths=0,
+    )
 
 
-def _grid_hw(stages: Stages) -> tuple[int, int]:
-    if stages.depth is not None:
-        return stages.depth.shape[0], stages.depth.shape[1]
-    if stages.instances:
-        mask = stages.instances[0].cut.mask
-        return mask.shape[0], mask.shape[1]
-    return 60, 60
+def _fit(
+    axes: Axes, across: NDArray[np.float64], down: NDArray[np.float64], panel_hw: tuple
+) -> float:
+    """Make the points fill the axes at equal scales; typographic points per unit."""
+    extent_hw = np.ptp(down) * (1 + 2 * _MARGIN), np.ptp(across) * (1 + 2 * _MARGIN)
+    inches_per_unit = min(panel_hw[0] / extent_hw[0], panel_hw[1] / extent_hw[1])
+    half_h, half_w = (size / inches_per_unit / 2 for size in panel_hw)
+    middle_x, middle_y = (float(v.min() + v.max()) / 2 for v in (across, down))
+    axes.set(
+        xlim=(middle_x - half_w, middle_x + half_w),
+        ylim=(middle_y + half_h, middle_y - half_h),
+        facecolor=_BACKGROUND,
+    )
+    return float(72 * inches_per_unit)
 
 
-def _owners(stages: Stages, grid_hw: tuple[int, int]) -> NDArray[np.int64]:
-    """Index of the instance of each patch, -1 for none."""
-    owner = np.full(grid_hw, -1)
-    for index, instance in enumerate(stages.instances):
-        owner[instance.cut.mask] = index
-    return owner.ravel()
+def _points(stages: Stages) -> NDArray[np.float64]:
+    """(N, 3) x, y and z of the patches in [0, 1]."""
+    depth = stages.depth
+    if depth is None:
+        depth = np.zeros(stages.owners().shape, np.float32)
+    return project_depth(depth).astype(np.float64)
 
 
-def _photo_colors(
-    image: NDArray[np.uint8], grid_hw: tuple[int, int], chosen: NDArray[np.bool_]
-) -> list[str]:
-    small = cv2.resize(image, grid_hw[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    return [_css(color) for color in small[chosen]]
+def _colors(stages: Stages) -> NDArray[np.float64]:
+    """(N, 3) RGB of the patches in [0, 255]: of their instances, or else of the photo."""
+    owner = stages.owners()
+    size_wh = owner.shape[1], owner.shape[0]
+    small = cv2.resize(stages.image, size_wh, interpolation=cv2.INTER_AREA)
+    colors = small.reshape(-1, 3).astype(np.float64)
+    for index in range(len(stages.instances)):
+        colors[owner.ravel() == index] = instance_color(index)
+    return colors
 
 
 def _css(color: Any) -> str:

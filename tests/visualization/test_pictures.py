@@ -3,24 +3,14 @@ from __future__ import annotations
 import numpy as np
 from drawn import disc
 
-from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.algorithm.cut_patches import PatchCut
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name
 from cuts3d_mm.visualization.samples import draw_sample
-from cuts3d_mm.visualization.stages import Stages, draw_stages
 from cuts3d_mm.visualization.tables import format_scores, format_table
 
 HW = (40, 70)
 IMAGE = np.full((*HW, 3), 90, np.uint8)
-
-
-def instance():
-    mask, patch = disc((20, 30), 9, HW), disc((3, 4), 2, (6, 10))
-    values = patch.astype(np.float32)
-    cut = PatchCut(values.astype(float), patch, patch, values, 0.1, 0.2)
-    return Instance(mask, values, 0.8, cut)
 
 
 def test_instances_are_tinted_and_the_image_is_left_alone():
@@ -41,15 +31,6 @@ def test_pictures_keep_their_names_and_those_of_other_formats_get_a_suffix():
     assert [picture_name(n) for n in ('a/x.jpg', 'x.PNG', 'x.webp', 'x')] == [
         'a/x.jpg', 'x.PNG', 'x.webp.jpg', 'x.jpg'
     ]  # fmt: skip
-
-
-def test_figure_has_a_row_per_instance():
-    stages = Stages(IMAGE, np.zeros((6, 10)), np.ones((6, 10)), (instance(), instance()))
-    assert len(draw_stages(stages, 'title').axes) == 16
-
-
-def test_figure_of_a_2d_recipe_without_instances_is_drawn():
-    assert len(draw_stages(Stages(IMAGE, None, None, ())).axes) == 8
 
 
 def test_table_is_aligned_markdown():
