@@ -15,12 +15,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RejectedCut:
-    """A cut that became no instance."""
+    """A cut that did not become an instance."""
 
-    eigenvector: NDArray[np.float64]  # (h, w)
-    semantic_mask: Mask  # (h, w)
     mask: Mask  # (h, w)
-    reason: str  # for people, such as 'covers 0.4 % of the image, must cover more than 1 %'
+    reason: str  # for people, such as '0.4% of the image, must be above 1.0%'
 
 
 @dataclass(frozen=True)

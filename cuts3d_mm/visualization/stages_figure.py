@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import fill
 
 import cv2
@@ -20,9 +21,10 @@ Pixels = NDArray[np.uint8]
 _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1
 _TITLE = 0.27
-_TITLE_PT, _TEXT_PT = 10, 11
-_MOST_REJECTED = 4  # rows
-_LETTERS_PER_INCH = 11
+_TITLE_PT = 10
+_REASON_COLUMNS = 2  # kept for the reasons of rejected cuts, at least
+_LETTERS = 'abc'
+_LETTERS_PER_INCH = 12
 _PALENESS = 0.8  # off a mask
 _PAPER, _GREY = '#eef0f3', np.full(3, 90.0)
 
@@ -37,16 +39,15 @@ def draw_stages(stages: Stages, title: str = '') -> Figure:
     Returns:
         Above, large, the image with its instances and their point cloud, with depth and
         spatial importance; for a recipe without depth, the image and its instances. Then a
-        row for each instance from the eigenvector to the final mask, and for each of the
-        first cuts that were rejected, with the reason.
+        row for each instance from the eigenvector to the final mask, and one of the first
+        cuts that were rejected, with the reasons.
     """
-    rejected = stages.rejected[:_MOST_REJECTED]
-    sheet = _Sheet(stages, 1 + len(stages.instances) + len(rejected), title)
+    sheet = _Sheet(stages, 1 + len(stages.instances) + bool(stages.rejected), title)
     _draw_summary(sheet, stages)
     for index, instance in enumerate(stages.instances):
         _draw_instance(sheet, index, instance)
-    for index, cut in enumerate(rejected):
-        _draw_rejected(sheet, len(stages.instances) + index, cut)
+    if stages.rejected:
+        _draw_rejected(sheet, 2 + len(stages.instances), stages.rejected)
     return sheet.figure
 
 
@@ -57,9 +58,9 @@ class _Sheet:
         self.image = stages.image
         self.is_3d = stages.depth is not None
         self._aspect = stages.image.shape[0] / stages.image.shape[1]
-        self._columns = 5 if self.is_3d else 4
+        self.num_columns = 5 if self.is_3d else 4
         self._top = _TITLE + 0.1 if title else 0.0
-        width = self._columns * (_PANEL + _GAP) + _GAP
+        width = self.num_columns * (_PANEL + _GAP) + _GAP
         self._row = _PANEL * self._aspect + _TITLE
         self._height = self._top + _GAP + (num_rows + 1) * self._row
         self.figure = Figure(figsize=(width, self._height))
@@ -99,17 +100,17 @@ class _Sheet:
         axes = self.panel(*place, title, scale)
         axes.imshow(picture, cmap=colors, vmin=low, vmax=high, aspect='auto')
 
-    def write(self, place: tuple[int, int], text: str) -> None:
-        """Write a text into the rest of a row."""
+    def write(self, place: tuple[int, int], lines: Sequence[str]) -> None:
+        """Write lines into the rest of a row."""
         row, column = place
-        num_columns = self._columns - column
+        num_columns = self.num_columns - column
         axes = self.panel(row, column, '')
         box = axes.get_position()
         width = num_columns * _PANEL + (num_columns - 1) * _GAP
         axes.set_position((box.x0, box.y0, width / self._size[0], box.height))
         axes.set_facecolor(_PAPER)
-        lines = fill(text, int(width * _LETTERS_PER_INCH))
-        axes.text(0.5, 0.5, lines, ha='center', va='center', fontsize=_TEXT_PT)
+        text = '\n'.join(fill(line, int(width * _LETTERS_PER_INCH)) for line in lines)
+        axes.text(0.03, 0.5, text, va='center', fontsize=_TITLE_PT, linespacing=1.5)
 
     def cut_out(self, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> Pixels:
         """The image, pale off a mask of patches, which is outlined."""
@@ -152,12 +153,16 @@ def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
     sheet.show((row, 4 if sheet.is_3d else 3), 'final mask', final)
 
 
-def _draw_rejected(sheet: _Sheet, index: int, cut: RejectedCut) -> None:
-    row = 2 + index
-    sheet.show((row, 0), 'rejected: eigenvector', cut.eigenvector, 'viridis', is_share=False)
-    sheet.show((row, 1), 'its foreground', sheet.cut_out(cut.semantic_mask, _GREY))
-    sheet.show((row, 2), _cut_name(sheet), sheet.cut_out(cut.mask, _GREY))
-    sheet.write((row, 3), f'rejected: {cut.reason}')
+def _draw_rejected(sheet: _Sheet, row: int, cuts: Sequence[RejectedCut]) -> None:
+    """Draw the first cuts that were rejected, and write down why, in one row."""
+    shown = cuts[: sheet.num_columns - _REASON_COLUMNS]
+    for column, cut in enumerate(shown):
+        picture = sheet.cut_out(cut.mask, _GREY)
+        sheet.show((row, column), f'rejected {_LETTERS[column]}', picture)
+    lines = [f'{letter}: {cut.reason}' for letter, cut in zip(_LETTERS, shown, strict=False)]
+    if len(cuts) > len(shown):
+        lines.append(f'and {len(cuts) - len(shown)} more')
+    sheet.write((row, len(shown)), lines)
 
 
 def _cut_name(sheet: _Sheet) -> str:
