@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from cuts3d_mm.algorithm.cut_instances import cut_instances
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.demo.datasets import scenes_to_coco
-from cuts3d_mm.evaluation.score_labels import score_labels
+from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
 from cuts3d_mm.labellers.depth.file import DepthFromFile

@@ -76,13 +76,12 @@ def load_config(
     return config
 
 
-def load_generator_config(name: str, options: list[str], depth_folder: str | None) -> dict:
+def load_generator_config(name: str, options: list[str]) -> dict[str, Any]:
     """Load the `model` of a generator config as plain dicts.
 
     Args:
         name: path, or file name of a shipped config.
         options: `key=value` changes.
-        depth_folder: folder that replaces the config's depth source, or None.
 
     Raises:
         ValueError: no such config, a malformed or unknown option.
@@ -98,8 +97,6 @@ def load_generator_config(name: str, options: list[str], depth_folder: str | Non
             raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
     config.merge_from_dict(changes)
     model: dict[str, Any] = config.to_dict()['model']
-    if depth_folder is not None:
-        model['depth'] = _depth_from(depth_folder, model.get('depth') or {})
     return model
 
 
@@ -119,9 +116,3 @@ def parse_options(options: list[str]) -> dict[str, Any]:
     if not options:
         return {}
     return parser.parse_args(['--cfg-options', *options]).cfg_options
-
-
-def _depth_from(folder: str, configured: dict[str, Any]) -> dict[str, Any]:
-    if configured.get('type', '').endswith('DepthFromFile'):
-        return {**configured, 'root': folder}
-    return {'type': 'cuts3d_mm.DepthFromFile', 'root': folder}

@@ -18,15 +18,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.labels.coco import read_coco
+    from cuts3d_mm.labels.reading import read_labels
     from cuts3d_mm.labels.statistics import LabelStatistics
-    from cuts3d_mm.labels.store import read_store
     from cuts3d_mm.visualization.tables import format_table
 
-    columns = []
-    for path in args.labels:
-        read = read_store if path.is_dir() else read_coco
-        columns.append(LabelStatistics.of(read(path)).rows())
+    columns = [LabelStatistics.of(read_labels(path)).rows() for path in args.labels]
     header = ['', *(path.name for path in args.labels)]
     rows = [[line[0][0], *(figure for _, figure in line)] for line in zip(*columns, strict=True)]
     print(format_table(header, rows))

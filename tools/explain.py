@@ -25,12 +25,13 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
+    from cuts3d_mm.labellers.build import with_depth_folder
     from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages_figure import draw_stages
 
-    model = load_generator_config(args.config, args.cfg_options, args.depth)
-    generator = build_labeller(model).to(args.device)
+    model = load_generator_config(args.config, args.cfg_options)
+    generator = build_labeller(with_depth_folder(model, args.depth)).to(args.device)
     try:
         image = NamedImage(args.image.name, read_image(args.image))
         stages = explain_image(generator, image)

@@ -28,8 +28,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    model = load_generator_config(args.config, args.cfg_options, args.depth)
-    return label_many(args, model, args.batch_size)
+    model = load_generator_config(args.config, args.cfg_options)
+    # Imported when the config is found: torch takes seconds.
+    from cuts3d_mm.labellers.build import with_depth_folder
+
+    return label_many(args, with_depth_folder(model, args.depth), args.batch_size)
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.evaluation.report import ScoreReport
+    from cuts3d_mm.evaluation.label_report import ScoreReport
     from cuts3d_mm.labels.atomic import write_whole
     from cuts3d_mm.visualization.pictures import save_figure
 

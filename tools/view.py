@@ -28,14 +28,12 @@ def main() -> int:
     args = parse_args()
     import numpy as np
 
-    from cuts3d_mm.labels.coco import read_coco
     from cuts3d_mm.labels.random_access import random_records
-    from cuts3d_mm.labels.store import read_store
+    from cuts3d_mm.labels.reading import read_labels
     from cuts3d_mm.visualization.view import draw_records
 
-    read = read_store if args.labels.is_dir() else read_coco
     if args.random is None:
-        records = read(args.labels)
+        records = read_labels(args.labels)
     else:
         records = random_records(args.labels, args.random, np.random.default_rng(args.seed))
     drawn = draw_records(records, args.images, args.out, args.limit)

@@ -20,7 +20,7 @@ from cuts3d_mm.demo.training import (
     train_tiny,
     write_training_scenes,
 )
-from cuts3d_mm.evaluation.score_labels import score_labels
+from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image
 from cuts3d_mm.labellers.build import build_labeller
@@ -133,7 +133,7 @@ def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
             f'model.depth.larger_is={demo_set.larger_is}',
             f'model.depth.root={demo_set.depth}',
         ]
-    return load_generator_config(config, options, None)
+    return load_generator_config(config, options)
 
 
 def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:

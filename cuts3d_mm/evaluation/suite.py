@@ -15,6 +15,7 @@ from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.pipelines import without_labels
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 
@@ -120,7 +121,7 @@ def _run(config: Config, checkpoint: str, name: str, annotations: Path, out: Pat
         'ann_file': str(annotations.resolve()),
         'data_prefix': {'img': _image_folder(annotations)},
         'test_mode': True,
-        'pipeline': [step for step in dataset.pipeline if 'Annotations' not in step.type],
+        'pipeline': without_labels(dataset.pipeline),
         'backend_args': None,
     }
     config.test_evaluator = {

@@ -16,6 +16,7 @@ from torch import nn
 from cuts3d_mm.images.sources import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.release_model import build_release_model
+from cuts3d_mm.pipelines import without_labels
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
@@ -55,7 +56,8 @@ class CutS3DInferencer(DetInferencer):
         self._source: DetectorSource = find_detector(model, weights)
         config = Config(self._source.config.to_dict())
         config.setdefault('visualizer', _VISUALIZER)
-        _drop_annotations(config)
+        dataset = config.test_dataloader.dataset
+        dataset.pipeline = without_labels(dataset.pipeline)
         super().__init__(
             model=config, weights=None, device=device, scope='mmdet', show_progress=show_progress
         )
@@ -125,9 +127,3 @@ def _read_all(name: str) -> Iterator[NDArray[np.uint8]]:
                 warnings.warn(f'{frame.name} is left out: {frame.failure}', stacklevel=2)
             else:
                 yield np.ascontiguousarray(frame.pixels[..., ::-1])
-
-
-def _drop_annotations(config: Config) -> None:
-    """Images to detect in have none."""
-    dataset = config.test_dataloader.dataset
-    dataset.pipeline = [step for step in dataset.pipeline if 'Annotations' not in step['type']]

@@ -1,9 +1,10 @@
-"""Build a labeller from its config."""
+"""Build what labels images from its config."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from cuts3d_mm.labellers.depth import DepthFromFile
 from cuts3d_mm.registry import MODELS
 
 
@@ -17,3 +18,22 @@ def build_labeller(model: dict[str, Any]) -> Any:
         return MODELS.build(model)
     except (TypeError, KeyError) as error:
         raise ValueError(f'model config: {error}') from error
+
+
+def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, Any]:
+    """Let a generator read its depth from a folder.
+
+    Args:
+        model: config of a generator. Its depth source stays, with its other options, if it
+            reads a folder; otherwise it makes way for `DepthFromFile`.
+        folder: of depth maps; None changes nothing.
+    """
+    if folder is None:
+        return model
+    depth = model.get('depth') or {}
+    kind = MODELS.get(depth['type']) if 'type' in depth else None
+    argument = getattr(kind, 'FOLDER_ARGUMENT', None)
+    if argument is None:
+        depth = {'type': f'cuts3d_mm.{DepthFromFile.__name__}'}
+        argument = DepthFromFile.FOLDER_ARGUMENT
+    return {**model, 'depth': {**depth, argument: folder}}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.pipelines import read_arrays
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
@@ -75,7 +76,7 @@ class DetectorLabeller(nn.Module):
         if isinstance(detector, dict):
             detector = MODELS.build(ConfigDict(detector))
         self.detector: Any = detector
-        self.pipeline = Compose(_array_pipeline(pipeline))
+        self.pipeline = Compose(read_arrays(pipeline))
         self.score_thr = score_thr
         self.max_per_image = max_per_image
         self.confidence = confidence
@@ -148,15 +149,6 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
         'weights_sha256': digest_weights(read_state(checkpoint).weights),
         **options,
     }
-
-
-def _array_pipeline(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    steps = [dict(step) for step in pipeline]
-    kept = [step for step in steps if not str(step['type']).split('.')[-1].startswith('Load')]
-    for step in kept:
-        if str(step['type']).endswith('PackDetInputs'):
-            step['meta_keys'] = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
-    return [{'type': 'mmdet.LoadImageFromNDArray'}, *kept]
 
 
 @contextmanager

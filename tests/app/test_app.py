@@ -17,6 +17,7 @@ from cuts3d_mm.app.examples import write_examples  # noqa: E402
 from cuts3d_mm.app.interface import build_page  # noqa: E402
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
+from cuts3d_mm.labellers.build import with_depth_folder  # noqa: E402
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
 
 CONFIG = 'cuts3d_color-texture_file-depth.py'
@@ -34,7 +35,8 @@ FLAGS = (
 
 @pytest.fixture(scope='module')
 def cutter(tmp_path_factory):
-    return PhotoCutter(load_generator_config(CONFIG, [], str(tmp_path_factory.mktemp('depth'))))
+    depth = str(tmp_path_factory.mktemp('depth'))
+    return PhotoCutter(with_depth_folder(load_generator_config(CONFIG, []), depth))
 
 
 def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(cutter, tmp_path):

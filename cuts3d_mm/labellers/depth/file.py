@@ -34,6 +34,8 @@ class DepthFromFile:
         zero_is_invalid (bool): Whether 0 means "no depth". Defaults to True.
     """
 
+    FOLDER_ARGUMENT = 'root'  # the argument that --depth sets
+
     def __init__(
         self,
         root: str,

@@ -10,15 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.evaluation.breakdown import precision_recall, scores_by_count
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap
-from cuts3d_mm.evaluation.comparison import ImageChange, compare, count_changes
-from cuts3d_mm.evaluation.score_labels import labels_as_detections
+from cuts3d_mm.evaluation.label_scores import (
+    ImageChange,
+    compare,
+    count_changes,
+    labels_as_detections,
+    precision_recall,
+    scores_by_count,
+)
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
-from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.reading import read_labels
 from cuts3d_mm.labels.segmentation import mask_code
-from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.paths import BadName, path_to_write, shown
 from cuts3d_mm.visualization.curves import draw_precision_recall
 from cuts3d_mm.visualization.overlays import draw_instances
@@ -113,8 +117,7 @@ class ScoreReport:
 
 
 def _read(labels: Path, truth: dict[str, Any]) -> Detections:
-    read = read_store if labels.is_dir() else read_coco
-    return labels_as_detections(read(labels), truth)
+    return labels_as_detections(read_labels(labels), truth)
 
 
 def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.evaluation.score_labels import score_labels
+from cuts3d_mm.evaluation.label_scores import (
+    compare,
+    count_changes,
+    image_quality,
+    labels_as_detections,
+    precision_recall,
+    score_labels,
+    scores_by_count,
+)
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 
@@ -81,3 +89,44 @@ def test_swapped_sizes_are_refused():
     wanted['images'][0] |= {'height': 70, 'width': 40}
     with pytest.raises(ValueError, match=r'must be \(height, width\) \(70, 40\)'):
         score_labels([record('a.jpg', LEFT)], wanted)
+
+
+TRUTH = truth(record('a.png', LEFT), record('b.png', LEFT, RIGHT))
+
+
+def detections(*records):
+    return labels_as_detections(records, TRUTH)
+
+
+def test_images_with_few_and_with_many_objects_are_scored_apart():
+    found = detections(record('a.png', LEFT), record('b.png', LEFT))
+    groups = scores_by_count(TRUTH, found)
+    assert {name: count for name, (count, _) in groups.items()} == {'1': 1, '2-3': 1}
+    assert groups['1'][1]['segm']['AR100'] == pytest.approx(1)
+    assert groups['2-3'][1]['segm']['AR100'] == pytest.approx(0.5)
+
+
+def test_precision_falls_to_zero_after_the_last_object_that_is_found():
+    found = detections(record('a.png', LEFT), record('b.png', LEFT))
+    precision = precision_recall(TRUTH, found)[0.5]
+    assert precision.shape == (101,)
+    assert precision[:66].tolist() == pytest.approx([1] * 66) and precision[68:].max() == 0
+
+
+def test_no_detection_has_no_precision():
+    assert precision_recall(TRUTH, [])[0.5].max() == 0
+
+
+def test_quality_is_the_mean_of_the_best_overlaps():
+    codes = [one['segmentation'] for one in TRUTH['annotations'][1:]]
+    assert image_quality(codes, codes[:1]) == pytest.approx(0.5)
+    assert image_quality(codes, []) == 0
+
+
+def test_comparison_puts_the_greatest_loss_first():
+    before = detections(record('a.png', LEFT), record('b.png', LEFT))
+    after = detections(record('a.png'), record('b.png', LEFT, RIGHT))
+    changes = compare(TRUTH, before, after)
+    assert [change.file_name for change in changes] == ['a.png', 'b.png']
+    assert [change.gain for change in changes] == pytest.approx([-1, 0.5])
+    assert count_changes(changes) == {'better': 1, 'worse': 1, 'same': 0}

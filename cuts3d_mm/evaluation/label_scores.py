@@ -1,0 +1,189 @@
+"""Score labels against annotations: as a whole, by count, by recall, and against other labels."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap, run_evaluation
+from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.segmentation import mask_code
+
+# Annotated instances of an image, first and last of a group.
+INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
+IOU_THRESHOLDS = (0.5, 0.75, 0.9)
+_RECALL_STEPS = 101
+_SAME = 0.01  # a smaller change of the quality counts as none
+
+
+def score_labels(
+    records: Iterable[ImageRecord], ground_truth: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Score pseudo-labels as if they were detections; see `labels_as_detections`."""
+    return class_agnostic_ap(ground_truth, labels_as_detections(records, ground_truth))
+
+
+def labels_as_detections(
+    records: Iterable[ImageRecord], ground_truth: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Turn pseudo-labels into COCO results.
+
+    Images are matched by name, or by the last part of it where that is unique. An annotated
+    image without labels counts as one without detections.
+
+    Raises:
+        ValueError: no labelled image is annotated, or sizes differ.
+    """
+    images = _images_by_name(ground_truth['images'])
+    detections = []
+    num_matched = 0
+    for record in records:
+        image = images.get(record.name) or images.get(PurePosixPath(record.name).name)
+        if image is None or record.failure is not None:
+            continue
+        num_matched += 1
+        if (image['height'], image['width']) != record.image_hw:
+            raise ValueError(
+                f'{record.name} must be (height, width) {(image["height"], image["width"])} '
+                f'as annotated, the labels say {record.image_hw}'
+            )
+        for instance in record.instances:
+            annotation = coco_annotation(instance, record.image_hw)
+            detections.append(annotation | {'image_id': image['id']})
+    if not num_matched:
+        raise ValueError('labels and ground truth must share image names, found none in both')
+    return detections
+
+
+def scores_by_count(
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+) -> dict[str, tuple[int, dict[str, dict[str, float]]]]:
+    """Score images with few and with many annotated instances apart.
+
+    Returns:
+        Name of a group -> number of its images, and their scores as `class_agnostic_ap` gives
+        them; groups without an image are left out.
+    """
+    counts: dict[Any, int] = dict.fromkeys((i['id'] for i in ground_truth['images']), 0)
+    for annotation in ground_truth['annotations']:
+        if not annotation.get('iscrowd'):
+            counts[annotation['image_id']] += 1
+    groups = {}
+    for first, last in INSTANCE_GROUPS:
+        chosen = {k for k, n in counts.items() if n >= first and (last is None or n <= last)}
+        if chosen:
+            name = f'{first}' if first == last else f'{first}-{last or ""}'
+            part = _of_images(ground_truth, chosen)
+            found = [one for one in detections if one['image_id'] in chosen]
+            groups[name] = len(chosen), class_agnostic_ap(part, found)
+    return groups
+
+
+def precision_recall(
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str = 'segm'
+) -> dict[float, NDArray[np.float64]]:
+    """Compute interpolated precision as pycocotools does.
+
+    Returns:
+        IoU threshold -> (101,) precision at recall 0, 0.01, ..., 1.
+    """
+    if not detections:
+        return {iou: np.zeros(_RECALL_STEPS) for iou in IOU_THRESHOLDS}
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = run_evaluation(ground_truth, detections, kind)
+    steps = list(np.round(evaluation.params.iouThrs, 2))
+    precision = evaluation.eval['precision'][:, :, 0, 0, -1]
+    return {iou: np.clip(precision[steps.index(iou)], 0, 1) for iou in IOU_THRESHOLDS}
+
+
+@dataclass(frozen=True)
+class ImageChange:
+    """How well the objects of one image are found by both."""
+
+    image_id: Any
+    file_name: str
+    before: float  # quality of the first, see `image_quality`
+    after: float  # quality of the second
+
+    @property
+    def gain(self) -> float:
+        """Positive where the second is better."""
+        return self.after - self.before
+
+
+def image_quality(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
+    """Mean over the annotated objects of the best mask IoU of any label, in [0, 1].
+
+    Args:
+        truth: run-length codes of the objects, at least one.
+        found: run-length codes of the labels.
+    """
+    if not found:
+        return 0.0
+    overlap = coco_mask.iou(found, truth, [0] * len(truth))  # (labels, objects)
+    return float(np.asarray(overlap).max(axis=0).mean())
+
+
+def compare(
+    ground_truth: dict[str, Any],
+    before: Iterable[dict[str, Any]],
+    after: Iterable[dict[str, Any]],
+) -> list[ImageChange]:
+    """Compare two sets of detections image by image; images without an object are left out.
+
+    Returns:
+        The changes, the greatest loss first.
+    """
+    sizes = {i['id']: (i['height'], i['width']) for i in ground_truth['images']}
+    truth: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in ground_truth['annotations']:
+        if not annotation.get('iscrowd'):
+            image_id = annotation['image_id']
+            code = mask_code(annotation['segmentation'], sizes[image_id])
+            truth.setdefault(image_id, []).append(code)
+    sides = [_codes_by_image(side) for side in (before, after)]
+    changes = []
+    for image in ground_truth['images']:
+        image_id = image['id']
+        if image_id in truth:
+            quality = [image_quality(truth[image_id], side.get(image_id, [])) for side in sides]
+            changes.append(ImageChange(image_id, image['file_name'], *quality))
+    return sorted(changes, key=lambda change: (change.gain, change.file_name))
+
+
+def count_changes(changes: list[ImageChange]) -> dict[str, int]:
+    """Count the images that got better, worse, or stayed."""
+    better = sum(change.gain > _SAME for change in changes)
+    worse = sum(change.gain < -_SAME for change in changes)
+    return {'better': better, 'worse': worse, 'same': len(changes) - better - worse}
+
+
+def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    by_base = {PurePosixPath(image['file_name']).name: image for image in images}
+    seen = Counter(PurePosixPath(image['file_name']).name for image in images)
+    unique = {base: image for base, image in by_base.items() if seen[base] == 1}
+    return unique | {image['file_name']: image for image in images}
+
+
+def _of_images(ground_truth: dict[str, Any], chosen: set[Any]) -> dict[str, Any]:
+    return {
+        'images': [image for image in ground_truth['images'] if image['id'] in chosen],
+        'annotations': [a for a in ground_truth['annotations'] if a['image_id'] in chosen],
+    }
+
+
+def _codes_by_image(detections: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    codes: dict[Any, list[dict[str, Any]]] = {}
+    for one in detections:
+        codes.setdefault(one['image_id'], []).append(one['segmentation'])
+    return codes

@@ -1,0 +1,22 @@
+"""Read labels, however they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import read_store
+
+
+def read_labels(path: Path) -> Iterator[ImageRecord]:
+    """Read the records of a label store, or of a COCO JSON, one at a time.
+
+    Raises:
+        ValueError: the labels are damaged, or no labels at all.
+        FileNotFoundError: there is nothing.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f'labels must be a label store or a COCO JSON, found no {path}')
+    return read_store(path) if path.is_dir() else read_coco(path)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from cuts3d_mm.labellers.build import build_labeller, with_depth_folder
+from cuts3d_mm.registry import MODELS
+
+
+class Scanner:
+    """A depth source that reads a folder under a name of its own."""
+
+    FOLDER_ARGUMENT = 'scans'
+
+
+@pytest.fixture
+def scanner():
+    MODELS.register_module(module=Scanner, name='Scanner')
+    yield {'type': 'cuts3d_mm.Scanner', 'scans': 'x', 'unit': 'mm'}
+    MODELS.module_dict.pop('Scanner')
+
+
+def depth_with(depth, folder):
+    model = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'depth': depth}
+    return with_depth_folder(model, folder)['depth']
+
+
+def test_a_depth_source_that_takes_a_folder_keeps_its_other_options(scanner):
+    assert depth_with(scanner, 'elsewhere') == {**scanner, 'scans': 'elsewhere'}
+    near = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'a', 'larger_is': 'near'}
+    assert depth_with(near, 'b') == {**near, 'root': 'b'}
+
+
+@pytest.mark.parametrize('depth', [None, {'type': 'cuts3d_mm.HFDepth', 'model': 'x'}])
+def test_any_other_depth_source_makes_way_for_the_folder(depth):
+    expected = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'maps'}
+    assert depth_with(depth, 'maps') == expected
+    assert depth_with(depth, None) == depth
+
+
+def test_a_config_that_leaves_something_out_is_a_user_error():
+    with pytest.raises(ValueError, match='model config: .*features'):
+        build_labeller({'type': 'cuts3d_mm.PseudoLabelGenerator'})
