@@ -72,6 +72,7 @@ MAY_IMPORT = {
         'configs',
     },
     'app': {
+        'algorithm',
         'app',
         'error_report',
         'demo',

@@ -37,6 +37,7 @@ class PhotoCutter:
 
     def __init__(self, model: dict[str, Any], device: str = 'cpu') -> None:
         self._model, self._device = model, device
+        self.params = build_params(model.get('recipe') or {})
         depth = model.get('depth') or {}
         self.takes_depth = str(depth.get('type', '')).endswith('DepthFromFile')
         self._generator = None if self.takes_depth else build_labeller(model).to(device)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.app.sliders import RecipeSlider, changed_fields, recipe_sliders
 from cuts3d_mm.error_report import is_for_the_user, one_line, report
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
@@ -75,10 +76,8 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
             depth = gradio.File(
                 label=_DEPTH_HINT, type='filepath', visible=cutter.takes_depth, elem_id='depth'
             )
-            most = gradio.Slider(1, 10, value=4, step=1, label='Most instances (N; the paper: 3)')
-            tau = gradio.Slider(
-                0.02, 0.5, value=0.15, step=0.005, label='Longest edge of the 3D graph (tau_knn)'
-            )
+            recipe = recipe_sliders(cutter.params)
+            sliders = [_slider(one) for one in recipe]
             button = gradio.Button('Cut', variant='primary', elem_id='cut')
         with gradio.Column():
             overlay = gradio.Image(label='Instances', elem_id='overlay', format='png')
@@ -86,16 +85,18 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
     gradio.Markdown('### Stages')
     figure = gradio.Image(show_label=False, elem_id='stages', format='png')
 
-    def cut(photo: Pixels | None, depth: str | None, most: float, tau: float) -> Any:
+    def cut(photo: Pixels | None, depth: str | None, *values: float) -> Any:
         with _Messages():
-            return _cut(
-                cutter, photo, depth, {'max_instances': int(most), 'local_cut.tau_knn': tau}
-            )
+            return _cut(cutter, photo, depth, changed_fields(recipe, values))
 
-    button.click(cut, [photo, depth, most, tau], [overlay, cloud, figure])
+    button.click(cut, [photo, depth, *sliders], [overlay, cloud, figure])
     if examples:
         rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
         gradio.Examples(rows, [photo, depth], cache_examples=False)
+
+
+def _slider(one: RecipeSlider) -> gradio.Slider:
+    return gradio.Slider(one.lowest, one.highest, value=one.start, step=one.step, label=one.label)
 
 
 def _add_detection(inferencer: CutS3DInferencer) -> None:

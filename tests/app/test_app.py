@@ -17,7 +17,7 @@ from cuts3d_mm.app.examples import write_examples  # noqa: E402
 from cuts3d_mm.app.interface import build_page  # noqa: E402
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
-from cuts3d_mm.labellers.build import with_depth_folder  # noqa: E402
+from cuts3d_mm.labellers.build import build_labeller, with_depth_folder  # noqa: E402
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
 
 CONFIG = 'cuts3d_color-texture_file-depth.py'
@@ -47,6 +47,55 @@ def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(cutter, tm
     assert len(stages.instances) == 2 and stages.depth.max() == 1
     assert flat.depth.max() == 0
     assert len(cutter.cut(pixels, example.depth, {'max_instances': 1}).instances) == 1
+
+
+def cut_of(page):
+    """The function behind the button, and where its sliders start."""
+    dependency = next(iter(page.fns.values()))
+    return dependency.fn, [slider.value for slider in dependency.inputs[2:]]
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'starts', 'moved', 'changes'),
+    [
+        ({}, [3, 0.115], [2, 0.115], {'max_instances': 2}),
+        (
+            {'max_instances': 25, 'local_cut': {'tau_knn': 0.6}},
+            [25, 0.6],
+            [25, 0.05],
+            {'local_cut.tau_knn': 0.05},
+        ),
+        ({'max_instances': None}, [0, 0.115], [5, 0.115], {'max_instances': 5}),
+        ({'preset': 'maskcut'}, [3], [0], {'max_instances': None}),
+    ],
+)
+def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
+    monkeypatch, tmp_path, recipe, starts, moved, changes
+):
+    depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
+    cutter = PhotoCutter({'depth': depth, 'recipe': {'preset': 'paper', **recipe}})
+    seen = []
+    monkeypatch.setattr(cutter, 'cut', lambda photo, depth, changes: seen.append(changes))
+    cut, values = cut_of(build_page(cutter, None, []))
+    assert values == starts
+    for sent in (values, moved):
+        with pytest.raises(gradio.Error):  # nothing is cut here
+            cut(np.zeros((60, 88, 3), np.uint8), None, *sent)
+    assert seen == [{}, changes]
+
+
+def test_the_app_cuts_as_generate_does_with_the_same_config(cutter, tmp_path):
+    example = write_examples(tmp_path)[0]
+    pixels = np.asarray(Image.open(example.photo))
+    depth = tmp_path / 'depth'
+    depth.mkdir()
+    shutil.copy(example.depth, depth)
+    options = [f'model.depth.root={depth}']
+    generator = build_labeller(load_generator_config(CONFIG, options))
+    wanted = generator.predict(pixels, example.photo.name)
+    shown = cutter.cut(pixels, example.depth, {}).instances
+    assert [one.score for one in shown] == [one.score for one in wanted]
+    assert all((a.mask == b.mask).all() for a, b in zip(shown, wanted, strict=True))
 
 
 def test_wrong_depth_files_are_told(cutter, rng, tmp_path):
@@ -111,7 +160,7 @@ def browser():
 
 @pytest.mark.slow
 def test_a_visitor_uploads_a_photo_and_sees_the_pictures(browser, cutter, tmp_path):
-    """With CUTS3D_DOCS=docs the screenshot of the README is taken anew."""
+    """With CUTS3D_DOCS=docs the screenshot of the README is taken."""
     write_checkpoint(tmp_path / 'iter_1.pth')
     tiny = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
     inferencer = CutS3DInferencer(tiny, str(tmp_path / 'iter_1.pth'), 'cpu', show_progress=False)
