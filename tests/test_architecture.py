@@ -103,6 +103,7 @@ SOLVERS = {
     'pydensecrf': 'algorithm/crf.py',
     'transformers': 'labellers/depth/huggingface.py',
     'diffusers': 'labellers/depth/marigold.py',
+    'timm': 'labellers/features/timm_networks.py',
 }
 PYARROW = [
     'labels/image_stats.py',

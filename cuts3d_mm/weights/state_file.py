@@ -75,7 +75,7 @@ def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise ValueError(
-            f'{location} must hold the weights of a detector, a state dict of tensors; convert it '
+            f'{location} must hold the weights of a network, a state dict of tensors; convert it '
             'to .safetensors where you trust it'
         )
     return dict(state)

@@ -132,7 +132,7 @@ def test_code_beside_the_weights_is_named_and_refused(tmp_path, place, capsys):
 
 @pytest.mark.parametrize('content', [{'state_dict': {'a': 1}}, {'a': 1}, {'state_dict': {}}])
 def test_files_without_weights_are_refused(tmp_path, content):
-    with pytest.raises(ValueError, match='must hold the weights of a detector'):
+    with pytest.raises(ValueError, match='must hold the weights of a network'):
         read_state(save(content, tmp_path / 'w.pth')).weights  # noqa: B018
 
 

@@ -36,7 +36,7 @@ _REASONS = {
     'an abstract class': 'DetectionTransformer',
     'a source of labels, which reads files': """
         ColorTextureFeatures DepthFromFile DetectorLabeller HFDepth MarigoldDepth
-        PseudoLabelGenerator ViTKeyFeatures
+        PseudoLabelGenerator TimmFeatures ViTKeyFeatures
         """,
 }
 REASONS = {name: reason for reason, names in _REASONS.items() for name in names.split()}

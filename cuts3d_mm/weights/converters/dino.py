@@ -17,6 +17,8 @@ from cuts3d_mm.weights.converters.names import NamePair, RenamedWeights, to_ours
 
 _WRAPPERS = ('teacher', 'state_dict', 'model')
 _PREFIX = re.compile(r'^((module|backbone|teacher|student)\.)+')
+# MoCo's network that gradients train, in v2 and v3; next to it lies its momentum copy.
+_MOCO = re.compile(r'^(module\.)?(encoder_q|base_encoder)\.')
 VIT_PAIRS = (
     NamePair('cls_token', 'cls_token'),
     NamePair('pos_embed', 'pos_embed'),
@@ -49,16 +51,22 @@ _LAYOUTS = (
 
 
 def unwrap_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Open wrappers such as `{'teacher': {...}}` and strip prefixes such as `module.`."""
+    """Open wrappers such as `{'teacher': {...}}` and strip prefixes such as `module.`.
+
+    Of the two networks of MoCo it is the one that gradients trained.
+    """
     for wrapper in _WRAPPERS:
         inner = content.get(wrapper)
         if isinstance(inner, Mapping):
             content = inner
+    trained = {_MOCO.sub('', name): value for name, value in content.items() if _MOCO.match(name)}
+    if trained:
+        return trained
     return {_PREFIX.sub('', name): value for name, value in content.items()}
 
 
 def convert_backbone(content: Mapping[str, Any]) -> RenamedWeights:
-    """Bring a checkpoint of DINO, DINOv2 or DiffNCuts to the names that MM* packages load.
+    """Bring a checkpoint of DINO, DINOv2, DiffNCuts or MoCo to the names that MM* packages load.
 
     Args:
         content: a state dict, or what wraps it.

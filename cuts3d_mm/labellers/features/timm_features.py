@@ -1,0 +1,189 @@
+"""Compute features with a network of timm: the keys of a ViT, or a stage of a CNN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import linear, pad
+
+from cuts3d_mm.algorithm.affinity import normalize_features
+from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.labellers.features.timm_networks import build_network, read_network_weights
+from cuts3d_mm.registry import MODELS
+
+Float = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+@MODELS.register_module()
+class TimmFeatures:
+    """Keys of a block of a ViT, or a stage of a CNN, of length 1, by any network of timm.
+
+    Keys: the heads are concatenated and extra tokens dropped; they are taken before a norm of
+    keys and before a rotary embedding. A stage is centred: its mean over the image is 0 before
+    features are brought to length 1. Nothing behind the block or stage is run.
+
+    Args:
+        model (str): Name in timm, such as 'resnet50' or 'vit_small_patch16_dinov3.lvd1689m'.
+        block (int, optional): Of a ViT, the block whose keys are taken; -1 is the last.
+            Defaults to None.
+        stage (int, optional): Of a CNN, the stage as timm counts them, in a ResNet 0 for the
+            stem and 1 to 4 for its layers; -1 is the last. Defaults to None.
+        output_stride (int): Pixels of the image per feature of a CNN, 8, 16 or 32; strides of
+            the network beyond it become dilations. Defaults to 8.
+        checkpoint (str, optional): 'timm' for the weights that timm names for `model`; or a
+            file, `https://` URL or `hf://owner/repo[@revision]/file` with weights named as by
+            timm (for a ResNet as by torchvision, DINO or MoCo); None for random weights, which
+            is of use in tests only. Defaults to 'timm'.
+        position_offset (float): As for `ViTKeyFeatures`, for position embeddings that are
+            learnt; rotary ones have none. Defaults to 0.1.
+        half (bool): Run in bfloat16. Defaults to False.
+        mean (tuple[float], optional): Of RGB in [0, 1]; None for what timm states for `model`.
+            Defaults to None.
+        std (tuple[float], optional): The same. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        block: int | None = None,
+        stage: int | None = None,
+        output_stride: int = 8,
+        checkpoint: str | None = 'timm',
+        position_offset: float = 0.1,
+        half: bool = False,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        self._describe: _Keys | _Stage
+        if stage is not None and block is None:
+            self._describe = _Stage(build_network(model, output_stride=output_stride), stage)
+        elif block is not None and stage is None:
+            network = build_network(model, dynamic_img_size=True)
+            self._describe = _Keys(network, block, position_offset)
+        else:
+            raise ValueError(
+                'either block (of a ViT) or stage (of a CNN) must be given, got '
+                f'block={block}, stage={stage}'
+            )
+        self.network = self._describe.network
+        if checkpoint is not None:
+            location = None if checkpoint == 'timm' else checkpoint
+            self.network.load_state_dict(read_network_weights(self.network, model, location))
+        self.device = torch.device('cpu')
+        self.dtype = torch.bfloat16 if half else torch.float32
+        self.network.eval().requires_grad_(False).to(self.dtype)
+        stated = self.network.pretrained_cfg
+        self.mean = torch.tensor(mean or stated['mean']).view(1, 3, 1, 1)
+        self.std = torch.tensor(std or stated['std']).view(1, 3, 1, 1)
+
+    def to(self, device: str) -> TimmFeatures:
+        """Move the network to a device."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def __call__(self, images: list[Pixels]) -> list[Float]:
+        """Compute the features of images of one size.
+
+        Args:
+            images: (H, W, 3) uint8 RGB; the sides should be multiples of the patch size or
+                the stride, else the last ones are padded.
+
+        Returns:
+            (h, w, C) float32 of length 1, one per image.
+        """
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        batch = ((pixels - self.mean) / self.std).to(self.device, self.dtype)
+        with torch.no_grad():
+            features = self._describe(batch).float().cpu().numpy()
+        shape = features.shape[1:]
+        return [normalize_features(one.reshape(-1, shape[-1])).reshape(shape) for one in features]
+
+
+class _Stage:
+    """A stage of a CNN, less its mean over each image."""
+
+    def __init__(self, network: Any, stage: int) -> None:
+        count = len(getattr(network, 'feature_info', ()))
+        if not hasattr(network, 'forward_intermediates') or not -count <= stage < count:
+            raise ValueError(f'stage must be one of the {count} of this network, got {stage}')
+        self.network, self._stage = network, stage % count
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, h, w, C)."""
+        (maps,) = self.network.forward_intermediates(
+            batch, indices=[self._stage], stop_early=True, intermediates_only=True
+        )
+        maps = maps.float()
+        return (maps - maps.mean(dim=(2, 3), keepdim=True)).permute(0, 2, 3, 1)
+
+
+class _BlockReached(Exception):
+    """Raised by the hook: what follows in the network is not needed."""
+
+
+class _Keys:
+    """The keys of a block of a ViT, as its projection gives them."""
+
+    def __init__(self, network: Any, block: int, position_offset: float) -> None:
+        blocks = getattr(network, 'blocks', ())
+        is_sequence = hasattr(network, 'num_prefix_tokens') and hasattr(network, 'patch_embed')
+        if not is_sequence or not -len(blocks) <= block < len(blocks):
+            raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
+        self.network, self._offset = network, position_offset
+        self._attention = getattr(blocks[block], 'attn', None)
+        _project_keys(self._attention, torch.zeros(1, 1, network.embed_dim))
+        self._attention.register_forward_pre_hook(self._keep_and_stop)
+        self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
+        self._trained_hw: tuple[int, int] = tuple(network.patch_embed.grid_size)
+        self._tokens: Tensor | None = None
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, h, w, C)."""
+        patch_h, patch_w = self._patch_hw
+        batch = pad(batch, (0, -batch.shape[3] % patch_w, 0, -batch.shape[2] % patch_h))
+        grid_hw = batch.shape[2] // patch_h, batch.shape[3] // patch_w
+        positions = self._positions_on(grid_hw)
+        self.network.patch_embed.grid_size = grid_hw  # timm interpolates what is not of this size
+        try:
+            functional_call(self.network, positions, (batch,))
+        except _BlockReached:
+            pass
+        tokens, self._tokens = self._tokens, None
+        if tokens is None:
+            raise RuntimeError('the block must be run by the network, it was not')
+        keys = _project_keys(self._attention, tokens[:, self.network.num_prefix_tokens :])
+        return keys.reshape(len(batch), *grid_hw, -1)
+
+    def _positions_on(self, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
+        positions = self.network.pos_embed
+        if positions is None:  # rotary ones alone
+            return {}
+        resized = interpolate_positions(positions, self._trained_hw, grid_hw, self._offset)
+        return {'pos_embed': resized}
+
+    def _keep_and_stop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._tokens = inputs[0]
+        raise _BlockReached
+
+
+def _project_keys(attention: Any, tokens: Tensor) -> Tensor:
+    """Keys of (B, N, C) tokens, all heads side by side.
+
+    Raises:
+        ValueError: the attention makes no keys by a layer of its own.
+    """
+    own, fused = getattr(attention, 'k_proj', None), getattr(attention, 'qkv', None)
+    if isinstance(own, nn.Linear):
+        return own(tokens)
+    if not isinstance(fused, nn.Linear):
+        raise ValueError('blocks must have an attention with keys, those of this network have not')
+    # The middle third of q, k and v; some keep the three biases next to the layer.
+    bias = getattr(attention, 'k_bias', None) if fused.bias is None else fused.bias.chunk(3)[1]
+    return linear(tokens, fused.weight.chunk(3)[1], bias)
