@@ -31,6 +31,7 @@ _OPTIONAL = {
     'transformers': ('depth models (ZoeDepth, Depth Anything, DPT)', "'cuts3d_mm[depth]'"),
     'diffusers': ('Marigold depth', "'cuts3d_mm[marigold]'"),
     'huggingface-hub': ('Hugging Face Hub', "'cuts3d_mm[hub]'"),
+    'timm': ('features of timm, such as DINOv3', "'cuts3d_mm[timm]'"),
     'gradio': ('app in a browser', "'cuts3d_mm[app]'"),
     'pydensecrf2': ("the refinement method 'pydensecrf'", "'cuts3d_mm[crf]'"),
 }

@@ -15,6 +15,7 @@ GOOD = {
     'transformers': '4.57.6',
     'diffusers': '0.35.2',
     'huggingface-hub': '0.36.0',
+    'timm': '1.0.31',
     'gradio': '5.50.0',
     'pydensecrf2': '1.1',
 }
@@ -56,7 +57,7 @@ def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what
 
 
 @pytest.mark.parametrize(
-    'part', ['transformers', 'diffusers', 'huggingface-hub', 'gradio', 'pydensecrf2']
+    'part', ['transformers', 'diffusers', 'huggingface-hub', 'timm', 'gradio', 'pydensecrf2']
 )
 def test_missing_optional_part_is_named_and_not_serious(part):
     (finding,) = findings(without=(part,))

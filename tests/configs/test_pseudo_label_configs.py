@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from PIL import Image
 
@@ -41,8 +42,9 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_generator_is_built_without_weights(name, tmp_path):
     model = model_of(name)
-    if 'backbone' in model['features']:
-        pytest.importorskip('mmpretrain.models')
+    if 'checkpoint' in model['features']:
+        is_timm = model['features']['type'] == 'cuts3d_mm.TimmFeatures'
+        pytest.importorskip('timm' if is_timm else 'mmpretrain.models')
         model['features']['checkpoint'] = None
     if model.get('depth') is not None:  # a network that is downloaded, or a folder of the user
         model['depth'] = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
@@ -57,7 +59,45 @@ def test_configs_of_the_paper_keep_the_values_that_it_states(name):
         assert params.importance.beta == 0.45
         assert params == CutParams()
     assert params.ncut.tau_ncut == 0.15 and params.max_instances == 3
-    assert model['input_hw'] in ((480, 480), (476, 476))
+    assert model['input_hw'] in ((480, 480), (476, 476), (960, 960))
+
+
+@pytest.mark.parametrize('size', ['small', 'base'])
+def test_configs_of_dinov3_name_weights_of_timm_and_their_licence(size):
+    timm = pytest.importorskip('timm')
+    from cuts3d_mm.labellers.features.timm_networks import locate_weights
+
+    name = f'cuts3d_dinov3-vit{size[0]}16_zoedepth.py'
+    features = model_of(name)['features']
+    weights = f'vit_{size}_patch16_dinov3.lvd1689m'
+    assert features['model'] == weights and features['checkpoint'] == 'timm'
+    assert locate_weights(weights) == f'hf://timm/{weights}/model.safetensors'
+    assert timm.get_pretrained_cfg(weights).license.startswith('dinov3')
+    assert 'DINOv3 License' in (FOLDER / name).read_text()
+    assert model_of(name)['input_hw'] == (960, 960)  # 60 x 60 patches of 16 px
+
+
+RESNET_WEIGHTS = {
+    'cuts3d_dino-r50_zoedepth.py': 'dino_resnet50_pretrain.pth',
+    'cuts3d_moco-v2-r50_zoedepth.py': 'moco_v2_800ep_pretrain.pth.tar',
+}
+
+
+@pytest.mark.parametrize('name', RESNET_WEIGHTS)
+def test_published_resnets_fit_the_network_under_the_names_that_the_config_states(name, tmp_path):
+    pytest.importorskip('timm')
+    features = model_of(name)['features']
+    weights = ResNet(50, norm_eval=False).state_dict()  # MMDetection's has torchvision's names
+    if 'moco' in name:
+        heads = {'fc.0.weight': torch.zeros(2), 'fc.2.bias': torch.zeros(2)}
+        named = {f'module.encoder_q.{k}': v for k, v in {**weights, **heads}.items()}
+        weights = {'epoch': 800, 'arch': 'resnet50', 'state_dict': named}
+    torch.save(weights, tmp_path / 'w.pth')
+    assert features['checkpoint'].startswith('https://dl.fbaipublicfiles.com/')
+    assert features['checkpoint'].endswith('/' + RESNET_WEIGHTS[name])
+    extractor = MODELS.build({**features, 'checkpoint': str(tmp_path / 'w.pth')})
+    (found,) = extractor([np.zeros((64, 96, 3), np.uint8)])
+    assert found.shape == (8, 12, 2048)
 
 
 def test_the_commands_for_midas_small_write_what_its_config_reads(tmp_path, monkeypatch):

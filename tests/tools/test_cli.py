@@ -44,6 +44,24 @@ def test_every_command_explains_itself(cuts3d):
         assert code == 0 and 'usage:' in out, path
 
 
+def test_a_network_of_timm_labels_images_and_again_to_the_same_bytes(cuts3d, folder, tmp_path):
+    timm = pytest.importorskip('timm')
+    import torch
+
+    torch.manual_seed(0)
+    torch.save(timm.create_model('test_resnet').state_dict(), tmp_path / 'w.pth')
+    options = {'type': 'cuts3d_mm.TimmFeatures', 'model': 'test_resnet', 'stage': 2}
+    options |= {'_delete_': True, 'checkpoint': tmp_path / 'w.pth'}
+    given = [f'model.features.{name}={value}' for name, value in options.items()]
+    shards = []
+    for out in (folder / 'first', folder / 'second'):
+        arguments = (MASKCUT, folder / 'images', out, '--workers', 0, '--cfg-options')
+        code, text, err = cuts3d('generate', *arguments, 'model.input_hw=(64,96)', *given)
+        assert code == 0, err
+        shards.append([path.read_bytes() for path in sorted(out.glob('labels-*.parquet'))])
+    assert shards[0] == shards[1] and text.startswith('6 images: ')
+
+
 def test_export_loads_with_every_mask_of_its_image_size(cuts3d, store, tmp_path):
     from pycocotools.coco import COCO
 
@@ -151,6 +169,11 @@ def wrong_calls(folder):
             'model.features.type=cuts3d_mm.ViTKeyFeatures',
             'model.features.backbone.arch=deit-tiny',
             'model.features.checkpoint=gone.pth',
+        ),
+        'unknown network': (
+            *(MASKCUT, images, out, '--cfg-options', 'model.features._delete_=True'),
+            *('model.features.type=cuts3d_mm.TimmFeatures', 'model.features.stage=4'),
+            'model.features.model=resnet51',
         ),
     }
 

@@ -137,8 +137,7 @@ class _Keys:
         if not is_sequence or not -len(blocks) <= block < len(blocks):
             raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
         self.network, self._offset = network, position_offset
-        self._attention = getattr(blocks[block], 'attn', None)
-        _project_keys(self._attention, torch.zeros(1, 1, network.embed_dim))
+        self._attention = _attention_of(blocks[block])
         self._attention.register_forward_pre_hook(self._keep_and_stop)
         self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
         self._trained_hw: tuple[int, int] = tuple(network.patch_embed.grid_size)
@@ -173,17 +172,24 @@ class _Keys:
         raise _BlockReached
 
 
-def _project_keys(attention: Any, tokens: Tensor) -> Tensor:
-    """Keys of (B, N, C) tokens, all heads side by side.
+def _attention_of(block: Any) -> Any:
+    """The attention of a block.
 
     Raises:
-        ValueError: the attention makes no keys by a layer of its own.
+        ValueError: it makes no keys by a linear layer.
     """
-    own, fused = getattr(attention, 'k_proj', None), getattr(attention, 'qkv', None)
-    if isinstance(own, nn.Linear):
-        return own(tokens)
-    if not isinstance(fused, nn.Linear):
+    attention: Any = getattr(block, 'attn', block)
+    layers = (getattr(attention, name, None) for name in ('k_proj', 'qkv'))
+    if attention is block or not any(isinstance(layer, nn.Linear) for layer in layers):
         raise ValueError('blocks must have an attention with keys, those of this network have not')
+    return attention
+
+
+def _project_keys(attention: Any, tokens: Tensor) -> Tensor:
+    """Keys of (B, N, C) tokens, all heads side by side."""
+    if getattr(attention, 'k_proj', None) is not None:
+        return attention.k_proj(tokens)
     # The middle third of q, k and v; some keep the three biases next to the layer.
-    bias = getattr(attention, 'k_bias', None) if fused.bias is None else fused.bias.chunk(3)[1]
-    return linear(tokens, fused.weight.chunk(3)[1], bias)
+    weight, bias = attention.qkv.weight.chunk(3)[1], attention.qkv.bias
+    bias = getattr(attention, 'k_bias', None) if bias is None else bias.chunk(3)[1]
+    return linear(tokens, weight, bias)

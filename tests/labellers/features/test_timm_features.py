@@ -87,7 +87,6 @@ def test_keys_of_rotary_vits_are_those_before_the_rotation(images, tmp_path, mon
     path = saved(network, tmp_path / 'w.safetensors')
     found = TimmFeatures('tiny_rotary_vit', block=block, checkpoint=path)(images)
     monkeypatch.setattr(eva, 'apply_rot_embed_cat', watch)
-    network.set_input_size((96, 144))
     with torch.no_grad():
         network(as_batch(images, (0.5,) * 3, (0.5,) * 3))
     keys = rotated[1::2][block]  # queries and keys in turn; (B, heads, h * w, C)
