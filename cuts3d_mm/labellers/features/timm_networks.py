@@ -56,18 +56,12 @@ def read_network_weights(network: Any, model: str, checkpoint: str | None) -> di
     location = checkpoint or locate_weights(model)
     weights = require_tensors(unwrap_backbone(read_state(location).content), location)
     weights = _rename_as_timm(network, model, weights, location)
+    heads = network.pretrained_cfg.get('classifier') or ()
+    parts = tuple(f'{name}.' for name in ((heads,) if isinstance(heads, str) else heads))
     expected = network.state_dict()
-    classifier = network.pretrained_cfg.get('classifier') or ()
-    heads = tuple(
-        f'{name}.' for name in ((classifier,) if isinstance(classifier, str) else classifier)
-    )
-    weights = {
-        name: value
-        for name, value in weights.items()
-        if name in expected or not name.startswith(heads)
-    }
-    check_weights_fit(weights, expected)
-    return weights
+    kept = {k: v for k, v in weights.items() if k in expected or not k.startswith(parts)}
+    check_weights_fit(kept, expected)
+    return kept
 
 
 def locate_weights(model: str) -> str:

@@ -59,6 +59,15 @@ def test_training_wrappers_are_opened(prefix):
     assert names_of(wrapped) == names_of({'teacher': wrapped}) == OURS.keys()
 
 
+@pytest.mark.parametrize('trained', ['module.encoder_q.', 'module.base_encoder.', 'encoder_q.'])
+def test_of_a_training_of_moco_the_network_that_gradients_trained_is_taken(trained):
+    weights = {f'{trained}{name}': value for name, value in tensors(DINO).items()}
+    copy = {f'module.encoder_k.{name}': value + 1 for name, value in tensors(DINO).items()}
+    state = {**copy, **weights, 'module.queue': torch.zeros(4, 8)}
+    found = convert_backbone({'arch': 'vit', 'state_dict': state}).weights
+    assert found.keys() == OURS.keys() and not any(value.any() for value in found.values())
+
+
 def test_layer_scale_of_dinov2_is_mapped_and_its_mask_token_left_out():
     dinov2 = tensors({**DINO, 'blocks.0.ls1.gamma': (8,), 'blocks.0.ls2.gamma': (8,)})
     dinov2['mask_token'] = torch.zeros(1, 8)
