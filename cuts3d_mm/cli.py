@@ -91,10 +91,11 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     """
     from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.build import build_labeller
+    from cuts3d_mm.pipeline.executors.local import LocalExecutor
     from cuts3d_mm.pipeline.plan import Split
     from cuts3d_mm.pipeline.progress import ProgressLine
     from cuts3d_mm.pipeline.run import label_images
-    from cuts3d_mm.pipeline.worker import WorkOrder
+    from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 
     for name, value, least in (('workers', args.workers, 0), ('batch-size', batch_size, 1)):
         if value < least:
@@ -102,9 +103,10 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     split = Split.parse(args.part)
     images = list_images(args.images).first(args.limit)
     build_labeller(model)  # finds what is wrong with the config before anything is written
-    order = WorkOrder(model, images.root, args.out, batch_size, args.device)
+    labeller = ConfiguredLabeller(model)
+    order = WorkOrder(labeller, images.root, args.out, batch_size, args.device)
     with ProgressLine() as progress:
-        counts = label_images(order, images, args.workers, split, progress)
+        counts = label_images(order, images, LocalExecutor(args.workers), split, progress)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

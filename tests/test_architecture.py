@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'cuts3d_mm'
-KNOWN_TO_ALL = {'paths'}  # standard library only
+KNOWN_TO_ALL = {'paths', 'arrays'}  # standard library and NumPy only
 
 # part of the package -> parts that it may import, itself included
 MAY_IMPORT = {
@@ -176,6 +177,16 @@ def test_library_is_known_to_one_file(library):
 
 def test_the_file_format_is_known_to_the_files_that_read_it():
     assert users_of('pyarrow') == PYARROW
+
+
+def test_types_of_arrays_have_their_names_in_one_file():
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob('*.py')
+        if re.search(r'^\w+ = NDArray\[np\.', path.read_text(), re.MULTILINE)
+    ]
+    # The algorithm is to follow.
+    assert [path for path in found if not path.startswith('algorithm/')] == ['arrays.py']
 
 
 def test_nothing_imports_tools():

@@ -28,10 +28,11 @@ from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.stages_figure import draw_stages
@@ -139,9 +140,11 @@ def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
 def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
     """Label the images of a set by a shipped config; resumes."""
     images = list_images(demo_set.images)
-    order = WorkOrder(_model(config, demo_set), images.root, store, batch_size=1)
+    labeller = ConfiguredLabeller(_model(config, demo_set))
+    order = WorkOrder(labeller, images.root, store, batch_size=1)
+    executor = LocalExecutor(min(workers, len(images.names)))
     with ProgressLine() as progress:
-        label_images(order, images, min(workers, len(images.names)), Split(), progress)
+        label_images(order, images, executor, Split(), progress)
 
 
 def _score(demo_set: DemoSet, store: Path) -> list[str]:

@@ -14,10 +14,11 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
 from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split, is_whole
 from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.pipeline.work_order import BuiltLabeller, WorkOrder
 from cuts3d_mm.weights.digest import digest_weights
 
 
@@ -85,11 +86,12 @@ def label_next_round(
     """
     if folders.labels.is_dir():
         return
-    order = WorkOrder(_identity(labeller), images.root, folders.predictions, batch_size=1)
+    source = BuiltLabeller(labeller, _identity(labeller))
+    order = WorkOrder(source, images.root, folders.predictions, batch_size=1)
     alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
     progress_line = ProgressLine() if split.part == 0 else nullcontext(_Silent())
     with alive, progress_line as progress:
-        label_images(order, images, 0, split, progress, labeller)
+        label_images(order, images, LocalExecutor(0), split, progress)
         if split.part == 0:
             alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
             merge_stores(folders.predictions, old_labels, folders.labels, rule)

@@ -37,16 +37,16 @@ class RunMismatch(ValueError):
 class RunIdentity:
     """Everything that the labels depend on."""
 
-    model: dict[str, Any]  # completed config of what labels the images
+    model: dict[str, Any]  # identity of the labeller
     images: str  # digest of the image names, in order
     num_images: int
     images_per_shard: int
 
     @classmethod
     def of(cls, model: dict[str, Any], images: ImageList, images_per_shard: int) -> RunIdentity:
-        """Identify a run."""
+        """Identify a run by what labels the images, and by the images."""
         digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
-        return cls(resolve_config(model), digest, len(images.names), images_per_shard)
+        return cls(model, digest, len(images.names), images_per_shard)
 
     def claim(self, folder: Path, images: ImageList) -> None:
         """Write `run.json` into a fresh folder, or check that it is this run's.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.store import find_damage, shard_path
-from cuts3d_mm.pipeline.worker import Shard, WorkOrder
+from cuts3d_mm.pipeline.work_order import Shard
 
 # A kill costs at most one shard per worker; a store of a million images has 2,000 files.
 _SHARDS_AIMED_AT = 2000
@@ -49,12 +49,12 @@ def images_per_shard(num_images: int) -> int:
     return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
 
 
-def make_plan(order: WorkOrder, images: ImageList, size: int, split: Split) -> Plan:
+def make_plan(out: Path, images: ImageList, size: int, split: Split) -> Plan:
     """Find the shards of this part, and which of them are on disk as they were written."""
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
-    is_done = [_is_whole(shard_path(order.out, index)) for index, _ in ours]
+    is_done = [_is_whole(shard_path(out, index)) for index, _ in ours]
     return Plan(
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),

@@ -1,78 +1,27 @@
-"""What one process does: label one shard of images after another."""
+"""Label one shard of images after another, in one process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import Counts, write_shard
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.pipeline.work_order import LabelledInstance, WorkOrder
 
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
 _OUT_OF_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
 
-Shard = tuple[int, tuple[str, ...]]  # index, image names
-
-
-class LabelledInstance(Protocol):
-    """One instance of an image."""
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """(H, W)."""
-
-    @property
-    def confidence(self) -> NDArray[np.float32] | None:
-        """(h, w) on a grid that covers the image, in [0, 1]; None where all is certain."""
-
-    @property
-    def score(self) -> float:
-        """In [0, 1]."""
-
-
-class ImageLabeller(Protocol):
-    """What finds the instances of images: a registered model."""
-
-    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
-        """Label images; raises ImageFailure where one cannot be labelled."""
-
-
-@dataclass(frozen=True)
-class WorkOrder:
-    """What all workers of a run share."""
-
-    model: dict[str, Any]  # config of what labels an image
-    root: Path  # image folder
-    out: Path  # label store
-    batch_size: int  # images that go through the networks together
-    device: str = 'cpu'  # of the networks
-
-
-def build_worker(order: WorkOrder) -> Worker:
-    """Make a worker with one thread, so that sums are taken in one order."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    threadpool_limits(1)
-    return Worker(order, MODELS.build(order.model).to(order.device))
-
 
 class Worker:
-    """What labels images, and where the labels go."""
+    """The labeller of a run in this process, and where the labels go."""
 
-    def __init__(self, order: WorkOrder, labeller: ImageLabeller) -> None:
+    def __init__(self, order: WorkOrder) -> None:
         self.order = order
-        self.labeller = labeller
+        self.labeller = order.labeller.build(order.device)
 
     def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Counts]:
         """Label the images of one shard, yielding counts as they are done, and write it."""

@@ -9,6 +9,7 @@ import pytest
 
 from cuts3d_mm.images.listing import ImageList, list_images
 from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch
+from cuts3d_mm.pipeline.resolved_config import resolve_config
 
 MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
 MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}
@@ -27,7 +28,7 @@ def images(tmp_path):
 def claim(out, images, **changes):
     out.mkdir(exist_ok=True)
     images = list_images(images.root)
-    RunIdentity.of({**MODEL, **changes}, images, 8).claim(out, images)
+    RunIdentity.of(resolve_config({**MODEL, **changes}), images, 8).claim(out, images)
     return json.loads((out / 'run.json').read_text())
 
 

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from image_folders import MASKCUT, cuts3d_model, write_depths, write_images
 from PIL import Image
+from stand_ins import Blind
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.process_mark import ProcessMark
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import RunMismatch
 from cuts3d_mm.pipeline.plan import Split, images_per_shard
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.worker import Worker
 
 
 class Log:
@@ -35,8 +38,8 @@ def folder(tmp_path, rng):
 def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1):
     images = list_images(folder)
     log = Log()
-    order = WorkOrder(model, images.root, out, batch_size)
-    return label_images(order, images, workers, Split.parse(split), log), log
+    order = WorkOrder(ConfiguredLabeller(model), images.root, out, batch_size)
+    return label_images(order, images, LocalExecutor(workers), Split.parse(split), log), log
 
 
 def content(out):
@@ -173,3 +176,32 @@ def test_malformed_splits_are_refused(text):
 
 def test_counts_add_up():
     assert Counts(1, 2, 0) + Counts(3, 1, 1) == Counts(4, 3, 1)
+
+
+class Backwards:
+    """An executor of its own kind: the last shard first, each with a new worker."""
+
+    def label(self, order, shards):
+        for index, names in reversed(shards):
+            yield from Worker(order).label_shard(index, names)
+
+
+def test_another_executor_gives_the_same_bytes(folder, tmp_path):
+    counts, _ = run(folder, tmp_path / 'out')
+    images = list_images(folder)
+    order = WorkOrder(ConfiguredLabeller(MASKCUT), images.root, tmp_path / 'other', 1)
+    assert label_images(order, images, Backwards(), Split(), Log()) == counts
+    assert content(tmp_path / 'other') == content(tmp_path / 'out')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_labeller_that_is_built_already_labels_under_its_identity(folder, tmp_path, workers):
+    images, out = list_images(folder), tmp_path / 'out'
+
+    def label(identity):
+        order = WorkOrder(BuiltLabeller(Blind(), identity), images.root, out, batch_size=4)
+        return label_images(order, images, LocalExecutor(workers), Split(), Log())
+
+    assert label({'weights': 'a'}) == Counts(20, 0, 0) == label({'weights': 'a'})
+    with pytest.raises(RunMismatch, match="model.weights: 'a' -> 'b'"):
+        label({'weights': 'b'})

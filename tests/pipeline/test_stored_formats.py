@@ -11,10 +11,11 @@ from mmengine.config import Config
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import Counts, read_store
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import FORMAT, RunMismatch
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 
 STORES = Path(__file__).parents[1] / 'data' / 'stores'  # each lacks its second shard
 
@@ -31,7 +32,8 @@ def resume(out, **changes):
     model = {**Config.fromfile(STORES / 'config.py').model.to_dict(), **changes}
     images = list_images(STORES / 'images')
     progress = Silent()
-    counts = label_images(WorkOrder(model, images.root, out, 1), images, 0, Split(), progress)
+    order = WorkOrder(ConfiguredLabeller(model), images.root, out, 1)
+    counts = label_images(order, images, LocalExecutor(0), Split(), progress)
     return counts, progress.done
 
 

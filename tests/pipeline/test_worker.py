@@ -7,7 +7,8 @@ from image_folders import write_images
 
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.pipeline.worker import Worker, WorkOrder
+from cuts3d_mm.pipeline.work_order import BuiltLabeller, WorkOrder
+from cuts3d_mm.pipeline.worker import Worker
 
 SHORTAGES = {
     'device': lambda: torch.cuda.OutOfMemoryError('CUDA out of memory. Tried 2 GiB\n.'),
@@ -33,8 +34,9 @@ class Labeller:
 
 
 def label(tmp_path, names, labeller):
-    worker = Worker(WorkOrder({}, tmp_path / 'images', tmp_path, batch_size=8), labeller)
-    list(worker.label_shard(0, names))
+    source = BuiltLabeller(labeller, {})
+    order = WorkOrder(source, tmp_path / 'images', tmp_path, batch_size=8)
+    list(Worker(order).label_shard(0, names))
     return list(read_store(tmp_path))
 
 

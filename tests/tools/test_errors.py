@@ -13,10 +13,10 @@ from image_folders import MASKCUT, write_images
 
 from cuts3d_mm.error_report import EXIT_BUG, EXIT_USAGE, report
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.pipeline.executors.local import WorkerLost
+from cuts3d_mm.pipeline.executors.local import LocalExecutor, WorkerLost
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.worker import WorkOrder
+from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 SCRIPT = """
@@ -82,9 +82,11 @@ def test_a_bug_in_a_worker_ends_the_run_and_its_traceback_is_in_the_log(
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     write_images(tmp_path / 'images', 1, rng)
     images = list_images(tmp_path / 'images')
-    order = WorkOrder(MASKCUT, None, tmp_path / 'out', 1)  # no folder to look in
+    order = WorkOrder(
+        ConfiguredLabeller(MASKCUT), None, tmp_path / 'out', 1
+    )  # no folder to look in
     with pytest.raises(TypeError) as caught:
-        label_images(order, images, 1, Split(), Silent())
+        label_images(order, images, LocalExecutor(1), Split(), Silent())
     assert report(caught.value, 'cuts3d generate') == EXIT_BUG
     output = capsys.readouterr().err
     (log,) = re.findall(r'\S+\.log', output)

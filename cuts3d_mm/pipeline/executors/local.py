@@ -1,4 +1,4 @@
-"""Label shards in processes that end with this one, one shard at a time each."""
+"""Label shards on this machine, in processes that end with this one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 
 from cuts3d_mm.child_processes import start_child
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.worker import Shard, WorkOrder, build_worker
+from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
+from cuts3d_mm.pipeline.worker import Worker
 
 _READY = 'ready'  # for a shard; the one before is on disk
 _EXIT_WAIT_S = 1.0  # of a process whose connection is closed
@@ -60,15 +61,34 @@ class _FailureReport:
         return True
 
 
-def label_in_processes(
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Label shards on this machine.
+
+    Args:
+        workers: processes, of one thread each; 0: this process.
+    """
+
+    workers: int
+
+    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Counts, None, None]:
+        """Label shards and write them, yielding counts as images are done.
+
+        Raises:
+            WorkerLost: a process died.
+            Exception: what ended a process, with a `WorkerTraceback` as its cause.
+        """
+        if self.workers:
+            yield from _label_in_processes(order, shards, self.workers)
+        elif shards:
+            worker = Worker(order)
+            for index, names in shards:
+                yield from worker.label_shard(index, names)
+
+
+def _label_in_processes(
     order: WorkOrder, shards: tuple[Shard, ...], workers: int
 ) -> Generator[Counts, None, None]:
-    """Label shards in so many processes, yielding counts as images are done.
-
-    Raises:
-        WorkerLost: a process died.
-        Exception: what ended a process, with a `WorkerTraceback` as its cause.
-    """
     waiting = deque(shards)
     crew: dict[Any, BaseProcess] = {}
     try:
@@ -95,7 +115,7 @@ def label_in_processes(
 def _serve(connection: Connection, order: WorkOrder) -> None:
     """Label the shards that come, in this process."""
     with _FailureReport(connection):
-        worker = build_worker(order)
+        worker = Worker(order)
         while True:
             connection.send(_READY)
             index, names = connection.recv()

@@ -1,0 +1,98 @@
+"""Describe the work of a run: what labels the images, where they are, where the labels go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.pipeline.resolved_config import resolve_config
+from cuts3d_mm.registry import MODELS
+
+Shard = tuple[int, tuple[str, ...]]  # index, image names
+
+
+class LabelledInstance(Protocol):
+    """One instance of an image."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W)."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(h, w) on a grid that covers the image, in [0, 1]; None where all is certain."""
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]."""
+
+
+class ImageLabeller(Protocol):
+    """What finds the instances of images: a registered model."""
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
+        """Label images; raises ImageFailure where one cannot be labelled."""
+
+
+class LabellerSource(Protocol):
+    """Where a run gets its labeller from; may be sent to another process."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the labels depend on, in plain JSON values."""
+
+    def build(self, device: str) -> ImageLabeller:
+        """Make the labeller in this process."""
+
+
+@dataclass(frozen=True)
+class ConfiguredLabeller:
+    """A labeller that each process builds from its config."""
+
+    config: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The config with all defaults."""
+        resolved: dict[str, Any] = resolve_config(self.config)
+        return resolved
+
+    def build(self, device: str) -> ImageLabeller:
+        """Build it, and give this process one thread, so that sums are taken in one order."""
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        threadpool_limits(1)
+        labeller: ImageLabeller = MODELS.build(self.config).to(device)
+        return labeller
+
+
+@dataclass(frozen=True)
+class BuiltLabeller:
+    """A labeller that is there already, on its device, such as a detector in training."""
+
+    labeller: ImageLabeller
+    identity: dict[str, Any]
+
+    def build(self, device: str) -> ImageLabeller:
+        """Return it as it is."""
+        return self.labeller
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What all workers of a run share."""
+
+    labeller: LabellerSource
+    root: Path  # image folder
+    out: Path  # label store
+    batch_size: int  # images that go through the networks together
+    device: str = 'cpu'  # of the networks
