@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.build import build_labeller
 from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES
@@ -42,7 +42,7 @@ class PhotoCutter:
         self.takes_depth = str(depth.get('type', '')).endswith('DepthFromFile')
         self._generator = None if self.takes_depth else build_labeller(model).to(device)
 
-    def cut(self, photo: NDArray[np.uint8], depth: Path | None, changes: dict[str, Any]) -> Stages:
+    def cut(self, photo: Pixels, depth: Path | None, changes: dict[str, Any]) -> Stages:
         """Cut one photo.
 
         Args:

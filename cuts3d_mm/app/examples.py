@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.app.interface import Example
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.demo.datasets import motorcycle
 from cuts3d_mm.scenes.rendering import render_scenes
 
@@ -25,7 +26,7 @@ def write_examples(folder: Path) -> list[Example]:
     return examples
 
 
-def _write(path: Path, photo: NDArray[np.uint8], depth: NDArray[np.floating]) -> Example:
+def _write(path: Path, photo: Pixels, depth: NDArray[np.floating]) -> Example:
     Image.fromarray(photo).save(path)
     np.save(path.with_suffix('.npy'), depth)
     return Example(path, path.with_suffix('.npy'))

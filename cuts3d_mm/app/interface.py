@@ -11,11 +11,11 @@ from typing import Any
 
 import gradio
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
 from cuts3d_mm.app.sliders import RecipeSlider, changed_fields, recipe_sliders
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.error_report import is_for_the_user, one_line, report
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
@@ -24,7 +24,6 @@ from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud
 from cuts3d_mm.visualization.stages_figure import draw_stages
 
-Pixels = NDArray[np.uint8]
 _FIGURE_DPI = 110
 _MAX_MEGAPIXELS = 50
 _DELETE_CACHE_S = 600, 3600  # how often files of visitors are removed, and from which age

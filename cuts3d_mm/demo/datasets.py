@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.labels.atomic import open_atomically, write_whole
 from cuts3d_mm.labels.coco import CATEGORIES, coco_annotation
 from cuts3d_mm.labels.record import encode_instance
@@ -105,5 +105,5 @@ def _arc2017() -> Scene:
     return Scene('arc2017.png', data['rgb'], data['depth'], data['masks'].astype(bool))
 
 
-def _no_masks(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _no_masks(image: Pixels) -> Mask:
     return np.zeros((0, *image.shape[:2]), bool)

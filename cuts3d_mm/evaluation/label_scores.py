@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap, run_evaluation
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import ImageRecord
@@ -91,7 +91,7 @@ def scores_by_count(
 
 def precision_recall(
     ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str = 'segm'
-) -> dict[float, NDArray[np.float64]]:
+) -> dict[float, Double]:
     """Compute interpolated precision as pycocotools does.
 
     Returns:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.paths import BadName, open_regular, path_inside
 
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
@@ -40,10 +40,10 @@ class NamedImage:
     """A decoded image and its identity."""
 
     name: str  # path relative to the image folder, with forward slashes
-    pixels: NDArray[np.uint8]  # (H, W, 3) RGB in the stored pixel grid
+    pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
 
 
-def read_named_image(root: Path, name: str) -> NDArray[np.uint8]:
+def read_named_image(root: Path, name: str) -> Pixels:
     """Read an image of a list by its name, as `read_image` does.
 
     Raises:
@@ -55,7 +55,7 @@ def read_named_image(root: Path, name: str) -> NDArray[np.uint8]:
         raise ImageFailure(_reason(root, name) or str(error)) from error
 
 
-def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
+def read_image(path: Path | BinaryIO) -> Pixels:
     """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
 
     The EXIF orientation is not applied, so that masks fit the stored pixels, as COCO's do.
@@ -78,7 +78,7 @@ def read_image(path: Path | BinaryIO) -> NDArray[np.uint8]:
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
 
 
-def resize_rgb(pixels: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_rgb(pixels: Pixels, image_hw: tuple[int, int]) -> Pixels:
     """Resize (H, W, 3) uint8 pixels with Lanczos, as MaskCut does; the aspect is not kept."""
     height, width = image_hw
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.listing import first_repeated, list_images
 from cuts3d_mm.images.names import IMAGE_SUFFIXES
 from cuts3d_mm.images.reading import ImageFailure, read_image, read_named_image
@@ -29,7 +29,7 @@ class Frame:
     """An image of a stream, or why there is none."""
 
     name: str  # of a photo: its path; of a frame: VIDEO#NUMBER
-    pixels: NDArray[np.uint8] | None  # (H, W, 3) RGB in the stored pixel grid
+    pixels: Pixels | None  # (H, W, 3) RGB in the stored pixel grid
     failure: str | None = None
     file_name: str | None = None  # what files about it are called; None: its name
 
@@ -42,7 +42,7 @@ class Photo:
     location: Path | str  # file, or URL
     folder: Path | None = None  # that it was found in, and may not lead out of
 
-    def read(self) -> NDArray[np.uint8]:
+    def read(self) -> Pixels:
         """Fetch and decode it.
 
         Raises:
@@ -120,7 +120,7 @@ class VideoSource:
                 is_there, bgr = capture.read()
                 if not is_there:
                     return
-                rgb: NDArray[np.uint8] = np.ascontiguousarray(bgr[..., ::-1])
+                rgb: Pixels = np.ascontiguousarray(bgr[..., ::-1])
                 name, file_name = (f'{self.name}{mark}{number:06d}' for mark in '#/')
                 yield Frame(name, rgb, file_name=file_name)
                 number += 1

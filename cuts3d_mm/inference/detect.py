@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
@@ -49,7 +49,7 @@ def _detect(
     """Pair each frame with what was found in it, None where it could not be read."""
     waiting: deque[Frame] = deque()
 
-    def readable() -> Iterator[NDArray[np.uint8]]:
+    def readable() -> Iterator[Pixels]:
         for frame in source.frames():
             waiting.append(frame)
             if frame.pixels is not None:

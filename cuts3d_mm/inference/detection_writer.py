@@ -8,9 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import Frame, VideoSource
 from cuts3d_mm.inference.output_folder import (
     DETECTIONS,
@@ -95,7 +93,7 @@ class DetectionWriter:
             return ImageRecord(frame.name, (0, 0), failure=f'cannot be drawn: {failure}')
         return to_record(sample, frame.name, self._score_thr)
 
-    def _draw(self, name: str, pixels: NDArray[np.uint8], sample: Any, source: object) -> None:
+    def _draw(self, name: str, pixels: Pixels, sample: Any, source: object) -> None:
         found = to_supervision(sample, self._score_thr)
         drawn = draw_instances(pixels, list(found['mask']), found['confidence'].tolist())
         if isinstance(source, VideoSource):

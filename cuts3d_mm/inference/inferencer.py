@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, ConfigDict
-from numpy.typing import NDArray
 from torch import nn
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.release_model import build_release_model
@@ -81,9 +81,7 @@ class CutS3DInferencer(DetInferencer):
         )
         return results
 
-    def stream(
-        self, images: str | Path | Iterable[NDArray[np.uint8]], batch_size: int = 1
-    ) -> Iterator[Any]:
+    def stream(self, images: str | Path | Iterable[Pixels], batch_size: int = 1) -> Iterator[Any]:
         """Detect in any number of images, holding no more than a batch of them.
 
         Args:
@@ -119,7 +117,7 @@ class CutS3DInferencer(DetInferencer):
             return super()._init_visualizer(cfg)
 
 
-def _read_all(name: str) -> Iterator[NDArray[np.uint8]]:
+def _read_all(name: str) -> Iterator[Pixels]:
     """BGR pixels of all images of a source."""
     for source in open_sources([name]):
         for frame in source.frames():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Mask
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 
@@ -36,7 +37,7 @@ def to_supervision(sample: Any, score_thr: float = 0.0) -> dict[str, NDArray[Any
     }
 
 
-def _masks(found: Any, image_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def _masks(found: Any, image_hw: tuple[int, int]) -> Mask:
     """(N, H, W), of what a detector has found."""
     if 'masks' in found:
         return np.asarray(found.masks).astype(bool)

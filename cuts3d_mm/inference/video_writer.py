@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.labels.atomic import name_atomically
 
 
@@ -37,7 +37,7 @@ class VideoWriter:
             with self._naming:
                 raise OSError(f'{path} cannot be written as a video')
 
-    def add(self, rgb: NDArray[np.uint8]) -> None:
+    def add(self, rgb: Pixels) -> None:
         """Append a frame, (H, W, 3)."""
         self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
         self._num_frames += 1

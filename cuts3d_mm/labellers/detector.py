@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import nn
 
+from cuts3d_mm.arrays import Float, Mask, Pixels
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.pipelines import read_arrays
 from cuts3d_mm.registry import MODELS
@@ -33,8 +34,8 @@ _PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
 class Detection:
     """One instance that a detector has found."""
 
-    mask: NDArray[np.bool_]  # (H, W)
-    confidence: NDArray[np.float32] | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
+    mask: Mask  # (H, W)
+    confidence: Float | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
     score: float  # in [0, 1]
 
 
@@ -90,7 +91,7 @@ class DetectorLabeller(nn.Module):
             return [self._predict(image.pixels) for image in images]
 
     @torch.no_grad()
-    def _predict(self, pixels: NDArray[np.uint8]) -> list[Detection]:
+    def _predict(self, pixels: Pixels) -> list[Detection]:
         bgr = np.ascontiguousarray(pixels[..., ::-1])
         data = self.pipeline({'img': bgr, 'img_id': 0})
         batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
@@ -168,9 +169,7 @@ def _probability_masks(detector: Any, is_wanted: bool) -> Iterator[None]:
         roi_head.test_cfg.mask_thr_binary = threshold
 
 
-def _mean_inside(
-    probability: NDArray[np.float32], is_inside: NDArray[np.bool_], grid_hw: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) -> Float:
     """Mean of the probabilities of a mask's pixels in every cell; 0 where there are none."""
     size = grid_hw[1], grid_hw[0]
     total = cv2.resize(probability * is_inside, size, interpolation=cv2.INTER_AREA)

@@ -7,16 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
 from cuts3d_mm.algorithm.params import PRESETS, CutParams
 from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage, resize_rgb
 from cuts3d_mm.registry import MODELS
-
-Float = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 
 class FeatureExtractor(Protocol):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Index, Mask
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import record_from_row
 from cuts3d_mm.labels.unpacking import open_unpacked
@@ -82,13 +83,13 @@ class LabelTable:
         self._ends = np.cumsum([len(part) for part in counts], dtype=np.int64)
         self.image_hw: NDArray[np.int32] = np.concatenate([*sizes, np.empty((0, 2), np.int32)])
         self.num_instances: NDArray[np.int32] = np.concatenate([*counts, np.empty(0, np.int32)])
-        self.is_failure: NDArray[np.bool_] = np.concatenate([*failed, np.empty(0, bool)])
+        self.is_failure: Mask = np.concatenate([*failed, np.empty(0, bool)])
 
 
 class SelectedRecords(Sequence[ImageRecord]):
     """Some records of a table, in an order of their own, read when asked for."""
 
-    def __init__(self, table: LabelTable, indices: NDArray[np.int64]) -> None:
+    def __init__(self, table: LabelTable, indices: Index) -> None:
         self.table = table
         self.indices = indices
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Float, Mask, Pixels
 from cuts3d_mm.scenes.solids import Rays, Solid, Surface, cast_rays
 from cuts3d_mm.scenes.textures import Texture, random_texture
 
@@ -28,9 +28,9 @@ class Scene:
     """A rendered photo with its ground truth."""
 
     name: str
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
-    depth: NDArray[np.float32]  # (H, W) metres, larger is farther
-    masks: NDArray[np.bool_]  # (M, H, W) visible part of each instance
+    image: Pixels  # (H, W, 3) RGB
+    depth: Float  # (H, W) metres, larger is farther
+    masks: Mask  # (M, H, W) visible part of each instance
 
 
 def render_scene(
@@ -107,7 +107,7 @@ def _camera_rays(image_hw: tuple[int, int]) -> Rays:
 
 def _shade(
     rays: Rays, surface: Surface, textures: list[Texture], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+) -> Pixels:
     light = np.array([rng.uniform(-0.6, 0.6), 1.0, -0.8])
     light /= np.linalg.norm(light)
     diffuse = np.clip(surface.normal @ light, 0, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from cuts3d_mm.arrays import Double
 
 _NEAR = 1e-6  # hits closer than this are the camera itself
 FLOOR, WALL = 0, 1  # labels; solids follow from 2
@@ -17,8 +17,8 @@ FLOOR, WALL = 0, 1  # labels; solids follow from 2
 class Rays:
     """Rays from one eye; the directions have z = 1, so that distance is depth."""
 
-    eye: Array  # (3,)
-    directions: Array  # (P, 3)
+    eye: Double  # (3,)
+    directions: Double  # (P, 3)
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Solid:
 class Surface:
     """What P rays meet."""
 
-    distance_z: Array  # (P,) metres along z
+    distance_z: Double  # (P,) metres along z
     label: NDArray[np.int64]  # (P,) FLOOR, WALL, 2 + index of the solid
-    normal: Array  # (P, 3) world, unit length
-    local: Array  # (P, 3) position in the object's own axes, metres
+    normal: Double  # (P, 3) world, unit length
+    local: Double  # (P, 3) position in the object's own axes, metres
 
 
 def cast_rays(rays: Rays, solids: list[Solid], wall_z: float) -> Surface:
@@ -66,17 +66,17 @@ def cast_rays(rays: Rays, solids: list[Solid], wall_z: float) -> Surface:
     return Surface(nearest, label, normal, local)
 
 
-def _turn(yaw: float) -> Array:
+def _turn(yaw: float) -> Double:
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
 
 
-def _hit_sphere(eye: Array, directions: Array) -> tuple[Array, Array]:
+def _hit_sphere(eye: Double, directions: Double) -> tuple[Double, Double]:
     distance = _nearer_root(eye, directions, [0, 1, 2])
     return distance, eye + _finite(distance)[:, None] * directions
 
 
-def _hit_cylinder(eye: Array, directions: Array) -> tuple[Array, Array]:
+def _hit_cylinder(eye: Double, directions: Double) -> tuple[Double, Double]:
     side = _nearer_root(eye, directions, [0, 2])
     side[np.abs(eye[1] + _finite(side) * directions[:, 1]) > 1] = np.inf
     with np.errstate(divide='ignore', invalid='ignore'):  # a level ray meets no lid
@@ -89,7 +89,7 @@ def _hit_cylinder(eye: Array, directions: Array) -> tuple[Array, Array]:
     return distance, np.where((cap < side)[:, None], [0.0, np.sign(eye[1]), 0.0], around)
 
 
-def _hit_box(eye: Array, directions: Array) -> tuple[Array, Array]:
+def _hit_box(eye: Double, directions: Double) -> tuple[Double, Double]:
     with np.errstate(divide='ignore', invalid='ignore'):
         first, second = (-1 - eye) / directions, (1 - eye) / directions
     enter, leave = np.minimum(first, second), np.maximum(first, second)
@@ -102,7 +102,7 @@ def _hit_box(eye: Array, directions: Array) -> tuple[Array, Array]:
     return distance, normal
 
 
-def _nearer_root(eye: Array, directions: Array, axes: list[int]) -> Array:
+def _nearer_root(eye: Double, directions: Double, axes: list[int]) -> Double:
     """Distance at which a ray enters the unit sphere or tube over some axes; inf if never."""
     squared = (directions[:, axes] ** 2).sum(axis=1)
     half = directions[:, axes] @ eye[axes]
@@ -111,7 +111,7 @@ def _nearer_root(eye: Array, directions: Array, axes: list[int]) -> Array:
     return np.where((inner < 0) | (root < _NEAR), np.inf, root)
 
 
-def _finite(distance: Array) -> Array:
+def _finite(distance: Double) -> Double:
     return np.where(np.isfinite(distance), distance, 0)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from cuts3d_mm.arrays import Double
 
 _PATTERNS = ('plain', 'checker', 'stripes', 'dots')
 
@@ -24,7 +23,7 @@ class Texture:
     period: float  # metres
     grain_waves: tuple[tuple[float, ...], ...]  # (x, y, z, phase), radians per metre
 
-    def color_at(self, place: Array) -> Array:
+    def color_at(self, place: Double) -> Double:
         """Colour at (P, 3) positions in metres, (P, 3) RGB in about [0, 1]."""
         mix = _PATTERN_MIX[self.pattern](place / self.period)[:, None]
         color = mix * np.array(self.light) + (1 - mix) * np.array(self.dark)
@@ -57,7 +56,7 @@ def _random_waves(rng: np.random.Generator) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(wave) for wave in waves.tolist())
 
 
-_PATTERN_MIX: dict[str, Callable[[Array], Array]] = {
+_PATTERN_MIX: dict[str, Callable[[Double], Double]] = {
     'plain': lambda p: np.full(len(p), 0.6),
     'checker': lambda p: np.floor(p).sum(axis=1) % 2,
     'stripes': lambda p: np.floor(p[:, 1]) % 2,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
+from cuts3d_mm.arrays import Float, Mask
 
 
 class ConfidenceBitmapMasks(BitmapMasks):
@@ -40,8 +41,8 @@ class ConfidenceBitmapMasks(BitmapMasks):
         height: int,
         width: int,
         doubt: Steps | None = None,
-        scores: NDArray[np.float32] | None = None,
-        is_pasted: NDArray[np.bool_] | None = None,
+        scores: Float | None = None,
+        is_pasted: Mask | None = None,
     ) -> None:
         super().__init__(masks, height, width)
         count = len(self.masks)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+
+from cuts3d_mm.arrays import Double
 
 _SCORE = 'coco/segm_mAP_50'
 
@@ -32,7 +33,7 @@ def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_rounds(scores: NDArray[np.float64]) -> Figure:
+def draw_rounds(scores: Double) -> Figure:
     """Draw how the score moves from round to round.
 
     Args:
@@ -54,7 +55,7 @@ def draw_rounds(scores: NDArray[np.float64]) -> Figure:
     return figure
 
 
-def draw_precision_recall(curves: Mapping[str, Mapping[float, NDArray[np.float64]]]) -> Figure:
+def draw_precision_recall(curves: Mapping[str, Mapping[float, Double]]) -> Figure:
     """Draw precision against recall.
 
     Args:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Mask
+
 Point = tuple[int, int]  # x, y in pixels
 
 

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import cv2
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Double, Mask, Pixels
 from cuts3d_mm.visualization.label_places import place_labels
-
-Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.45
@@ -23,7 +20,7 @@ _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB (ITU-R BT.601)
 
 
-def instance_color(index: int) -> NDArray[np.float64]:
+def instance_color(index: int) -> Double:
     """RGB colour of the i-th instance, in [0, 255]."""
     return np.array(_PALETTE[index % len(_PALETTE)]) * 255
 
@@ -54,9 +51,7 @@ def draw_instances(
     return drawn
 
 
-def draw_outlines(
-    image: Pixels, masks: Sequence[Mask], colors: Sequence[NDArray[np.float64]]
-) -> Pixels:
+def draw_outlines(image: Pixels, masks: Sequence[Mask], colors: Sequence[Double]) -> Pixels:
     """Draw the borders of masks, those of holes too, each in a colour."""
     drawn = np.array(image, np.uint8, order='C')
     thickness = max(1, round(max(image.shape[:2]) / _PX_PER_OUTLINE_PX))
@@ -70,7 +65,7 @@ def _write_scores(
     drawn: Pixels,
     masks: Sequence[Mask],
     scores: Sequence[float],
-    colors: Sequence[NDArray[np.float64]],
+    colors: Sequence[Double],
 ) -> None:
     visible = [index for index, mask in enumerate(masks) if mask.any()]
     stroke = max(1, round(max(drawn.shape[:2]) / _PX_PER_STROKE_PX))

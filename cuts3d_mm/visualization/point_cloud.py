@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.visualization.overlays import instance_color
 from cuts3d_mm.visualization.stages import Stages
 
@@ -85,9 +85,7 @@ def draw_cloud_from_the_side(axes: Axes, stages: Stages, panel_hw: tuple[float, 
     )
 
 
-def _fit(
-    axes: Axes, across: NDArray[np.float64], down: NDArray[np.float64], panel_hw: tuple
-) -> float:
+def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple) -> float:
     """Make the points fill the axes at equal scales; typographic points per unit."""
     extent_hw = np.ptp(down) * (1 + 2 * _MARGIN), np.ptp(across) * (1 + 2 * _MARGIN)
     inches_per_unit = min(panel_hw[0] / extent_hw[0], panel_hw[1] / extent_hw[1])
@@ -101,7 +99,7 @@ def _fit(
     return float(72 * inches_per_unit)
 
 
-def _points(stages: Stages) -> NDArray[np.float64]:
+def _points(stages: Stages) -> Double:
     """(N, 3) x, y and z of the patches in [0, 1]."""
     depth = stages.depth
     if depth is None:
@@ -109,7 +107,7 @@ def _points(stages: Stages) -> NDArray[np.float64]:
     return project_depth(depth).astype(np.float64)
 
 
-def _colors(stages: Stages) -> NDArray[np.float64]:
+def _colors(stages: Stages) -> Double:
     """(N, 3) RGB of the patches in [0, 255]: of their instances, or else of the photo."""
     owner = stages.owners()
     size_wh = owner.shape[1], owner.shape[0]

@@ -7,8 +7,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask, Pixels
 
 _OWN, _PASTED = (80, 220, 80), (235, 60, 60)  # RGB
 _HEAT = matplotlib.colormaps['magma']
@@ -16,7 +15,7 @@ _HEAT = matplotlib.colormaps['magma']
 
 def draw_sample(
     image: Pixels,
-    boxes_xyxy: NDArray[np.float32],
+    boxes_xyxy: Float,
     masks: Mask,
     confidence: NDArray[np.uint8],
     is_pasted: Mask,

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask, Pixels
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class RejectedCut:
 class Stages:
     """Everything that the figure of one image shows."""
 
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    image: Pixels  # (H, W, 3) RGB
     depth: Float | None  # (h, w) in [0, 1] on the patch grid; None for a 2D recipe
     importance: Float | None  # (h, w) in [beta, 1]; None where it is off
     instances: tuple[Instance, ...]

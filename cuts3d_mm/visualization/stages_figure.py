@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance
+from cuts3d_mm.arrays import Double, Mask, Pixels
 from cuts3d_mm.visualization.overlays import draw_instances, draw_outlines, instance_color
 from cuts3d_mm.visualization.point_cloud import draw_cloud_from_the_side
 from cuts3d_mm.visualization.stages import RejectedCut, Stages
-
-Pixels = NDArray[np.uint8]
 
 _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1
@@ -112,7 +111,7 @@ class _Sheet:
         text = '\n'.join(fill(line, int(width * _LETTERS_PER_INCH)) for line in lines)
         axes.text(0.03, 0.5, text, va='center', fontsize=_TITLE_PT, linespacing=1.5)
 
-    def cut_out(self, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> Pixels:
+    def cut_out(self, mask: Mask, color: Double) -> Pixels:
         """The image, pale off a mask of patches, which is outlined."""
         size_wh = self.image.shape[1], self.image.shape[0]
         full = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
-from cuts3d_mm.datasets.transforms.joining import Indices, Pasted, join_pasted
+from cuts3d_mm.arrays import Float, Index
+from cuts3d_mm.datasets.transforms.joining import Pasted, join_pasted
 from cuts3d_mm.registry import TRANSFORMS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
-_NOTHING: Indices = np.empty(0, np.int64)
+_NOTHING: Index = np.empty(0, np.int64)
 
 
 class _ConfidencePaste(CopyPaste):
@@ -90,8 +91,8 @@ class _ConfidencePaste(CopyPaste):
             self._paste(results, source, masks[chosen], chosen)
         return results
 
-    def _select(self, scores: NDArray[np.float32]) -> Indices:
-        """Indices of the source's instances to paste, from their scores."""
+    def _select(self, scores: Float) -> Index:
+        """Index of the source's instances to paste, from their scores."""
         # Not an abstractmethod: `cache_randomness` cannot override one.
         raise NotImplementedError
 
@@ -117,7 +118,7 @@ class _ConfidencePaste(CopyPaste):
         results: dict[str, Any],
         source: dict[str, Any],
         masks: ConfidenceBitmapMasks,
-        chosen: Indices,
+        chosen: Index,
     ) -> None:
         existing = ConfidenceBitmapMasks.certain(results['gt_masks'])
         left, top, width, height = self._draw_window(results['img'].shape[:2])
@@ -145,7 +146,7 @@ class _ConfidencePaste(CopyPaste):
 class ConfidentCopyPaste(_ConfidencePaste):
     """Paste the instances of highest score, the mean confidence, of another image (Sec. 3.4)."""
 
-    def _select(self, scores: NDArray[np.float32]) -> Indices:
+    def _select(self, scores: Float) -> Index:
         return np.argsort(-scores, kind='stable')[: self._draw_count(len(scores))]
 
 
@@ -154,7 +155,7 @@ class AlphaBlendCopyPaste(_ConfidencePaste):
     """Paste random instances of another image."""
 
     @cache_randomness
-    def _select(self, scores: NDArray[np.float32]) -> Indices:
+    def _select(self, scores: Float) -> Index:
         count = self._draw_count(len(scores))
         return np.random.choice(len(scores), count, replace=False) if count else _NOTHING
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Index
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Pasted:
     """What is pasted, and where it goes."""
 
     masks: ConfidenceBitmapMasks  # (K) of the window's size
-    chosen: Indices  # (K,) of the source's instances
+    chosen: Index  # (K,) of the source's instances
     window: tuple[slice, slice]  # rows and columns of the target
     covered: NDArray[Any]  # (N,) pixels that each existing instance loses
     areas: NDArray[Any]  # (N,) pixels that each existing instance had
@@ -42,7 +41,7 @@ def join_pasted(results: dict[str, Any], source: dict[str, Any], pasted: Pasted)
 
 
 def _joined_masks(
-    existing: ConfidenceBitmapMasks, kept: Indices, pasted: Pasted
+    existing: ConfidenceBitmapMasks, kept: Index, pasted: Pasted
 ) -> ConfidenceBitmapMasks:
     """Join masks of two sizes on one canvas, each copied once."""
     rows, columns = pasted.window

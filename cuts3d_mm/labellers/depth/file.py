@@ -7,15 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth.file_formats import UnusableDepth, read_depth
 from cuts3d_mm.registry import MODELS
-
-Float = NDArray[np.float32]
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
 
@@ -82,7 +80,7 @@ class DepthFromFile:
         return depth_from_disparity(depth) if self.larger_is == 'near' else depth
 
 
-def fill_invalid(depth: Float, valid: NDArray[np.bool_], source: object) -> Float:
+def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:
     """Give every invalid pixel of (H, W) depth the value of its nearest valid one.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Float = NDArray[np.float32]
+from cuts3d_mm.arrays import Float
 
 # 8192 x 8192: more than any image needs whose depth is brought to a patch grid. With 8 bytes a
 # pixel and the copy in float32, one map takes 0.8 GB at most.

@@ -9,13 +9,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.registry import MODELS
-
-Float = NDArray[np.float32]
 
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
 _ZOE_PADDING = 3
@@ -126,7 +124,7 @@ def _check_predicts(predicts: str) -> None:
         raise ValueError(f"predicts must be 'depth' or 'disparity', got {predicts!r}")
 
 
-def as_processor_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def as_processor_input(pixels: Pixels) -> Pixels:
     """Repeat the rows or columns of very thin images: processors keep the aspect ratio."""
     smallest = max(1, max(pixels.shape[:2]) // 8)
     repeats = [max(1, -(-smallest // side)) for side in pixels.shape[:2]]

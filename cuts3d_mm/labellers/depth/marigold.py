@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Float
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.depth.huggingface import as_processor_input, to_depth
 from cuts3d_mm.registry import MODELS
-
-Float = NDArray[np.float32]
 
 
 @MODELS.register_module()

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.registry import MODELS
 
-Float = NDArray[Any]  # float32; OpenCV's annotations say no more
-Pixels = NDArray[np.uint8]
+Array = NDArray[Any]  # float32; OpenCV's annotations say no more
 
 
 @MODELS.register_module()
@@ -57,7 +57,7 @@ class ColorTextureFeatures:
         """Do nothing: there is no network."""
         return self
 
-    def __call__(self, images: list[Pixels]) -> list[Float]:
+    def __call__(self, images: list[Pixels]) -> list[Array]:
         """Describe the patches of images.
 
         Args:
@@ -68,7 +68,7 @@ class ColorTextureFeatures:
         """
         return [self._describe(image) for image in images]
 
-    def _describe(self, image: Pixels) -> Float:
+    def _describe(self, image: Pixels) -> Array:
         grid = describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
         rng = np.random.default_rng(self.seed)
         return fourier_features(grid, self.num_frequencies, rng)
@@ -76,7 +76,7 @@ class ColorTextureFeatures:
 
 def describe_patches(
     image: Pixels, patch_size: int, smooth_patches: float, scales: tuple[float, float, float]
-) -> Float:
+) -> Array:
     """Colour, texture energy and position of each patch, in units of the kernel's width.
 
     Args:
@@ -100,7 +100,7 @@ def describe_patches(
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
-def fourier_features(grid: Float, num_frequencies: int, rng: np.random.Generator) -> Float:
+def fourier_features(grid: Array, num_frequencies: int, rng: np.random.Generator) -> Array:
     """Map (h, w, C) descriptors so that cosines approximate a Gaussian kernel of width 1."""
     frequencies = rng.standard_normal((grid.shape[-1], num_frequencies)).astype(np.float32)
     angles = grid @ frequencies
@@ -108,7 +108,7 @@ def fourier_features(grid: Float, num_frequencies: int, rng: np.random.Generator
     return waves / np.float32(np.sqrt(num_frequencies))
 
 
-def _texture_energies(lightness: Float) -> list[Float]:
+def _texture_energies(lightness: Array) -> list[Array]:
     """Squared derivatives of (H, W) lightness: x and y, at a fine and a coarse scale."""
     energies = []
     for sigma_px in (1.0, 3.0):
@@ -118,7 +118,7 @@ def _texture_energies(lightness: Float) -> list[Float]:
     return energies
 
 
-def _pool(values: Float, grid_hw: tuple[int, int], smooth_patches: float) -> Float:
+def _pool(values: Array, grid_hw: tuple[int, int], smooth_patches: float) -> Array:
     pooled = cv2.resize(values, grid_hw[::-1], interpolation=cv2.INTER_AREA)
     if smooth_patches <= 0:
         return pooled

@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.converters.dino import convert_backbone
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
-
-Float = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.visualization.pictures import encode_figure, encode_picture
 
 _FIGURE_DPI = 100
@@ -40,7 +39,7 @@ class Picture:
     caption: str = ''
 
     @classmethod
-    def of_pixels(cls, pixels: NDArray[np.uint8], caption: str = '') -> Picture:
+    def of_pixels(cls, pixels: Pixels, caption: str = '') -> Picture:
         """Encode (H, W, 3) uint8 RGB."""
         return cls(encode_picture(pixels, 'JPEG'), 'image/jpeg', caption)
 
