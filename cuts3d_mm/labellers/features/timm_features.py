@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import linear, pad
 
 from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.features.timm_networks import build_network, read_network_weights
 from cuts3d_mm.registry import MODELS
-
-Float = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 
 @MODELS.register_module()
