@@ -100,6 +100,7 @@ ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensec
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
     'gradio': 'app/interface.py',
+    'ijson': 'labels/json_entries.py',
     'plotly': 'visualization/point_cloud.py',
     'pydensecrf': 'algorithm/crf.py',
     'transformers': 'labellers/depth/huggingface.py',

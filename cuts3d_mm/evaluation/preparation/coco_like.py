@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import ijson
-
 from cuts3d_mm.evaluation.preparation.source import (
     ImageHW,
     Problem,
     SourceAnnotation,
     SourceImage,
 )
+from cuts3d_mm.labels.json_entries import read_entries
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,14 @@ class CocoLikeSource:
         """Read `images`; LVIS has `coco_url` in place of `file_name`."""
         found = set()
         for path, folder in self.json_files:
-            for image in _stream(path, 'images'):
-                if isinstance(image, Problem):
-                    yield image
-                    continue
-                name = _file_name(image)
-                if self.wanted is not None and PurePosixPath(name).name not in self.wanted:
-                    continue
-                found.add(PurePosixPath(name).name)
-                size = int(image['height']), int(image['width'])
-                yield SourceImage(_key(path, image['id']), str(PurePosixPath(folder, name)), size)
+            for entry in _stream(path, 'images'):
+                image = entry if isinstance(entry, Problem) else _image(path, folder, entry)
+                if isinstance(image, SourceImage):
+                    name = PurePosixPath(image.file_name).name
+                    if self.wanted is not None and name not in self.wanted:
+                        continue
+                    found.add(name)
+                yield image
         for name in sorted((self.wanted or set()) - found):
             yield Problem(name, 'listed image is not annotated')
 
@@ -55,18 +52,28 @@ class CocoLikeSource:
                 if isinstance(annotation, Problem):
                     yield annotation
                     continue
-                key = _key(path, annotation['image_id'])
-                if self.wanted is not None and key not in sizes:
-                    continue
-                yield _convert(key, annotation)
+                key = _key(path, annotation.get('image_id'))
+                if self.wanted is None or key in sizes:
+                    yield _annotation(key, annotation)
 
 
 def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
-    with path.open('rb') as file:
-        try:
-            yield from ijson.items(file, f'{part}.item', use_float=True)
-        except ijson.JSONError as error:
-            yield Problem(path.name, f'broken JSON: {str(error).splitlines()[0]}')
+    """Entries of a list at the top of a file, as far as it can be read."""
+    try:
+        for entry in read_entries(path, (part,)):
+            is_object = isinstance(entry.value, dict)
+            yield entry.value if is_object else Problem(entry.where, 'entry is no JSON object')
+    except ValueError as error:
+        yield Problem(path.name, f'broken JSON: {error}')
+
+
+def _image(path: Path, folder: str, image: dict[str, Any]) -> SourceImage | Problem:
+    try:
+        name = str(PurePosixPath(folder, _file_name(image)))
+        size = int(image['height']), int(image['width'])
+        return SourceImage(_key(path, image['id']), name, size)
+    except (KeyError, TypeError, ValueError):
+        return Problem(f'{path.stem} image {image.get("id")}', 'image without id, name or size')
 
 
 def _file_name(image: dict[str, Any]) -> str:
@@ -79,7 +86,7 @@ def _key(path: Path, image_id: Any) -> str:
     return f'{path.stem}:{image_id}'
 
 
-def _convert(key: str, annotation: dict[str, Any]) -> SourceAnnotation | Problem:
+def _annotation(key: str, annotation: dict[str, Any]) -> SourceAnnotation | Problem:
     try:
         left, top, width, height = (float(value) for value in annotation['bbox'])
         area = annotation.get('area')

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import ijson
 import numpy as np
 
 from cuts3d_mm.evaluation.preparation.source import require
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.json_entries import read_entries
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
 LAYOUT = 'annotations/instances_train2017.json; DST gets {1,2,...,80}perc_instances_train2017.json'
@@ -36,7 +36,7 @@ def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
         Images and objects of each file.
     """
     path = require(src / 'annotations' / _NAME, 'COCO annotations')
-    rank = _draw_ranks([image['id'] for image in _items(path, 'images')])
+    rank = _draw_ranks([image['id'] for image in _items(path, 'images', 'id')])
     dst.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         shares = []
@@ -44,11 +44,11 @@ def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
             target = dst / f'{percent}perc_{_NAME}'
             file = stack.enter_context(open_atomically(target))
             shares.append(_Share(target, file, round(len(rank) * percent / 100)))
-        head = json.dumps({'categories': list(_items(path, 'categories'))})[:-1].encode()
+        head = json.dumps({'categories': list(_items(path, 'categories', 'id'))})[:-1].encode()
         for share in shares:
             share.file.write(head)
         for part, key in (('images', 'id'), ('annotations', 'image_id')):
-            _write_part(part, ((rank[one[key]], one) for one in _items(path, part)), shares)
+            _write_part(part, _with_places(path, part, key, rank), shares)
         for share in shares:
             share.file.write(b'}\n')
     return {share.path: (share.counts['images'], share.counts['annotations']) for share in shares}
@@ -82,9 +82,22 @@ def _draw_ranks(ids: list[int]) -> dict[int, int]:
     return {ids[index]: place for place, index in enumerate(order.tolist())}
 
 
-def _items(path: Path, part: str) -> Iterator[dict[str, Any]]:
-    with path.open('rb') as file:
-        try:
-            yield from ijson.items(file, f'{part}.item', use_float=True)
-        except ijson.JSONError as error:
-            raise ValueError(f'{path} must be valid JSON: {str(error).splitlines()[0]}') from error
+def _with_places(
+    path: Path, part: str, key: str, rank: Mapping[int, int]
+) -> Iterator[tuple[int, Any]]:
+    """Entries of a list, each with the place of its image."""
+    for one in _items(path, part, key):
+        if one[key] not in rank:
+            raise ValueError(f'{path}: {key} of {part} must be that of an image, got {one[key]}')
+        yield rank[one[key]], one
+
+
+def _items(path: Path, part: str, key: str) -> Iterator[dict[str, Any]]:
+    """Entries of a list at the top of a file, each with a number under `key`."""
+    try:
+        for entry in read_entries(path, (part,)):
+            if not isinstance(entry.value, dict) or type(entry.value.get(key)) is not int:
+                raise ValueError(f'{entry.where} must be an object whose {key} is an integer')
+            yield entry.value
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error

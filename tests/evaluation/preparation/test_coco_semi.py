@@ -68,3 +68,17 @@ def test_missing_annotations_are_one_clear_line(tmp_path):
     done = prepare(tmp_path, tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith('cuts3d prepare: SRC must hold COCO annotations')
+
+
+@pytest.mark.parametrize(
+    ('part', 'entry'),
+    [('images', {'file_name': 'a.jpg'}), ('annotations', 7), ('annotations', {'image_id': 8})],
+)
+def test_an_odd_entry_is_one_clear_line(part, entry, tmp_path):
+    content = write_coco(tmp_path, 3)
+    content[part].append(entry)
+    path = tmp_path / 'annotations' / 'instances_train2017.json'
+    path.write_text(json.dumps(content))
+    done = prepare(tmp_path, tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f'cuts3d prepare: {path}: ') and 'must be' in done.stderr

@@ -140,6 +140,21 @@ def test_a_truncated_json_keeps_what_was_read_before(tmp_path):
     json.loads((tmp_path / 'x.json').read_text())
 
 
+def test_odd_entries_are_on_record_and_the_rest_is_converted(tmp_path):
+    samples.write_coco(tmp_path / 'src')
+    path = tmp_path / 'src' / 'annotations' / 'instances_val2017.json'
+    content = json.loads(path.read_text())
+    content['images'] += [{'id': 1}, 7, {'id': 9, 'file_name': 'x.jpg', 'height': 'a', 'width': 1}]
+    content['annotations'] += ['text', {'bbox': [0, 0, 5, 5]}]
+    source = EVALUATION_SETS['coco'].open_source(tmp_path / 'src')
+    before = prepare(source, tmp_path / 'before.json', {})
+    path.write_text(json.dumps(content))
+    done = prepare(source, tmp_path / 'x.json', {})
+    assert (done.images, done.objects) == (before.images, before.objects)
+    assert done.problems['image without id, name or size'] == 2
+    assert done.problems['entry is no JSON object'] == 2
+
+
 def test_command_prints_counts_beside_the_expected_ones(tmp_path):
     samples.write_kitti(tmp_path / 'src')
     tool = Path(__file__).parents[3] / 'tools' / 'prepare.py'
