@@ -1,4 +1,4 @@
-"""The installed packages in, what is wrong with them and the remedy out."""
+"""Find what is wrong with the installed packages, each with its remedy."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the command; exit code 1 if something must be mended."""
+    """Run the command; exit code 1 if something is wrong."""
     parse_args()
     from cuts3d_mm.doctor import describe_environment, examine
 

@@ -1,4 +1,4 @@
-"""Predicted and annotated instances in, class-agnostic AP and AR out."""
+"""Compute class-agnostic AP and AR with pycocotools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels and annotations in, tables, curves and pictures for `cuts3d score` out."""
+"""Report the scores of labels in tables, curves and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image in, the stages of the recipe on it out."""
+"""Run the recipe on one image and keep its stages."""
 
 from __future__ import annotations
 

@@ -54,14 +54,14 @@ def make_plan(out: Path, images: ImageList, size: int, split: Split) -> Plan:
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
-    is_done = [_is_whole(shard_path(out, index)) for index, _ in ours]
+    is_done = [_is_intact(shard_path(out, index)) for index, _ in ours]
     return Plan(
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )
 
 
-def _is_whole(shard: Path) -> bool:
+def _is_intact(shard: Path) -> bool:
     """Whether a shard is on disk as it was written; says so if it is damaged."""
     if not shard.is_file():
         return False
@@ -72,6 +72,6 @@ def _is_whole(shard: Path) -> bool:
 
 
 def is_whole(out: Path, num_images: int) -> bool:
-    """Tell whether all shards of a run of so many images are there, of all its parts."""
+    """Tell whether all shards of a run with `num_images` images are there, of all its parts."""
     num_shards = math.ceil(num_images / images_per_shard(num_images))
     return all(shard_path(out, index).is_file() for index in range(num_shards))

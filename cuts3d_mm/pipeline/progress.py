@@ -1,4 +1,4 @@
-"""Counts in, one live line out: rate, time left, instances, failures."""
+"""Show the progress of a run in one line: rate, time left, instances, failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seed in, a rendered photo with exact depth and instance masks out.
+"""Render random scenes with exact depth and instance masks.
 
 Each scene holds a group of same-class solids, one in front of another, so that a cut in 2D
 merges them and a cut in 3D need not. Rays are intersected analytically; everything is drawn

@@ -1,4 +1,4 @@
-"""Rays and solids in, the first surface that each ray meets out."""
+"""Find the first surface that each ray meets."""
 
 from __future__ import annotations
 

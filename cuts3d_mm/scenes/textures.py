@@ -1,4 +1,4 @@
-"""A position on a surface in, its colour out."""
+"""Colour surfaces by random textures."""
 
 from __future__ import annotations
 

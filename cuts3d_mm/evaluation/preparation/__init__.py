@@ -1,1 +1,1 @@
-"""Official annotation files of detection data sets in, class-agnostic COCO JSON out."""
+"""Convert the official annotations of detection data sets to class-agnostic COCO JSON."""

@@ -1,4 +1,4 @@
-"""A data set in any official format in, class-agnostic COCO JSON out; streaming."""
+"""Write a data set as class-agnostic COCO JSON, one entry at a time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
 
     Every image is opened, as far as its size; one that is missing, unreadable or of another
     size than annotated is left out with its objects. What is left out is listed in a file
-    beside `out`, a line each.
+    next to `out`, a line each.
 
     Args:
         source: the data set.

@@ -1,4 +1,4 @@
-"""An image in, hand-made patch features out: colour and texture, no weights.
+"""Describe patches by colour and texture, without weights.
 
 The embedded default, for the demo, for tests and for a first look without a download. The
 features of a self-supervised ViT are far better on photos.
