@@ -27,7 +27,9 @@ def parse_args() -> argparse.Namespace:
         metavar='SEEDS',
         help='also train with two rounds of self-training, so many times, about 8 minutes each',
     )
-    parser.add_argument('--picture', type=Path, metavar='F', help='also write the README picture')
+    parser.add_argument(
+        '--pictures', type=Path, metavar='DIR', help='also write the pictures of the README'
+    )
     return parser.parse_args()
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     from cuts3d_mm.demo.run import run_demo
 
     table = run_demo(
-        args.out, args.scenes, args.workers, args.picture, args.iters, args.self_training
+        args.out, args.scenes, args.workers, args.pictures, args.iters, args.self_training
     )
     print(f'\n{table}\n\nlook at {args.out / "index.html"}')
 

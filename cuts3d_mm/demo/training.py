@@ -28,10 +28,9 @@ def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> l
         Both sets; the second lies in `held_out/` of the first.
     """
     title = f'{num_training} scenes to train on'
-    training = DemoSet('training', title, root, 'far', True)
-    held_out = DemoSet(
-        'held out', f'{num_held_out} held-out scenes', root / 'held_out', 'far', True
-    )
+    training = DemoSet(title, root, 'far', is_photo=False)
+    title = f'{num_held_out} held-out scenes'
+    held_out = DemoSet(title, root / 'held_out', 'far', is_photo=False)
     write_scenes(training, num_training, _TRAINING_SEED)
     write_scenes(held_out, num_held_out, _HELD_OUT_SEED)
     return [training, held_out]

@@ -1,4 +1,4 @@
-"""Scores and losses of trainings in, their curves out."""
+"""Draw the curves of scores and losses."""
 
 from __future__ import annotations
 
@@ -11,26 +11,43 @@ from matplotlib.figure import Figure
 from cuts3d_mm.arrays import Double
 
 _SCORE = 'coco/segm_mAP_50'
+_ROOM_FOR_LEGEND = 1.15  # of the highest sum of losses
+# Part of a detector -> what the names of its losses hold.
+_PARTS = {
+    'proposals (RPN)': 'loss_rpn_',
+    'object or not': '.loss_cls',
+    'boxes': '.loss_bbox',
+    'masks': '.loss_mask',
+}
 
 
 def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
-    """Draw loss and score over the steps of a training.
+    """Draw losses, part by part, and the score over the steps of a training.
 
     Args:
-        log: a dict per logged line, as MMEngine writes them: `step` with `loss`, or with
-            `coco/segm_mAP_50` in [0, 1].
+        log: a dict per logged line, as MMEngine writes them: `step` with losses such as
+            `loss_rpn_cls` and `s0.loss_mask`, or with `coco/segm_mAP_50` in [0, 1].
     """
-    figure = Figure(figsize=(8, 3.2), layout='constrained')
+    figure = Figure(figsize=(11, 3.6), layout='constrained')
     loss_axes, score_axes = figure.subplots(1, 2)
-    losses = [(line['step'], line['loss']) for line in log if 'loss' in line]
+    lines = [line for line in log if 'loss' in line]
+    if lines:
+        parts = {name: [_sum_of(line, mark) for line in lines] for name, mark in _PARTS.items()}
+        steps = [line['step'] for line in lines]
+        loss_axes.stackplot(steps, *parts.values(), labels=list(parts), alpha=0.85)
+        loss_axes.margins(x=0)
+        loss_axes.legend(ncols=len(parts), fontsize=8, frameon=False, loc='upper center')
     scores = [(line['step'], 100 * line[_SCORE]) for line in log if _SCORE in line]
-    for axes, points, label in (
-        (loss_axes, losses, 'loss'),
-        (score_axes, scores, 'mask AP50 on held-out images, %'),
-    ):
-        axes.plot(*zip(*points, strict=True), marker='o' if len(points) < 12 else None)
-        axes.set(xlabel='step', ylabel=label, ylim=(0, None))
+    score_axes.plot(*zip(*scores, strict=True), marker='o')
+    top = _ROOM_FOR_LEGEND * max((line['loss'] for line in lines), default=1.0)
+    loss_axes.set(xlabel='step', title='losses, one on top of the other', ylim=(0, top))
+    score_axes.set(xlabel='step', title='mask AP50 on held-out images, %', ylim=(0, None))
     return figure
+
+
+def _sum_of(line: dict[str, Any], mark: str) -> float:
+    """Sum of the losses of a part, over the stages of a cascade."""
+    return float(sum(value for key, value in line.items() if mark in key))
 
 
 def draw_rounds(scores: Double) -> Figure:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cuts3d_mm.labels.atomic import write_whole
 
-_JPEG_QUALITY = 90
+_QUALITY, _LOSSY = 90, ('jpg', 'jpeg', 'webp')
 _KEPT_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
@@ -35,7 +35,7 @@ def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:
 def encode_picture(pixels: NDArray[np.generic], kind: str) -> bytes:
     """Encode pixels as a file of a kind such as 'PNG' or 'JPEG'."""
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, format=kind, quality=_JPEG_QUALITY)
+    Image.fromarray(pixels).save(encoded, format=kind, quality=_QUALITY)
     return encoded.getvalue()
 
 
@@ -47,5 +47,6 @@ def save_figure(path: Path, figure: Figure, dpi: int) -> None:
 def encode_figure(figure: Figure, kind: str, dpi: int) -> bytes:
     """Encode a figure as a file of a kind such as 'png' or 'svg'."""
     encoded = io.BytesIO()
-    figure.savefig(encoded, format=kind, dpi=dpi)
+    quality = {'quality': _QUALITY} if kind in _LOSSY else None
+    figure.savefig(encoded, format=kind, dpi=dpi, pil_kwargs=quality)
     return encoded.getvalue()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from drawn import disc
 
 from cuts3d_mm.visualization.curves import draw_training
@@ -57,7 +58,17 @@ def test_sample_shows_pasted_instances_in_red_and_others_in_green():
     assert drawn[15, 40 + 10].sum() > drawn[15, 40 + 30].sum()
 
 
-def test_training_curves_are_drawn_from_a_log():
-    log = [{'step': 1, 'loss': 3.0}, {'step': 2, 'coco/segm_mAP_50': 0.2}]
-    axes = draw_training(log).axes
-    assert [float(axis.lines[0].get_ydata()[0]) for axis in axes] == [3.0, 20.0]
+def test_losses_of_a_training_are_drawn_part_by_part_up_to_their_sum():
+    parts = {'loss_rpn_cls': 0.5, 's0.loss_cls': 0.2, 's1.loss_cls': 0.1, 's0.loss_mask': 0.7}
+    log = [
+        *({'step': step, 'loss': sum(parts.values()), **parts} for step in (1, 2)),
+        {'step': 2, 'coco/segm_mAP_50': 0.2},
+    ]
+    losses, scores = draw_training(log).axes
+    tops = [float(area.get_paths()[0].vertices[:, 1].max()) for area in losses.collections]
+    assert tops == pytest.approx([0.5, 0.8, 0.8, 1.5])
+    assert float(scores.lines[0].get_ydata()[0]) == 20
+
+
+def test_a_training_too_short_to_log_a_loss_is_drawn():
+    assert len(draw_training([{'step': 2, 'coco/segm_mAP_50': 0.2}]).axes) == 2

@@ -46,7 +46,7 @@ class Picture:
     @classmethod
     def of_figure(cls, figure: Figure, caption: str = '') -> Picture:
         """Encode a figure of matplotlib."""
-        return cls(encode_figure(figure, 'png', _FIGURE_DPI), 'image/png', caption)
+        return cls(encode_figure(figure, 'webp', _FIGURE_DPI), 'image/webp', caption)
 
 
 @dataclass(frozen=True)
