@@ -12,7 +12,7 @@ from cuts3d_mm.arrays import Double, Mask, Pixels
 from cuts3d_mm.visualization.label_places import place_labels
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
-_OPACITY = 0.45
+_OPACITY = 0.35
 _PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX = 250, 400  # of the longer side; of text
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
 _PADDING = 3  # px around a label's text, per pixel of stroke

@@ -26,7 +26,7 @@ h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1p
 p { max-width: 46rem }
 nav { margin: 1.25rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem }
 a { color: #0b62b8 }
-figure { margin: 1rem 0; flex: 1 1 18rem; min-width: 0 }
+figure { margin: .25rem 0 1rem; flex: 1 1 18rem; min-width: 0 }
 figure img { display: block; max-width: 100%; border-radius: 4px }
 figcaption { color: #5a626b; font-size: .9rem; margin-top: .35rem }
 .row { display: flex; flex-wrap: wrap; gap: 0 1rem }
