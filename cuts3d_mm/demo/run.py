@@ -75,6 +75,8 @@ def run_demo(
     Returns:
         The tables of scores as text.
     """
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
     sets = write_demo_sets(out / 'data', num_scenes)
     stores = [_label(out, one, workers) for one in sets]
     scores = _score_table(sets[-1], stores[-1])
