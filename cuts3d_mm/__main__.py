@@ -7,7 +7,6 @@ import runpy
 import signal
 import sys
 
-from cuts3d_mm.cli import list_tools
 from cuts3d_mm.interruption import guard
 
 
@@ -22,6 +21,8 @@ def main() -> None:
 
 
 def _run_command_of_arguments() -> None:
+    from cuts3d_mm.cli import list_tools  # imported when Ctrl-C and SIGTERM are handled
+
     tools = list_tools()
     command = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if command == '--version':
