@@ -37,7 +37,7 @@ def main() -> None:
     ratios, agreements = [], []
     refine_masks(np.ones((1, *INPUT_HW), bool), samples[0].image, params)  # compiles
     for sample in samples:
-        cuts = cut_patches(sample.features, None, CutParams.maskcut())
+        cuts = cut_patches(sample.features, None, CutParams.maskcut()).accepted
         masks = np.stack([enlarge_patches(cut.mask, INPUT_HW) for cut in cuts])
         ours_s, ours = timed(refine_masks, masks, sample.image, params)
         theirs_s, theirs = timed(refine_masks_pydensecrf, masks, sample.image, params)

@@ -50,7 +50,7 @@ def main() -> None:
     """Print one line per image and the summary."""
     ratios, are_equal = [], []
     for sample in load_samples(parse_args(__doc__)):
-        cuts = cut_patches(sample.features, sample.depth, PARAMS)
+        cuts = cut_patches(sample.features, sample.depth, PARAMS).accepted
         if not cuts:
             continue
         grid_hw = sample.features.shape[:2]

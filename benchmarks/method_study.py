@@ -17,7 +17,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
-from study_data import HALVES, StudyImage, cached_features, extractor, make_scenes, read_photos
+from study_data import (
+    HALVES,
+    SIMILARITY,
+    StudyImage,
+    cached_features,
+    extractor,
+    make_scenes,
+    read_photos,
+)
 from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches
@@ -27,6 +35,7 @@ from cuts3d_mm.algorithm.params import (
     EvidenceParams,
     ImportanceParams,
     LocalCutParams,
+    Similarity,
 )
 from cuts3d_mm.visualization.tables import format_table
 
@@ -61,11 +70,15 @@ class ImageScore:
 
 
 def score_image(
-    image: StudyImage, features: NDArray, depth: NDArray, params: CutParams
+    image: StudyImage,
+    features: NDArray,
+    depth: NDArray,
+    params: CutParams,
+    similarity: Similarity = 'cosine',
 ) -> ImageScore:
     """Cut an image and compare with its objects."""
     objects = image.objects.reshape(len(image.masks), -1)
-    cuts = cut_patches(features, depth, params)
+    cuts = cut_patches(features, depth, params, similarity).accepted
     if not cuts:
         return ImageScore(0, 0, 0, len(objects), ())
     masks = np.array([cut.mask.ravel() for cut in cuts])
@@ -167,8 +180,10 @@ def main() -> None:
                 for image in chosen:
                     features = cached_features(image, kind, extract, args.cache / name)
                     for recipe, results in scores.items():
-                        given = image.depth_of(depth)
-                        results.append(score_image(image, features, given, RECIPES[recipe]))
+                        arrays = features, image.depth_of(depth)
+                        results.append(
+                            score_image(image, *arrays, RECIPES[recipe], SIMILARITY[kind])
+                        )
                 note = ' (features trained with labels, for analysis only)' * (kind == 'semantic')
                 print(f'\n{kind}{note}; {len(chosen)} {name}, half {args.half}; depth: {depth}')
                 print(table_of(scores), flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.algorithm.affinity import normalize_features
+from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
 from cuts3d_mm.labellers.depth.file import DepthFromFile
@@ -22,6 +22,7 @@ from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.scenes.rendering import render_scenes
 
 INPUT_HW, GRID_HW = (480, 480), (60, 60)
+SIMILARITY: dict[str, Similarity] = {'semantic': 'cosine', 'color-texture': 'gaussian'}
 HALVES = ('choose', 'held-out')
 Float = NDArray[np.float32]
 
@@ -103,10 +104,9 @@ def extractor(kind: str) -> Callable[[NDArray[np.uint8]], Float]:
 
 
 def cached_features(image: StudyImage, kind: str, extract: Callable, cache: Path) -> Float:
-    """Features of an image, in half precision from the cache where it has them."""
+    """Features of an image, from the cache where it has them."""
     path = cache / kind / f'{Path(image.name).stem}.npy'
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, extract(image.resized).astype(np.float16))
-    features = np.load(path).astype(np.float32)
-    return normalize_features(features.reshape(-1, features.shape[-1])).reshape(features.shape)
+        np.save(path, extract(image.resized))
+    return np.load(path)

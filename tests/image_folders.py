@@ -6,7 +6,7 @@ import numpy as np
 from drawn import photo
 from PIL import Image
 
-FEATURES = {'type': 'cuts3d_mm.ColorTextureFeatures', 'num_frequencies': 64}
+FEATURES = {'type': 'cuts3d_mm.ColorTextureFeatures'}
 MASKCUT = {
     'type': 'cuts3d_mm.PseudoLabelGenerator',
     'features': FEATURES,

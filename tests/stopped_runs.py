@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ _START_LIMIT_S = 300
 
 def start(*arguments, **env):
     """Start `cuts3d` with arguments in a process group of its own."""
+    # A shell starts background jobs with Ctrl-C ignored, which children inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -2,13 +2,12 @@
 
     cuts3d generate cuts3d_color-texture_file-depth.py IMAGES OUT --depth DEPTH_MAPS
 
-The features are not DINO's and the depth is whatever the files hold, so the smallest useful
-instance and the LocalCut threshold have values of their own (README.md in this folder).
+The features are hand-made and far from DINO's; README.md in this folder says what they find.
 """
 
 model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
     depth=dict(type='cuts3d_mm.DepthFromFile', root='depth', larger_is='far'),
-    recipe=dict(preset='cuts3d', min_area_ratio=0.02, local_cut=dict(tau_knn=0.15)),
+    recipe=dict(preset='cuts3d'),
 )

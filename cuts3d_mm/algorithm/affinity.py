@@ -1,16 +1,14 @@
-"""Patch features and spatial importance in, the graph of linked patches out (Eq. 3)."""
+"""Link patches whose features are alike, sharpened by spatial importance (Eq. 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links, write_links
-from cuts3d_mm.algorithm.params import PairRule
-
-Float = NDArray[np.float32]
+from cuts3d_mm.algorithm.params import PairRule, Similarity
+from cuts3d_mm.arrays import Float
 
 # Large enough for the matrix product, small enough for the cache, whole words of links.
 _BLOCK_ROWS = 640
@@ -34,18 +32,20 @@ def link_patches(
     tau_ncut: float,
     importance: Float | None = None,
     pair_rule: PairRule = 'product',
+    similarity: Similarity = 'cosine',
 ) -> PackedLinks:
-    """Link the patches whose sharpened cosine exceeds a threshold.
+    """Link the patches whose sharpened similarity exceeds a threshold.
 
-    Sharpening raises the cosine W to the power 1 - d (Eq. 3), d being the importance of the
+    Sharpening raises the similarity W to the power 1 - d (Eq. 3), d being the importance of the
     pair. Comparing W^(1 - d) with tau is comparing W with tau^(1 / (1 - d)), so no power of
-    a cosine is ever taken; d = 1 turns every positive cosine into a link.
+    a similarity is ever taken; d = 1 turns every positive one into a link.
 
     Args:
-        features: (N, C) of length 1, see `normalize_features`.
-        tau_ncut: threshold on the sharpened cosine, in (0, 1).
+        features: (N, C) of any length.
+        tau_ncut: threshold on the sharpened similarity, in (0, 1).
         importance: (N,) in [0, 1], or None for no sharpening.
         pair_rule: how the importances of two patches become one.
+        similarity: 'cosine' of two features, or 'gaussian': exp(-distance^2 / 2).
 
     Returns:
         The symmetric graph of N patches. The affinity that NCut sees is 1 where two are linked
@@ -56,30 +56,52 @@ def link_patches(
     count = len(features)
     if importance is not None and importance.shape != (count,):
         raise ValueError(f'importance must have shape {(count,)}, got {importance.shape}')
+    left, right = _factors(features, similarity)
     packed = no_links(count)
     size = min(_BLOCK_ROWS, count) * count
     workspace, is_linked = np.empty(size, np.float32), np.empty(size, bool)
     for start in range(0, count, _BLOCK_ROWS):
         stop = min(start + _BLOCK_ROWS, count)
         shape = stop - start, count - start
-        cosines = workspace[: shape[0] * shape[1]].reshape(shape)
-        block = is_linked[: cosines.size].reshape(shape)
-        np.matmul(features[start:stop], features[start:].T, out=cosines)
-        threshold: Float | float = tau_ncut
+        values = workspace[: shape[0] * shape[1]].reshape(shape)
+        block = is_linked[: values.size].reshape(shape)
+        np.matmul(left[start:stop], right[start:].T, out=values)
+        pairs = np.zeros((1, 1), np.float32)
         if importance is not None:
             pairs = _PAIR_RULES[pair_rule](importance[start:stop, None], importance[start:])
-            threshold = _sharpened_threshold(pairs, tau_ncut)
-        write_links(packed, np.greater(cosines, threshold, out=block), start)
+        threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
+        write_links(packed, np.greater(values, threshold, out=block), start)
     return packed
 
 
-def _sharpened_threshold(pairs: Float, tau_ncut: float) -> Float:
+def _factors(features: Float, similarity: Similarity) -> tuple[Float, Float]:
+    """Two matrices whose product holds the cosines, or the logarithms of the Gaussian kernel."""
+    if similarity == 'cosine':
+        unit = normalize_features(features)
+        return unit, unit
+    centred = features - features.mean(axis=0)  # keeps the squares below small
+    half_square = 0.5 * np.einsum('nc,nc->n', centred, centred)[:, None]
+    ones = np.ones_like(half_square)
+    left = np.concatenate([centred, -half_square, -ones], axis=1)
+    right = np.concatenate([centred, ones, half_square], axis=1)
+    return left.astype(np.float32), right.astype(np.float32)
+
+
+def _cosine_threshold(pairs: Float, tau_ncut: float) -> Float:
+    logarithm = _log_threshold(pairs, tau_ncut)
+    return np.exp(logarithm, out=logarithm)
+
+
+def _log_threshold(pairs: Float, tau_ncut: float) -> Float:
     exponent = np.subtract(np.float32(1), pairs, out=pairs)
-    with np.errstate(divide='ignore'):  # d = 1: exp(-inf) = 0, every positive cosine passes
-        np.divide(np.float32(np.log(tau_ncut)), exponent, out=exponent)
-    return np.exp(exponent, out=exponent)
+    with np.errstate(divide='ignore'):  # d = 1: log 0 = -inf, every positive similarity passes
+        return np.divide(np.float32(np.log(tau_ncut)), exponent, out=exponent)
 
 
+_THRESHOLDS: dict[Similarity, Callable[[Float, float], Float]] = {
+    'cosine': _cosine_threshold,
+    'gaussian': _log_threshold,
+}
 _PAIR_RULES: dict[PairRule, Callable[[Float, Float], Float]] = {
     'product': np.multiply,
     'mean': lambda a, b: (a + b) * np.float32(0.5),

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
+from cuts3d_mm.arrays import Mask
 
-Mask = NDArray[np.bool_]
-Pixels = NDArray[Any]
+Picture = NDArray[Any]
 
 
-def blend(source: Pixels, target: Pixels, alpha: Steps) -> Pixels:
+def blend(source: Picture, target: Picture, alpha: Steps) -> Picture:
     """Alpha-blend a source onto a target (Eq. 5).
 
     Args:

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.params import CrfParams
 from cuts3d_mm.algorithm.permutohedral import MAX_CHANNELS, Lattice, build_lattice, filter_values
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 
 def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Mask:

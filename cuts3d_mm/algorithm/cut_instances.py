@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches
-from cuts3d_mm.algorithm.params import CutParams
+from cuts3d_mm.algorithm.cut_patches import RejectedCut, cut_patches
+from cuts3d_mm.algorithm.params import CutParams, Similarity
 from cuts3d_mm.algorithm.proposal import PatchCut
 from cuts3d_mm.algorithm.refine import refine_to_image
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,24 @@ class Instance:
     cut: PatchCut  # the instance on the patch grid, with what led to it
 
 
+@dataclass(frozen=True)
+class ImageCuts:
+    """The instances of one image, and what led to them."""
+
+    instances: tuple[Instance, ...]  # in the order of the cuts
+    rejected: tuple[RejectedCut, ...]  # on the patch grid; refinement's own come last
+    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
+    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+
+
 def cut_instances(
     features: Float,
     depth: Float | None,
     image: NDArray[np.uint8],
     image_hw: tuple[int, int],
     params: CutParams,
-) -> list[Instance]:
+    similarity: Similarity = 'cosine',
+) -> ImageCuts:
     """Cut the objects out of one image.
 
     Args:
@@ -46,18 +55,21 @@ def cut_instances(
         image: (H'', W'', 3) uint8 RGB, the resized image that the refinement works on.
         image_hw: size of the masks to return, that of the original image.
         params: the recipe.
+        similarity: how two features compare.
 
     Returns:
-        At most `params.max_instances` instances in the order they were cut; none for an
-        image without structure.
+        At most `params.max_instances` instances; none for an image without structure.
     """
-    cuts = cut_patches(features, depth, params)
-    refined = refine_to_image([cut.mask for cut in cuts], image, image_hw, params.refine)
-    return [
-        _to_instance(cut, mask)
-        for cut, mask in zip(cuts, refined, strict=True)
-        if mask is not None
-    ]
+    found = cut_patches(features, depth, params, similarity)
+    masks = [cut.mask for cut in found.accepted]
+    refined = refine_to_image(masks, image, image_hw, params.refine)
+    instances, rejected = [], list(found.rejected)
+    for cut, mask in zip(found.accepted, refined, strict=True):
+        if mask is None:
+            rejected.append(RejectedCut(cut.mask, 'refinement kept too little of it'))
+        else:
+            instances.append(_to_instance(cut, mask))
+    return ImageCuts(tuple(instances), tuple(rejected), found.depth, found.importance)
 
 
 def _to_instance(cut: PatchCut, mask: Mask) -> Instance:

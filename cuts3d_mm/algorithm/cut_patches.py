@@ -1,60 +1,94 @@
-"""Cut instances on the patch grid: propose, accept, remove, repeat."""
+"""Cut instances on the patch grid: propose, judge, remove, repeat."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
+from cuts3d_mm.algorithm.affinity import link_patches
 from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
-from cuts3d_mm.algorithm.masks import mask_iou
+from cuts3d_mm.algorithm.judge import is_the_rest, reason_to_reject
 from cuts3d_mm.algorithm.ncut import second_eigenvector
 from cuts3d_mm.algorithm.packed_links import PackedLinks
-from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.algorithm.proposal import PatchCut, Proposal, finish, is_acceptable, propose
+from cuts3d_mm.algorithm.params import CutParams, PairRule, Similarity
+from cuts3d_mm.algorithm.proposal import PatchCut, Proposal, finish, propose
 from cuts3d_mm.algorithm.spatial_importance import spatial_importance
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 
-def cut_patches(features: Float, depth: Float | None, params: CutParams) -> list[PatchCut]:
+@dataclass(frozen=True)
+class RejectedCut:
+    """A cut that did not become an instance."""
+
+    mask: Mask  # (h, w)
+    reason: str
+
+
+@dataclass(frozen=True)
+class PatchCuts:
+    """The instances of one image on the patch grid, and what led to them."""
+
+    accepted: tuple[PatchCut, ...]  # in the order of the cuts, without overlap
+    rejected: tuple[RejectedCut, ...]  # in the order of the cuts
+    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
+    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+
+
+def cut_patches(
+    features: Float, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
+) -> PatchCuts:
     """Cut instances on the patch grid.
 
     Args:
         features: (h, w, C).
         depth: (H', W') finite, larger is farther; None only where the parameters use none.
         params: the recipe; its refinement is not used here.
-
-    Returns:
-        Accepted cuts in order, without overlap.
+        similarity: how two features compare.
     """
     grid_hw = features.shape[0], features.shape[1]
     depth_grid = depth_on_grid(depth, grid_hw, params)
-    links = _semantic_graph(features, depth_grid, params)
+    importance = None
+    if params.importance is not None and depth_grid is not None:
+        importance = spatial_importance(depth_grid, params.importance)
+    links = _semantic_graph(features, importance, params, similarity)
+    accepted: list[PatchCut] = []
+    rejected: list[RejectedCut] = []
+    if params.max_instances != 0:
+        for proposal, reason in _judged_proposals(links, depth_grid, grid_hw, params):
+            if reason is None:
+                accepted.append(finish(proposal, grid_hw, params))
+            else:
+                rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason))
+            counted = len(accepted) + len(rejected) * params.count_rejected
+            if counted == params.max_instances:
+                break
+    separate = _without_overlap(accepted)
+    return PatchCuts(tuple(separate), tuple(rejected), depth_grid, importance)
+
+
+def _judged_proposals(
+    links: PackedLinks, depth: Float | None, grid_hw: tuple[int, int], params: CutParams
+) -> Iterator[tuple[Proposal, str | None]]:
+    """Propose cuts until nothing is left, each with the reason to reject it or None."""
     is_free = np.ones(len(links), bool)
-    accepted: list[Proposal] = []
     previous: Proposal | None = None
     pair, is_solved = None, False
     for attempt in range(len(links)):
-        num_counted = attempt if params.count_rejected else len(accepted)
-        if num_counted == params.max_instances or not is_free.any():
-            break
+        if not is_free.any():
+            return
         if not is_solved:
             pair = second_eigenvector(links, is_free, params.ncut)
-        proposal = None if pair is None else propose(pair, is_free, depth_grid, grid_hw, params)
-        if proposal is None or _is_the_rest(proposal, is_free, params):
-            break
-        is_accepted = is_acceptable(proposal, previous, attempt, params)
-        if is_accepted:
-            accepted.append(proposal)
-        is_solved = not (is_accepted or params.remove_rejected)  # nothing has changed
+        proposal = None if pair is None else propose(pair, is_free, depth, grid_hw, params)
+        if proposal is None or is_the_rest(proposal, is_free, params):
+            return
+        reason = reason_to_reject(proposal, previous, attempt, depth, params)
+        yield proposal, reason
+        is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
             is_free &= ~proposal.mask
-        previous = proposal if is_accepted else None
-    return _without_overlap([finish(proposal, grid_hw, params) for proposal in accepted])
+        previous = proposal if reason is None else None
 
 
 def depth_on_grid(
@@ -65,24 +99,17 @@ def depth_on_grid(
         return None
     if depth is None:
         raise ValueError('depth must be given where importance or local_cut is on, got None')
-    scaled = normalize_depth(depth, params.depth_clip_percent)
+    scaled = normalize_depth(depth, params.depth_outlier_spans)
     return resize_depth(scaled, grid_hw, params.depth_resize)
 
 
-def _semantic_graph(features: Float, depth_grid: Float | None, params: CutParams) -> PackedLinks:
-    flat = normalize_features(features.reshape(-1, features.shape[-1]))
-    if params.importance is None or depth_grid is None:
-        return link_patches(flat, params.ncut.tau_ncut)
-    importance = spatial_importance(depth_grid, params.importance).ravel()
-    rule = params.importance.pair_rule
-    return link_patches(flat, params.ncut.tau_ncut, importance, rule)
-
-
-def _is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:
-    """Whether the cut is the inverse of all before: every object has been found (Sec. 3.1)."""
-    if params.stop_at_rest_iou is None or is_free.all():
-        return False
-    return mask_iou(proposal.semantic_mask, is_free) > params.stop_at_rest_iou
+def _semantic_graph(
+    features: Float, importance: Float | None, params: CutParams, similarity: Similarity
+) -> PackedLinks:
+    flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
+    rule: PairRule = 'product' if params.importance is None else params.importance.pair_rule
+    values = None if importance is None else importance.ravel()
+    return link_patches(flat, params.ncut.tau_ncut, values, rule, similarity)
 
 
 def _without_overlap(cuts: list[PatchCut]) -> list[PatchCut]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.params import EvidenceParams
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 _RELIEF_PERCENTILE = 90  # of the depth steps inside a cut
 _TIE = 1e-4  # depths of few levels tie exactly; noise of the last digits must not decide

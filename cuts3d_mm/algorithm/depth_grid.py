@@ -1,4 +1,4 @@
-"""A depth map in, the same on the patch grid and scaled to [0, 1] out."""
+"""Scale a depth map to [0, 1] and bring it to the patch grid."""
 
 from __future__ import annotations
 
@@ -6,28 +6,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.params import DepthResize
+from cuts3d_mm.arrays import Float
 
-Float = NDArray[np.float32]
+_INLIER_PERCENTILES = (2, 98)  # what lies between is taken for the scene itself
 
 
-def normalize_depth(depth: Float, clip_percent: float = 0.0) -> Float:
+def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
     """Scale a depth map to [0, 1] by its own range; a constant map becomes zero.
 
     Args:
         depth: (H, W) finite depth in any unit, larger is farther.
-        clip_percent: percent of the pixels clipped at either end before scaling, in [0, 50).
-            A single stray pixel of a sensor otherwise flattens all the others.
+        outlier_spans: depths that lie this many times the span of the middle 96 % of the
+            pixels outside of it are clipped, at least 0. A few far points of a sensor
+            otherwise flatten all the others. None: no clipping.
     """
     if depth.ndim != 2 or depth.size == 0:
         raise ValueError(f'depth must have shape (H, W), got {depth.shape}')
     if not np.isfinite(depth).all():
         raise ValueError('depth must be finite, got NaN or inf; fill invalid pixels first')
-    if not 0 <= clip_percent < 50:
-        raise ValueError(f'clip_percent must lie in [0, 50), got {clip_percent}')
-    low, high = (float(v) for v in np.percentile(depth, [clip_percent, 100 - clip_percent]))
+    low, high = float(depth.min()), float(depth.max())
+    if outlier_spans is not None:
+        low, high = _without_outliers(depth, low, high, outlier_spans)
     if high <= low:
         return np.zeros(depth.shape, np.float32)
     return np.clip((depth - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _without_outliers(depth: Float, low: float, high: float, spans: float) -> tuple[float, float]:
+    if spans < 0:
+        raise ValueError(f'outlier_spans must be at least 0, got {spans}')
+    near, far = (float(v) for v in np.percentile(depth, _INLIER_PERCENTILES))
+    margin = spans * (far - near)
+    if margin == 0 and far <= near:  # one depth almost everywhere: the rest is all there is
+        return low, high
+    return max(low, near - margin), min(high, far + margin)
 
 
 def resize_depth(depth: Float, grid_hw: tuple[int, int], how: DepthResize) -> Float:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+from cuts3d_mm.arrays import Float
 
 # Share of the range that is added to the disparity; without it the farthest pixel would lie at
 # infinity and flatten all others. With 0.1 it lies 11 times as far as the nearest [O].

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.knn_graph import Edges
-
-Index = NDArray[np.int64]
+from cuts3d_mm.arrays import Index
 
 # Right, below, and the two diagonals below: each pair of neighbours is met once.
 _OFFSETS = ((0, 1), (1, -1), (1, 0), (1, 1))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-Index = NDArray[np.int64]
+from cuts3d_mm.arrays import Index
 
 
 @dataclass(frozen=True)

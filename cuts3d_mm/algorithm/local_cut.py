@@ -13,10 +13,7 @@ from cuts3d_mm.algorithm.knn_graph import Edges, connect_neighbors
 from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.min_cut import source_side
 from cuts3d_mm.algorithm.params import Capacity, LocalCutParams
-
-Float = NDArray[np.float32]
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Double, Float, Index, Mask
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,8 @@ def _terminals(
     return sources, np.setdiff1d(sinks, sources)
 
 
-Float64 = NDArray[np.float64]
-
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
-CAPACITIES: dict[Capacity, Callable[[Float64, Float64, float, LocalCutParams], Float64]] = {
+CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Double]] = {
     # Cheap where depth or the eigenvector steps. A flat object seen in 2D has the same price
     # everywhere, so that the eigenvector also decides between cuts that depth leaves equal.
     'step': lambda length, steps, tau, params: np.exp(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Mask
 
 
 def mask_iou(first: Mask, second: Mask) -> float:

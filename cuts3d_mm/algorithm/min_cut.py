@@ -11,9 +11,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from cuts3d_mm.algorithm.knn_graph import Edges
-
-Index = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Index, Mask
 
 _FLOW_LIMIT = 2**30  # scipy counts flow in int32
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from cuts3d_mm.algorithm.packed_links import PackedLinks, linked_sums
 from cuts3d_mm.algorithm.params import NcutParams
-
-Mask = NDArray[np.bool_]
-Vector = NDArray[np.float64]
+from cuts3d_mm.arrays import Double, Mask
 
 _MIN_STEPS = 6  # an eigenvector concentrated on few patches shows only after some steps
 _ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or value is zero
@@ -28,7 +25,7 @@ _ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or val
 class Eigenpair:
     """Second smallest generalized eigenpair of (D - W, D)."""
 
-    vector: Vector  # (N,) of length 1, its sign as `NcutParams.sign` says
+    vector: Double  # (N,) of length 1, its sign as `NcutParams.sign` says
     value: float  # lambda2
     gap: float  # estimate of lambda3 - lambda2; near 0 the vector is not unique
 
@@ -39,7 +36,7 @@ class Bipartition:
 
     foreground: Mask  # (N,)
     seed: int  # index of the strongest foreground patch
-    eigenvector: Vector  # (N,) larger means more foreground
+    eigenvector: Double  # (N,) larger means more foreground
 
 
 def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) -> Eigenpair | None:
@@ -71,7 +68,7 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
     return Eigenpair(vector / np.linalg.norm(vector), 1 - value, gap)
 
 
-def split_foreground(eigenvector: Vector, grid_hw: tuple[int, int]) -> Bipartition:
+def split_foreground(eigenvector: Double, grid_hw: tuple[int, int]) -> Bipartition:
     """Choose the foreground side by MaskCut's rules.
 
     Patches above the mean are foreground. The sides are swapped where the foreground holds
@@ -103,26 +100,26 @@ class _NormalizedAffinity:
         root = np.sqrt(degree)
         self.first_eigenvector = root / np.linalg.norm(root)
 
-    def __call__(self, vector: Vector) -> Vector:
+    def __call__(self, vector: Double) -> Double:
         return self.inverse_root * self._affinity_times(self.inverse_root * vector)
 
-    def dense_affinity(self) -> Vector:
+    def dense_affinity(self) -> Double:
         """W, (N, N)."""
         is_linked = self._links.unpack() * np.outer(self._is_free, self._is_free)
         return np.where(is_linked, 1.0, self._epsilon)
 
-    def dense(self) -> Vector:
+    def dense(self) -> Double:
         return self.inverse_root[:, None] * self.dense_affinity() * self.inverse_root
 
-    def _affinity_times(self, vector: Vector) -> Vector:
+    def _affinity_times(self, vector: Double) -> Double:
         sums = linked_sums(self._to_free, vector[self._is_free].astype(np.float32))
         product = np.where(self._is_free, sums, 0).astype(np.float64)
         return self._epsilon * vector.sum() + (1 - self._epsilon) * product
 
 
 def _lanczos(
-    operator: _NormalizedAffinity, start: Vector, params: NcutParams
-) -> tuple[Vector | None, float, float] | None:
+    operator: _NormalizedAffinity, start: Double, params: NcutParams
+) -> tuple[Double | None, float, float] | None:
     """Largest eigenpair below the first one; None if it does not converge.
 
     Fully reorthogonalised in double precision. Convergence is judged by the residual norm
@@ -158,8 +155,8 @@ def _lanczos(
 
 
 def _slower_solvers(
-    operator: _NormalizedAffinity, start: Vector, params: NcutParams
-) -> tuple[Vector, float, float]:
+    operator: _NormalizedAffinity, start: Double, params: NcutParams
+) -> tuple[Double, float, float]:
     size = len(start)
     if size > 3:
         product = LinearOperator((size, size), matvec=operator, dtype=np.float64)

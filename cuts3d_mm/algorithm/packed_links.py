@@ -13,10 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.masked_sums import LANES, WORDS_AT_ONCE, sum_where_set
+from cuts3d_mm.arrays import Float
 
 Links = NDArray[np.uint8] | NDArray[np.bool_]
 Words = NDArray[np.uint16]
-Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+Similarity = Literal['cosine', 'gaussian']
 PairRule = Literal['product', 'mean', 'max']
 Neighborhood = Literal['grid', 'knn']
 Capacity = Literal['step', 'affinity', 'margin', 'distance']
@@ -27,7 +28,7 @@ DepthResize = Literal['nearest', 'area']
 class ImportanceParams:
     """Spatial Importance sharpening (Eq. 1-3)."""
 
-    beta: float = 0.45  # lower bound of the importance, in [0, 1) [P 3.3]
+    beta: float = 0.2  # lower bound of the importance, in [0, 1) [O]; the paper: 0.45
     sigma_patches: float = 3.0  # Gaussian blur, patches; the paper leaves it open [O]
     pair_rule: PairRule = 'product'  # how two patch values become one exponent [O]
 
@@ -59,27 +60,36 @@ class EvidenceParams:
 class LocalCutParams:
     """LocalCut: a minimum cut on the point cloud of the semantic mask (Sec. 3.2)."""
 
-    neighborhood: Neighborhood = 'knn'  # k-NN in 3D [P], or the 8 patches around each [O]
+    neighborhood: Neighborhood = 'grid'  # the 8 patches around each [O], or k-NN in 3D [P]
     # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
     tau_knn: float = 0.115
     num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
-    capacity: Capacity = 'affinity'  # edge length -> capacity [O]
+    capacity: Capacity = 'step'  # edge length -> capacity [O]
     depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
     eigenvector_step: float = 0.2  # the same of its eigenvector step, largest entry 1 [O]
     terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
     terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
     outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
-    evidence: EvidenceParams | None = None  # when a cut is taken; None: always [P]
+    evidence: EvidenceParams | None = EvidenceParams()  # when a cut is taken; None: always [P]
 
 
 @dataclass(frozen=True)
 class ConfidenceParams:
     """Spatial Confidence: agreement of several LocalCuts (Eq. 4)."""
 
-    num_cuts: int = 6  # T, thresholds from tau_min to tau_knn [O]
-    tau_min_ratio: float = 0.5  # tau_min / tau_knn; the paper leaves it open [O]
-    spacing: Spacing = 'linear'  # of the thresholds [P]
-    terminal_fraction: float | None = None  # of regional terminals; None: as the cut's own
+    num_cuts: int = 8  # T, thresholds from tau_min to tau_knn [O]
+    tau_min_ratio: float = 0.01  # tau_min / tau_knn; the paper leaves it open [O]
+    spacing: Spacing = 'geometric'  # of the thresholds [O]; the paper: linear
+    terminal_fraction: float | None = 0.05  # of regional terminals [O]; None: the cut's own
+
+
+@dataclass(frozen=True)
+class BackgroundParams:
+    """Which cuts are background: those that are large, far and leave the image."""
+
+    min_borders: int = 2  # borders of the image that the cut touches [O]
+    min_border_share: float = 0.1  # of a border that the cut must hold to touch it [O]
+    min_area_ratio: float = 0.3  # of the patch grid [O]
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,11 @@ class CutParams:
     max_overlap_iou: float = 0.5  # IoU with the previous mask above which a cut is dropped [M]
     remove_rejected: bool = True  # take a rejected cut's patches out too; MaskCut: False
     stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
-    depth_clip_percent: float = 0.0  # of pixels, clipped at either end of the depth [O]
+    # Depths farther than this many spans of the middle 96 % outside of it are clipped; None: [P].
+    depth_outlier_spans: float | None = 0.5
     depth_resize: DepthResize = 'nearest'  # depth map -> patch grid [O]
     importance: ImportanceParams | None = ImportanceParams()  # None: no sharpening
+    background: BackgroundParams | None = None  # cuts to reject; None: as MaskCut [M]
     ncut: NcutParams = NcutParams()
     local_cut: LocalCutParams | None = LocalCutParams()  # None: 2D component only
     confidence: ConfidenceParams | None = ConfidenceParams()  # None: confidence 1
@@ -171,7 +183,9 @@ _MASKCUT = CutParams(
     max_overlap_iou=0.5,
     remove_rejected=False,
     stop_at_rest_iou=None,
+    depth_outlier_spans=None,
     importance=None,
+    background=None,
     ncut=NcutParams(tau_ncut=0.15, sign='strongest'),
     local_cut=None,
     confidence=None,
@@ -189,7 +203,7 @@ _PAPER_LOCAL_CUT = LocalCutParams(
 _PAPER = replace(
     _MASKCUT,
     stop_at_rest_iou=0.9,
-    depth_clip_percent=0.0,
+    depth_outlier_spans=None,
     depth_resize='nearest',
     importance=ImportanceParams(beta=0.45, sigma_patches=3.0, pair_rule='product'),
     local_cut=_PAPER_LOCAL_CUT,

@@ -13,8 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
-Index = NDArray[np.int32]
+from cuts3d_mm.arrays import Float
+
+Nodes = NDArray[np.int32]
 
 MAX_CHANNELS = 4  # values filtered together: one vector register of float32
 
@@ -27,9 +28,9 @@ _FIRST_CAPACITY = 2**15  # hash slots; doubled as needed
 class Lattice:
     """Where P positions in d dimensions lie on a lattice of M vertices."""
 
-    vertices: Index  # (P, d + 1) vertices of the simplex around each position
+    vertices: Nodes  # (P, d + 1) vertices of the simplex around each position
     weights: Float  # (P, d + 1) barycentric, summing to 1
-    neighbors: Index  # (d + 1, M, 2) along each direction; M where there is none
+    neighbors: Nodes  # (d + 1, M, 2) along each direction; M where there is none
 
 
 def build_lattice(positions: Float) -> Lattice:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+from cuts3d_mm.arrays import Float
 
 
 def project_depth(depth: Float) -> Float:

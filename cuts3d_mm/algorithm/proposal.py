@@ -1,4 +1,4 @@
-"""Propose one instance from an eigenvector, and decide whether it is accepted."""
+"""Propose one instance from an eigenvector."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.depth_evidence import is_supported
 from cuts3d_mm.algorithm.local_cut import Cloud, build_cloud, cut_cloud
-from cuts3d_mm.algorithm.masks import component_of, mask_iou
+from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, split_foreground
 from cuts3d_mm.algorithm.params import CutParams, LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 
 @dataclass(frozen=True)
@@ -88,23 +86,6 @@ def _supported_cut(
     component = _component(semantic_mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
     shaped = mask.reshape(grid_hw), component.reshape(grid_hw)
     return mask if is_supported(*shaped, depth, params.evidence) else component
-
-
-def is_acceptable(
-    proposal: Proposal, previous: Proposal | None, attempt: int, params: CutParams
-) -> bool:
-    """Apply MaskCut's rules: large enough, and not the instance before once more.
-
-    Args:
-        proposal: the candidate.
-        previous: the instance that was cut just before; None where it was rejected.
-        attempt: number of the cut in its image, from 0.
-        params: the recipe.
-    """
-    mask = proposal.mask
-    is_large = attempt < params.min_area_from_cut or mask.mean() > params.min_area_ratio
-    is_new = previous is None or mask_iou(mask, previous.mask) <= params.max_overlap_iou
-    return bool(is_large and is_new)
 
 
 def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> PatchCut:

@@ -14,8 +14,7 @@ from cuts3d_mm.algorithm.masks import (
     resize_linear,
 )
 from cuts3d_mm.algorithm.params import RefineParams
-
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Mask
 
 
 def refine_to_image(

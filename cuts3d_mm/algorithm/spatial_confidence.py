@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.local_cut import Cloud, cut_cloud, tie_terminals
 from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
-
-Float = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from cuts3d_mm.arrays import Float, Mask
 
 
 def spatial_confidence(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cuts3d_mm.algorithm.params import ImportanceParams
-
-Float = NDArray[np.float32]
+from cuts3d_mm.arrays import Float
 
 
 def spatial_importance(depth: Float, params: ImportanceParams) -> Float:

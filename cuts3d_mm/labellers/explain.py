@@ -1,9 +1,7 @@
-"""Run the recipe on one image and keep its stages."""
+"""Keep what a generator saw and did on one image, to draw it."""
 
 from __future__ import annotations
 
-from cuts3d_mm.algorithm.cut_patches import depth_on_grid
-from cuts3d_mm.algorithm.spatial_importance import spatial_importance
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.visualization.stages import Stages
@@ -15,12 +13,5 @@ def explain_image(generator: PseudoLabelGenerator, image: NamedImage) -> Stages:
     Raises:
         ImageFailure: the image has no usable depth.
     """
-    inputs = generator.extract([image])[0]
-    instances = generator.cut(inputs)
-    params = generator.params
-    grid_hw = inputs.features.shape[0], inputs.features.shape[1]
-    depth = depth_on_grid(inputs.depth, grid_hw, params)
-    importance = None
-    if depth is not None and params.importance is not None:
-        importance = spatial_importance(depth, params.importance)
-    return Stages(image.pixels, depth, importance, tuple(instances))
+    cuts = generator.cut(generator.extract([image])[0])
+    return Stages(image.pixels, cuts.depth, cuts.importance, cuts.instances, cuts.rejected)

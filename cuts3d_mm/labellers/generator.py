@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cuts3d_mm.algorithm.cut_instances import Instance, cut_instances
-from cuts3d_mm.algorithm.params import PRESETS, CutParams
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, cut_instances
+from cuts3d_mm.algorithm.params import PRESETS, CutParams, Similarity
 from cuts3d_mm.algorithm.params_from_dict import params_from_dict
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage, resize_rgb
@@ -17,7 +17,11 @@ from cuts3d_mm.registry import MODELS
 
 
 class FeatureExtractor(Protocol):
-    """What a feature extractor must be."""
+    """What a feature extractor must be.
+
+    Its features are compared by their cosine unless it has an attribute `similarity`, see
+    `cuts3d_mm.algorithm.params.Similarity`.
+    """
 
     def __call__(self, images: list[Pixels]) -> list[Float]:
         """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features."""
@@ -112,7 +116,7 @@ class PseudoLabelGenerator:
         Raises:
             ImageFailure: an image has no usable depth.
         """
-        return [self.cut(inputs) for inputs in self.extract(images)]
+        return [list(self.cut(inputs).instances) for inputs in self.extract(images)]
 
     def extract(self, images: Sequence[NamedImage]) -> list[RecipeInputs]:
         """Run the extractors on images; the first half of `predict_batch`."""
@@ -126,10 +130,11 @@ class PseudoLabelGenerator:
         parts = zip(self.features(resized), depths, resized, sizes, strict=True)
         return [RecipeInputs(*part) for part in parts]
 
-    def cut(self, inputs: RecipeInputs) -> list[Instance]:
+    def cut(self, inputs: RecipeInputs) -> ImageCuts:
         """Run the recipe on what the extractors made of one image."""
+        similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
         return cut_instances(
-            inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params
+            inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params, similarity
         )
 
 

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.arrays import Float, Mask, Pixels
-
-
-@dataclass(frozen=True)
-class RejectedCut:
-    """A cut that did not become an instance."""
-
-    mask: Mask  # (h, w)
-    reason: str  # for people, such as '0.4% of the image, must be above 1.0%'
+from cuts3d_mm.algorithm.cut_patches import RejectedCut
+from cuts3d_mm.arrays import Float, Pixels
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import Instance
+from cuts3d_mm.algorithm.cut_patches import RejectedCut
 from cuts3d_mm.arrays import Double, Mask, Pixels
 from cuts3d_mm.visualization.overlays import draw_instances, draw_outlines, instance_color
 from cuts3d_mm.visualization.point_cloud import draw_cloud_from_the_side
-from cuts3d_mm.visualization.stages import RejectedCut, Stages
+from cuts3d_mm.visualization.stages import Stages
 
 _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1

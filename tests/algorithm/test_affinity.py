@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import sharpened_affinity
+from reference import sharpened_affinity, sharpened_kernel
 
 from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
 
@@ -13,7 +13,7 @@ def test_links_equal_thresholded_powers(rng, pair_rule, count):
     features = rng.standard_normal((count, 12)).astype(np.float32)
     importance = rng.uniform(0.45, 1, count).astype(np.float32)
     importance[0] = 1.0  # exponent 0: every positive cosine is a link
-    links = link_patches(normalize_features(features), 0.15, importance, pair_rule).unpack()
+    links = link_patches(features, 0.15, importance, pair_rule).unpack()
     exact = sharpened_affinity(features, importance, pair_rule)
     clear = np.abs(exact - 0.15) > 1e-5
     assert (links == (exact > 0.15))[clear].all()
@@ -22,21 +22,32 @@ def test_links_equal_thresholded_powers(rng, pair_rule, count):
 
 def test_links_without_importance_equal_thresholded_cosines(rng):
     features = rng.standard_normal((500, 16)).astype(np.float32)
-    links = link_patches(normalize_features(features), 0.15).unpack()
+    links = link_patches(features, 0.15).unpack()
     exact = sharpened_affinity(features, None, '')
     clear = np.abs(exact - 0.15) > 1e-6
     assert (links == (exact > 0.15))[clear].all()
 
 
+@pytest.mark.parametrize('pair_rule', ['product', 'mean', 'max'])
+def test_gaussian_links_equal_thresholded_powers_of_the_kernel(rng, pair_rule):
+    features = (rng.standard_normal((611, 9)) + 40).astype(np.float32)
+    importance = rng.uniform(0.45, 1, 611).astype(np.float32)
+    links = link_patches(features, 0.15, importance, pair_rule, 'gaussian').unpack()
+    exact = sharpened_kernel(features, importance, pair_rule)
+    clear = np.abs(exact - 0.15) > 1e-4
+    assert (links == (exact > 0.15))[clear].all()
+    assert clear.mean() > 0.99 and 0.02 < links.mean() < 0.98
+
+
 def test_links_are_symmetric(rng):
-    features = normalize_features(rng.standard_normal((733, 24)).astype(np.float32))
+    features = rng.standard_normal((733, 24)).astype(np.float32)
     links = link_patches(features, 0.15, rng.uniform(0, 1, 733).astype(np.float32)).unpack()
     assert (links == links.T).all()
 
 
 def test_full_importance_links_positive_cosines_only():
     features = np.array([[1, 0], [1, 0.01], [-1, 0]], np.float32)
-    links = link_patches(normalize_features(features), 0.5, np.ones(3, np.float32)).unpack()
+    links = link_patches(features, 0.5, np.ones(3, np.float32)).unpack()
     assert links.tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 

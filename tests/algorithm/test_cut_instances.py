@@ -15,7 +15,7 @@ IMAGE_HW = (270, 390)
 def instances(rng):
     features, depth, *_ = touching_world(rng)
     params = CutParams(refine=RefineParams(method='none'))
-    return cut_instances(features, depth, photo(rng, (90, 130)), IMAGE_HW, params)
+    return cut_instances(features, depth, photo(rng, (90, 130)), IMAGE_HW, params).instances
 
 
 def test_masks_have_the_size_of_the_original_image(instances):
@@ -29,7 +29,7 @@ def test_score_is_the_mean_confidence_of_the_cut(instances):
 
 def test_confidence_covers_exactly_the_patches_of_the_cut(rng):
     features, depth, *_ = touching_world(rng)
-    for instance in cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()):
+    for instance in cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()).instances:
         touched = patches_touched(instance.mask, instance.cut.mask.shape)
         assert (touched & ~instance.cut.mask).any()  # refinement has added patches
         assert ((instance.confidence > 0) == instance.cut.mask).all()
@@ -38,7 +38,7 @@ def test_confidence_covers_exactly_the_patches_of_the_cut(rng):
 def test_refined_masks_follow_the_image(rng):
     labels = np.kron(disc((9, 8), 4.4), np.ones((5, 5), bool))
     features, depth, left, _ = touching_world(rng)
-    refined = cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams())
+    refined = cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()).instances
     assert labels.shape == (90, 130)
     assert all(instance.mask.any() for instance in refined)
     assert max(iou(i.mask, np.kron(left, np.ones((15, 15), bool))) for i in refined) > 0.6

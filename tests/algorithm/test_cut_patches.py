@@ -18,9 +18,9 @@ from cuts3d_mm.algorithm.params import (
 
 def test_cuts3d_separates_what_maskcut_merges(rng):
     features, depth, left, right = touching_world(rng)
-    merged = cut_patches(features, None, CutParams.maskcut())
+    merged = cut_patches(features, None, CutParams.maskcut()).accepted
     assert iou(merged[0].mask, left | right) > 0.95
-    separate = cut_patches(features, depth, CutParams())
+    separate = cut_patches(features, depth, CutParams()).accepted
     for disc_mask in (left, right):
         assert max(iou(cut.mask, disc_mask) for cut in separate) > 0.9
 
@@ -31,7 +31,7 @@ def test_maskcut_equals_the_original_loop(seed):
     labels = disc((5, 6), 3.5).astype(int) + 2 * disc((12, 19), 4) + 3 * disc((4, 20), 2.5)
     features = features_of(labels, rng, noise=0.9)
     exact = reference.maskcut(features.reshape(-1, 48), GRID_HW, 0.15, 3)
-    found = [cut.mask for cut in cut_patches(features, None, CutParams.maskcut())]
+    found = [cut.mask for cut in cut_patches(features, None, CutParams.maskcut()).accepted]
     assert len(found) == len(exact)
     assert all((a == b).all() for a, b in zip(found, exact, strict=True))
 
@@ -46,7 +46,9 @@ def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch()
         features = features_of(frame + 2 * disc((10, 15), 4), rng, noise=0.9)
         flat = features.reshape(-1, 48)
         exact = reference.maskcut(flat, GRID_HW, 0.15, 3, sign='lapack')
-        found = cut_patches(features, None, CutParams.maskcut(ncut=NcutParams(sign='lapack')))
+        found = cut_patches(
+            features, None, CutParams.maskcut(ncut=NcutParams(sign='lapack'))
+        ).accepted
         assert len(found) == len(exact)
         assert all((a.mask == b).all() for a, b in zip(found, exact, strict=True))
         ours = reference.maskcut(flat, GRID_HW, 0.15, 3)
@@ -57,13 +59,13 @@ def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch()
 def test_masks_do_not_overlap(rng):
     features, depth, *_ = touching_world(rng)
     for params in (CutParams(), CutParams.maskcut()):
-        total = sum(cut.mask.astype(int) for cut in cut_patches(features, depth, params))
+        total = sum(cut.mask.astype(int) for cut in cut_patches(features, depth, params).accepted)
         assert total.max() == 1
 
 
 def test_confidence_lies_on_the_mask(rng):
     features, depth, *_ = touching_world(rng)
-    for cut in cut_patches(features, depth, CutParams()):
+    for cut in cut_patches(features, depth, CutParams()).accepted:
         assert (cut.confidence[~cut.mask] == 0).all()
         assert (
             cut.confidence[cut.mask].min() >= 1 / ConfidenceParams().num_cuts - 1e-6
@@ -73,32 +75,34 @@ def test_confidence_lies_on_the_mask(rng):
 
 def test_constant_depth_means_no_3d(rng):
     features, _, left, right = touching_world(rng)
-    cuts = cut_patches(features, np.full((30, 44), 2.0, np.float32), CutParams())
+    cuts = cut_patches(features, np.full((30, 44), 2.0, np.float32), CutParams()).accepted
     assert iou(cuts[0].mask, left | right) > 0.9
 
 
 def test_depth_scale_does_not_change_the_cut(rng):
     features, depth, *_ = touching_world(rng)
-    first, second = (cut_patches(features, d, CutParams()) for d in (depth, 3 * depth + 1))
+    first, second = (
+        cut_patches(features, d, CutParams()).accepted for d in (depth, 3 * depth + 1)
+    )
     assert all((a.mask == b.mask).all() for a, b in zip(first, second, strict=True))
 
 
 def test_alike_patches_have_no_instance():
     features = np.ones((*GRID_HW, 8), np.float32)
-    assert cut_patches(features, np.ones(GRID_HW, np.float32), CutParams()) == []
-    assert cut_patches(features, None, CutParams.maskcut()) == []
+    assert cut_patches(features, np.ones(GRID_HW, np.float32), CutParams()).accepted == ()
+    assert cut_patches(features, None, CutParams.maskcut()).accepted == ()
 
 
 def test_single_patch_has_no_instance():
     features, depth = np.ones((1, 1, 8), np.float32), np.ones((1, 1), np.float32)
-    assert cut_patches(features, depth, CutParams()) == []
+    assert cut_patches(features, depth, CutParams()).accepted == ()
 
 
 def test_cutting_stops_at_the_rest(rng):
     features = features_of(disc((9, 8), 5).astype(int), rng, noise=0.05)
     flat = np.zeros(GRID_HW, np.float32)
     params = CutParams(importance=None, max_instances=None)
-    assert len(cut_patches(features, flat, params)) == 1
+    assert len(cut_patches(features, flat, params).accepted) == 1
 
 
 def test_until_nothing_is_left_finds_more_than_three(rng):
@@ -107,7 +111,7 @@ def test_until_nothing_is_left_finds_more_than_three(rng):
     features = features_of(labels, rng, noise=0.1)
     flat = np.zeros(GRID_HW, np.float32)
     params = CutParams(importance=None, max_instances=None)
-    cuts = cut_patches(features, flat, params)
+    cuts = cut_patches(features, flat, params).accepted
     found = [max(iou(cut.mask, disc(c, 3)) for cut in cuts) for c in centres]
     assert sum(value > 0.9 for value in found) > 3
 
@@ -115,17 +119,24 @@ def test_until_nothing_is_left_finds_more_than_three(rng):
 def test_small_cuts_are_dropped(rng):
     features, depth, *_ = touching_world(rng)
     params = CutParams(min_area_ratio=0.99, min_area_from_cut=0)
-    assert cut_patches(features, depth, params) == []
+    assert cut_patches(features, depth, params).accepted == ()
 
 
 @pytest.mark.parametrize('outside', ['drop', 'far'])
 def test_result_is_the_same_on_every_run(rng, outside):
     features, depth, *_ = touching_world(rng)
     params = replace(CutParams(), local_cut=LocalCutParams(outside=outside))
-    first, second = (cut_patches(features, depth, params) for _ in range(2))
+    first, second = (cut_patches(features, depth, params).accepted for _ in range(2))
     assert [c.mask.tobytes() for c in first] == [c.mask.tobytes() for c in second]
 
 
 def test_missing_depth_is_refused(rng):
     with pytest.raises(ValueError, match='depth must be given'):
         cut_patches(np.ones((*GRID_HW, 8), np.float32), None, CutParams())
+
+
+def test_a_rejected_cut_is_returned_with_its_reason(rng):
+    features, depth, *_ = touching_world(rng)
+    found = cut_patches(features, depth, CutParams(min_area_ratio=0.5))
+    assert found.accepted == () and len(found.rejected) > 0
+    assert all('of the image, must be above 50.0%' in cut.reason for cut in found.rejected)

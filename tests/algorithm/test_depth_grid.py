@@ -21,7 +21,23 @@ def test_clipping_keeps_a_stray_pixel_from_flattening_the_rest(rng):
     depth = rng.uniform(1, 2, (40, 50)).astype(np.float32)
     depth[0, 0] = 1000
     assert normalize_depth(depth).std() < 0.03
-    assert normalize_depth(depth, clip_percent=1).std() > 0.2
+    assert normalize_depth(depth, outlier_spans=0.5).std() > 0.1
+
+
+def test_without_far_outliers_clipping_changes_nothing(rng):
+    depth = rng.uniform(3, 80, (20, 31)).astype(np.float32)
+    assert (normalize_depth(depth, 0.5) == normalize_depth(depth)).all()
+
+
+def test_a_small_thing_before_one_wall_is_no_outlier():
+    depth = np.full((40, 50), 9, np.float32)
+    depth[4:6, 5:9] = 2
+    assert (normalize_depth(depth, 0.5) == normalize_depth(depth)).all()
+
+
+def test_negative_spans_are_refused():
+    with pytest.raises(ValueError, match='outlier_spans must be at least 0'):
+        normalize_depth(np.zeros((2, 3), np.float32), -1)
 
 
 def test_depth_with_nan_is_refused():

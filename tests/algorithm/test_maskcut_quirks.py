@@ -39,7 +39,7 @@ def cut(monkeypatch):
             return Eigenpair(np.where(mask, 1.0, -0.1).ravel(), 0.5, 0.1)
 
         monkeypatch.setattr(loop, 'second_eigenvector', solve)
-        cuts = loop.cut_patches(np.ones((*GRID_HW, 4), np.float32), None, params)
+        cuts = loop.cut_patches(np.ones((*GRID_HW, 4), np.float32), None, params).accepted
         return [one.mask for one in cuts]
 
     return run

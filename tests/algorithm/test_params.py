@@ -52,6 +52,7 @@ def test_wrong_values_are_refused_by_name(values, message):
 
 
 MASKCUT = {
+    'background': None,
     'max_instances': 3,
     'count_rejected': True,
     'min_area_ratio': 0.01,
@@ -59,7 +60,7 @@ MASKCUT = {
     'max_overlap_iou': 0.5,
     'remove_rejected': False,
     'stop_at_rest_iou': None,
-    'depth_clip_percent': 0.0,
+    'depth_outlier_spans': None,
     'depth_resize': 'nearest',
     'importance': None,
     'ncut': {

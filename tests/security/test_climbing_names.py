@@ -15,7 +15,7 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.paths import is_inside, shown
 
 MASKCUT = ('maskcut_color-texture.py',)
-QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
+QUICK = ('--cfg-options', 'model.input_hw=(64,64)')
 
 
 @pytest.fixture(scope='module')

@@ -19,7 +19,7 @@ from cuts3d_mm.labels import atomic
 TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
 CUTS3D = 'cuts3d_color-texture_file-depth.py'
-QUICK = ('--cfg-options', 'model.input_hw=(240,320)', 'model.features.num_frequencies=64')
+QUICK = ('--cfg-options', 'model.input_hw=(240,320)')
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import find_damage, read_shard, read_store, shard_paths, write_shard
 from cuts3d_mm.registry import DATASETS
 
-QUICK = ('--cfg-options', 'model.input_hw=(96,128)', 'model.features.num_frequencies=64')
+QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
 
 
 def content(folder):

@@ -44,7 +44,7 @@ def generate(folder):
     command = [sys.executable, '-c', tool, 'cuts3d_color-texture_file-depth.py']
     command += [folder / 'images', folder / 'out', '--depth', folder / 'depth', '--workers', '0']
     command += ['--batch-size', '8', '--max-failures', '1']
-    command += ['--cfg-options', 'model.input_hw=(96,128)', 'model.features.num_frequencies=64']
+    command += ['--cfg-options', 'model.input_hw=(96,128)']
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and 'Traceback' not in done.stderr, done.stderr
     return int(done.stdout.split('peak')[1])

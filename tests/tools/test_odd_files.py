@@ -12,7 +12,7 @@ from PIL import Image
 
 from cuts3d_mm.labels.store import read_store
 
-QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
+QUICK = ('--cfg-options', 'model.input_hw=(64,64)')
 LONG = 'x' * 251 + '.bmp'
 
 

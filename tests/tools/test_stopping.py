@@ -20,7 +20,7 @@ from training_runs import train_command, write_training_set
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='needs POSIX signals')
 RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'
-OPTIONS = ('--cfg-options', 'model.input_hw=(192,256)', 'model.features.num_frequencies=64')
+OPTIONS = ('--cfg-options', 'model.input_hw=(192,256)')
 
 HOLDER = """
 import sys

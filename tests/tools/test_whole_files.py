@@ -20,7 +20,7 @@ from cuts3d_mm.labels import atomic
 from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.labels.process_mark import ProcessMark
 
-QUICK = ('--cfg-options', 'model.input_hw=(64,64)', 'model.features.num_frequencies=8')
+QUICK = ('--cfg-options', 'model.input_hw=(64,64)')
 MASKCUT = 'maskcut_color-texture'
 
 

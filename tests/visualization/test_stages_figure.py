@@ -5,8 +5,8 @@ import pytest
 from drawn import disc
 
 from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.algorithm.cut_patches import PatchCut
-from cuts3d_mm.visualization.stages import RejectedCut, Stages
+from cuts3d_mm.algorithm.cut_patches import PatchCut, RejectedCut
+from cuts3d_mm.visualization.stages import Stages
 from cuts3d_mm.visualization.stages_figure import draw_stages
 
 HW, GRID_HW = (40, 70), (6, 10)

@@ -1,4 +1,4 @@
-"""Describe patches by colour and texture, without weights.
+"""Describe patches by their colour and texture, without weights.
 
 The embedded default, for the demo, for tests and for a first look without a download. The
 features of a self-supervised ViT are far better on photos.
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.registry import MODELS
 
@@ -20,10 +21,7 @@ Array = NDArray[Any]  # float32; OpenCV's annotations say no more
 
 @MODELS.register_module()
 class ColorTextureFeatures:
-    """Smoothed colour and texture energy, compared by a Gaussian kernel.
-
-    The cosine of two features approximates exp(-distance^2 / 2) of their descriptors, by
-    random Fourier features (Rahimi and Recht 2007).
+    """Smoothed colour and texture energy, compared by exp(-distance^2 / 2).
 
     Args:
         patch_size (int): Side of a patch in pixels. Defaults to 8.
@@ -33,9 +31,9 @@ class ColorTextureFeatures:
         texture_scale (float): The same for log texture energy. Defaults to 1.2.
         position_scale (float): The same for position, in sides of the image; large means
             position does not count. Defaults to 0.4.
-        num_frequencies (int): Random Fourier features. Defaults to 256.
-        seed (int): Of the frequencies. Defaults to 0.
     """
+
+    similarity: Similarity = 'gaussian'
 
     def __init__(
         self,
@@ -44,14 +42,10 @@ class ColorTextureFeatures:
         color_scale: float = 12.0,
         texture_scale: float = 1.2,
         position_scale: float = 0.4,
-        num_frequencies: int = 256,
-        seed: int = 0,
     ) -> None:
         self.patch_size = patch_size
         self.smooth_patches = smooth_patches
         self.scales = (color_scale, texture_scale, position_scale)
-        self.num_frequencies = num_frequencies
-        self.seed = seed
 
     def to(self, device: str) -> object:
         """Do nothing: there is no network."""
@@ -64,14 +58,12 @@ class ColorTextureFeatures:
             images: (H, W, 3) uint8 RGB, at least one patch in size.
 
         Returns:
-            (H // patch, W // patch, 2 * num_frequencies) of length 1, one per image.
+            (H // patch, W // patch, 9), one per image.
         """
-        return [self._describe(image) for image in images]
-
-    def _describe(self, image: Pixels) -> Array:
-        grid = describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
-        rng = np.random.default_rng(self.seed)
-        return fourier_features(grid, self.num_frequencies, rng)
+        return [
+            describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
+            for image in images
+        ]
 
 
 def describe_patches(
@@ -98,14 +90,6 @@ def describe_patches(
     position = np.stack([rows / grid_hw[0], columns / grid_hw[1]], axis=-1)
     parts = (color / color_scale, texture / texture_scale, position / position_scale)
     return np.concatenate(parts, axis=-1).astype(np.float32)
-
-
-def fourier_features(grid: Array, num_frequencies: int, rng: np.random.Generator) -> Array:
-    """Map (h, w, C) descriptors so that cosines approximate a Gaussian kernel of width 1."""
-    frequencies = rng.standard_normal((grid.shape[-1], num_frequencies)).astype(np.float32)
-    angles = grid @ frequencies
-    waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
-    return waves / np.float32(np.sqrt(num_frequencies))
 
 
 def _texture_energies(lightness: Array) -> list[Array]:

@@ -7,28 +7,18 @@ from drawn import photo
 from cuts3d_mm.labellers.features.color_texture import (
     ColorTextureFeatures,
     describe_patches,
-    fourier_features,
 )
 
 
-def test_features_have_a_patch_grid_and_length_one(rng):
+def test_features_have_a_patch_grid(rng):
     (features,) = ColorTextureFeatures(patch_size=8)([photo(rng, (90, 130))])
-    assert features.shape[:2] == (11, 16) and features.dtype == np.float32
-    assert np.allclose(np.linalg.norm(features, axis=-1), 1, atol=1e-5)
+    assert features.shape == (11, 16, 9) and features.dtype == np.float32
 
 
 def test_features_are_the_same_on_every_run(rng):
     image = photo(rng)
     first, second = (ColorTextureFeatures()([image])[0] for _ in range(2))
     assert first.tobytes() == second.tobytes()
-
-
-def test_cosines_approximate_the_gaussian_kernel(rng):
-    grid = rng.normal(size=(4, 6, 9)).astype(np.float32) * 0.5
-    features = fourier_features(grid, 20_000, rng).reshape(24, -1)
-    flat = grid.reshape(24, 9)
-    squared = ((flat[:, None] - flat[None]) ** 2).sum(axis=-1)
-    assert np.abs(features @ features.T - np.exp(-squared / 2)).max() < 0.04
 
 
 def test_colour_and_texture_differ_between_things(rng):
