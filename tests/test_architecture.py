@@ -29,12 +29,18 @@ MAY_IMPORT = {
         'visualization',
         'algorithm',
         'pipelines',
-        'registry',
     },
-    'pipeline': {'pipeline', 'images', 'labels', 'registry', 'child_processes', '__version__'},
+    'pipeline': {
+        'pipeline',
+        'labellers',
+        'images',
+        'labels',
+        'child_processes',
+        '__version__',
+    },
     'structures': {'structures', 'algorithm'},
     'datasets': {'datasets', 'structures', 'labels', 'algorithm', 'registry'},
-    'models': {'models', 'structures', 'algorithm', 'registry'},
+    'models': {'models', 'labellers', 'structures', 'algorithm', 'registry'},
     'engine': {
         'engine',
         'weights',
@@ -97,6 +103,7 @@ MAY_IMPORT = {
     },
 }
 ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensecrf'}
+CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
     'gradio': 'app/interface.py',
@@ -155,6 +162,16 @@ def test_part_works_without_mm(part):
     for path in files_of(part):
         tops = {name.split('.')[0] for name in imported_names(path)}
         assert not tops & {'mmcv', 'mmdet', 'mmengine', 'mmpretrain'}, path
+
+
+@pytest.mark.parametrize('part', CUTTING)
+def test_cutting_needs_no_registry_of_mmdetection(part):
+    """Detectors that label are the one exception."""
+    for path in files_of(part):
+        names = imported_names(path)
+        assert not any(name.startswith('cuts3d_mm.registry') for name in names), path
+        tops = {name.split('.')[0] for name in names}
+        assert path.name == 'detector.py' or not tops & {'mmcv', 'mmdet'}, path
 
 
 def test_algorithm_imports_arrays_libraries_only():

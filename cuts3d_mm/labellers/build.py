@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cuts3d_mm.labellers.depth import DepthFromFile
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH, LABELLERS
 
 
 def build_labeller(model: dict[str, Any]) -> Any:
@@ -15,9 +14,9 @@ def build_labeller(model: dict[str, Any]) -> Any:
         ValueError: the config names something unknown or leaves something out.
     """
     try:
-        return MODELS.build(model)
+        return LABELLERS.build(model)
     except (TypeError, KeyError) as error:
-        raise ValueError(f'model config: {error}') from error
+        raise ValueError(f'model config: {error.args[0]}') from error
 
 
 def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, Any]:
@@ -31,9 +30,11 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     if folder is None:
         return model
     depth = model.get('depth') or {}
-    kind = MODELS.get(depth['type']) if 'type' in depth else None
+    kind = DEPTH.get(depth['type']) if 'type' in depth else None
     argument = getattr(kind, 'FOLDER_ARGUMENT', None)
     if argument is None:
+        from cuts3d_mm.labellers.depth.file import DepthFromFile
+
         depth = {'type': f'cuts3d_mm.{DepthFromFile.__name__}'}
         argument = DepthFromFile.FOLDER_ARGUMENT
     return {**model, 'depth': {**depth, argument: folder}}

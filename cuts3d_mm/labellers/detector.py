@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from torch import nn
 
 from cuts3d_mm.arrays import Float, Mask, Pixels
 from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
+from cuts3d_mm.labellers.resolved_config import with_defaults
 from cuts3d_mm.pipelines import read_arrays
-from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 from cuts3d_mm.weights.fit import check_weights_fit
@@ -39,7 +41,7 @@ class Detection:
     score: float  # in [0, 1]
 
 
-@MODELS.register_module()
+@LABELLERS.register_module()
 class DetectorLabeller(nn.Module):
     """A detector that labels images as `PseudoLabelGenerator` does.
 
@@ -83,6 +85,11 @@ class DetectorLabeller(nn.Module):
         self.confidence = confidence
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
+
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        """Complete a config: the defaults of our classes in the detector."""
+        return {**config, 'detector': with_defaults(config['detector'], _part_of_a_detector)}
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
         """Find the instances of images, the best first."""
@@ -150,6 +157,11 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
         'weights_sha256': digest_weights(read_state(checkpoint).weights),
         **options,
     }
+
+
+def _part_of_a_detector(name: str) -> type | None:
+    found: type | None = MODELS.get(f'{SCOPE}.{name}')
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from cuts3d_mm.algorithm.params import PRESETS, CutParams, Similarity
 from cuts3d_mm.algorithm.params_from_dict import params_from_dict
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage, resize_rgb
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
 
 class FeatureExtractor(Protocol):
@@ -50,7 +50,7 @@ class RecipeInputs:
     image_hw: tuple[int, int]  # of the original image
 
 
-@MODELS.register_module()
+@LABELLERS.register_module()
 class PseudoLabelGenerator:
     """Cut the instances out of images.
 
@@ -80,8 +80,8 @@ class PseudoLabelGenerator:
                 "depth maps with --depth, or set recipe.preset to 'maskcut'"
             )
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
-        self.features: FeatureExtractor = MODELS.build(features)
-        self.depth: DepthExtractor | None = MODELS.build(depth) if needs_depth else None
+        self.features: FeatureExtractor = FEATURES.build(features)
+        self.depth: DepthExtractor | None = DEPTH.build(depth) if needs_depth else None
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import mmdet.models  # noqa: F401  registers what our registries inherit
 
+from cuts3d_mm.models import pseudo_label_generator  # noqa: F401
 from cuts3d_mm.models.losses import SCSoftTargetMaskLoss
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead, SCMaskHead, SingleMaskCascadeRoIHead
 from cuts3d_mm.models.task_modules import PseudoLabelSampler, RelabelSampler

@@ -19,10 +19,10 @@ from typing import Any
 
 from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
 from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images
-from cuts3d_mm.pipeline.resolved_config import resolve_config
 
 FORMAT = 2
 _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')

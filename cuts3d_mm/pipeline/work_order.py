@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.pipeline.resolved_config import resolve_config
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import LABELLERS
+from cuts3d_mm.labellers.resolved_config import resolve_config
+from cuts3d_mm.pipeline.one_thread import use_one_thread
 
 Shard = tuple[int, tuple[str, ...]]  # index, image names
 
@@ -68,10 +66,8 @@ class ConfiguredLabeller:
 
     def build(self, device: str) -> ImageLabeller:
         """Build it, and give this process one thread, so that sums are taken in one order."""
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-        threadpool_limits(1)
-        labeller: ImageLabeller = MODELS.build(self.config).to(device)
+        labeller: ImageLabeller = LABELLERS.build(self.config).to(device)
+        use_one_thread()  # when what it needs is imported
         return labeller
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-import torch
-
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import Counts, write_shard
@@ -79,9 +77,7 @@ def _labelled(image: NamedImage, instances: Sequence[LabelledInstance]) -> Image
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Tell lack of memory, on a device or here, from all else that torch raises."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _failed(name: str, reason: str) -> ImageRecord:

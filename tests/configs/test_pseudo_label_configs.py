@@ -15,7 +15,7 @@ from PIL import Image
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.generator import build_params
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
 FOLDER = Path(__file__).parents[2] / 'configs/pseudo_labels'
 CONFIGS = sorted(path.name for path in FOLDER.glob('*.py'))
@@ -48,7 +48,7 @@ def test_every_generator_is_built_without_weights(name, tmp_path):
         model['features']['checkpoint'] = None
     if model.get('depth') is not None:  # a network that is downloaded, or a folder of the user
         model['depth'] = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
-    assert MODELS.build(model).params == build_params(model['recipe'])
+    assert LABELLERS.build(model).params == build_params(model['recipe'])
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if 'dino' in name])
@@ -94,7 +94,7 @@ def test_published_resnets_fit_the_network_under_the_names_that_the_config_state
     torch.save(weights, tmp_path / 'w.pth')
     assert features['checkpoint'].startswith('https://dl.fbaipublicfiles.com/')
     assert features['checkpoint'].endswith('/' + RESNET_WEIGHTS[name])
-    extractor = MODELS.build({**features, 'checkpoint': str(tmp_path / 'w.pth')})
+    extractor = FEATURES.build({**features, 'checkpoint': str(tmp_path / 'w.pth')})
     (found,) = extractor([np.zeros((64, 96, 3), np.uint8)])
     assert found.shape == (8, 12, 2048)
 
@@ -116,7 +116,7 @@ def test_the_commands_for_midas_small_write_what_its_config_reads(tmp_path, monk
     monkeypatch.setattr(torch.hub, 'load', lambda repository, part: parts[part])
     monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / 'images'), str(tmp_path / 'depth')])
     exec(textwrap.dedent('\n'.join(lines[first:last])), {})
-    depth = MODELS.build({**model_of(name)['depth'], 'root': str(tmp_path / 'depth')})
+    depth = DEPTH.build({**model_of(name)['depth'], 'root': str(tmp_path / 'depth')})
     (found,) = depth([NamedImage('a/x.jpeg', np.zeros((20, 30, 3), np.uint8))])
     assert found[0, 0] == pytest.approx(1 / 1.1) and found[0, 1] == pytest.approx(10)
 
@@ -129,7 +129,7 @@ def test_published_weights_fit_the_network(name):
     from cuts3d_mm.weights.converters.dino import convert_backbone
 
     features = model_of(name)['features']
-    extractor = MODELS.build({**features, 'checkpoint': None})
+    extractor = FEATURES.build({**features, 'checkpoint': None})
     published = timm.create_model(VIT_CONFIGS[name], num_classes=0).state_dict()
     expected = extractor.network.state_dict()
     assert convert_backbone(published).weights.keys() == expected.keys()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cuts3d_mm.labellers.build import build_labeller, with_depth_folder
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH
 
 
 class Scanner:
@@ -14,9 +14,9 @@ class Scanner:
 
 @pytest.fixture
 def scanner():
-    MODELS.register_module(module=Scanner, name='Scanner')
+    DEPTH.register_module(module=Scanner, name='Scanner')
     yield {'type': 'cuts3d_mm.Scanner', 'scans': 'x', 'unit': 'mm'}
-    MODELS.module_dict.pop('Scanner')
+    DEPTH.module_dict.pop('Scanner')
 
 
 def depth_with(depth, folder):

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from cuts3d_mm.images.listing import ImageList, list_images
+from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch
-from cuts3d_mm.pipeline.resolved_config import resolve_config
 
 MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
 MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}

@@ -13,12 +13,12 @@ from cuts3d_mm.algorithm.disparity import depth_from_disparity
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth.file_formats import UnusableDepth, read_depth
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
 
 
-@MODELS.register_module()
+@DEPTH.register_module()
 class DepthFromFile:
     """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz` or `.pfm`.
 

@@ -13,13 +13,13 @@ import torch
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH
 
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
 _ZOE_PADDING = 3
 
 
-@MODELS.register_module()
+@DEPTH.register_module()
 class HFDepth:
     """A `transformers` depth estimator: ZoeDepth, Depth Anything V2, DPT (MiDaS).
 

@@ -11,10 +11,10 @@ import torch
 from cuts3d_mm.arrays import Float
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.depth.huggingface import as_processor_input, to_depth
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import DEPTH
 
 
-@MODELS.register_module()
+@DEPTH.register_module()
 class MarigoldDepth:
     """Marigold, a diffusion model turned depth estimator, through `diffusers`.
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import FEATURES
 
 Array = NDArray[Any]  # float32; OpenCV's annotations say no more
 
 
-@MODELS.register_module()
+@FEATURES.register_module()
 class ColorTextureFeatures:
     """Smoothed colour and texture energy, compared by exp(-distance^2 / 2).
 

@@ -14,10 +14,10 @@ from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.features.timm_networks import build_network, read_network_weights
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import FEATURES
 
 
-@MODELS.register_module()
+@FEATURES.register_module()
 class TimmFeatures:
     """Keys of a block of a ViT, or a stage of a CNN, of length 1, by any network of timm.
 

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.converters.dino import convert_backbone
 from cuts3d_mm.weights.fit import check_weights_fit
@@ -26,7 +26,7 @@ class _KeysReached(Exception):
     """Raised by the hook: what follows the keys in the network is not needed."""
 
 
-@MODELS.register_module()
+@FEATURES.register_module()
 class ViTKeyFeatures:
     """Keys of the last attention block of an `mmpretrain.VisionTransformer`.
 
@@ -134,6 +134,7 @@ def _build_vit(backbone: dict[str, Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             import mmpretrain.models  # noqa: F401  registers VisionTransformer
+            from mmpretrain.registry import MODELS
     except ImportError as error:
         raise ImportError(
             'ViT features need mmpretrain: pip install onedl-mmpretrain (or mmpretrain), with '
