@@ -32,7 +32,7 @@ def stock_of(model: Config) -> Config:
         head.pop('drop_iou')
     head = stock.roi_head.mask_head
     head.type = 'FCNMaskHead'
-    head.pop('soft_target')
+    head.pop('confidence_source')
     head.loss_mask = {'type': 'CrossEntropyLoss', 'use_mask': True, 'loss_weight': 1.0}
     for stage in stock.train_cfg.rcnn:
         stage.sampler.type = 'RandomSampler'

@@ -28,7 +28,7 @@ from cuts3d_mm.visualization.tables import format_table
 
 PASTE = 'train_dataloader.dataset.pipeline.0'
 RANDOM = f'{PASTE}.type=cuts3d_mm.AlphaBlendCopyPaste'
-HARD, STOCK_LOSS = f'{PASTE}.alpha=False', 'model.roi_head.mask_head.soft_target=none'
+HARD, STOCK_LOSS = f'{PASTE}.alpha=False', 'model.roi_head.mask_head.confidence_source=none'
 
 # name -> labels, changes of the config
 VARIANTS = {

@@ -27,10 +27,11 @@ def parse_args() -> argparse.Namespace:
         '--max-per-image', type=int, default=100, help='most instances, best first (default 100)'
     )
     parser.add_argument(
-        '--confidence',
-        choices=['ones', 'score', 'mask_probability'],
-        default='ones',
-        help='confidence of the labels (default ones)',
+        '--confidence-source',
+        choices=['map', 'score', 'none'],
+        default='none',
+        help='confidence of the labels: probability of each pixel, score of the instance, or '
+        'none: certain (default none)',
     )
     return parser.parse_args()
 
@@ -48,7 +49,7 @@ def main() -> int:
         args.checkpoint,
         score_thr=args.score_thr,
         max_per_image=args.max_per_image,
-        confidence=args.confidence,
+        confidence_source=args.confidence_source,
     )
     return label_many(args, model)
 

@@ -29,7 +29,7 @@ model = dict(
             dict(head, num_classes=num_classes, drop_iou=None)
             for head in _base_.model.roi_head.bbox_head
         ],
-        mask_head=dict(num_classes=num_classes, soft_target='none'),
+        mask_head=dict(num_classes=num_classes, confidence_source='none'),
     ),
     train_cfg=dict(rpn_proposal=dict(max_per_img=2000, nms=nms)),
     test_cfg=dict(rpn=dict(nms=nms), rcnn=dict(score_thr=0.05)),

@@ -2,7 +2,7 @@
 
 _base_ = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 
-model = dict(roi_head=dict(mask_head=dict(soft_target='none')))
+model = dict(roi_head=dict(mask_head=dict(confidence_source='none')))
 mix_pipeline = [
     dict(type='cuts3d_mm.AlphaBlendCopyPaste', alpha=True, scale_range=(0.3, 1.0)),
     dict(type='PackDetInputs'),

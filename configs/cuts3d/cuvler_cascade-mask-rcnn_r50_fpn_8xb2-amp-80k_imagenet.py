@@ -13,8 +13,10 @@ _base_ = './cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_ablation-no-confidenc
 
 model = dict(
     roi_head=dict(
-        bbox_head=[dict(head, soft_target='score') for head in _base_.model.roi_head.bbox_head],
-        mask_head=dict(soft_target='score'),
+        bbox_head=[
+            dict(head, confidence_source='score') for head in _base_.model.roi_head.bbox_head
+        ],
+        mask_head=dict(confidence_source='score'),
     )
 )
 train_dataloader = dict(

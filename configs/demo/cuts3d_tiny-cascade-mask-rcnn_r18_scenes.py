@@ -38,7 +38,7 @@ model = dict(
 
 load_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
-    dict(type='cuts3d_mm.LoadPseudoLabels', confidence='map'),
+    dict(type='cuts3d_mm.LoadPseudoLabels', confidence_source='map'),
     dict(type='RandomChoiceResize', scales=[(256, 192), (288, 224), (320, 256)], keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
 ]

@@ -9,7 +9,18 @@ from scipy.ndimage import distance_transform_edt
 Steps = NDArray[np.uint8]
 
 CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
+CONFIDENCE_SOURCES = 'map', 'score', 'none'  # what the confidence of a label is taken from
 LOWER_BOUND = 0.5  # smallest confidence in a map, SC_min [P 3.4, Table 5c]
+
+
+def require_confidence_source(source: str, allowed: tuple[str, ...] = CONFIDENCE_SOURCES) -> None:
+    """Check the option `confidence_source`.
+
+    Raises:
+        ValueError: it is none of the allowed words.
+    """
+    if source not in allowed:
+        raise ValueError(f'confidence_source must be one of {allowed}, got {source!r}')
 
 
 def steps_of(confidence: float) -> int:

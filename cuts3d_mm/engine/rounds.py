@@ -128,5 +128,5 @@ def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
     return {
         'weights_sha256': digest_weights(labeller.detector.state_dict()),
         'max_per_image': labeller.max_per_image,
-        'confidence': labeller.confidence,
+        'confidence_source': labeller.confidence_source,
     }

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import nn
 
+from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.arrays import Float, Mask, Pixels
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
@@ -27,7 +28,6 @@ from cuts3d_mm.weights.digest import digest_weights
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
 
-CONFIDENCES = ('ones', 'score', 'mask_probability')
 _CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
 _PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
 
@@ -57,8 +57,9 @@ class DetectorLabeller(nn.Module):
             a run that is resumed has the same ones. Defaults to None.
         score_thr (float): Smallest score, in [0, 1]. Defaults to 0.
         max_per_image (int): Most instances of an image, best first. Defaults to 100.
-        confidence (str): Confidence of the labels: `ones`; `score`: that of the detection, all
-            over it; `mask_probability`: the mask head's, on a grid. Defaults to `ones`.
+        confidence_source (str): Confidence of the labels: `map`: the probability of the mask
+            head, on a grid; `score`: that of the detection in all of its cells; `none`: labels
+            are certain. Defaults to `none`.
     """
 
     def __init__(
@@ -69,11 +70,10 @@ class DetectorLabeller(nn.Module):
         weights_sha256: str | None = None,
         score_thr: float = 0.0,
         max_per_image: int = 100,
-        confidence: str = 'ones',
+        confidence_source: str = 'none',
     ) -> None:
         super().__init__()
-        if confidence not in CONFIDENCES:
-            raise ValueError(f'confidence must be one of {CONFIDENCES}, got {confidence!r}')
+        require_confidence_source(confidence_source)
         init_default_scope('mmdet')
         install()
         if isinstance(detector, dict):
@@ -82,7 +82,7 @@ class DetectorLabeller(nn.Module):
         self.pipeline = Compose(read_arrays(pipeline))
         self.score_thr = score_thr
         self.max_per_image = max_per_image
-        self.confidence = confidence
+        self.confidence_source = confidence_source
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
 
@@ -94,7 +94,7 @@ class DetectorLabeller(nn.Module):
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
         """Find the instances of images, the best first."""
         self.detector.eval()
-        with _probability_masks(self.detector, self.confidence == 'mask_probability'):
+        with _probability_masks(self.detector, self.confidence_source == 'map'):
             return [self._predict(image.pixels) for image in images]
 
     @torch.no_grad()
@@ -115,10 +115,10 @@ class DetectorLabeller(nn.Module):
         return detections
 
     def _detection(self, mask: NDArray[Any], score: float) -> Detection:
-        if self.confidence == 'ones':
+        if self.confidence_source == 'none':
             return Detection(mask.astype(bool), None, score)
         grid_hw = tuple(-(-side // _CELL_PX) for side in mask.shape)
-        if self.confidence == 'score':
+        if self.confidence_source == 'score':
             return Detection(mask.astype(bool), np.full(grid_hw, score, np.float32), score)
         probability = np.float32(1 / _PROBABILITY_STEPS) * mask.astype(np.float32)
         is_inside = probability >= 0.5
@@ -172,7 +172,7 @@ def _probability_masks(detector: Any, is_wanted: bool) -> Iterator[None]:
         return
     roi_head = getattr(detector, 'roi_head', None)
     if roi_head is None:
-        raise ValueError("confidence 'mask_probability' needs a detector with a RoI head")
+        raise ValueError("confidence_source 'map' needs a detector with a RoI head; use 'score'")
     threshold = roi_head.test_cfg.mask_thr_binary
     roi_head.test_cfg.mask_thr_binary = -1
     try:

@@ -141,14 +141,14 @@ def test_self_training_differs_where_cutler_does():
         ('ablation-no-confidence', 'AlphaBlendCopyPaste', False, 'none'),
         ('ablation-selection', 'ConfidentCopyPaste', False, 'none'),
         ('ablation-selection-alpha', 'ConfidentCopyPaste', True, 'none'),
-        ('imagenet', 'ConfidentCopyPaste', True, 'confidence'),
+        ('imagenet', 'ConfidentCopyPaste', True, 'map'),
     ],
 )
 def test_rows_of_table_7_add_one_use_of_confidence_after_the_other(name, kind, alpha, loss):
     config = load(f'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_{name}.py')
     paste = config.train_dataloader.dataset.pipeline[0]
     assert (paste.type, paste.alpha) == (f'cuts3d_mm.{kind}', alpha)
-    assert config.model.roi_head.mask_head.soft_target == loss
+    assert config.model.roi_head.mask_head.confidence_source == loss
 
 
 def pasted_counts(name, available, draws=50):
@@ -175,10 +175,10 @@ def test_in_domain_training_pastes_all_instances_as_cuvler_does():
 
 def test_average_confidence_is_compared_without_the_loss():
     row = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_ablation-average-confidence.py')
-    assert row.model.roi_head.mask_head.soft_target == 'none'
+    assert row.model.roi_head.mask_head.confidence_source == 'none'
     paste = row.train_dataloader.dataset.pipeline[0]
     assert (paste.type, paste.alpha) == ('cuts3d_mm.ConfidentCopyPaste', True)
-    assert row.train_dataloader.dataset.dataset.pipeline[1].confidence == 'score'
+    assert row.train_dataloader.dataset.dataset.pipeline[1].confidence_source == 'score'
 
 
 def test_rounds_of_self_training_have_the_hyperparameters_of_cutler():
@@ -201,7 +201,7 @@ def test_in_domain_training_has_the_hyperparameters_of_cuvler():
     config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-15k_in-domain-coco.py')
     assert (config.optim_wrapper.optimizer.lr, config.train_cfg.max_iters) == (0.05, 14800)
     heads = config.model.roi_head.bbox_head
-    assert {(head.soft_target, head.drop_iou) for head in heads} == {('score', 0.01)}
+    assert {(head.confidence_source, head.drop_iou) for head in heads} == {('score', 0.01)}
     assert config.train_dataloader.dataset.pipeline[0].scale_range == (0.5, 1.0)
 
 
@@ -221,15 +221,15 @@ def test_the_round_without_confidence_pastes_hard_and_at_random_throughout():
         paste = pipeline[0]
         assert (paste.type, paste.alpha) == ('cuts3d_mm.AlphaBlendCopyPaste', False)
         assert paste.scale_range == scales
-    assert config.model.roi_head.mask_head.soft_target == 'none'
+    assert config.model.roi_head.mask_head.confidence_source == 'none'
     assert config.train_cfg.max_iters == 240000
 
 
 def test_zero_shot_training_of_cuvler():
     config = load('cuvler_cascade-mask-rcnn_r50_fpn_8xb2-amp-80k_imagenet.py')
     heads = config.model.roi_head.bbox_head
-    assert {(head.soft_target, head.drop_iou) for head in heads} == {('score', 0.01)}
-    assert config.model.roi_head.mask_head.soft_target == 'score'
+    assert {(head.confidence_source, head.drop_iou) for head in heads} == {('score', 0.01)}
+    assert config.model.roi_head.mask_head.confidence_source == 'score'
     assert config.train_cfg.max_iters == 80000
     assert [one.type for one in config.param_scheduler] == ['LinearLR']  # the rate never falls
     paste = config.train_dataloader.dataset.pipeline[0]

@@ -60,10 +60,10 @@ def test_best_instances_are_kept(parts, rng):
 def test_confidence_is_that_of_the_detection_or_of_its_pixels(parts, rng):
     batch = images(rng, 1)
     assert labeller(parts).predict_batch(batch)[0][0].confidence is None
-    score = labeller(parts, confidence='score').predict_batch(batch)[0][0]
+    score = labeller(parts, confidence_source='score').predict_batch(batch)[0][0]
     assert np.unique(score.confidence) == pytest.approx(score.score)
     before = parts[0].roi_head.test_cfg.mask_thr_binary
-    probability = labeller(parts, confidence='mask_probability').predict_batch(batch)[0]
+    probability = labeller(parts, confidence_source='map').predict_batch(batch)[0]
     assert parts[0].roi_head.test_cfg.mask_thr_binary == before
     inside = probability[0].confidence[probability[0].confidence > 0]
     assert probability[0].confidence.shape == (9, 14)  # 70 x 110 px in cells of 8
@@ -96,5 +96,5 @@ def test_checkpoint_of_another_detector_is_refused(parts, tmp_path):
 
 
 def test_unknown_confidence_is_refused(parts):
-    with pytest.raises(ValueError, match='confidence must be one of'):
-        labeller(parts, confidence='depth')
+    with pytest.raises(ValueError, match='confidence_source must be one of'):
+        labeller(parts, confidence_source='mask_probability')

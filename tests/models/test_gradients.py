@@ -40,12 +40,12 @@ def test_mask_loss_of_one_class_among_several(rng):
     assert gradcheck(lambda pred: loss(pred, targets, label, confidence), normal(rng, 3, 2, 4, 5))
 
 
-@pytest.mark.parametrize('soft_target', ['confidence', 'score', 'none'])
-def test_mask_head_from_features_to_loss(rng, soft_target):
+@pytest.mark.parametrize('confidence_source', ['map', 'score', 'none'])
+def test_mask_head_from_features_to_loss(rng, confidence_source):
     head = MODELS.build(
         {
             'type': 'cuts3d_mm.SCMaskHead',
-            'soft_target': soft_target,
+            'confidence_source': confidence_source,
             'num_convs': 1,
             'in_channels': 2,
             'conv_out_channels': 3,
@@ -71,14 +71,14 @@ def test_mask_head_from_features_to_loss(rng, soft_target):
     assert gradcheck(loss_of, (normal(rng, 4, 2, 3, 3), kernel))
 
 
-@pytest.mark.parametrize('soft_target', ['none', 'score'])
+@pytest.mark.parametrize('confidence_source', ['none', 'score'])
 @pytest.mark.parametrize('drop_iou', [None, 0.2])
-def test_box_head_from_its_outputs_to_the_losses(rng, soft_target, drop_iou):
+def test_box_head_from_its_outputs_to_the_losses(rng, confidence_source, drop_iou):
     head = MODELS.build(
         {
             'type': 'cuts3d_mm.DropLossBBoxHead',
             'drop_iou': drop_iou,
-            'soft_target': soft_target,
+            'confidence_source': confidence_source,
             'in_channels': 2,
             'fc_out_channels': 4,
             'num_classes': 1,

@@ -9,7 +9,7 @@ longest_side = 1333
 load_pipeline = [
     # Labels are in the pixel grid of the stored image, so that EXIF rotation is not applied.
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
-    dict(type='cuts3d_mm.LoadPseudoLabels', confidence='map', min_confidence=0.5),
+    dict(type='cuts3d_mm.LoadPseudoLabels', confidence_source='map', min_confidence=0.5),
     dict(
         type='RandomChoiceResize',
         scales=[(longest_side, side) for side in short_sides],

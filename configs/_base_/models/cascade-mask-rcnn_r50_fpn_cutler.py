@@ -90,7 +90,7 @@ model = dict(
         ),
         mask_head=dict(
             type='cuts3d_mm.SCMaskHead',
-            soft_target='confidence',
+            confidence_source='map',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,

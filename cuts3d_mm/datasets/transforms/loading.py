@@ -16,6 +16,7 @@ from cuts3d_mm.algorithm.confidence_map import (
     doubt_of_grid,
     raise_to,
     raised_score,
+    require_confidence_source,
     steps_of,
 )
 from cuts3d_mm.algorithm.masks import patches_touched
@@ -34,9 +35,9 @@ class LoadPseudoLabels(LoadAnnotations):
     gt_bboxes_labels, gt_ignore_flags, gt_masks (`ConfidenceBitmapMasks`).
 
     Args:
-        confidence (str): `map`: the confidence of each pixel; `score`: the score of the
-            instance in all of its pixels (paper Table 5b, and CuVLER); `ones`: none.
-            Defaults to `map`.
+        confidence_source (str): `map`: the confidence of each pixel; `score`: the score of the
+            instance in all of its pixels (paper Table 5b, and CuVLER); `none`: labels are
+            certain. Defaults to `map`.
         min_confidence (float): Lower bound of a confidence map, in [0, 1], SC_min (paper Table
             5c). The score of an instance, the mean of its map, rises with it. Defaults to 0.5.
         added_by_refinement (str): Pixels that only refinement has added to a mask, which no cut
@@ -50,14 +51,13 @@ class LoadPseudoLabels(LoadAnnotations):
 
     def __init__(
         self,
-        confidence: str = 'map',
+        confidence_source: str = 'map',
         min_confidence: float = LOWER_BOUND,
         added_by_refinement: str = 'certain',
         align_to_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        if confidence not in ('map', 'score', 'ones'):
-            raise ValueError(f"confidence must be 'map', 'score' or 'ones', got {confidence!r}")
+        require_confidence_source(confidence_source)
         if not 0 <= min_confidence <= 1:
             raise ValueError(f'min_confidence must lie in [0, 1], got {min_confidence}')
         if added_by_refinement not in ('certain', 'lower_bound'):
@@ -66,7 +66,7 @@ class LoadPseudoLabels(LoadAnnotations):
                 f'{added_by_refinement!r}'
             )
         super().__init__(with_mask=True, poly2mask=True, **kwargs)
-        self.confidence = confidence
+        self.confidence_source = confidence_source
         self.lower_bound = steps_of(min_confidence)
         self.added_by_refinement = added_by_refinement
         self.align_to_mask = align_to_mask
@@ -107,7 +107,7 @@ class LoadPseudoLabels(LoadAnnotations):
         crop = instance.get('confidence')
         if crop is None:
             return None
-        if self.confidence != 'ones' and crop.lower_bound > self.lower_bound:
+        if self.confidence_source != 'none' and crop.lower_bound > self.lower_bound:
             raise ValueError(
                 f'min_confidence must be at least {crop.lower_bound / CONFIDENCE_STEPS:.2f} for '
                 f'the labels of {path}, whose confidence was raised to it when they were made, '
@@ -117,9 +117,9 @@ class LoadPseudoLabels(LoadAnnotations):
         return decode_confidence(crop)
 
     def _doubt_of(self, grid: Steps | None, mask: NDArray[np.uint8], score: float) -> Any:
-        if self.confidence == 'score':
+        if self.confidence_source == 'score':
             return mask * np.uint8(CONFIDENCE_STEPS - steps_of(score))
-        if self.confidence == 'ones' or grid is None:
+        if self.confidence_source == 'none' or grid is None:
             return 0
         doubt = doubt_of_grid(raise_to(grid, self.lower_bound), extend=self.align_to_mask)
         if self.added_by_refinement == 'lower_bound' and not self.align_to_mask:

@@ -50,8 +50,8 @@ class SelfTrainingHook(Hook):
         iou_thr (float): Mask IoU with a kept prediction at which an old label goes. Defaults
             to 0.5.
         max_per_image (int): Most predictions of an image. Defaults to 30, as CutLER.
-        confidence (str): Confidence of predicted labels: `ones`, `score` or
-            `mask_probability`. Defaults to `ones`.
+        confidence_source (str): Confidence of predicted labels: `map`, `score` or `none`, as in
+            `DetectorLabeller`. Defaults to `none`.
         silence_limit_s (float): Time after which a rank that others wait for while they label,
             and that gives no sign of life, ends the training. Defaults to 120.
     """
@@ -67,7 +67,7 @@ class SelfTrainingHook(Hook):
         model_train_cfg: dict[str, Any] | None = None,
         iou_thr: float = 0.5,
         max_per_image: int = 30,
-        confidence: str = 'ones',
+        confidence_source: str = 'none',
         silence_limit_s: float = SILENCE_LIMIT_S,
     ) -> None:
         self.begins = [int(one['begin']) for one in rounds]
@@ -81,7 +81,7 @@ class SelfTrainingHook(Hook):
         self.train_dataloader = train_dataloader or {}
         self.model_train_cfg = model_train_cfg or {}
         self.max_per_image = max_per_image
-        self.confidence = confidence
+        self.confidence_source = confidence_source
         self.silence_limit_s = silence_limit_s
         self._round = 0  # whose optimizer and schedule the runner has
         self._is_swap_due = False
@@ -186,7 +186,7 @@ class SelfTrainingHook(Hook):
                 model,
                 runner.cfg.test_dataloader.dataset.pipeline,
                 max_per_image=self.max_per_image,
-                confidence=self.confidence,
+                confidence_source=self.confidence_source,
             ),
             images,
             earlier if self._round > 1 else first_labels,

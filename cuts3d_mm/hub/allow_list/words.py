@@ -49,7 +49,6 @@ _WORDS = {
     'reduction': 'mean none sum',
     'refine_type': 'conv non_local',
     'semantic_fusion': 'bbox mask',
-    'soft_target': 'confidence none score',
     'stats_mode': 'N default',
     'style': 'caffe pytorch',
     'test_pad_mode': 'logical_or size_divisor',

@@ -10,6 +10,7 @@ from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from torch import Tensor
 from torch.nn import functional
 
+from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.algorithm.soft_target import drop_loss_weights, soft_class_targets
 from cuts3d_mm.registry import MODELS
 
@@ -25,8 +26,8 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
     Args:
         drop_iou (float, optional): A predicted box whose largest IoU with the pseudo-labels is
             at most this does not count in the class loss. None: no DropLoss. Defaults to 0.01.
-        soft_target (str): `score`: the label's score is the class target and weighs the box
-            loss (CuVLER); `none`. Defaults to `none`.
+        confidence_source (str): `score`: the label's score is the class target and weighs the
+            box loss (CuVLER); `none`: labels are certain. A box has no `map`. Defaults to `none`.
 
     All other arguments are those of `mmdet.Shared2FCBBoxHead`; boxes must be regressed
     class-agnostically, as deltas.
@@ -36,11 +37,10 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         self,
         *args: Any,
         drop_iou: float | None = 0.01,
-        soft_target: str = 'none',
+        confidence_source: str = 'none',
         **kwargs: Any,
     ) -> None:
-        if soft_target not in ('score', 'none'):
-            raise ValueError(f"soft_target must be 'score' or 'none', got {soft_target!r}")
+        require_confidence_source(confidence_source, ('score', 'none'))
         super().__init__(*args, **kwargs)
         if not self.reg_class_agnostic or self.reg_decoded_bbox:
             raise ValueError(
@@ -53,7 +53,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
                 'DropLoss is for pseudo-labels, whose only class is object'
             )
         self.drop_iou = drop_iou
-        self.soft_target = soft_target
+        self.confidence_source = confidence_source
 
     def loss_and_target(
         self,
@@ -77,7 +77,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
             )
         targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=True)
         labels, label_weights, bbox_targets, bbox_weights = targets
-        if self.soft_target == 'score':
+        if self.confidence_source == 'score':
             bbox_weights = bbox_weights * _spread_scores(sampling_results)[:, None]
         # The stock method gives the box loss; the class loss is its own below.
         losses = super().loss(
@@ -92,7 +92,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
     def _class_loss(
         self, cls_score: Tensor, labels: Tensor, kept: Tensor, sampling_results: list[Any]
     ) -> Tensor:
-        if self.soft_target == 'score':
+        if self.confidence_source == 'score':
             scores = _spread_scores(sampling_results)
             soft = soft_class_targets(labels, scores, self.num_classes).to(cls_score)
             loss = functional.cross_entropy(cls_score, soft, reduction='none')

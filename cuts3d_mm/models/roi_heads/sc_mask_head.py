@@ -9,6 +9,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
@@ -18,24 +19,21 @@ class SCMaskHead(FCNMaskHead):
     """`mmdet.FCNMaskHead` that gives its loss the confidence of the labels.
 
     Args:
-        soft_target (str): `confidence`: the confidence of each pixel (Eq. 6); `score`: the
-            score of the instance in all of its pixels (CuVLER); `none`: the stock loss.
-            Defaults to `confidence`.
+        confidence_source (str): `map`: the confidence of each pixel (Eq. 6); `score`: the score
+            of the instance in all of its pixels (CuVLER); `none`: the stock loss. Defaults to
+            `map`.
         loss_mask (dict): A mask loss that takes a weight per pixel.
 
     All other arguments are those of `mmdet.FCNMaskHead`.
     """
 
     def __init__(
-        self, *args: Any, soft_target: str = 'confidence', loss_mask: Any = None, **kwargs: Any
+        self, *args: Any, confidence_source: str = 'map', loss_mask: Any = None, **kwargs: Any
     ) -> None:
-        if soft_target not in ('confidence', 'score', 'none'):
-            raise ValueError(
-                f"soft_target must be 'confidence', 'score' or 'none', got {soft_target!r}"
-            )
+        require_confidence_source(confidence_source)
         loss_mask = loss_mask or {'type': 'cuts3d_mm.SCSoftTargetMaskLoss'}
         super().__init__(*args, loss_mask=loss_mask, **kwargs)
-        self.soft_target = soft_target
+        self.confidence_source = confidence_source
 
     def loss_and_target(
         self,
@@ -63,13 +61,13 @@ class SCMaskHead(FCNMaskHead):
         self, sampling_results: list[Any], batch_gt_instances: list[Any], rcnn_train_cfg: Any
     ) -> Tensor | None:
         """Weight of each pixel of each positive sample, (N, h, w) or (N, 1, 1)."""
-        if self.soft_target == 'none':
+        if self.confidence_source == 'none':
             return None
         weights = []
         for result, instances in zip(sampling_results, batch_gt_instances, strict=True):
             masks = _require_confidence(instances.masks)
             indices = result.pos_assigned_gt_inds
-            if self.soft_target == 'score':
+            if self.confidence_source == 'score':
                 scores = torch.from_numpy(masks.scores).to(indices.device)
                 weights.append(scores[indices][:, None, None])
             else:
@@ -84,7 +82,7 @@ def _require_confidence(masks: Any) -> ConfidenceBitmapMasks:
         return masks
     raise TypeError(
         f'SCMaskHead must get ConfidenceBitmapMasks, got {type(masks).__name__}; load annotations '
-        "by dict(type='cuts3d_mm.LoadPseudoLabels'), or set soft_target='none'"
+        "by dict(type='cuts3d_mm.LoadPseudoLabels'), or set confidence_source='none'"
     )
 
 

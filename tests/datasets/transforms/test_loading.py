@@ -62,14 +62,14 @@ def test_masks_come_with_confidence_and_scores(load):
 
 
 def test_score_fills_the_mask(load):
-    masks = load(confidence='score')
+    masks = load(confidence_source='score')
     for mask, confidence, score in zip(masks.masks, masks.confidence, masks.scores, strict=True):
         assert confidence[mask > 0] == pytest.approx(255 * score, abs=1)
         assert (confidence[mask == 0] == 255).all()
 
 
-def test_ones_are_certain(load):
-    assert (load(confidence='ones').confidence == 255).all()
+def test_without_a_source_labels_are_certain(load):
+    assert (load(confidence_source='none').confidence == 255).all()
 
 
 @pytest.mark.parametrize('lower_bound', [0.0, 0.25, 0.65])
@@ -78,7 +78,7 @@ def test_lower_bound_raises_maps_and_scores(load_cut, lower_bound):
     assert masks.confidence.min() == pytest.approx(255 * max(1 / 6, lower_bound), abs=1)
     agreement = np.where(disc((3, 4), 1.5, GRID_HW), 1 / 6, 1)[disc((3, 4), 2.5, GRID_HW)]
     assert masks.scores == pytest.approx(np.maximum(agreement, lower_bound).mean(), abs=1 / 255)
-    filled = load_cut(min_confidence=lower_bound, confidence='score')
+    filled = load_cut(min_confidence=lower_bound, confidence_source='score')
     assert filled.confidence.min() == pytest.approx(255 * masks.scores[0], abs=1)
 
 
@@ -139,7 +139,9 @@ def test_images_of_another_size_than_their_labels_are_refused_with_the_remedy():
 
 
 def test_unknown_choice_is_refused():
-    with pytest.raises(ValueError, match="'map', 'score' or 'ones'"):
-        TRANSFORMS.build({'type': 'cuts3d_mm.LoadPseudoLabels', 'confidence': 'all'})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'confidence'"):
+        TRANSFORMS.build({'type': 'cuts3d_mm.LoadPseudoLabels', 'confidence': 'map'})
+    with pytest.raises(ValueError, match="must be one of .'map', 'score', 'none'"):
+        TRANSFORMS.build({'type': 'cuts3d_mm.LoadPseudoLabels', 'confidence_source': 'all'})
     with pytest.raises(ValueError, match="'certain' or 'lower_bound'"):
         TRANSFORMS.build({'type': 'cuts3d_mm.LoadPseudoLabels', 'added_by_refinement': 'all'})

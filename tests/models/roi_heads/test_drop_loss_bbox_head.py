@@ -44,12 +44,12 @@ def sampled(rng, count=3, sampler='cuts3d_mm.PseudoLabelSampler'):
     return instances, result, (scores, deltas, rois, [result], TRAIN_CFG)
 
 
-@pytest.mark.parametrize('soft_target', ['none', 'score'])
+@pytest.mark.parametrize('confidence_source', ['none', 'score'])
 @pytest.mark.parametrize('drop_iou', [None, 0.01, 0.2])
 @pytest.mark.parametrize('sampler', ['cuts3d_mm.PseudoLabelSampler', 'cuts3d_mm.RelabelSampler'])
-def test_class_loss_and_gradient_equal_the_oracle(rng, soft_target, drop_iou, sampler):
+def test_class_loss_and_gradient_equal_the_oracle(rng, confidence_source, drop_iou, sampler):
     instances, result, (scores, deltas, rois, *rest) = sampled(rng, sampler=sampler)
-    one = head(drop_iou=drop_iou, soft_target=soft_target)
+    one = head(drop_iou=drop_iou, confidence_source=confidence_source)
     scores = scores.double().requires_grad_()
     found = one.loss_and_target(scores, deltas, rois, *rest)['loss_bbox']['loss_cls']
     found.backward()
@@ -57,7 +57,7 @@ def test_class_loss_and_gradient_equal_the_oracle(rng, soft_target, drop_iou, sa
     num_pos = len(result.pos_inds)
     labels = [0] * num_pos + [1] * len(result.neg_inds)
     label_scores = [1.0] * len(labels)
-    if soft_target == 'score':
+    if confidence_source == 'score':
         label_scores[:num_pos] = instances.masks.scores[
             result.pos_assigned_gt_inds.numpy()
         ].tolist()
@@ -71,10 +71,10 @@ def test_class_loss_and_gradient_equal_the_oracle(rng, soft_target, drop_iou, sa
         assert scores.grad[row, 0].item() == pytest.approx(slope, abs=1e-5)
 
 
-@pytest.mark.parametrize('soft_target', ['none', 'score'])
-def test_numeric_gradients_of_both_losses_agree(rng, soft_target):
+@pytest.mark.parametrize('confidence_source', ['none', 'score'])
+def test_numeric_gradients_of_both_losses_agree(rng, confidence_source):
     _, _, (scores, deltas, *rest) = sampled(rng)
-    one = head(drop_iou=0.01, soft_target=soft_target)
+    one = head(drop_iou=0.01, confidence_source=confidence_source)
 
     def losses(scores, deltas):
         found = one.loss_and_target(scores, deltas, *rest)['loss_bbox']
@@ -97,7 +97,7 @@ def test_score_weighs_the_box_loss_of_a_positive(rng):
     instances.masks.scores[:] = 0.25
     result.pos_scores[:] = 0.25
     full = head().loss_and_target(*arguments)['loss_bbox']['loss_bbox']
-    weighed = head(soft_target='score').loss_and_target(*arguments)['loss_bbox']['loss_bbox']
+    weighed = head(confidence_source='score').loss_and_target(*arguments)['loss_bbox']['loss_bbox']
     torch.testing.assert_close(weighed, full * 0.25)
 
 
@@ -118,3 +118,10 @@ def test_stock_sampler_is_refused_with_the_remedy(rng):
 def test_boxes_regressed_per_class_are_refused():
     with pytest.raises(ValueError, match='reg_class_agnostic=True'):
         head(reg_class_agnostic=False)
+
+
+def test_a_box_takes_its_confidence_from_a_score_or_has_none():
+    with pytest.raises(ValueError, match="confidence_source must be one of .'score', 'none'"):
+        head(confidence_source='map')
+    with pytest.raises(TypeError, match="unexpected keyword argument 'soft_target'"):
+        head(soft_target='score')

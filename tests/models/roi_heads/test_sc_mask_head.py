@@ -46,11 +46,11 @@ def test_loss_equals_the_equation_on_cropped_targets(rng):
     assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize('soft_target', ['confidence', 'score', 'none'])
-def test_numeric_gradient_of_the_loss_agrees(rng, monkeypatch, soft_target):
+@pytest.mark.parametrize('confidence_source', ['map', 'score', 'none'])
+def test_numeric_gradient_of_the_loss_agrees(rng, monkeypatch, confidence_source):
     instances = instances_of(2, rng)
     result, small = samples(rng, instances, 2), ConfigDict(mask_size=7)
-    one = head(soft_target=soft_target)
+    one = head(confidence_source=confidence_source)
     targets = one.get_targets([result], [instances], small).double()
     monkeypatch.setattr(one, 'get_targets', lambda *_: targets)  # stock targets are float32
 
@@ -65,7 +65,7 @@ def test_numeric_gradient_of_the_loss_agrees(rng, monkeypatch, soft_target):
 def test_score_weighs_all_pixels_of_an_instance(rng):
     instances = instances_of(3, rng)
     result, pred = samples(rng, instances), predictions(rng)
-    found = head(soft_target='score').loss_and_target(pred, [result], [instances], TRAIN_CFG)
+    found = head(confidence_source='score').loss_and_target(pred, [result], [instances], TRAIN_CFG)
     weight = instances.masks.scores[result.pos_assigned_gt_inds.numpy()]
     expected = reference.soft_target_loss(
         pred[:, 0].numpy(),
@@ -75,7 +75,7 @@ def test_score_weighs_all_pixels_of_an_instance(rng):
     assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize('options', [{}, {'soft_target': 'none'}])
+@pytest.mark.parametrize('options', [{}, {'confidence_source': 'none'}])
 def test_certain_labels_give_the_stock_loss_to_the_last_bit(rng, options):
     instances = instances_of(4, rng, certain=True)
     result, pred = samples(rng, instances), predictions(rng)
@@ -102,6 +102,8 @@ def test_masks_without_confidence_are_refused_with_the_remedy(rng):
     assert instances.masks.height == IMAGE_HW[0]
 
 
-def test_unknown_soft_target_is_refused():
-    with pytest.raises(ValueError, match="'confidence', 'score' or 'none'"):
-        head(soft_target='all')
+def test_unknown_confidence_source_is_refused():
+    with pytest.raises(ValueError, match="must be one of .'map', 'score', 'none'"):
+        head(confidence_source='confidence')
+    with pytest.raises(TypeError, match="unexpected keyword argument 'soft_target'"):
+        head(soft_target='none')
