@@ -28,7 +28,7 @@ _forks_prepared = False
 
 
 def end_with(pid: int, by_main_thread: bool) -> None:
-    """End this process, at once and for good, when another one is gone.
+    """Kill this process as soon as another one has ended.
 
     Args:
         pid: the other process.

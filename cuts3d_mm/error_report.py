@@ -13,7 +13,7 @@ from types import TracebackType
 from cuts3d_mm import __version__
 from cuts3d_mm.interruption import was_interrupted
 
-EXIT_USAGE = 2  # the user can correct it
+EXIT_USAGE = 2  # a user error
 EXIT_BUG = 1  # we have to
 _DEBUG_KEY = 'CUTS3D_DEBUG'
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)

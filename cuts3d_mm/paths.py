@@ -1,4 +1,4 @@
-"""Names that come from elsewhere, turned into paths that stay in their folder.
+"""Turn names from untrusted files into paths that stay in their folder.
 
 Names out of folders, lists, COCO JSONs, label stores and archives pass through here before
 anything is read or written under them.
@@ -25,7 +25,7 @@ class BadName(ValueError):
 
 
 def require_inside(name: str) -> str:
-    """Let the name of a file pass that stays in its folder, on any system.
+    """Check that the name of a file stays in its folder, on any system.
 
     A name is relative, with forward slashes: no `..`, `.` or empty part, no drive, no control
     character, no part above 255 bytes.
@@ -45,7 +45,7 @@ def is_inside(name: str) -> bool:
 
 
 def path_inside(root: Path, name: str) -> Path:
-    """Path of a file below a folder; links on the way may not lead out of it.
+    """Path of a file below a folder; no link in the path may lead out of it.
 
     Args:
         root: the folder, which may be a link itself.

@@ -1,1 +1,1 @@
-"""The paper: arrays in, arrays out. Start with `cut_instances.py`."""
+"""The algorithm of the paper, as pure functions of arrays. Start with `cut_instances.py`."""

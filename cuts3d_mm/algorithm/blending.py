@@ -1,4 +1,4 @@
-"""Two images and their masks in, one image out: the arithmetic of copy-paste."""
+"""Blend pasted instances into an image: the arithmetic of copy-paste."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def raise_to(confidence: Steps, lower_bound: int) -> Steps:
 def raised_score(score: float, confidence: Steps, lower_bound: int) -> float:
     """Score of an instance whose map is raised to a lower bound.
 
-    It rises as the mean of the map does: where it is that mean, it is the mean of the raised
-    map.
+    The score rises by as much as the mean of the map. If it was that mean, it becomes the mean
+    of the raised map.
 
     Args:
         score: in [0, 1].

@@ -1,4 +1,4 @@
-"""Hard masks and their image in, masks that follow the image's edges out.
+"""Refine masks along the edges of their image with a fully connected CRF.
 
 Mean-field inference in a fully connected two-label CRF (Kraehenbuehl and Koltun 2011) with
 MaskCut's potentials. With two labels the field is one number per pixel, the log odds z, and
@@ -48,7 +48,7 @@ def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Ma
 
 
 def refine_masks_pydensecrf(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Mask:
-    """Do what `refine_masks` does with the library that MaskCut uses, mask by mask."""
+    """Refine masks as `refine_masks` does, one by one with the library that MaskCut uses."""
     try:
         from pydensecrf import densecrf
     except ImportError as error:

@@ -113,7 +113,7 @@ def _semantic_graph(
 
 
 def _without_overlap(cuts: list[PatchCut]) -> list[PatchCut]:
-    """Take from each mask what an earlier one holds; a mask that is left empty goes."""
+    """Remove the patches of earlier masks from each mask; drop masks that become empty."""
     separate: list[PatchCut] = []
     for cut in cuts:
         mask = cut.mask.copy()

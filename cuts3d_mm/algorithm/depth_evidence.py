@@ -8,13 +8,13 @@ from cuts3d_mm.algorithm.params import EvidenceParams
 from cuts3d_mm.arrays import Float, Mask
 
 _RELIEF_PERCENTILE = 90  # of the depth steps inside a cut
-_TIE = 1e-4  # depths of few levels tie exactly; noise of the last digits must not decide
+_TIE = 1e-4  # quantised depths tie exactly; rounding noise must not decide
 
 
 def is_supported(mask: Mask, component: Mask, depth: Float, params: EvidenceParams) -> bool:
-    """Tell whether depth speaks for cutting a mask out of its 2D component.
+    """Tell whether depth supports cutting a mask out of its 2D component.
 
-    It does where the mask keeps a fair share of the component and the depth step along the new
+    It does if the mask keeps a fair share of the component and the depth step along the new
     border is large, both by itself and against the relief inside the mask.
 
     Args:

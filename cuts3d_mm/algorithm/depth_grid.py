@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cuts3d_mm.algorithm.params import DepthResize
 from cuts3d_mm.arrays import Float
 
-_INLIER_PERCENTILES = (2, 98)  # what lies between is taken for the scene itself
+_INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
 
 
 def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
@@ -16,9 +16,9 @@ def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
 
     Args:
         depth: (H, W) finite depth in any unit, larger is farther.
-        outlier_spans: depths that lie this many times the span of the middle 96 % of the
-            pixels outside of it are clipped, at least 0. A few far points of a sensor
-            otherwise flatten all the others. None: no clipping.
+        outlier_spans: depths farther outside the range of the middle 96 % of the pixels than
+            this many times its span are clipped, at least 0. Otherwise a few far points of a
+            sensor would flatten all other depths. None: no clipping.
     """
     if depth.ndim != 2 or depth.size == 0:
         raise ValueError(f'depth must have shape (H, W), got {depth.shape}')
@@ -37,7 +37,7 @@ def _without_outliers(depth: Float, low: float, high: float, spans: float) -> tu
         raise ValueError(f'outlier_spans must be at least 0, got {spans}')
     near, far = (float(v) for v in np.percentile(depth, _INLIER_PERCENTILES))
     margin = spans * (far - near)
-    if margin == 0 and far <= near:  # one depth almost everywhere: the rest is all there is
+    if margin == 0 and far <= near:  # one depth almost everywhere: keep the rest
         return low, high
     return max(low, near - margin), min(high, far + margin)
 

@@ -15,8 +15,8 @@ _OFFSETS = ((0, 1), (1, -1), (1, 0), (1, 1))
 def connect_patches(patches: Index, depth: NDArray[np.float32], grid_hw: tuple[int, int]) -> Edges:
     """Connect patches that touch on the grid, corners included.
 
-    No two neighbours compete for a place, as they do among the k nearest in 3D, where equal
-    distances on the grid leave the choice to chance.
+    All neighbours are connected. Among the k nearest in 3D, many lie at equal distances on the
+    grid, and which of them are connected would be arbitrary.
 
     Args:
         patches: (n,) indices into the grid, rising.

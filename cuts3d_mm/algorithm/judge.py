@@ -12,7 +12,7 @@ from cuts3d_mm.arrays import Mask
 
 
 def is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:
-    """Whether the cut is the inverse of all before: every object has been found (Sec. 3.1)."""
+    """Whether the cut is all that earlier cuts have left: all objects are found (Sec. 3.1)."""
     if params.stop_at_rest_iou is None or is_free.all():
         return False
     return mask_iou(proposal.semantic_mask, is_free) > params.stop_at_rest_iou
@@ -25,11 +25,11 @@ def reason_to_reject(
     depth: NDArray[np.float32] | None,
     params: CutParams,
 ) -> str | None:
-    """Apply MaskCut's rules: large enough, and not the instance before once more.
+    """Apply MaskCut's rules: a cut must be large enough and not repeat the previous instance.
 
     Args:
         proposal: the candidate.
-        previous: the instance that was cut just before; None where it was rejected.
+        previous: the instance that was cut just before; None if that cut was rejected.
         attempt: number of the cut in its image, from 0.
         depth: (h, w) in [0, 1]; None for a recipe that uses none.
         params: the recipe.
@@ -41,7 +41,7 @@ def reason_to_reject(
     if attempt >= params.min_area_from_cut and mask.mean() <= params.min_area_ratio:
         return f'{mask.mean():.1%} of the image, must be above {params.min_area_ratio:.1%}'
     if previous is not None and mask_iou(mask, previous.mask) > params.max_overlap_iou:
-        return 'the same as the instance before'
+        return 'the same as the previous instance'
     if params.background is not None and depth is not None:
         if _is_background(mask.reshape(depth.shape), depth, params.background):
             return 'background: large, far and cut by the borders of the image'

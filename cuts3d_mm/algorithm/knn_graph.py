@@ -1,4 +1,4 @@
-"""Points in, the edges of their symmetric k-nearest-neighbour graph out."""
+"""Connect points to their nearest neighbours in a symmetric k-NN graph."""
 
 from __future__ import annotations
 

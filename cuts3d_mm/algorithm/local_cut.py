@@ -39,7 +39,7 @@ def build_cloud(
     """Pick the points, their neighbours and the terminals for LocalCut.
 
     The source is the point of largest, the sink that of smallest eigenvector magnitude:
-    what NCut holds for most foreground and most background.
+    what NCut takes as most clearly foreground and background.
 
     Args:
         semantic_mask: (N,) patches of the semantic cut, at least one.
@@ -120,9 +120,9 @@ CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Dou
     'step': lambda length, steps, tau, params: np.exp(
         -((length / params.depth_step) ** 2) - (steps / params.eigenvector_step) ** 2
     ),
-    # After the min-cut segmentation that the paper cites: near points hold together.
+    # After the min-cut segmentation that the paper cites: edges between near points cost most.
     'affinity': lambda length, steps, tau, params: np.exp(-((length / max(tau, 1e-12)) ** 2)),
     'margin': lambda length, steps, tau, params: np.maximum(tau - length, 0),
-    # The paper's sentence read literally; it makes near points the cheapest to part.
+    # The paper's sentence read literally; it makes near points the cheapest to separate.
     'distance': lambda length, steps, tau, params: length,
 }

@@ -1,8 +1,8 @@
-"""Words of bits and a vector in, the sums of the entries whose bit is set out.
+"""Sum the entries of a vector whose bit is set.
 
-For compiled callers. One bit decides for one lane of a vector register whether an entry is
-added, an instruction of its own on current processors; no compiler finds it in a loop over
-bits, so that it is written out in LLVM's language here, once.
+Compiled code calls this. Current processors have an instruction that adds to a vector register
+only in those lanes whose bit is set. Compilers do not find it in a loop over bits, so the loop is
+written here in LLVM's own language.
 """
 
 from __future__ import annotations

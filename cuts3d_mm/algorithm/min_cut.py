@@ -1,4 +1,4 @@
-"""A weighted graph with terminals in, the source side of its minimum cut out.
+"""Find the minimum cut of a weighted graph between sources and sinks.
 
 The only file that knows a maximum-flow solver.
 """

@@ -21,7 +21,7 @@ Words = NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class PackedLinks:
-    """Links of N nodes with some of them, their neighbours: with all in a whole graph."""
+    """Links between N nodes and M of them, called neighbours; M = N for the whole graph."""
 
     # (W, M) with 16 W >= N: bit b of [w, j] is the link of node 16 w + b and neighbour j.
     # W is a multiple of 8.
@@ -40,7 +40,7 @@ class PackedLinks:
         return PackedLinks(np.ascontiguousarray(self.words[:, is_kept]), self.num_nodes)
 
     def unpack(self) -> NDArray[np.uint8]:
-        """Spread the links out again, (M, N) of 0 and 1."""
+        """Return the links as an (M, N) array of 0 and 1."""
         octets = np.ascontiguousarray(self.words.T).view(np.uint8)
         return np.unpackbits(octets, axis=1, count=self.num_nodes, bitorder='little')
 
@@ -65,12 +65,12 @@ def pack_links(links: Links) -> PackedLinks:
 
 
 def write_links(packed: PackedLinks, block: NDArray[np.bool_], start: int) -> None:
-    """Write the links of some nodes with those that come after them, both ways.
+    """Write the links between some nodes and all later ones, in both directions.
 
     Args:
         packed: is changed; its links of these nodes must be empty.
         block: (B, N - start), the links of nodes start to start + B with those from start on.
-            Only what lies right of the diagonal, and on it, counts.
+            Only entries on the diagonal and right of it are used.
         start: a multiple of 16.
     """
     num_rows = len(block)
@@ -85,7 +85,7 @@ def write_links(packed: PackedLinks, block: NDArray[np.bool_], start: int) -> No
 
 @njit(cache=True)
 def _mirror(block):  # type: ignore[no-untyped-def]
-    """Overwrite what lies left of the diagonal: rounding must not make it asymmetric."""
+    """Copy the upper triangle into the lower one: rounding must not make them differ."""
     for row in range(len(block)):
         for column in range(row):
             block[row, column] = block[column, row]

@@ -85,7 +85,7 @@ class ConfidenceParams:
 
 @dataclass(frozen=True)
 class BackgroundParams:
-    """Which cuts are background: those that are large, far and leave the image."""
+    """Which cuts are background: those that are large, far and cut off by the image borders."""
 
     min_borders: int = 2  # borders of the image that the cut touches [O]
     min_border_share: float = 0.1  # of a border that the cut must hold to touch it [O]
@@ -140,12 +140,12 @@ class CutParams:
         if not (self.remove_rejected or self.count_rejected):
             raise ValueError(
                 'count_rejected must be True where remove_rejected is False: a rejected cut '
-                'that stays in the graph would be found again for ever'
+                'that stays in the graph would be found again in every iteration'
             )
 
     @classmethod
     def maskcut(cls, **changes: Any) -> CutParams:
-        """MaskCut with its quirks but for the sign; each keyword switches one of them.
+        """MaskCut with all of its quirks except the sign; each keyword switches one of them.
 
         The quirks: no smallest area for the first cut; a cut is compared with the one just
         before it only; a rejected cut counts and stays in the graph, so that the next

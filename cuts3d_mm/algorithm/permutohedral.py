@@ -1,4 +1,4 @@
-"""Feature positions and values in, Gaussian-filtered values out.
+"""Filter values by a Gaussian over their positions in feature space.
 
 The permutohedral lattice of Adams, Baek and Davis (2010): values are splatted on the
 vertices of the simplex around each position, blurred along the lattice directions and read

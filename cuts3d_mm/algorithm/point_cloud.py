@@ -1,4 +1,4 @@
-"""A depth map on the patch grid in, one 3D point per patch out (Sec. 3.2)."""
+"""Turn a depth map on the patch grid into one 3D point per patch (Sec. 3.2)."""
 
 from __future__ import annotations
 

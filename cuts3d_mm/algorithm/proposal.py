@@ -79,7 +79,7 @@ def _supported_cut(
     grid_hw: tuple[int, int],
     params: LocalCutParams,
 ) -> Mask:
-    """LocalCut, or the 2D component where depth does not speak for the cut."""
+    """LocalCut, or the 2D component if depth does not support the cut."""
     mask = cut_cloud(cloud, params.tau_knn, grid_hw, params)
     if params.evidence is None:
         return mask

@@ -1,4 +1,4 @@
-"""Patch masks and the resized image in, masks of the original image's size out."""
+"""Refine patch masks along image edges and bring them to the original image size."""
 
 from __future__ import annotations
 

@@ -15,15 +15,15 @@ MAX_DIGITS = 7  # of 5 bits: numbers below 2**34
 def find_fault(code: NDArray[np.uint8], num_pixels: int) -> int:
     """Check a compressed code of COCO's: runs of 0 and 1 in turn, 0 first.
 
-    From the fourth on a run is stored as its difference to the last but one.
+    From the fourth run on, a run is stored as its difference to the run two before it.
 
     Args:
         code: (C,) characters.
         num_pixels: of the image, which the runs must add up to.
 
     Returns:
-        SOUND or the first fault. EMPTY_RUN, after the first run, is told last: pycocotools
-        miscounts the overlap of such masks, else they are sound.
+        SOUND or the first fault. EMPTY_RUN, an empty run after the first, is reported only if
+        there is no other fault: pycocotools decodes such masks, but miscounts their overlap.
     """
     number, num_digits, index, total = 0, 0, 0, 0
     before, run, has_empty_run = 0, 0, False  # the last run but one, and the last

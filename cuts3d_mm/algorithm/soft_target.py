@@ -1,4 +1,4 @@
-"""Logits and confidences in, losses out: the arithmetic of training on uncertain labels."""
+"""Compute losses for uncertain labels: the arithmetic of the heads and losses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def confidence_weighted_mask_loss(
 def soft_class_targets(labels: Tensor, scores: Tensor, num_classes: int) -> Tensor:
     """Soft targets of a classifier from the scores of uncertain labels (CuVLER).
 
-    A foreground sample of score s asks for s in its class and 1 - s in the background.
+    A foreground sample of score s has the target s in its class and 1 - s in the background.
 
     Args:
         labels: (N,) class, `num_classes` means background.

@@ -1,4 +1,4 @@
-"""Depth in, how close each patch lies to a 3D edge out (Eq. 1-2)."""
+"""Measure from depth how close each patch lies to a 3D edge (Eq. 1-2)."""
 
 from __future__ import annotations
 

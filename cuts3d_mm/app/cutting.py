@@ -1,4 +1,4 @@
-"""A photo, and a depth map where there is one, in; the stages of the recipe out."""
+"""Cut photos that a visitor uploads, and keep the stages of the recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: a photo goes in, its pseudo-mask stages and a detector's instances come out."""
+"""Build the page: one tab shows how pseudo-masks are cut, another what a detector finds."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _photo_input(name: str) -> gradio.Image:
 
 
 def _check_photo(path: Path) -> None:
-    """Refuse what is no photo, or too large a one, before its pixels are decoded."""
+    """Refuse files that are no photos or too large, before their pixels are decoded."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns of large files
         try:

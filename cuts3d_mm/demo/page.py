@@ -1,4 +1,4 @@
-"""Make the demo's page out of what its runs found."""
+"""Write the demo's page from the results of its runs."""
 
 from __future__ import annotations
 

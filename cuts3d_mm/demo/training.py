@@ -52,7 +52,7 @@ def data_options(root: Path, labels: Path) -> list[str]:
 
 
 def schedule_options(max_iters: int) -> list[str]:
-    """Config changes for so many steps: the rate drops after 4 of 5, three evaluations."""
+    """Config changes for `max_iters` steps: the rate drops after 4/5, three evaluations."""
     return [
         f'train_cfg.max_iters={max_iters}',
         f'train_cfg.val_interval={math.ceil(max_iters / 3)}',

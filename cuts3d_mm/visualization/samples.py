@@ -1,4 +1,4 @@
-"""A training sample in, a picture of all that the model gets out."""
+"""Draw a training sample with everything that the model gets."""
 
 from __future__ import annotations
 

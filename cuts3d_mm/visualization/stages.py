@@ -1,4 +1,4 @@
-"""What the recipe saw in one image and made of it, to be drawn."""
+"""Hold the intermediate results of the recipe on one image, for drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures in, tables as text and as a picture out."""
+"""Lay out scores as tables, in text and as a picture."""
 
 from __future__ import annotations
 
