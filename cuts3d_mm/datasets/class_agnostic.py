@@ -1,4 +1,4 @@
-"""COCO annotations of any number of classes, taken as one."""
+"""Read COCO annotations of any number of classes as one class."""
 
 from __future__ import annotations
 

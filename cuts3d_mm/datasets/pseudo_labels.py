@@ -1,4 +1,4 @@
-"""A label store or a COCO JSON as a data set of one class."""
+"""Read a label store or a COCO JSON as a data set of one class."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class PseudoLabelDataset(BaseDetDataset):
         }
 
     def get_subset_(self, indices: Sequence[int] | int) -> None:
-        """Keep some images: those at the indices, or the first (last, if negative) so many."""
+        """Keep some images: those at the indices, or the first N (the last N for -N)."""
         self.data_list = self._get_unserialized_subset(indices)
 
     def get_subset(self, indices: Sequence[int] | int) -> PseudoLabelDataset:

@@ -36,8 +36,8 @@ class SeededIndex(int):
 class SeededInfiniteSampler(InfiniteSampler):
     """`mmengine.InfiniteSampler` that gives every sample a seed of its own.
 
-    A data worker's generators depend on all that it has loaded before, which a resumed run has
-    not. `PseudoLabelDataset` seeds them for each sample instead.
+    The random generators of a data worker depend on all samples that it has loaded before, and a
+    resumed run has not loaded those. So `PseudoLabelDataset` seeds them for each sample.
 
     Arguments are those of `mmengine.InfiniteSampler`.
     """
@@ -45,7 +45,7 @@ class SeededInfiniteSampler(InfiniteSampler):
     _position = 0
 
     def __init__(self, dataset: Sized, *args: Any, **kwargs: Any) -> None:
-        if not len(dataset):  # it would look for a sample without end
+        if not len(dataset):  # it would search for a sample forever
             raise ValueError(
                 'the training data must hold an image with an instance, they hold none; count '
                 'the instances of the labels by cuts3d describe'
@@ -61,6 +61,6 @@ class SeededInfiniteSampler(InfiniteSampler):
             yield SeededIndex(index, seed)
 
     def skip(self, num_samples: int) -> None:
-        """Go on after so many samples of this rank, counted from the start."""
+        """Continue after the first `num_samples` samples of this rank."""
         self._position = num_samples
         self.indices = itertools.islice(self._indices_of_rank(), num_samples, None)

@@ -1,1 +1,1 @@
-"""Running detectors: configs to runners, and hooks."""
+"""Build runners and detectors from configs, and train them."""

@@ -1,7 +1,7 @@
-"""Tell a rank that has died from one that works long: files that living ranks keep changing.
+"""Detect ranks that have died: every living rank keeps changing a file of its own.
 
-Files, since ranks may run on several hosts that share no more than a file system, and changes
-of a file, since the clocks of hosts differ.
+Ranks may run on several hosts that share only a file system, so they use files. The clocks of
+hosts differ, so a rank watches for changes of a file and does not compare times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RankLost(RuntimeError):
 
 
 class Heartbeats:
-    """Context manager: this rank is alive, and others can be waited for.
+    """Context manager that shows that this rank is alive and can wait for others.
 
     Args:
         folder: of the heartbeats, on a file system that all ranks share.
@@ -77,7 +77,7 @@ class Heartbeats:
             number += 1
             try:
                 path.write_text(f'{number} {time.time()}')
-            except OSError:  # a full disk is no death; the next beat may succeed
+            except OSError:  # a full disk does not mean death; the next beat may succeed
                 pass
             self._ended.wait(self._limit_s / _BEATS_PER_LIMIT)
 

@@ -22,7 +22,7 @@ from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 
 @dataclass(frozen=True)
 class Moments:
-    """How many values of each channel were seen, and what they are like."""
+    """Count, mean and variance of the values of each channel."""
 
     count: Tensor  # scalar, float64
     mean: Tensor  # (C,), float64
@@ -50,10 +50,10 @@ def join_moments(first: Moments, second: Moments) -> Moments:
 def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[str]:
     """Set running means and variances to those of the inputs of many batches.
 
-    While a norm trains, its running statistics are an average of the last few batches, with
-    weights of which most have changed since. Here they are those of all values of
-    `num_batches` batches of every rank, by the weights as they are. Batches pass `extract_feat`
-    only; norms that they do not reach, and those in evaluation mode, stay.
+    While a norm trains, its running statistics average the last few batches, most of them computed
+    with earlier weights. Here they are measured on all values of `num_batches` batches of every
+    rank, with the present weights. Batches pass `extract_feat` only; norms that it does not use,
+    and those in evaluation mode, are left as they are.
 
     Args:
         model: a detector of MMDetection.
@@ -118,7 +118,7 @@ def _is_measured(module: nn.Module) -> bool:
 
 @contextmanager
 def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> Iterator[None]:
-    """Add up the moments of what passes norms, whose own running statistics pause."""
+    """Add up the moments of the inputs of norms, with their running statistics paused."""
 
     def recorder(name: str) -> Any:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Find the checkpoint that an interrupted training goes on from."""
+"""Find the checkpoint from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST = 'last_checkpoint'  # where MMEngine notes the path of the last one
 
 
 def settle_resume(config: Config) -> None:
-    """Name the checkpoint of a training that is resumed; MMEngine would take the last one unread.
+    """Choose the checkpoint to resume from; MMEngine would take the last one without checking it.
 
     Args:
         config: of a training; `load_from` is set if it is to be resumed from its work dir.
@@ -52,7 +52,7 @@ def settle_resume(config: Config) -> None:
 
 
 def require_training(state: StateFile) -> None:
-    """Let the checkpoint of a training pass.
+    """Check that a file is the checkpoint of a training.
 
     Raises:
         ValueError: it holds weights only, or is damaged.

@@ -69,8 +69,8 @@ def label_next_round(
 ) -> None:
     """Predict, merge with the labels of the round before, and write the labels of a round.
 
-    All ranks call this, each does its part; all return when the labels are there. They meet at
-    files, not at a barrier, whose time limit a long prediction would exceed. Resumes.
+    All ranks call this, each does its part, and all return when the labels are there. They wait
+    for files instead of a barrier, because a long prediction would exceed its time limit. Resumes.
 
     Args:
         labeller: the detector as it is now.
@@ -115,7 +115,7 @@ def training_labels(dataset: ConfigDict) -> ConfigDict:
 
 
 class _Silent:
-    """Progress that nobody looks at: that of the other ranks."""
+    """Progress that is not shown, for all ranks but the first."""
 
     def start(self, total_images: int, done: Any) -> None:
         """Ignore."""

@@ -1,1 +1,1 @@
-"""How good labels and detections are."""
+"""Score labels and detections against annotations."""

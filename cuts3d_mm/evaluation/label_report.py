@@ -86,7 +86,7 @@ class ScoreReport:
         return draw_precision_recall(curves)
 
     def draw_worst(self, images: Path, out: Path, count: int) -> list[str]:
-        """Draw the images that got worst: annotations, earlier labels, these labels.
+        """Draw the images that got worse the most: annotations, earlier labels, these labels.
 
         Returns:
             Why an image could not be drawn, for each of those.

@@ -1,4 +1,4 @@
-"""Scores that papers report, each with its source. Never ours."""
+"""Scores that papers report, each with its source; none is our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One detector, many prepared data sets: scores of each, resumable, and one table."""
+"""Score one detector on many prepared data sets, resumable, and lay out one table."""
 
 from __future__ import annotations
 

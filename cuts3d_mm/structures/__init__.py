@@ -1,4 +1,4 @@
-"""Annotations that know how far they can be trusted."""
+"""Masks that carry their confidence."""
 
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 

@@ -1,4 +1,4 @@
-"""Copy-paste that knows which instances to trust, and how far."""
+"""Select and blend the instances of copy-paste by their confidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same training whether it was interrupted or not."""
+"""Seed every iteration, so that a resumed training repeats an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cuts3d_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seed the random samplers of the model anew for every iteration.
+    """Seed the random samplers of the model in every iteration.
 
     A checkpoint holds no state of random generators, so that a resumed run would sample other
     boxes than an uninterrupted one. With seeds made of the run's seed, the rank and the

@@ -1,4 +1,4 @@
-"""Precise batch norms before a detector is kept or labels images."""
+"""Measure batch norm statistics before a detector is saved or labels images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PreciseBNHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Measure where it is due."""
+        """Measure if this iteration is one of those to measure after."""
         if runner.iter + 1 not in self._due(runner):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,4 +1,4 @@
-"""COCO, COCO 20K, LVIS, Objects365 and UVO: one JSON, too large to be read at once."""
+"""Read COCO, COCO 20K, LVIS, Objects365 and UVO: one JSON each, in limited memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CocoLikeSource:
             yield Problem(name, 'listed image is not annotated')
 
     def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
-        """Read `annotations`; of images that are not wanted none."""
+        """Read `annotations` of the wanted images."""
         for path, _ in self.json_files:
             for annotation in _stream(path, 'annotations'):
                 if isinstance(annotation, Problem):
@@ -58,7 +58,7 @@ class CocoLikeSource:
 
 
 def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
-    """Entries of a list at the top of a file, as far as it can be read."""
+    """Entries of a list at the top of a file, up to where it is broken."""
     try:
         for entry in read_entries(path, (part,)):
             is_object = isinstance(entry.value, dict)

@@ -1,4 +1,4 @@
-"""Shares of COCO's training labels, for detectors that are fine-tuned on few of them."""
+"""Draw shares of COCO's training labels, to fine-tune detectors on few labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cuts3d_mm.labels.json_entries import read_entries
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
 LAYOUT = 'annotations/instances_train2017.json; DST gets {1,2,...,80}perc_instances_train2017.json'
-_SEED = 42  # as in work on semi-supervised detection; the images drawn are not theirs
+_SEED = 42  # as in work on semi-supervised detection, but with other images
 _NAME = 'instances_train2017.json'
 
 

@@ -1,4 +1,4 @@
-"""KITTI's object benchmark: one text file per image."""
+"""Read KITTI's object benchmark: one text file per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenImages: CSV tables of boxes in parts of the image, or of masks in PNG files."""
+"""Read OpenImages: CSV tables of boxes in parts of the image, or of masks in PNG files."""
 
 from __future__ import annotations
 

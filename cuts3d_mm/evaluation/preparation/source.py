@@ -1,4 +1,4 @@
-"""What every official format is read into."""
+"""Hold a data set in one form, whatever its official format."""
 
 from __future__ import annotations
 

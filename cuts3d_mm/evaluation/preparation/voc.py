@@ -1,4 +1,4 @@
-"""Pascal VOC, Clipart, Comic and Watercolor: one XML per image."""
+"""Read Pascal VOC, Clipart, Comic and Watercolor: one XML per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses that weigh what they are told by how far it can be trusted."""
+"""Confidence-weighted losses."""
 
 from cuts3d_mm.models.losses.soft_target_mask_loss import SCSoftTargetMaskLoss
 

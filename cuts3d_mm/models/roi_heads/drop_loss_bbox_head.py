@@ -68,7 +68,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         """Compute the class and box losses of the samples.
 
         Raises:
-            TypeError: the sampler does not tell what is needed.
+            TypeError: the sampler does not give the boxes and scores of the labels.
         """
         if not all(hasattr(result, 'label_boxes') for result in sampling_results):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Samplers that tell the box head what DropLoss and soft targets need."""
+"""Samplers that give the box head what DropLoss and soft targets need."""
 
 from cuts3d_mm.models.task_modules.samplers import PseudoLabelSampler, RelabelSampler
 

@@ -1,4 +1,4 @@
-"""Samplers that tell the box head what DropLoss and soft targets need."""
+"""Samplers that give the box head what DropLoss and soft targets need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
 @TASK_UTILS.register_module()
 class PseudoLabelSampler(RandomSampler):
-    """`mmdet.RandomSampler` whose results know all label boxes and the scores of the positives.
+    """`mmdet.RandomSampler` whose results also hold all label boxes and the positives' scores.
 
     Results have `label_boxes` (M, 4) and `pos_scores` (P,) in addition.
     """
