@@ -1,4 +1,4 @@
-"""Calls to the Hugging Face Hub: repeated where that helps, else an error of one line."""
+"""Call the Hugging Face Hub: retry temporary errors, report others in one line."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def hub_client() -> ModuleType:
 def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
     """Call a function of `huggingface_hub`.
 
-    Answers that pass (429, 5xx) and broken connections are tried again, five times in all;
-    a download goes on where it was cut.
+    Temporary errors (429, 5xx) and broken connections are retried, five attempts in all; a
+    download continues where it was cut.
 
     Args:
         what: what is done, for the error.
@@ -64,11 +64,11 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
 
 
 def _require_no_malformed_answer(what: str, error: Exception) -> None:
-    """Let errors pass that say what is wrong.
+    """Replace errors of the client that do not say what is wrong.
 
     Raises:
         HubError: the client could not read the answer.
-        HFValidationError: it did not ask, as a name is malformed.
+        HFValidationError: the client did not ask, because a name is malformed.
     """
     from huggingface_hub.errors import HFValidationError
 
@@ -79,7 +79,7 @@ def _require_no_malformed_answer(what: str, error: Exception) -> None:
     ):
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
         raise HubError(
-            f'{what}: the answer is none of a Hub ({reason}); check HF_ENDPOINT, or try later'
+            f'{what}: the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later'
         ) from error
 
 
@@ -97,7 +97,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_worth_repeating(chain: list[BaseException]) -> bool:
-    """Whether it may pass, and the client has not tried it again itself until it gave up."""
+    """Whether the error may be temporary and the client has not retried it itself already."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if any(_status(error) == 429 for error in chain):
@@ -140,8 +140,8 @@ def _explain(chain: list[BaseException]) -> str:
             return 'there is no such file in the repository'
         if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
             return (
-                'there is no such repository, or no right to it; check its name, and log in by '
-                '`hf auth login` or HF_TOKEN'
+                'there is no such repository, or you may not read it; check its name, and log in '
+                'by `hf auth login` or HF_TOKEN'
             )
         if status in PASSING_STATUS:
             return f'the Hub answered {status}, also when asked again; try later'

@@ -1,4 +1,4 @@
-"""Names and colours of the classes that a checkpoint tells, as plain values."""
+"""Read the names and colours of classes from a checkpoint, as plain values."""
 
 from __future__ import annotations
 

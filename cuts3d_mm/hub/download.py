@@ -1,4 +1,4 @@
-"""Files of a Hub repository in the cache of `huggingface_hub`, or copied into a folder."""
+"""Download files of a Hub repository into the cache of `huggingface_hub` or a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
     With HF_HUB_OFFLINE, or without a connection, the cache answers alone.
 
     Raises:
-        HubError: it cannot be had, or is not what the Hub says it is.
+        HubError: it cannot be downloaded, or is not what the Hub says it is.
     """
     client = hub_client()
     require_inside(file.name)
@@ -57,7 +57,7 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
     )
     if not all(isinstance(name, str) for name in names):
         raise HubError(
-            f'{repository.repo_id}: the answer is none of a Hub, its files have no names'
+            f'{repository.repo_id}: the answer is not from a Hub, its files have no names'
         )
     return [require_inside(name) for name in names]
 
@@ -69,7 +69,7 @@ def download_repository(
 
     Args:
         repository: where from.
-        folder: where to, made if need be.
+        folder: where to, created if it does not exist.
         names: which; all but `.gitattributes` if empty.
         repo_type: `model` or `dataset`.
 
@@ -119,5 +119,5 @@ def _check_hash(path: Path) -> None:
         blob.unlink()
         raise HubError(
             f'{path.name} did not have the hash that the Hub states, {blob.name}; it was removed '
-            'from the cache, so run the same again'
+            'from the cache, so run the same command again'
         )

@@ -1,4 +1,4 @@
-"""Names on the Hugging Face Hub: `hf://owner/repo[@revision]/file` and `owner/repo[@revision]`."""
+"""Parse names on the Hugging Face Hub, `owner/repo[@revision]`, and `hf://` names of files there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door for configs that come from elsewhere: releases and configs inside of weights.
+"""Read configs that are not trusted, those of releases and those inside weights, as data.
 
 Of such a config only the detector and the sizes of its test images are used. The detector is
 checked as a whole before any of it is built: every `type` against the classes of `allow_list`,
@@ -151,7 +151,7 @@ class _Check:
     def _known(self, last: str, allowed: frozenset[str], given: str, place: str) -> str:
         if last in allowed:
             return _SAME_AT_TEST.get(last, last)
-        reason = f'it is {REASONS[last]}' if last in REASONS else 'it is on no list of this place'
+        reason = f'it is {REASONS[last]}' if last in REASONS else 'it is not allowed in this place'
         raise self._error(f'{place}.type', f'may not be {given[:80]!r}: {reason}')
 
     def _error(self, place: str, what: str) -> ValueError:

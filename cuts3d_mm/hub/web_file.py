@@ -1,4 +1,4 @@
-"""Download a file over HTTP: in pieces, within a limit, and on from where it was cut."""
+"""Download a file over HTTP, up to a size limit, and resume it where it was cut."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def download_url(url: str, target: Path) -> None:
 
 
 class _Part:
-    """What has come of a file so far."""
+    """The part of a file that has arrived so far."""
 
     def __init__(self, url: str, file: BinaryIO) -> None:
         self._url, self._file = url, file

@@ -18,7 +18,7 @@ _NAMES_TRIED = 100  # of a COCO JSON, to find its image folder
 
 
 def walk_folder(root: Path) -> Iterator[str]:
-    """Names of image files below a folder, and of all that may hide some."""
+    """Names of image files below a folder, and of folders that cannot be searched for more."""
     waiting = ['']
     while waiting:
         below = waiting.pop()
@@ -38,7 +38,7 @@ def walk_folder(root: Path) -> Iterator[str]:
 
 
 def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
-    """Whether an entry is a link to a folder elsewhere; one below `root` is found there."""
+    """Whether an entry is a link to a folder outside of `root`; others are searched anyway."""
     if not (entry.is_symlink() and entry.is_dir()):
         return False
     real_root = os.path.realpath(root)

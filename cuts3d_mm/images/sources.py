@@ -1,4 +1,4 @@
-"""Photos, folders, URLs, videos and webcams as one stream of images."""
+"""Read photos, folders, URLs, videos and webcams as one stream of images."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ Source = PhotoSource | VideoSource
 
 
 def open_sources(inputs: Sequence[str]) -> list[Source]:
-    """Find what is to be looked at.
+    """Find the photos and videos that inputs name.
 
     Args:
         inputs: photos, folders, COCO JSONs, text files of paths, `http(s)://` photos, videos,
             or `webcam:NUMBER`.
 
     Raises:
-        ValueError: one of them is nothing of that.
+        ValueError: one of them is none of these.
     """
     photos: list[Photo] = []
     videos: list[VideoSource] = []

@@ -1,4 +1,4 @@
-"""Detectors at work on images."""
+"""Detect instances in images with trained detectors."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Sources of images and a detector in, written detections out; memory does not grow."""
+"""Detect in a stream of images and write the results, in limited memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def detect_all(
         sources: photos and videos.
         writer: of the results.
         batch_size: images that go through the network together.
-        on_counts: told what each image brought.
+        on_counts: called with the counts of each image.
 
     Returns:
         Images, instances and failures.

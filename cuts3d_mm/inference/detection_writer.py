@@ -35,8 +35,8 @@ class DetectionWriter:
 
     Args:
         folder: gets `pictures/`, `masks/` (uint16 PNG, a number per instance), `labels/` (a
-            label store) and `detections.json` (COCO); those of an earlier detection are
-            replaced, those of anyone else refused.
+            label store) and `detections.json` (COCO). Those of an earlier detection are replaced,
+            those of anything else are an error.
         kinds: which of `KINDS`; the label store is always written.
         score_thr: smallest score, in [0, 1].
     """
@@ -64,7 +64,7 @@ class DetectionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Also what was found before an interruption is finished."""
+        """Finish the files, also after an interruption."""
         with self._claim:
             self._close_video()
             self._flush()

@@ -1,4 +1,4 @@
-"""Find the config and the weights of a detector, however it is named."""
+"""Resolve the name of a detector to its config and weights."""
 
 from __future__ import annotations
 

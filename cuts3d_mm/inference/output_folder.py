@@ -1,4 +1,4 @@
-"""Claim the folder that detections are written to, without touching what others made."""
+"""Reserve the folder that detections are written to; files of others stay as they are."""
 
 from __future__ import annotations
 

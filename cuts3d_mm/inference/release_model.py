@@ -1,4 +1,4 @@
-"""Build the detector of a release: it imports no module by a name, and fits its weights."""
+"""Build the detector of a release: import no module that its config names, limit its size."""
 
 from __future__ import annotations
 

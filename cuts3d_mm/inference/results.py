@@ -1,4 +1,4 @@
-"""A detector's answer in the forms that others read."""
+"""Convert what a detector returns to common formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep what a generator saw and did on one image, to draw it."""
+"""Run a generator on one image and keep its intermediate results, to draw them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What passes between the two halves: records, their store, COCO JSON."""
+"""Store and read labels: records of images, label stores, COCO JSON."""

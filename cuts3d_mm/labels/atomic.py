@@ -18,7 +18,7 @@ from cuts3d_mm.labels.process_mark import ProcessMark
 TEMPORARY_SUFFIX = '.partial'
 _TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', re.DOTALL)
 _LONGEST_STEM = 120  # bytes; file systems take 255 in all
-_CERTAINLY_OLD_S = 86400.0  # nobody writes one file for a day
+_CERTAINLY_OLD_S = 86400.0  # no process writes one file for a day
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _numbers = itertools.count()
 

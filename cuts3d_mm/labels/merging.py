@@ -1,4 +1,4 @@
-"""Labels of two rounds in, those of the next one out: CutLER's rule."""
+"""Merge predictions with the labels of the round before by CutLER's rule."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cuts3d_mm.labels.store import Counts, read_store, write_store
 
 @dataclass(frozen=True)
 class MergeRule:
-    """Which predictions become labels, and which old labels stay beside them."""
+    """Which predictions become labels, and which old labels are kept."""
 
     score_thr: float  # smallest score of a prediction; CutLER: 0.7, then 0.65
-    iou_thr: float = 0.5  # an old label goes if its mask IoU with a kept prediction reaches this
+    iou_thr: float = 0.5  # mask IoU with a kept prediction at which an old label is dropped
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -1,4 +1,4 @@
-"""Any record of a label store at once, without reading the store.
+"""Read single records of a label store without reading the whole store.
 
 Parquet has to be unpacked in blocks. The first reader of a store therefore writes it out once
 more, unpacked, as an Arrow file, which every process maps into memory: 1.3 million images take

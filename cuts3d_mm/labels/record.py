@@ -1,4 +1,4 @@
-"""Pack instances into records and unpack them: what labelling and training agree on."""
+"""Pack instances into records and unpack them: the format that labelling and training share."""
 
 from __future__ import annotations
 

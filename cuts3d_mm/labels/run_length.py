@@ -47,7 +47,7 @@ def pack_runs(runs: Sequence[int], image_hw: tuple[int, int]) -> bytes:
     if not lengths.size or lengths.min() < 0 or lengths.sum() != image_hw[0] * image_hw[1]:
         raise ValueError(_must_add_up(image_hw))
     if not lengths[1:].all():
-        # A pixel at which the mask changes twice is none at which it changes.
+        # Two changes at the same pixel cancel each other.
         changes, times = np.unique(np.cumsum(lengths), return_counts=True)
         num_pixels = image_hw[0] * image_hw[1]
         kept = changes[(times % 2 == 1) & (changes < num_pixels)]
@@ -57,7 +57,7 @@ def pack_runs(runs: Sequence[int], image_hw: tuple[int, int]) -> bytes:
 
 
 def unpack_runs(code: bytes) -> list[int]:
-    """Unpack a compressed code that is sound but for empty runs."""
+    """Unpack a compressed code that has no fault but empty runs."""
     runs: list[int] = []
     number = num_digits = 0
     for character in code:

@@ -1,4 +1,4 @@
-"""Say in words what became of the images of a run since it began."""
+"""Describe how the images of a run have changed since it began."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_copy(before: ImageStats, now: ImageStats) -> bool:
 
 
 def describe_changes(before: ImageStats, now: ImageStats) -> list[str]:
-    """Name the images that came, went or changed; empty where nothing did.
+    """Name the images that were added, removed or changed; empty if none were.
 
     A file that was replaced has another size or time. A copied folder has other times
     throughout and is no change, see `is_copy`.

@@ -23,7 +23,7 @@ _LOG_EVERY_S = 10.0  # where the output is no terminal
 
 
 class ProgressReport(Protocol):
-    """Who wants to know how far a run is."""
+    """Receives the progress of a run."""
 
     def start(self, total_images: int, done: Counts) -> None:
         """Take note of the size of the run and of what an earlier call has done."""
@@ -70,7 +70,7 @@ class ProgressLine:
         self._bar.stop()
 
     def start(self, total_images: int, done: Counts) -> None:
-        """Count what an earlier call did, without letting it into the rate."""
+        """Count what an earlier call did, but leave it out of the rate."""
         self._total, self._resumed = total_images, done.images
         self._bar.update(self._task, total=total_images)
         self.add(done)

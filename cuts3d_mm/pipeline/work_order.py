@@ -42,7 +42,7 @@ class ImageLabeller(Protocol):
 
 
 class LabellerSource(Protocol):
-    """Where a run gets its labeller from; may be sent to another process."""
+    """Builds the labeller of a run; can be sent to another process."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class ConfiguredLabeller:
 
 @dataclass(frozen=True)
 class BuiltLabeller:
-    """A labeller that is there already, on its device, such as a detector in training."""
+    """A labeller that exists already, on its device, such as a detector in training."""
 
     labeller: ImageLabeller
     identity: dict[str, Any]

@@ -76,7 +76,7 @@ def _labelled(image: NamedImage, instances: Sequence[LabelledInstance]) -> Image
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell lack of memory, on a device or here, from all else that torch raises."""
+    """Tell whether an error means out of memory, on a device or on the host."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 

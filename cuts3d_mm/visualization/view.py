@@ -35,7 +35,7 @@ def draw_records(
     Args:
         records: of the images.
         images: folder that they were labelled in.
-        out: another folder, made if need be.
+        out: another folder, created if it does not exist.
         limit: most images.
     """
     if out.resolve() == images.resolve():

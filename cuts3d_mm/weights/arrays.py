@@ -1,4 +1,4 @@
-"""NumPy arrays in a pickle, made of their shape, kind and bytes, each of them checked.
+"""Rebuild the NumPy arrays of a pickle from shape, kind and bytes, and check each of these.
 
 NumPy's own constructors take whatever a pickle gives them and can end the process.
 """
@@ -72,7 +72,7 @@ class LogHistory(StandIn):
         self.max_length = 1_000_000
 
     def set_state(self, state: Any) -> None:
-        """Take the arrays; what else there is are methods, which are not data."""
+        """Take the arrays; the rest of the state are methods, which are not data."""
         self.values, self.counts = (
             state[key].finish() for key in ('_log_history', '_count_history')
         )
@@ -82,7 +82,7 @@ class LogHistory(StandIn):
             raise ValueError('it has a log whose values and counts do not agree')
 
     def finish(self) -> LogHistory:
-        """Give itself: it is plain."""
+        """Return itself: it is plain."""
         return self
 
 

@@ -21,7 +21,7 @@ from cuts3d_mm.weights.tensors import Storage, StorageKind, TensorBuilder
 
 _OLD_TORCH = 0x1950A86A20F9469CFC6C  # the first pickle of its older format
 _OLD_VERSION = 1001
-_LARGEST_PICKLE_BYTES = 1 << 30  # of a zip, beside the tensors; a long training has 100 MB of logs
+_LARGEST_PICKLE_BYTES = 1 << 30  # of a zip, without tensors; a long training has 100 MB of logs
 _MOST_RECORDS = 200_000
 _CHUNK_BYTES = 1 << 24
 

@@ -32,8 +32,8 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     Args:
         filename: a location as of `read_state`, or a name of MMEngine's model zoos, such as
             `torchvision://resnet50`.
-        map_location: not used; the weights come in main memory, and whoever loads them copies them
-            to where they belong.
+        map_location: not used; the weights are in main memory, and the caller copies them to the
+            device.
 
     Raises:
         ValueError, OSError: as `read_state`.

@@ -1,4 +1,4 @@
-"""The one way in for weights: any file, URL or Hub location, read as data."""
+"""Read weights from any file, URL or Hub location as data: the one function for all commands."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read_state(location: str) -> StateFile:
 
 
 def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
-    """Let a state dict pass.
+    """Check that content is a state dict.
 
     Raises:
         ValueError: it holds anything but tensors, or nothing.

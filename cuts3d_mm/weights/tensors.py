@@ -1,4 +1,4 @@
-"""PyTorch tensors in a pickle, each a view into a storage whose bounds are checked."""
+"""Rebuild the PyTorch tensors of a pickle as views into storages whose bounds are checked."""
 
 from __future__ import annotations
 

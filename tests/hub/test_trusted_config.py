@@ -87,7 +87,7 @@ def test_scopes_become_a_part_of_the_type(given, expected):
         ({'type': 'ResNet', '_scope_': 'antigravity'}, 'must be the name of a class'),
         ({'type': 'ResNet', '_scope_': None}, 'must be the name of a class'),
         ({'type': ['ResNet']}, 'must be the name of a class'),
-        ({'type': 'MaxIoUAssigner'}, 'on no list of this place'),
+        ({'type': 'MaxIoUAssigner'}, 'not allowed in this place'),
         ({'type': 'DetectorLabeller', '_scope_': 'cuts3d_mm'}, 'source of labels'),
         ({'type': 'mmpretrain.TIMMBackbone'}, 'fetched by its name'),
         ({'type': 'ResNet', 'teacher_ckpt': 'x.pth'}, 'may not be set'),

@@ -1,1 +1,1 @@
-"""A training in, a page on the Hugging Face Hub out."""
+"""Publish a trained detector and its labels on the Hugging Face Hub."""

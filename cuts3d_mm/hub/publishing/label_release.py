@@ -1,4 +1,4 @@
-"""A label store as a dataset repository."""
+"""Prepare a label store for publishing as a dataset repository."""
 
 from __future__ import annotations
 

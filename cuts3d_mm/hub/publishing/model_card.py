@@ -1,4 +1,4 @@
-"""The page of a released detector."""
+"""Write the model card of a released detector."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """What a model card tells and the files do not."""
+    """Facts for the model card that are not in the files."""
 
     repo_id: str
     scores: dict[str, dict[str, float]]  # data set -> metric -> value in [0, 1]

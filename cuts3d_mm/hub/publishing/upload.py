@@ -29,9 +29,9 @@ def upload_files(
 
     Args:
         files: name in the repository -> local file.
-        repo_id: `owner/name`; made if it is not there.
+        repo_id: `owner/name`; created if it does not exist.
         repo_type: `model` or `dataset`.
-        is_private: of a repository that is made.
+        is_private: whether a repository that is created is private.
 
     Raises:
         HubError: the Hub refused, or holds something else afterwards.

@@ -1,1 +1,1 @@
-"""Weights of other code bases in our layout, and back."""
+"""Convert weights of other code bases to our layout, and back."""

@@ -1,4 +1,4 @@
-"""Detectron2's R-CNNs with an FPN in our layout, and back: CutLER, CuVLER, CutS3D.
+"""Convert detectron2's R-CNNs with an FPN, those of CutLER, CuVLER and CutS3D, both ways.
 
 Both sides share what weights depend on: class order (objects first, background last), order of
 anchors, scales of deltas, flattening of pooled features, aligned RoIAlign. So names change and
@@ -38,7 +38,7 @@ _SHARED_PAIRS = (
     NamePair('proposal_generator.rpn_head.objectness_logits.{leaf}', 'rpn_head.rpn_cls.{leaf}'),
     NamePair('proposal_generator.rpn_head.anchor_deltas.{leaf}', 'rpn_head.rpn_reg.{leaf}'),
 )
-# Constants of the configuration that older checkpoints hold beside the weights.
+# Constants of the configuration that older checkpoints hold next to the weights.
 _CONSTANTS = r'pixel_(mean|std)|proposal_generator\.anchor_generator\.cell_anchors\.\d+'
 
 

@@ -1,6 +1,6 @@
-"""Self-supervised backbones, under the names that their authors, timm and detectron2 gave them.
+"""Convert self-supervised backbones from the names of their authors, timm or detectron2.
 
-Out come the names of mmpretrain's `VisionTransformer`, or of torchvision's ResNet, which
+The weights get the names of mmpretrain's `VisionTransformer`, or of torchvision's ResNet, which
 MMDetection's `ResNet` loads.
 """
 

@@ -1,4 +1,4 @@
-"""Names of weights in two layouts: one table, read in both directions, no name unaccounted."""
+"""Rename weights between two layouts by one table, which must account for every name."""
 
 from __future__ import annotations
 
