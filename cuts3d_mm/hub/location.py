@@ -1,4 +1,4 @@
-"""Parse names on the Hugging Face Hub, `owner/repo[@revision]`, and `hf://` names of files there."""
+"""Parse names on the Hugging Face Hub: `owner/repo[@revision]`, and files there by `hf://`."""
 
 from __future__ import annotations
 
