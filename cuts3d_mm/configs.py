@@ -27,6 +27,11 @@ def shipped_root() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent
 
 
+def shipped_configs() -> list[Path]:
+    """Configs that come with the package and can be run, sorted."""
+    return sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+
+
 def find_config(name: str) -> Path:
     """Find a config: a file by its path, or a shipped one by its bare name.
 
@@ -42,7 +47,7 @@ def find_config(name: str) -> Path:
     if path.stem in _RENAMED:
         raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
-    shipped = sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+    shipped = shipped_configs()
     found = [config for config in shipped if name in (config.name, config.stem)]
     if len(found) != 1:
         known = ', '.join(sorted(config.name for config in shipped))

@@ -42,6 +42,7 @@ def run(installed, *arguments):
 def test_wheel_brings_configs_and_tools(installed):
     shipped = installed / 'cuts3d_mm/.mim'
     assert (shipped / 'configs/pseudo_labels/maskcut_color-texture.py').is_file()
+    assert (installed / 'cuts3d_mm/py.typed').is_file()
     assert (shipped / 'tools/generate.py').is_file() and (shipped / 'model-index.yml').is_file()
 
 

@@ -46,13 +46,10 @@ def main() -> None:
     from cuts3d_mm.app.examples import write_examples
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labellers.build import with_depth_folder
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
-        embedded_depth = folder if args.config == EMBEDDED else None
-        model = with_depth_folder(load_generator_config(args.config, []), embedded_depth)
-        cutter = PhotoCutter(model, args.device)
+        cutter = PhotoCutter(load_generator_config(args.config, []), args.device)
         inferencer = None
         if args.model or args.weights:
             inferencer = CutS3DInferencer(args.model, args.weights, args.device)

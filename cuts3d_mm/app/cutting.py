@@ -1,24 +1,21 @@
-"""Cut photos that a visitor uploads, and keep the stages of the recipe."""
+"""Run a generator on single photos, with a depth map where one is given."""
 
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.build import build_labeller
-from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES
+from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES, DepthFromFile
 from cuts3d_mm.labellers.explain import explain_image
-from cuts3d_mm.labellers.generator import build_params
+from cuts3d_mm.labellers.generator import PseudoLabelGenerator
+from cuts3d_mm.labellers.recipe import build_params
 from cuts3d_mm.visualization.stages import Stages
-
-_NAME = 'photo.png'
 
 
 class PhotoCutter:
@@ -36,11 +33,10 @@ class PhotoCutter:
     """
 
     def __init__(self, model: dict[str, Any], device: str = 'cpu') -> None:
-        self._model, self._device = model, device
-        self.params = build_params(model.get('recipe') or {})
-        depth = model.get('depth') or {}
-        self.takes_depth = str(depth.get('type', '')).endswith('DepthFromFile')
-        self._generator = None if self.takes_depth else build_labeller(model).to(device)
+        self._recipe = model.get('recipe') or {}
+        self._generator: PseudoLabelGenerator = build_labeller(model).to(device)
+        self.params = self._generator.params
+        self.takes_depth = isinstance(self._generator.depth, DepthFromFile)
 
     def cut(self, photo: Pixels, depth: Path | None, changes: dict[str, Any]) -> Stages:
         """Cut one photo.
@@ -54,33 +50,24 @@ class PhotoCutter:
             ValueError: the depth file is of another kind, or a change is unknown.
             ImageFailure: the depth map cannot be used.
         """
-        image = NamedImage(_NAME, photo)
-        if self._generator is not None:
-            generator = copy.copy(self._generator)
-            generator.params = build_params(self._changed(changes, None)['recipe'])
-            return explain_image(generator, image)
-        with tempfile.TemporaryDirectory() as folder:
-            _place_depth(depth, Path(folder))
-            generator = build_labeller(self._changed(changes, folder)).to(self._device)
-            return explain_image(generator, image)
+        generator = copy.copy(self._generator)
+        generator.params = build_params(_changed(self._recipe, changes))
+        return explain_image(generator, NamedImage('photo', photo, self._read(depth)))
 
-    def _changed(self, changes: dict[str, Any], depth_root: str | None) -> dict[str, Any]:
-        model = copy.deepcopy(self._model)
-        recipe = model.setdefault('recipe', {})
-        for name, value in changes.items():
-            part, _, field = name.rpartition('.')
-            (recipe.setdefault(part, {}) if part else recipe)[field] = value
-        if depth_root is not None:
-            model['depth']['root'] = depth_root
-        return model
+    def _read(self, depth: Path | None) -> Float | None:
+        source = self._generator.depth
+        if not isinstance(source, DepthFromFile):
+            return None
+        if depth is None:
+            return np.ones((2, 2), np.float32)
+        if depth.suffix.lower() not in DEPTH_SUFFIXES:
+            raise ValueError(f'a depth map must be one of {DEPTH_SUFFIXES}, got {depth.name}')
+        return source.read(depth)
 
 
-def _place_depth(depth: Path | None, folder: Path) -> None:
-    """Put the depth map where `DepthFromFile` looks for it."""
-    target = folder / _NAME
-    if depth is None:
-        np.save(target.with_suffix('.npy'), np.ones((2, 2), np.float32))
-        return
-    if depth.suffix.lower() not in DEPTH_SUFFIXES:
-        raise ValueError(f'a depth map must be one of {DEPTH_SUFFIXES}, got {depth.name}')
-    shutil.copyfile(depth, target.with_suffix(depth.suffix.lower()))
+def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    changed = copy.deepcopy(recipe)
+    for name, value in changes.items():
+        part, _, field = name.rpartition('.')
+        (changed.setdefault(part, {}) if part else changed)[field] = value
+    return changed

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.paths import BadName, open_regular, path_inside
 
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
@@ -41,6 +41,7 @@ class NamedImage:
 
     name: str  # path relative to the image folder, with forward slashes
     pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
+    depth: Float | None = None  # (h, w) finite, larger is farther; None: ask the depth source
 
 
 def read_named_image(root: Path, name: str) -> Pixels:
@@ -76,6 +77,16 @@ def read_image(path: Path | BinaryIO) -> Pixels:
     except _DECODE_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
+
+
+def check_rgb(pixels: Pixels) -> None:
+    """Check that an array is an image.
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f'image must be (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}')
 
 
 def resize_rgb(pixels: Pixels, image_hw: tuple[int, int]) -> Pixels:

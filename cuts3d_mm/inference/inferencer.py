@@ -15,10 +15,8 @@ from torch import nn
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
-from cuts3d_mm.inference.release_model import build_release_model
+from cuts3d_mm.inference.trained_detector import build_trained_detector
 from cuts3d_mm.pipelines import without_labels
-from cuts3d_mm.registry import MODELS
-from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
 
 SCORE_THR = 0.35  # CutLER's demo
@@ -99,16 +97,9 @@ class CutS3DInferencer(DetInferencer):
 
     def _init_model(self, cfg: ConfigDict, weights: Any, device: str = 'cpu') -> nn.Module:
         """Build the detector and give it the weights that were found."""
-        model: Any
-        if self._source.is_release:
-            model = build_release_model(cfg.model, self._source.weights)
-        else:
-            model = MODELS.build(cfg.model)
-        check_weights_fit(self._source.weights, model.state_dict())
-        model.load_state_dict(self._source.weights)
+        model = build_trained_detector(cfg.model, self._source)
         model.cfg = cfg
-        model.dataset_meta = self._source.dataset_meta
-        trained: nn.Module = model.to(device).eval()
+        trained: nn.Module = model.to(device)
         return trained
 
     def _init_visualizer(self, cfg: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import nn
 
 from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.arrays import Float, Mask, Pixels
-from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.images.reading import NamedImage, check_rgb
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
 from cuts3d_mm.labellers.resolved_config import with_defaults
 from cuts3d_mm.pipelines import read_arrays
@@ -85,6 +85,15 @@ class DetectorLabeller(nn.Module):
         self.confidence_source = confidence_source
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
+
+    def predict(self, image: Pixels) -> list[Detection]:
+        """Find the instances of one image, the best first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        """
+        check_rgb(image)
+        return self.predict_batch([NamedImage('', image)])[0]
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import ArrayLike
 
 from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, cut_instances
-from cuts3d_mm.algorithm.params import PRESETS, CutParams, Similarity
-from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.images.reading import NamedImage, resize_rgb
+from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
+from cuts3d_mm.labellers.depth.values import LargerIs, given_depth
+from cuts3d_mm.labellers.recipe import build_params, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
 
@@ -72,8 +73,8 @@ class PseudoLabelGenerator:
         recipe: dict[str, Any] | None = None,
         input_hw: tuple[int, int] = (480, 480),
     ) -> None:
-        self.params = build_params(recipe or {})
-        needs_depth = _needs_depth(self.params)
+        self.params = build_params(recipe)
+        needs_depth = uses_depth(self.params)
         if needs_depth and depth is None:
             raise ValueError(
                 'depth must name a depth source for this recipe, got None; give a folder of '
@@ -90,8 +91,8 @@ class PseudoLabelGenerator:
         Raises:
             ValueError: an unknown preset, parameter or choice.
         """
-        params = build_params(config['recipe'] or {})
-        depth = config['depth'] if _needs_depth(params) else None
+        params = build_params(config['recipe'])
+        depth = config['depth'] if uses_depth(params) else None
         return {**config, 'recipe': asdict(params), 'depth': depth}
 
     def to(self, device: str) -> PseudoLabelGenerator:
@@ -101,14 +102,31 @@ class PseudoLabelGenerator:
                 extractor.to(device)
         return self
 
-    def predict(self, image: Pixels, name: str = '') -> list[Instance]:
+    def predict(
+        self,
+        image: Pixels,
+        depth: ArrayLike | None = None,
+        larger_is: LargerIs = 'far',
+        name: str = '',
+    ) -> list[Instance]:
         """Cut the instances out of one image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            depth: (h, w) of any size and unit, in place of the config's depth source; NaN, inf
+                and 0 mean "not measured" and are filled from the nearest value.
+            larger_is: 'far' for depth, 'near' for disparity.
             name: path relative to the image folder, by which depth files are found.
+
+        Returns:
+            The instances in the order of the cuts.
+
+        Raises:
+            ValueError: a wrong shape; or the config reads depth from files, and none is given.
+            ImageFailure: the depth has no valid value.
         """
-        return self.predict_batch([NamedImage(name, image)])[0]
+        given = None if depth is None else given_depth(depth, larger_is)
+        return self.predict_batch([NamedImage(name, image, given)])[0]
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Instance]]:
         """Cut the instances out of images whose networks run in one batch.
@@ -121,14 +139,19 @@ class PseudoLabelGenerator:
     def extract(self, images: Sequence[NamedImage]) -> list[RecipeInputs]:
         """Run the extractors on images; the first half of `predict_batch`."""
         for image in images:
-            _check_pixels(image.pixels)
+            check_rgb(image.pixels)
         resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
-        depths: Sequence[Float | None] = [None] * len(images)
-        if self.depth is not None:
-            depths = self.depth(images)
+        depths = self._depths(images)
         sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
         parts = zip(self.features(resized), depths, resized, sizes, strict=True)
         return [RecipeInputs(*part) for part in parts]
+
+    def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
+        if self.depth is None:
+            return [None] * len(images)
+        without = [image for image in images if image.depth is None]
+        found = iter(self.depth(without) if without else [])
+        return [next(found) if image.depth is None else image.depth for image in images]
 
     def cut(self, inputs: RecipeInputs) -> ImageCuts:
         """Run the recipe on what the extractors made of one image."""
@@ -136,25 +159,3 @@ class PseudoLabelGenerator:
         return cut_instances(
             inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params, similarity
         )
-
-
-def _needs_depth(params: CutParams) -> bool:
-    return params.importance is not None or params.local_cut is not None
-
-
-def build_params(recipe: dict[str, Any]) -> CutParams:
-    """Turn the `recipe` of a config into parameters.
-
-    Raises:
-        ValueError: an unknown preset, parameter or choice.
-    """
-    changes = dict(recipe)
-    preset = changes.pop('preset', 'cuts3d')
-    if preset not in PRESETS:
-        raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
-    return params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
-
-
-def _check_pixels(pixels: Pixels) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f'image must be (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}')

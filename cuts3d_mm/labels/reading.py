@@ -10,13 +10,14 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
 
 
-def read_labels(path: Path) -> Iterator[ImageRecord]:
+def read_labels(path: str | Path) -> Iterator[ImageRecord]:
     """Read the records of a label store, or of a COCO JSON, one at a time.
 
     Raises:
         ValueError: the labels are damaged, or no labels at all.
         FileNotFoundError: there is nothing.
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f'labels must be a label store or a COCO JSON, found no {path}')
     return read_store(path) if path.is_dir() else read_coco(path)

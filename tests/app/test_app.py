@@ -17,7 +17,7 @@ from cuts3d_mm.app.examples import write_examples  # noqa: E402
 from cuts3d_mm.app.interface import build_page  # noqa: E402
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
-from cuts3d_mm.labellers.build import build_labeller, with_depth_folder  # noqa: E402
+from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
 
 CONFIG = 'cuts3d_color-texture_file-depth.py'
@@ -34,9 +34,8 @@ FLAGS = (
 
 
 @pytest.fixture(scope='module')
-def cutter(tmp_path_factory):
-    depth = str(tmp_path_factory.mktemp('depth'))
-    return PhotoCutter(with_depth_folder(load_generator_config(CONFIG, []), depth))
+def cutter():
+    return PhotoCutter(load_generator_config(CONFIG, []))
 
 
 def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(cutter, tmp_path):
@@ -72,8 +71,8 @@ def cut_of(page):
 def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
     monkeypatch, tmp_path, recipe, starts, moved, changes
 ):
-    depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
-    cutter = PhotoCutter({'depth': depth, 'recipe': {'preset': 'paper', **recipe}})
+    model = load_generator_config(CONFIG, [])
+    cutter = PhotoCutter({**model, 'recipe': {'preset': 'paper', **recipe}})
     seen = []
     monkeypatch.setattr(cutter, 'cut', lambda photo, depth, changes: seen.append(changes))
     cut, values = cut_of(build_page(cutter, None, []))
@@ -92,7 +91,7 @@ def test_the_app_cuts_as_generate_does_with_the_same_config(cutter, tmp_path):
     shutil.copy(example.depth, depth)
     options = [f'model.depth.root={depth}']
     generator = build_labeller(load_generator_config(CONFIG, options))
-    wanted = generator.predict(pixels, example.photo.name)
+    wanted = generator.predict(pixels, name=example.photo.name)
     shown = cutter.cut(pixels, example.depth, {}).instances
     assert [one.score for one in shown] == [one.score for one in wanted]
     assert all((a.mask == b.mask).all() for a, b in zip(shown, wanted, strict=True))

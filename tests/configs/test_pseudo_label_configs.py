@@ -14,7 +14,7 @@ from PIL import Image
 
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.generator import build_params
+from cuts3d_mm.labellers.recipe import build_params
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
 FOLDER = Path(__file__).parents[2] / 'configs/pseudo_labels'

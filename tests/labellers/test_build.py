@@ -19,6 +19,13 @@ def scanner():
     DEPTH.module_dict.pop('Scanner')
 
 
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('a', 'b', 'elsewhere', 'maps'):
+        (tmp_path / name).mkdir()
+
+
 def depth_with(depth, folder):
     model = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'depth': depth}
     return with_depth_folder(model, folder)['depth']
@@ -40,3 +47,16 @@ def test_any_other_depth_source_makes_way_for_the_folder(depth):
 def test_a_config_that_leaves_something_out_is_a_user_error():
     with pytest.raises(ValueError, match='model config: .*features'):
         build_labeller({'type': 'cuts3d_mm.PseudoLabelGenerator'})
+
+
+@pytest.mark.parametrize('folder', [None, 'nowhere'])
+def test_a_folder_of_depth_maps_that_does_not_exist_is_refused(folder):
+    depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'nowhere'}
+    with pytest.raises(ValueError, match='depth folder must exist, got nowhere; .* --depth DIR'):
+        depth_with(depth, folder)
+
+
+def test_a_recipe_in_2d_needs_no_folder_of_depth_maps():
+    depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'nowhere'}
+    model = {'depth': depth, 'recipe': {'preset': 'maskcut'}}
+    assert with_depth_folder(model, None) == model

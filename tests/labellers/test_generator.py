@@ -17,7 +17,7 @@ def generator(tmp_path, rng):
 
 
 def test_any_mmdetection_project_can_build_and_use_it(generator, rng):
-    instances = generator.predict(photo(rng), 'a/x.png')
+    instances = generator.predict(photo(rng), name='a/x.png')
     assert instances and all(instance.mask.shape == (90, 130) for instance in instances)
 
 
@@ -44,7 +44,7 @@ def test_image_whose_patches_are_all_alike_has_no_instances(tmp_path, rng, prese
     model = cuts3d_model(tmp_path)
     alike = {**FEATURES, 'position_scale': 1e9}
     generator = MODELS.build({**model, 'features': alike, 'recipe': {'preset': preset}})
-    assert generator.predict(np.full((40, 60, 3), 127, np.uint8), 'x.png') == []
+    assert generator.predict(np.full((40, 60, 3), 127, np.uint8), name='x.png') == []
 
 
 def test_explanation_shows_what_the_recipe_saw(generator, rng):

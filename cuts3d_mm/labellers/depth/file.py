@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-import numpy as np
-from scipy import ndimage
-
-from cuts3d_mm.algorithm.disparity import depth_from_disparity
-from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.arrays import Float
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth.file_formats import UnusableDepth, read_depth
+from cuts3d_mm.labellers.depth.values import LargerIs, check_larger_is, finite_depth
 from cuts3d_mm.labellers.registry import DEPTH
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
+_CONFIG_2D = 'maskcut_color-texture'
 
 
 @DEPTH.register_module()
@@ -37,13 +34,10 @@ class DepthFromFile:
     def __init__(
         self,
         root: str,
-        larger_is: Literal['far', 'near'] = 'far',
+        larger_is: LargerIs = 'far',
         zero_is_invalid: bool = True,
     ) -> None:
-        if larger_is not in ('far', 'near'):
-            raise ValueError(f"larger_is must be 'far' or 'near', got {larger_is!r}")
-        if not Path(root).is_dir():
-            raise ValueError(f'depth folder must exist, got {root}; name one with --depth DIR')
+        check_larger_is(larger_is)
         self.root = Path(root)
         self.larger_is = larger_is
         self.zero_is_invalid = zero_is_invalid
@@ -58,37 +52,30 @@ class DepthFromFile:
         Raises:
             ImageFailure: a map is missing, unreadable or has no valid pixel.
         """
-        return [self._read(image.name) for image in images]
+        return [self._find_and_read(image.name) for image in images]
 
-    def _read(self, name: str) -> Float:
+    def read(self, path: Path) -> Float:
+        """Read one depth map, wherever it is.
+
+        Raises:
+            ImageFailure: it is unreadable or has no valid pixel.
+        """
+        try:
+            values = read_depth(path)
+        except UnusableDepth as error:
+            raise ImageFailure(f'depth map {path} {error}') from error
+        return finite_depth(values, self.larger_is, self.zero_is_invalid, f'depth map {path}')
+
+    def _find_and_read(self, name: str) -> Float:
+        if not name or not self.root.is_dir():
+            raise ValueError(
+                'depth must be given with the image, as predict(image, depth=array): this config '
+                f'reads it from files in {self.root}; in 2D, without depth, cuts {_CONFIG_2D}'
+            )
         stem = self.root / PurePosixPath(name).with_suffix('')
         # Not with_suffix: 'a.b.jpg' must find 'a.b.png'.
         paths = (stem.with_name(stem.name + suffix) for suffix in DEPTH_SUFFIXES)
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm}}')
-        try:
-            depth = read_depth(path)
-        except UnusableDepth as error:
-            raise ImageFailure(f'depth map {path} {error}') from error
-        valid = np.isfinite(depth)
-        if self.zero_is_invalid:
-            valid &= depth != 0
-        if self.larger_is == 'near':
-            valid &= depth >= 0
-        depth = fill_invalid(depth, valid, path)
-        return depth_from_disparity(depth) if self.larger_is == 'near' else depth
-
-
-def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:
-    """Give every invalid pixel of (H, W) depth the value of its nearest valid one.
-
-    Raises:
-        ImageFailure: no pixel is valid.
-    """
-    if valid.all():
-        return depth
-    if not valid.any():
-        raise ImageFailure(f'depth map {source} has no valid pixel')
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return depth[tuple(nearest)]
+        return self.read(path)

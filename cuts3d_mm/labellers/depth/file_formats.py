@@ -36,7 +36,7 @@ def read_depth(path: Path) -> Float:
     Raises:
         UnusableDepth: the file cannot be read, does not hold one map, or its map is too large.
     """
-    read = {'.npy': _read_npy_file, '.npz': _read_npz, '.pfm': _read_pfm}.get(path.suffix)
+    read = {'.npy': _read_npy_file, '.npz': _read_npz, '.pfm': _read_pfm}.get(path.suffix.lower())
     try:
         depth = (read or _read_png)(path)
     except UnusableDepth:

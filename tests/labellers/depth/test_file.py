@@ -116,9 +116,9 @@ def test_same_name_in_two_folders_finds_two_maps(folder):
     assert (read(folder, 'b/x.jpg') == DEPTH + 1).all()
 
 
-def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='depth folder must exist'):
-        DepthFromFile(str(tmp_path / 'nothing'))
+def test_a_missing_folder_is_an_error_of_the_run_and_no_record_of_an_image(tmp_path):
+    with pytest.raises(ValueError, match='depth must be given with the image'):
+        read(tmp_path / 'nothing')
 
 
 def test_unknown_direction_is_refused(tmp_path):

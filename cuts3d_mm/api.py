@@ -1,0 +1,100 @@
+"""Load what finds instances in images, by a name: `cuts3d_mm` offers these functions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cuts3d_mm.configs import load_generator_config, shipped_configs
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from cuts3d_mm.algorithm.params import CutParams
+    from cuts3d_mm.labellers.detector import DetectorLabeller
+    from cuts3d_mm.labellers.generator import PseudoLabelGenerator
+
+
+def list_configs(folder: str | None = None) -> list[str]:
+    """List the names of the shipped configs.
+
+    Args:
+        folder: 'pseudo_labels' for generators, 'cuts3d' or 'demo' for trainings; None for all.
+
+    Example:
+        >>> 'maskcut_color-texture' in cuts3d_mm.list_configs('pseudo_labels')
+        True
+    """
+    configs = shipped_configs()
+    return [path.stem for path in configs if folder is None or path.parent.name == folder]
+
+
+def load_generator(
+    config: str | Path | dict[str, Any],
+    device: str = 'auto',
+    params: CutParams | None = None,
+) -> PseudoLabelGenerator:
+    """Load what cuts instances out of images, without any training.
+
+    Args:
+        config: name of a shipped config, path of a config, or its `model` as a dict.
+        device: of the networks, such as 'cuda:0'; 'auto' for a GPU where there is one.
+        params: recipe to use in place of the config's.
+
+    Returns:
+        A generator; `generator.predict(image, depth=None)` takes (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: no such config, or it is malformed.
+
+    Example:
+        >>> generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
+        >>> instances = generator.predict(image, depth=depth)
+    """
+    from cuts3d_mm.labellers.build import build_labeller
+    from cuts3d_mm.labellers.device import choose_device
+
+    model = dict(config) if isinstance(config, dict) else load_generator_config(str(config), [])
+    if params is not None:
+        model = {**model, 'recipe': asdict(params)}
+    generator: PseudoLabelGenerator = build_labeller(model)
+    return generator.to(choose_device(device))
+
+
+def load_detector(
+    model: str | Config | None,
+    weights: str | None = None,
+    device: str = 'auto',
+    score_thr: float = 0.35,
+) -> DetectorLabeller:
+    """Load a trained detector.
+
+    Args:
+        model: `owner/repo[@revision]` on the Hugging Face Hub; a folder that `cuts3d download`
+            made; a config, as an object, a path or the name of a shipped one; None, if the
+            weights hold their config.
+        weights: a file, `https://` or `hf://` location; needed with a config.
+        device: such as 'cuda:0'; 'auto' for a GPU where there is one.
+        score_thr: smallest score of an instance, in [0, 1].
+
+    Returns:
+        A detector; `detector.predict(image)` takes (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: there is no such config, or the weights do not fit it.
+        FileNotFoundError: no such file.
+
+    Example:
+        >>> detector = cuts3d_mm.load_detector('owner/repo')
+        >>> instances = detector.predict(image)
+    """
+    from cuts3d_mm.inference.model_source import find_detector
+    from cuts3d_mm.inference.trained_detector import build_trained_detector
+    from cuts3d_mm.labellers.detector import DetectorLabeller
+    from cuts3d_mm.labellers.device import choose_device
+
+    source = find_detector(model, weights)
+    detector = build_trained_detector(source.config.model, source)
+    pipeline = source.config.test_dataloader.dataset.pipeline
+    return DetectorLabeller(detector, pipeline, score_thr=score_thr).to(choose_device(device))

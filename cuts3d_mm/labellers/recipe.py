@@ -1,0 +1,26 @@
+"""Read the recipe of a generator config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cuts3d_mm.algorithm.params import PRESETS, CutParams
+from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+
+
+def build_params(recipe: dict[str, Any] | None) -> CutParams:
+    """Turn the `recipe` of a config into parameters.
+
+    Raises:
+        ValueError: an unknown preset, parameter or choice.
+    """
+    changes = dict(recipe or {})
+    preset = changes.pop('preset', 'cuts3d')
+    if preset not in PRESETS:
+        raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
+    return params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
+
+
+def uses_depth(params: CutParams) -> bool:
+    """Tell whether a recipe needs the depth of images."""
+    return params.importance is not None or params.local_cut is not None

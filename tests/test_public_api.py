@@ -1,0 +1,121 @@
+"""The names that `cuts3d_mm` offers, used as a stranger would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawn import photo
+from released_detectors import write_checkpoint
+
+import cuts3d_mm
+from cuts3d_mm.images.reading import ImageFailure
+from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.scenes.rendering import render_scenes
+
+CONFIG = 'cuts3d_color-texture_file-depth'
+HEAVY = {'torch', 'mmdet', 'mmcv', 'mmpretrain', 'numba', 'scipy', 'cv2', 'pyarrow'}
+
+
+@pytest.fixture(scope='module')
+def scene():
+    return render_scenes(1, seed=3)[0]
+
+
+@pytest.fixture(scope='module')
+def generator():
+    return cuts3d_mm.load_generator(CONFIG)
+
+
+def test_import_is_light_and_quick():
+    code = (
+        'import json, sys, time; before = set(sys.modules); start = time.process_time();'
+        'import cuts3d_mm; seconds = time.process_time() - start;'
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        'print(json.dumps([seconds, sorted(names)]))'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    seconds, names = json.loads(run.stdout)
+    assert not HEAVY & set(names) and seconds < 0.3
+
+
+def test_every_public_name_is_there_with_a_docstring():
+    assert set(cuts3d_mm.__all__) <= set(dir(cuts3d_mm))
+    for name in set(cuts3d_mm.__all__) - {'__version__'}:
+        assert getattr(cuts3d_mm, name).__doc__
+    with pytest.raises(AttributeError, match="has no attribute 'load_generators'"):
+        _ = cuts3d_mm.load_generators
+
+
+def test_three_lines_give_masks(generator, scene):
+    instances = generator.predict(scene.image, depth=scene.depth)
+    assert instances and isinstance(instances[0], cuts3d_mm.Instance)
+    assert all(one.mask.shape == scene.image.shape[:2] and one.mask.any() for one in instances)
+
+
+def test_disparity_gives_what_its_inverse_gives(generator, scene):
+    far = generator.predict(scene.image, depth=scene.depth)
+    near = generator.predict(scene.image, depth=1 / scene.depth, larger_is='near')
+    assert len(far) == len(near) > 0
+
+
+def test_depth_in_memory_gives_what_the_same_depth_in_a_file_gives(generator, scene, tmp_path):
+    np.save(tmp_path / 'x.npy', scene.depth)
+    depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path)}
+    features = {'type': 'cuts3d_mm.ColorTextureFeatures'}
+    model = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': features, 'depth': depth}
+    by_file = cuts3d_mm.load_generator(model, params=generator.params)
+    found = by_file.predict(scene.image, name='x.png')
+    given = generator.predict(scene.image, depth=scene.depth)
+    assert [one.mask.tobytes() for one in found] == [one.mask.tobytes() for one in given]
+
+
+def test_without_depth_the_error_names_the_argument_and_the_2d_config(generator, scene):
+    with pytest.raises(ValueError, match=r'predict\(image, depth=array\).* maskcut_color-texture'):
+        generator.predict(scene.image)
+    assert cuts3d_mm.load_generator('maskcut_color-texture').predict(scene.image)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'error', 'message'),
+    [
+        (np.zeros((4, 5)), ImageFailure, 'depth has no valid pixel'),
+        (np.ones((4, 5, 1)), ValueError, r'depth must be \(h, w\), got shape \(4, 5, 1\)'),
+        (np.ones((0, 5)), ValueError, r'depth must be \(h, w\), got shape \(0, 5\)'),
+    ],
+)
+def test_depth_that_is_none_is_refused(generator, scene, depth, error, message):
+    with pytest.raises(error, match=message):
+        generator.predict(scene.image, depth=depth)
+
+
+def test_other_parameters_replace_the_recipe_of_the_config(generator, scene):
+    one = cuts3d_mm.load_generator(CONFIG, params=replace(generator.params, max_instances=1))
+    assert len(one.predict(scene.image, depth=scene.depth)) == 1
+    flat = cuts3d_mm.load_generator(CONFIG, params=cuts3d_mm.CutParams.maskcut())
+    assert flat.predict(scene.image)
+
+
+def test_configs_are_listed_and_each_is_found_by_its_name():
+    generators = cuts3d_mm.list_configs('pseudo_labels')
+    assert CONFIG in generators and set(generators) < set(cuts3d_mm.list_configs())
+    with pytest.raises(ValueError, match='CONFIG must be a file or a shipped config'):
+        cuts3d_mm.load_generator('cuts4d')
+
+
+def test_a_detector_takes_rgb_and_finds_what_the_inferencer_of_mmdetection_finds(tmp_path, rng):
+    config = write_checkpoint(tmp_path / 'detector.pth')
+    weights = str(tmp_path / 'detector.pth')
+    detector = cuts3d_mm.load_detector(config, weights, device='cpu', score_thr=0)
+    image = photo(rng, (60, 88))
+    (sample,) = CutS3DInferencer(config, weights, 'cpu').stream([image[..., ::-1].copy()])
+    found = detector.predict(image)
+    expected = to_supervision(sample)['confidence']
+    assert found and np.allclose([one.score for one in found], expected[: len(found)])
+    with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB'):
+        detector.predict(image[..., 0])
