@@ -1,4 +1,4 @@
-"""Draw what the training pipeline of a config really feeds the model."""
+"""Draw samples as the training pipeline of a config gives them to the model."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         metavar='SEEDS',
-        help='also train with two rounds of self-training, so many times, about 8 minutes each',
+        help='also train with two rounds of self-training, once per seed, about 8 minutes each',
     )
     parser.add_argument(
         '--pictures', type=Path, metavar='DIR', help='also write the pictures of the README'

@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
         '--iou-thr',
         type=float,
         default=0.5,
-        help='an old label goes if its mask IoU with a kept prediction reaches this (default 0.5)',
+        help='mask IoU with a kept prediction at which an old label is dropped (default 0.5)',
     )
     return parser.parse_args()
 

@@ -13,9 +13,9 @@ from cuts3d_mm.cli import make_parser, run_command
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('checkpoint', help='of cuts3d train; its moving average, if it has one')
+    parser.add_argument('checkpoint', help='made by cuts3d train; a moving average is used')
     parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('--repo', required=True, metavar='OWNER/NAME', help='made if need be')
+    parser.add_argument('--repo', required=True, metavar='OWNER/NAME', help='created if it is new')
     parser.add_argument(
         '--metrics',
         type=Path,
@@ -26,9 +26,9 @@ def parse_args() -> argparse.Namespace:
         '--labels', type=Path, metavar='STORE', help='also publish OWNER/NAME-labels, a dataset'
     )
     parser.add_argument('--license', default='apache-2.0', help='default apache-2.0')
-    parser.add_argument('--private', action='store_true', help='for a repository that is made')
+    parser.add_argument('--private', action='store_true', help='make a new repository private')
     parser.add_argument(
-        '--dry-run', action='store_true', help='write the files, upload nothing, say where'
+        '--dry-run', action='store_true', help='write the files, say where, upload nothing'
     )
     return parser.parse_args()
 

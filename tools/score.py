@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         '--images', type=Path, metavar='DIR', help='with --against and --out: images to draw on'
     )
     parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='pictures of the images that got worst'
+        '--out', type=Path, metavar='DIR', help='pictures of the images that got worse the most'
     )
     parser.add_argument('--num', type=int, default=10, help='pictures (default 10)')
     return parser.parse_args()

@@ -1,7 +1,7 @@
 r"""Fine-tuning on a share of COCO's labels, 80 classes, as CutLER's yaml files for 1 to 100 %.
 
 PERCENT is 1, 2, 5, 10, 20, 30, 40, 50, 60, 80 or 100. The class layers are new, the rest comes
-from a detector trained without labels. People miss no objects: no DropLoss, no confidence.
+from a detector trained without labels. Human labels miss no objects: no DropLoss.
 
     cuts3d prepare coco-semi data/coco data/coco/annotations
     PERCENT=10 cuts3d train THIS --cfg-options load_from=ZERO_SHOT.pth

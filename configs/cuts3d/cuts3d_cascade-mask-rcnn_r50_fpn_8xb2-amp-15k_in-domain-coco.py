@@ -1,6 +1,6 @@
 r"""In-domain self-training (paper 4.3) on any images, here COCO train2017.
 
-What the paper does not state is CuVLER's: predictions from score 0.2 on, no merging, their
+What the paper does not state is as in CuVLER: predictions from score 0.2 on, no merging, their
 score as soft target, all instances pasted, learning rate 0.05 for 14,800 steps, DropLoss on.
 
     cuts3d predict cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py ZERO_SHOT.pth \

@@ -1,4 +1,4 @@
-"""The whole method in MMDetection's own Cascade Mask R-CNN: name our parts, that is all."""
+"""The whole method in MMDetection's own Cascade Mask R-CNN, by naming our parts."""
 
 _base_ = 'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
 

@@ -1,6 +1,6 @@
 """CutS3D with the paper's best encoder and depth by Kick Back & Relax (Table 8).
 
-How to write the depth maps is said in `cuts3d_dino-vitb8_kick-back-relax.py`.
+`cuts3d_dino-vitb8_kick-back-relax.py` explains how to write the depth maps.
 
     cuts3d generate cuts3d_diffncuts-vits8_kick-back-relax.py IMAGES OUT --depth DEPTH
 """

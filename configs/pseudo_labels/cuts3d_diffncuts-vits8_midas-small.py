@@ -1,6 +1,6 @@
 """CutS3D with the paper's best encoder and depth by MiDaS-Small (later version's Table 8).
 
-How to write the depth maps is said in `cuts3d_dino-vitb8_midas-small.py`.
+`cuts3d_dino-vitb8_midas-small.py` explains how to write the depth maps.
 
     cuts3d generate cuts3d_diffncuts-vits8_midas-small.py IMAGES OUT --depth DEPTH
 """

@@ -1,6 +1,6 @@
 """CutS3D with DINOv3 ViT-B/16 keys and ZoeDepth; the weights are under the DINOv3 License.
 
-What the config of ViT-S/16 says of timm, the size and the licence holds here too.
+The notes in the config of ViT-S/16 about timm, image size and licence apply here too.
 """
 
 _base_ = 'cuts3d_dinov3-vits16_zoedepth.py'

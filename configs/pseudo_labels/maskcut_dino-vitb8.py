@@ -1,6 +1,6 @@
 """MaskCut as CutLER ran it: DINO ViT-B/8 keys, 480 px, tau 0.15, N = 3.
 
-But for the sign of the eigenvector, which MaskCut leaves to LAPACK and which decides a third of
+Only the sign of the eigenvector differs: MaskCut leaves it to LAPACK, and it decides a third of
 its cuts. To compare with it, add `--cfg-options model.recipe.ncut.sign=lapack`, which takes
 minutes per image.
 """

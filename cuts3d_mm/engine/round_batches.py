@@ -1,4 +1,4 @@
-"""The data of a round in, what the training loop iterates over out."""
+"""Give the training loop the batches of a round of self-training."""
 
 from __future__ import annotations
 
