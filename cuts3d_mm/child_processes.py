@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from cuts3d_mm.foreign_messages import silence
+
 STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
@@ -122,6 +124,7 @@ def _note_forker() -> None:
 
 def _begin(connection: Connection, pid: int, by_main_thread: bool, work: bytes) -> None:
     end_with(pid, by_main_thread)
+    silence()
     target, payload = pickle.loads(work)
     target(connection, *payload)
 

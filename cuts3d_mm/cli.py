@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from cuts3d_mm.configs import shipped_root
 from cuts3d_mm.error_report import ErrorsInOneLine
+from cuts3d_mm.foreign_messages import silence
 from cuts3d_mm.interruption import advise, guard
 
 RESUMES = 'run the same command again to resume'
@@ -30,6 +31,7 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
         if_interrupted: what an interrupted command says, such as how to resume.
     """
     with guard(_program()), ErrorsInOneLine(_program()):
+        silence()
         advise(if_interrupted)
         sys.exit(main() or 0)
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -105,3 +109,17 @@ def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
 def test_inputs_that_are_nothing_are_one_line(cuts3d, detector, tmp_path, inputs, message):
     code, _, err = cuts3d('detect', *inputs, *detector, '--out-dir', tmp_path / 'out')
     assert code == 2 and message in err and not (tmp_path / 'out').exists()
+
+
+def test_it_prints_its_result_and_nothing_of_other_packages(detector, tmp_path, rng):
+    write_images(tmp_path / 'in', 2, rng)
+    command = [sys.executable, '-m', 'cuts3d_mm', 'detect', tmp_path / 'in', *detector]
+    command += ['--out-dir', tmp_path / 'out']
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    run = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, check=True
+    )
+    (line,) = run.stdout.splitlines()
+    assert line.startswith('2 images: ')
+    # On a slow machine it says in between how far it is.
+    assert [line for line in run.stderr.splitlines() if '/2 images' not in line] == []
