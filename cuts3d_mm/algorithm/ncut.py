@@ -8,9 +8,10 @@ D^-1/2 W D^-1/2 without its known first eigenvector D^1/2 1 needs a few dozen of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.linalg import LinAlgError, eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from cuts3d_mm.algorithm.packed_links import PackedLinks, linked_sums
@@ -19,6 +20,10 @@ from cuts3d_mm.arrays import Double, Mask
 
 _MIN_STEPS = 6  # an eigenvector concentrated on few patches shows only after some steps
 _ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or value is zero
+
+
+class NoConvergence(ArithmeticError):
+    """A solver has not found the second eigenvector."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,17 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
 
     Returns:
         The eigenpair, or None where no cut exists: all patches are alike.
+
+    Raises:
+        NoConvergence: no solver finds the eigenvector.
     """
     if len(links) < 2:
         return None
     operator = _NormalizedAffinity(links, is_free, params.epsilon)
     if params.sign == 'lapack':
         return _solve_as_maskcut(operator)
-    start = np.random.default_rng(params.start_seed).standard_normal(len(links))
-    solution = _lanczos(operator, start, params)
-    if solution is None:
-        solution = _slower_solvers(operator, start, params)
-    vector, value, gap = solution
-    if vector is None:
+    vector, value, gap = _solve(operator, params)
+    if value < _ROUNDING:  # W is constant but for the first eigenvector
         return None
     vector = vector * operator.inverse_root
     if vector[np.argmax(np.abs(vector))] < 0:
@@ -117,14 +121,35 @@ class _NormalizedAffinity:
         return self._epsilon * vector.sum() + (1 - self._epsilon) * product
 
 
+def _solve(operator: _NormalizedAffinity, params: NcutParams) -> tuple[Double, float, float]:
+    """Largest eigenpair below the first one, and its gap, by the fastest solver that finds it."""
+    size = len(operator.first_eigenvector)
+    start = np.random.default_rng(params.start_seed).standard_normal(size)
+    try:
+        return _lanczos(operator, start, params)
+    except NoConvergence:
+        pass  # the slower solvers below take more steps
+    if size > 3:
+        try:
+            return _arpack(operator, start, params)
+        except ArpackNoConvergence:
+            pass  # the dense solver below has no such limit
+    values, vectors = _dense_eigenpairs(operator.dense())
+    gap = float(values[-2] - values[-3]) if size > 2 else 0.0
+    return vectors[:, -2], float(values[-2]), gap
+
+
 def _lanczos(
     operator: _NormalizedAffinity, start: Double, params: NcutParams
-) -> tuple[Double | None, float, float] | None:
-    """Largest eigenpair below the first one; None if it does not converge.
+) -> tuple[Double, float, float]:
+    """Largest eigenpair below the first one, and its gap.
 
     Fully reorthogonalised in double precision. Convergence is judged by the residual norm
     and, since a near tie needs a smaller one, by the residual over the gap to the next
     Ritz value.
+
+    Raises:
+        NoConvergence: not within `max_steps`.
     """
     steps = min(params.max_steps, len(start) - 1)
     # Row 0 is the known first eigenvector, so that reorthogonalising also deflates it.
@@ -147,34 +172,35 @@ def _lanczos(
             residual = off_diagonal[step] * abs(vectors[-1, -1])
             gap = values[-1] - values[-2] if step else 0.0
             if is_exhausted or residual <= min(params.tolerance, 0.01 * gap):
-                if values[-1] < _ROUNDING:  # W is constant but for the first eigenvector
-                    return None, 0.0, 0.0
                 return vectors[:, -1] @ basis[1 : step + 2], float(values[-1]), float(gap)
         basis[step + 2] = product / off_diagonal[step]
-    return None
+    raise NoConvergence(f'Lanczos did not converge in {steps} steps')
 
 
-def _slower_solvers(
+def _arpack(
     operator: _NormalizedAffinity, start: Double, params: NcutParams
 ) -> tuple[Double, float, float]:
-    size = len(start)
-    if size > 3:
-        product = LinearOperator((size, size), matvec=operator, dtype=np.float64)
-        try:
-            values, vectors = eigsh(product, 3, which='LA', v0=start, tol=params.tolerance)
-            return vectors[:, -2], float(values[-2]), float(values[-2] - values[-3])
-        except ArpackNoConvergence:
-            pass  # the dense solver below has no such limit
-    values, vectors = eigh(operator.dense())
-    gap = float(values[-2] - values[-3]) if size > 2 else 0.0
-    return vectors[:, -2], float(values[-2]), gap
+    product = LinearOperator((len(start), len(start)), matvec=operator, dtype=np.float64)
+    values, vectors = eigsh(product, 3, which='LA', v0=start, tol=params.tolerance)
+    return vectors[:, -2], float(values[-2]), float(values[-2] - values[-3])
+
+
+def _dense_eigenpairs(*matrices: Double, **options: Any) -> tuple[Double, Double]:
+    try:
+        values, vectors = eigh(*matrices, **options)
+    except LinAlgError as error:
+        raise NoConvergence(
+            'a solver must find the second eigenvector of the links between patches, none does: '
+            f'{error}; the features of the image may be unusual'
+        ) from error
+    return values, vectors
 
 
 def _solve_as_maskcut(operator: _NormalizedAffinity) -> Eigenpair | None:
     """Solve (D - W) x = lambda D x densely and leave the sign as LAPACK returns it."""
     affinity = operator.dense_affinity()
     degree = np.diag(affinity.sum(axis=1))
-    values, vectors = eigh(degree - affinity, degree, subset_by_index=[1, 2])
+    values, vectors = _dense_eigenpairs(degree - affinity, degree, subset_by_index=[1, 2])
     if 1 - values[0] < _ROUNDING:  # W is constant but for the first eigenvector
         return None
     vector = vectors[:, 0] / np.linalg.norm(vectors[:, 0])

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, cut_instances
+from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
+from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
 from cuts3d_mm.labellers.depth.values import LargerIs, given_depth
 from cuts3d_mm.labellers.recipe import build_params, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
@@ -123,7 +124,7 @@ class PseudoLabelGenerator:
 
         Raises:
             ValueError: a wrong shape; or the config reads depth from files, and none is given.
-            ImageFailure: the depth has no valid value.
+            ImageFailure: the depth has no valid value, or no solver finds how to cut the image.
         """
         given = None if depth is None else given_depth(depth, larger_is)
         return self.predict_batch([NamedImage(name, image, given)])[0]
@@ -132,7 +133,7 @@ class PseudoLabelGenerator:
         """Cut the instances out of images whose networks run in one batch.
 
         Raises:
-            ImageFailure: an image has no usable depth.
+            ImageFailure: an image has no usable depth, or no solver finds how to cut it.
         """
         return [list(self.cut(inputs).instances) for inputs in self.extract(images)]
 
@@ -154,8 +155,14 @@ class PseudoLabelGenerator:
         return [next(found) if image.depth is None else image.depth for image in images]
 
     def cut(self, inputs: RecipeInputs) -> ImageCuts:
-        """Run the recipe on what the extractors made of one image."""
+        """Run the recipe on what the extractors made of one image.
+
+        Raises:
+            ImageFailure: no solver finds how to cut it.
+        """
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
-        return cut_instances(
-            inputs.features, inputs.depth, inputs.resized, inputs.image_hw, self.params, similarity
-        )
+        arguments = inputs.features, inputs.depth, inputs.resized, inputs.image_hw
+        try:
+            return cut_instances(*arguments, self.params, similarity)
+        except NoConvergence as error:
+            raise ImageFailure(str(error)) from error

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import reference
 from drawn import GRID_HW, disc, features_of
+from scipy.linalg import LinAlgError
+from scipy.sparse.linalg import ArpackNoConvergence
 
+from cuts3d_mm.algorithm import ncut
 from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
-from cuts3d_mm.algorithm.ncut import second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.ncut import NoConvergence, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.packed_links import pack_links
 from cuts3d_mm.algorithm.params import NcutParams
 
@@ -14,6 +17,17 @@ from cuts3d_mm.algorithm.params import NcutParams
 def dense_affinity(links, is_free):
     free = np.outer(is_free, is_free)
     return np.where((links > 0) & free, 1.0, reference.EPSILON)
+
+
+def never_converges(*_, **__):
+    raise SolverFailure('no')
+
+
+class SolverFailure(NoConvergence, ArpackNoConvergence, LinAlgError):
+    """What each of the solvers raises."""
+
+    def __init__(self, reason):
+        Exception.__init__(self, reason)
 
 
 def worlds(rng):
@@ -67,6 +81,22 @@ def test_eigenvector_is_the_same_on_every_run(rng):
 @pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
 def test_patches_that_are_all_alike_have_no_cut(links):
     assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
+
+
+@pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
+def test_patches_that_are_all_alike_have_no_cut_by_the_slower_solvers_either(links, monkeypatch):
+    monkeypatch.setattr(ncut, '_lanczos', never_converges)
+    assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
+
+
+@pytest.mark.parametrize('params', [NcutParams(), NcutParams(sign='lapack')])
+def test_no_convergence_is_an_error_and_not_an_image_without_a_cut(rng, params, monkeypatch):
+    _, links, free = next(worlds(rng))
+    monkeypatch.setattr(ncut, '_lanczos', never_converges)
+    monkeypatch.setattr(ncut, '_arpack', never_converges)
+    monkeypatch.setattr(ncut, 'eigh', never_converges)
+    with pytest.raises(NoConvergence, match='a solver must find the second eigenvector'):
+        second_eigenvector(pack_links(links), free, params)
 
 
 def test_the_sign_of_lapack_is_kept():

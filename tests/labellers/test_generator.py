@@ -6,7 +6,9 @@ from drawn import photo
 from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
 from mmdet.registry import MODELS
 
-from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.algorithm import cut_patches
+from cuts3d_mm.algorithm.ncut import NoConvergence
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.explain import explain_image
 
 
@@ -67,3 +69,12 @@ def test_recipe_in_3d_without_depth_is_refused():
 def test_unknown_preset_is_refused():
     with pytest.raises(ValueError, match='recipe.preset must be one of cuts3d, paper'):
         MODELS.build({**MASKCUT, 'recipe': {'preset': 'x'}})
+
+
+def test_an_image_that_no_solver_can_cut_is_a_failure_of_that_image(rng, monkeypatch):
+    def never_converges(*_):
+        raise NoConvergence('a solver must find the second eigenvector')
+
+    monkeypatch.setattr(cut_patches, 'second_eigenvector', never_converges)
+    with pytest.raises(ImageFailure, match='a solver must find'):
+        MODELS.build(MASKCUT).predict(photo(rng))
