@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from installed_wheel import ROOT, install_wheel
 
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
-    """A folder that holds the package as a wheel installs it."""
-    build = tmp_path_factory.mktemp('build')
-    for name in ('cuts3d_mm', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, build / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'README.md'):
-        shutil.copy(ROOT / name, build / name)
-    target = tmp_path_factory.mktemp('site')
-    command = [sys.executable, 'setup.py', '-q', 'build', '--build-lib', str(target)]
-    subprocess.run(command, cwd=build, check=True, capture_output=True)
-    return target
+    return install_wheel(tmp_path_factory)
 
 
 def run(installed, *arguments):
