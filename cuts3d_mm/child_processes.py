@@ -24,7 +24,7 @@ STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
 
-_commands: set[subprocess.Popen] = set()
+_commands: set[subprocess.Popen[Any]] = set()
 _forker = 0, True  # id of the process that forks, whether by its main thread
 _forks_prepared = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -33,8 +35,8 @@ def fill_holes(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
 
 
-def enlarge_patches(mask: NDArray, image_hw: tuple[int, int]) -> NDArray:
-    """Blow a (h, w) patch map up to pixels by nearest neighbour.
+def enlarge_patches(mask: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[Any]:
+    """Enlarge a (h, w) patch map to pixels by nearest neighbour.
 
     Args:
         mask: (h, w) any dtype.

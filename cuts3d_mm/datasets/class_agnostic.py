@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
@@ -35,5 +35,5 @@ class ClassAgnosticCOCO(COCO):
 class ClassAgnosticCocoDataset(CocoDataset):
     """`mmdet.CocoDataset` of one class, `object`; crowd regions stay ignored."""
 
-    METAINFO: ClassVar[dict] = DATASET_META
+    METAINFO: ClassVar[dict[str, Any]] = DATASET_META
     COCOAPI = ClassAgnosticCOCO

@@ -34,7 +34,7 @@ class PseudoLabelDataset(BaseDetDataset):
     All other arguments are those of `mmdet.BaseDetDataset`.
     """
 
-    METAINFO: ClassVar[dict] = DATASET_META
+    METAINFO: ClassVar[dict[str, Any]] = DATASET_META
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The records are in a file that is mapped into memory, not in Python objects.

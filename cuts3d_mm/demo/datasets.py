@@ -65,7 +65,7 @@ def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
     _write(target, render_scenes(count, seed))
 
 
-def scenes_to_coco(scenes: Iterable[Scene]) -> dict:
+def scenes_to_coco(scenes: Iterable[Scene]) -> dict[str, Any]:
     """Ground truth of scenes as a COCO dictionary."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -49,7 +49,9 @@ class ClassAgnosticCocoMetric(CocoMetric):
         with get_local_path(ann_file, backend_args=self.backend_args) as local_path:
             self._coco_api = ClassAgnosticCOCO(local_path, needs_masks='segm' in self.metrics)
 
-    def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
+    def compute_metrics(
+        self, results: list[tuple[dict[str, Any], dict[str, Any]]]
+    ) -> dict[str, float]:
         """Score the collected detections."""
         if self.format_only:
             return super().compute_metrics(results)

@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 )
 
 
-def row_from_record(record: ImageRecord) -> dict:
+def row_from_record(record: ImageRecord) -> dict[str, Any]:
     """One record as a row of SCHEMA."""
     height, width = record.image_hw
     return {
@@ -50,7 +50,7 @@ def row_from_record(record: ImageRecord) -> dict:
     }
 
 
-def _row_from_instance(instance: InstanceRecord) -> dict:
+def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
     crop = instance.confidence
     return {
         'box_xywh': instance.box_xywh,
@@ -65,7 +65,7 @@ def _row_from_instance(instance: InstanceRecord) -> dict:
     }
 
 
-def record_from_row(row: dict) -> ImageRecord:
+def record_from_row(row: dict[str, Any]) -> ImageRecord:
     """One row of SCHEMA as a record.
 
     Raises:
@@ -78,7 +78,7 @@ def record_from_row(row: dict) -> ImageRecord:
     return check_record(record)
 
 
-def _instance_from_row(row: dict) -> InstanceRecord:
+def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
     if None in (row['box_xywh'], row['area'], row['rle'], row['score']):
         raise ValueError('an instance must have a box, an area, a run-length code and a score')
     crop = None

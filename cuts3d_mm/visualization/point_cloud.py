@@ -85,7 +85,7 @@ def draw_cloud_from_the_side(axes: Axes, stages: Stages, panel_hw: tuple[float, 
     )
 
 
-def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple) -> float:
+def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple[float, float]) -> float:
     """Make the points fill the axes at equal scales; typographic points per unit."""
     extent_hw = np.ptp(down) * (1 + 2 * _MARGIN), np.ptp(across) * (1 + 2 * _MARGIN)
     inches_per_unit = min(panel_hw[0] / extent_hw[0], panel_hw[1] / extent_hw[1])

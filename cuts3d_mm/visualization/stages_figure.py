@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ class _Sheet:
         self,
         place: tuple[float, int],
         title: str,
-        picture: NDArray,
+        picture: NDArray[Any],
         colors: str | None = None,
         is_share: bool = True,
         scale: float = 1,

@@ -1,4 +1,4 @@
-"""A mask head whose loss knows the confidence of each pixel."""
+"""A mask head whose loss weighs each pixel by its confidence."""
 
 from __future__ import annotations
 

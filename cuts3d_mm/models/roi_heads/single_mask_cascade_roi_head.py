@@ -51,7 +51,11 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
         return results
 
     def predict_mask(
-        self, x: Any, batch_img_metas: list[dict], results_list: list[Any], rescale: bool = False
+        self,
+        x: Any,
+        batch_img_metas: list[dict[str, Any]],
+        results_list: list[Any],
+        rescale: bool = False,
     ) -> list[Any]:
         """Predict the masks of the final boxes."""
         boxes = [result.bboxes for result in results_list]
@@ -77,7 +81,7 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
         self,
         x: Any,
         rois: Tensor,
-        batch_img_metas: list[dict],
+        batch_img_metas: list[dict[str, Any]],
         num_proposals_per_img: Sequence[int],
         **kwargs: Any,
     ) -> tuple[Any, list[Tensor], Any]:

@@ -1,1 +1,1 @@
-"""Where the shards of a run are labelled."""
+"""Executors, which label the shards of a run."""
