@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import runpy
 import signal
 import sys
@@ -21,7 +22,9 @@ def main() -> None:
 
 
 def _run_command_of_arguments() -> None:
-    from cuts3d_mm.cli import list_tools  # imported when Ctrl-C and SIGTERM are handled
+    # Imported when Ctrl-C and SIGTERM are handled.
+    from cuts3d_mm.cli import list_tools
+    from cuts3d_mm.error_report import EXIT_USAGE
 
     tools = list_tools()
     command = sys.argv[1] if len(sys.argv) > 1 else '--help'
@@ -39,7 +42,10 @@ def _run_command_of_arguments() -> None:
         summary = (ast.get_docstring(ast.parse(path.read_text())) or '').split('\n')[0]
         print(f'  {name:16s}{summary}')
     if command not in ('-h', '--help'):
-        sys.exit(f'\ncuts3d: no command {command!r}')
+        alike = difflib.get_close_matches(command, tools, 1)
+        meant = f'; did you mean {alike[0]}?' if alike else ''
+        print(f'\ncuts3d: no command {command!r}{meant}', file=sys.stderr)
+        sys.exit(EXIT_USAGE)
 
 
 if __name__ == '__main__':

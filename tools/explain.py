@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cuts3d_mm.cli import add_config_argument, make_parser, run_command
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.labellers.build import build_labeller
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,14 +23,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
+    if not args.image.is_file():
+        raise ValueError(f'IMAGE must be an image file, found none at {args.image}')
+    model = load_generator_config(args.config, args.cfg_options)
+    # Imported when the paths are right: networks and figures take seconds.
+    from cuts3d_mm.labellers.build import build_labeller, with_depth_folder
+
+    model = with_depth_folder(model, args.depth)
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
-    from cuts3d_mm.labellers.build import with_depth_folder
     from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages_figure import draw_stages
 
-    model = load_generator_config(args.config, args.cfg_options)
-    generator = build_labeller(with_depth_folder(model, args.depth)).to(args.device)
+    generator = build_labeller(model).to(args.device)
     try:
         image = NamedImage(args.image.name, read_image(args.image))
         stages = explain_image(generator, image)

@@ -150,5 +150,8 @@ def _explain(chain: list[BaseException]) -> str:
     if any(isinstance(error, errors.OfflineModeIsEnabled) for error in chain):
         return 'not in the cache, and HF_HUB_OFFLINE is set; unset it once to download'
     if any(_passes(error) for error in chain):
-        return 'the Hub cannot be reached and the cache does not have it; check the connection'
+        return (
+            'the Hub cannot be reached and the cache does not have it; check the connection, or '
+            'take a config with built-in features (color-texture), which needs no download'
+        )
     return ' '.join(str(chain[0]).split())

@@ -1,0 +1,64 @@
+"""Help and mistakes of the user are answered at once, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(path.stem.replace('_', '-') for path in (ROOT / 'tools').glob('*.py'))
+MOST_S = 0.5  # of CPU, byte code compiled
+VIT = 'cuts3d_dino-vitb8_zoedepth'
+FILES = 'cuts3d_color-texture_file-depth'
+
+
+def answer(*arguments):
+    """Exit code, output and CPU seconds of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = subprocess.run(
+        [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return run.returncode, run.stdout + run.stderr, seconds
+
+
+@pytest.fixture(autouse=True)
+def compiled(tmp_path_factory, monkeypatch):
+    """Byte code is kept, as an installer does it."""
+    monkeypatch.delenv('PYTHONDONTWRITEBYTECODE', raising=False)
+    folder = tmp_path_factory.getbasetemp() / 'bytecode'
+    monkeypatch.setenv('PYTHONPYCACHEPREFIX', str(folder))
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help_is_quick(command):
+    answer(command, '--help')
+    code, output, seconds = answer(command, '--help')
+    assert code == 0 and f'usage: cuts3d {command}' in output
+    assert seconds < MOST_S
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('generatee',), "no command 'generatee'; did you mean generate?"),
+        (('explain', VIT, '/nowhere.png'), 'IMAGE must be an image file, found none at'),
+        (('explain', FILES, __file__, '--depth', '/nowhere'), 'depth folder must exist'),
+        (('generate', FILES, '/tmp', '/nowhere/out'), 'depth folder must exist, got depth'),
+        (('generate', 'cuts4d', '/tmp', '/nowhere/out'), 'CONFIG must be a file or a shipped'),
+    ],
+)
+def test_a_mistake_is_told_quickly(arguments, message):
+    answer(*arguments)
+    code, output, seconds = answer(*arguments)
+    assert code == 2 and message in output
+    assert seconds < MOST_S
