@@ -107,7 +107,7 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     build_labeller(model)  # finds what is wrong with the config before anything is written
     labeller = ConfiguredLabeller(model)
     order = WorkOrder(labeller, images.root, args.out, batch_size, args.device)
-    with ProgressLine() as progress:
+    with ProgressLine(f'labelling {args.images.name}') as progress:
         counts = label_images(order, images, LocalExecutor(args.workers), split, progress)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '

@@ -36,7 +36,7 @@ class ProgressLine:
     """A bar on a terminal, a line every ten seconds in a log.
 
     Args:
-        task: what is going on.
+        task: what is going on, and on which images.
     """
 
     def __init__(self, task: str = 'labelling') -> None:
@@ -45,7 +45,7 @@ class ProgressLine:
         self._resumed = 0
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
-            TextColumn(task),
+            TextColumn('{task.description}', markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TaskProgressColumn(),
@@ -55,7 +55,7 @@ class ProgressLine:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task('', total=None, facts='')
+        self._task = self._bar.add_task(task, total=None, facts='loading')
 
     def __enter__(self) -> ProgressLine:
         self._bar.start()
@@ -73,7 +73,8 @@ class ProgressLine:
         """Count what an earlier call did, but leave it out of the rate."""
         self._total, self._resumed = total_images, done.images
         self._bar.update(self._task, total=total_images)
-        self.add(done)
+        if done.images:
+            self.add(done)
 
     def add(self, counts: Counts) -> None:
         """Count some more images."""

@@ -232,7 +232,8 @@ def test_unknown_command_is_refused_with_the_list():
     done = subprocess.run(
         [sys.executable, '-m', 'cuts3d_mm', 'nothing'], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1 and 'generate' in done.stdout and "'nothing'" in done.stderr
+    # A mistake of the user, as any other.
+    assert done.returncode == 2 and 'generate' in done.stdout and "'nothing'" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import io
+import sys
+
+from rich.console import Console
+
+from cuts3d_mm.labels.store import Counts
+from cuts3d_mm.pipeline import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_bar_names_the_images_and_says_that_it_loads_until_the_first_is_done(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    monkeypatch.setattr(
+        progress, 'Console', lambda stderr: Console(file=terminal, force_terminal=True, width=150)
+    )
+    with progress.ProgressLine('labelling [val] photos') as line:
+        line.start(2, Counts())
+        line._bar.refresh()
+        before = terminal.getvalue()
+        line.add(Counts(1, 3, 0))
+        line._bar.refresh()
+    assert 'labelling [val] photos' in before and 'loading' in before and '0/2' in before
+    assert '3 instances' in terminal.getvalue()[len(before) :]
