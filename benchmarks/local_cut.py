@@ -1,4 +1,4 @@
-"""LocalCut with its confidence, T = 6, against networkx on the same cloud.
+"""LocalCut with its confidence, T = 8, against networkx on the same cloud.
 
 One thread, the semantic masks of the first cuts, CPU seconds of one run:
 
@@ -19,7 +19,12 @@ import reference  # noqa: E402
 from samples import load_samples, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches, depth_on_grid  # noqa: E402
-from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud  # noqa: E402
+from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
+    CAPACITIES,
+    build_cloud,
+    cut_cloud,
+    tie_terminals,
+)
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 from cuts3d_mm.algorithm.point_cloud import project_depth  # noqa: E402
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence  # noqa: E402
@@ -38,12 +43,12 @@ def ours(semantic, points, eigenvector, grid_hw):
 def oracle(semantic, points, eigenvector, grid_hw):
     """The same cuts by networkx; the neighbours are given for free."""
     cloud = build_cloud(semantic, points, eigenvector, grid_hw, LOCAL)
-    taus = np.linspace(
-        CONFIDENCE.tau_min_ratio * LOCAL.tau_knn, LOCAL.tau_knn, CONFIDENCE.num_cuts
-    )
+    taus = LOCAL.tau_knn * np.geomspace(CONFIDENCE.tau_min_ratio, 1, CONFIDENCE.num_cuts)
     capacity = partial(CAPACITIES[LOCAL.capacity], params=LOCAL)
-    cuts = [reference.local_cut(cloud, tau, grid_hw, capacity) for tau in taus]
-    return cuts[-1], np.where(cuts[-1], np.mean(cuts, axis=0), 0)
+    mask = reference.local_cut(cloud, LOCAL.tau_knn, grid_hw, capacity)
+    tied = tie_terminals(cloud, CONFIDENCE.terminal_fraction)
+    cuts = [reference.local_cut(tied, tau, grid_hw, capacity) for tau in taus[:-1]]
+    return mask, np.where(mask, np.mean([*cuts, mask], axis=0), 0)
 
 
 def main() -> None:

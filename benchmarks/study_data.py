@@ -1,7 +1,8 @@
-"""Annotated images on the patch grid, with depth as it is and with the borders of the truth."""
+"""Annotated images on the patch grid, with depth as it is, with true borders, and degraded."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,15 +53,62 @@ class StudyImage:
         )
 
     def depth_of(self, kind: str) -> Float:
-        """Depth as it is ('file'), or each object flat at its median depth ('true borders')."""
+        """Depth as it is ('file'), with true borders, or those degraded, see DEPTHS."""
         if kind == 'file':
             return self.depth
+        flat = self._with_true_borders()
+        name, _, amount = kind.removeprefix('true borders').strip(', ').partition(' ')
+        return _DEGRADATIONS[name](flat, float(amount)) if name else flat
+
+    def _with_true_borders(self) -> Float:
+        """Each object flat at its median depth."""
         depth = cv2.resize(self.depth.astype(np.float32), self.masks.shape[:0:-1])
         flat = depth.copy()
         for mask in sorted(self.masks, key=lambda mask: -int(mask.sum())):  # small ones on top
             if mask.any():
                 flat[mask > 0] = np.median(depth[mask > 0])
         return flat
+
+
+def blur_depth(depth: Float, patches: float) -> Float:
+    """Gaussian blur; a patch is 1 / 60 of the image."""
+    sigma = patches * max(depth.shape) / GRID_HW[0]
+    return cv2.GaussianBlur(depth, (0, 0), sigma) if sigma else depth
+
+
+def _coarsen(depth: Float, side: float) -> Float:
+    small = cv2.resize(depth, (int(side), int(side)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, depth.shape[::-1])
+
+
+def _add_noise(depth: Float, percent: float) -> Float:
+    noise = np.random.default_rng(0).standard_normal(depth.shape).astype(np.float32)
+    return depth + np.float32(percent / 100 * np.ptp(depth)) * blur_depth(noise, 0.2)
+
+
+def _flatten(depth: Float, percent: float) -> Float:
+    """Shrink the steps between objects against the slope of the whole map."""
+    smooth = blur_depth(depth, 8)
+    return smooth + np.float32(1 - percent / 100) * (depth - smooth)
+
+
+_DEGRADATIONS: dict[str, Callable[[Float, float], Float]] = {
+    'blur': blur_depth,
+    'side': _coarsen,
+    'noise': _add_noise,
+    'flatter': _flatten,
+}
+# Blur in patches, side of the map in pixels, noise and loss of the steps in percent.
+DEPTHS = (
+    'file',
+    'true borders',
+    'true borders, blur 1',
+    'true borders, blur 2',
+    'true borders, side 28',
+    'true borders, noise 2',
+    'true borders, flatter 50',
+    'true borders, flatter 80',
+)
 
 
 def read_photos(folder: Path) -> Iterator[StudyImage]:
@@ -93,7 +141,8 @@ def make_scenes(count: int, seed: int) -> Iterator[StudyImage]:
         yield StudyImage(scene.name, resized, scene.depth, scene.masks.astype(np.uint8))
 
 
-def extractor(kind: str) -> Callable[[NDArray[np.uint8]], Float]:
+@functools.cache
+def _extractor(kind: str) -> Callable[[NDArray[np.uint8]], Float]:
     """Make what maps (480, 480, 3) RGB to (60, 60, C) features."""
     if kind == 'semantic':
         from semantic_features import SemanticFeatures
@@ -103,10 +152,10 @@ def extractor(kind: str) -> Callable[[NDArray[np.uint8]], Float]:
     return lambda image: describe([image])[0]
 
 
-def cached_features(image: StudyImage, kind: str, extract: Callable, cache: Path) -> Float:
+def cached_features(image: StudyImage, kind: str, cache: Path) -> Float:
     """Features of an image, from the cache where it has them."""
     path = cache / kind / f'{Path(image.name).stem}.npy'
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, extract(image.resized))
+        np.save(path, _extractor(kind)(image.resized))
     return np.load(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.depth_evidence import is_supported
 from cuts3d_mm.algorithm.local_cut import Cloud, build_cloud, cut_cloud
@@ -14,7 +13,7 @@ from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, split_foreground
 from cuts3d_mm.algorithm.params import CutParams, LocalCutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
-from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.arrays import Double, Float, Mask
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Proposal:
 class PatchCut:
     """One instance on the patch grid, with what led to it."""
 
-    eigenvector: NDArray[np.float64]  # (h, w) larger means more foreground
+    eigenvector: Double  # (h, w) larger means more foreground
     semantic_mask: Mask  # (h, w) side of the normalized cut that LocalCut starts from
     mask: Mask  # (h, w) the instance
     confidence: Float  # (h, w) in [0, 1], 0 outside the mask
@@ -66,26 +65,35 @@ def propose(
     semantic = split.foreground & is_free
     if not semantic.any():
         return None
-    local = params.local_cut
-    cloud = build_cloud(semantic, project_depth(depth), split.eigenvector, grid_hw, local)
-    mask = _supported_cut(cloud, semantic, depth, grid_hw, local)
+    mask, cloud = cut_in_3d(semantic, split.eigenvector, depth, grid_hw, params.local_cut)
     return Proposal(pair, split, semantic, mask, cloud)
 
 
-def _supported_cut(
-    cloud: Cloud,
+def cut_in_3d(
     semantic_mask: Mask,
+    eigenvector: Double,
     depth: Float,
     grid_hw: tuple[int, int],
     params: LocalCutParams,
-) -> Mask:
-    """LocalCut, or the 2D component if depth does not support the cut."""
+) -> tuple[Mask, Cloud]:
+    """LocalCut, or the 2D component if depth does not support the cut.
+
+    Args:
+        semantic_mask: (N,) patches of the semantic cut, at least one.
+        eigenvector: (N,) larger means more foreground.
+        depth: (h, w) in [0, 1].
+        grid_hw: (h, w) with h * w = N.
+
+    Returns:
+        (N,) the instance, and the cloud that it was cut out of.
+    """
+    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, grid_hw, params)
     mask = cut_cloud(cloud, params.tau_knn, grid_hw, params)
     if params.evidence is None:
-        return mask
+        return mask, cloud
     component = _component(semantic_mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
     shaped = mask.reshape(grid_hw), component.reshape(grid_hw)
-    return mask if is_supported(*shaped, depth, params.evidence) else component
+    return (mask if is_supported(*shaped, depth, params.evidence) else component), cloud
 
 
 def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> PatchCut:

@@ -46,7 +46,8 @@ RECIPES = {
     'CutS3D': 'cuts3d_color-texture_file-depth.py',
 }
 METRICS = ('AP', 'AP50', 'AR100')
-_PICTURE_SCENE = 10  # two touching balls of one class, for the README
+_PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
+_PHOTO_INSTANCES = 6  # a photo holds more than the three objects of a recipe's default
 _PICTURE_DPI = 110
 _WHY_LOSSES_RISE = (
     'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
@@ -86,7 +87,8 @@ def run_demo(
     shown = [one for photo in photos for one in photo]
     write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
     if pictures is not None:
-        _write_pictures(pictures, shown[0], scenes, trainings)
+        by_name = {one.folder.name: photo for one, photo in zip(sets, photos, strict=False)}
+        _write_pictures(pictures, by_name[_PICTURE_PHOTO][0], scenes, trainings)
     tables = [scores, *(one.table for one in trainings.values())]
     return '\n\n'.join(format_table(table.header, table.rows) for table in tables)
 
@@ -142,8 +144,10 @@ def _train(out: Path, root: Path, label_scores: list[str], max_iters: int) -> Tr
 
 def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
     options = []
+    if demo_set.is_photo:
+        options = [f'model.recipe.max_instances={_PHOTO_INSTANCES}']
     if config != RECIPES['MaskCut (2D)']:
-        options = [
+        options += [
             f'model.depth.larger_is={demo_set.larger_is}',
             f'model.depth.root={demo_set.depth}',
         ]
