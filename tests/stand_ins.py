@@ -58,12 +58,12 @@ def tiny_training(name: str) -> tuple[Config, int]:
     hooks['PreciseBNHook'].num_iters = 1
     wrappers = [config.optim_wrapper]
     num_rounds = 1
-    if 'SelfTrainingHook' in hooks:
-        rounds = hooks['SelfTrainingHook'].rounds
+    if 'rounds' in config.train_cfg:
+        rounds = config.train_cfg.rounds
         for begin, one in enumerate(rounds, 1):
             one.begin = begin
         num_rounds = len(rounds)
-        wrappers.append(hooks['SelfTrainingHook'].optim_wrapper)
+        wrappers.append(config.train_cfg.optim_wrapper)
     for wrapper in wrappers:  # mixed precision needs a GPU
         wrapper.type = wrapper.type.replace('Amp', '')
     config.train_cfg.update(max_iters=num_rounds + 1, val_interval=num_rounds + 1)

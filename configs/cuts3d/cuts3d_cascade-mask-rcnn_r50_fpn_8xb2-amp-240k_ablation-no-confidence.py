@@ -15,9 +15,4 @@ round_mix_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=mix_pipeline))
-custom_hooks = [
-    dict(hook, train_dataloader=dict(dataset=dict(pipeline=round_mix_pipeline)))
-    if 'rounds' in hook
-    else hook
-    for hook in _base_.custom_hooks
-]
+train_cfg = dict(train_dataloader=dict(dataset=dict(pipeline=round_mix_pipeline)))

@@ -2,8 +2,4 @@
 
 _base_ = './cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py'
 
-train_cfg = dict(max_iters=240000)
-custom_hooks = [
-    dict(hook, rounds=hook.rounds[:1]) if 'rounds' in hook else hook
-    for hook in _base_.custom_hooks
-]
+train_cfg = dict(max_iters=240000, rounds=_base_.train_cfg.rounds[:1])

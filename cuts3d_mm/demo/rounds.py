@@ -47,8 +47,7 @@ def train_in_rounds(out: Path, root: Path, num_seeds: int) -> Training:
 def round_ends() -> list[int]:
     """Last steps of the initial and the further rounds of the config."""
     config = Config.fromfile(str(find_config(ROUNDS_CONFIG)))
-    hook = next(one for one in config.custom_hooks if one.type.endswith('SelfTrainingHook'))
-    return [*(one.begin for one in hook.rounds), config.train_cfg.max_iters]
+    return [*(one.begin for one in config.train_cfg.rounds), config.train_cfg.max_iters]
 
 
 def scores_at(log: Log, steps: list[int], key: str) -> list[float]:

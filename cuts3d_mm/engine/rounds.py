@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
+from mmengine.dist import get_rank, get_world_size
 
 from cuts3d_mm.engine.heartbeats import Heartbeats
-from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.engine.round_data import labelled_images
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
-from cuts3d_mm.labels.random_access import LabelTable
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split, is_whole
 from cuts3d_mm.pipeline.progress import ProgressLine
@@ -49,22 +49,12 @@ class RoundFolders:
         return self.folder / 'labels'
 
 
-def labelled_images(labels: Path, image_folder: Path) -> ImageList:
-    """List the images of a label store that could be read."""
-    table = LabelTable(labels)
-    names = [
-        name for name, failed in zip(table.names(), table.is_failure, strict=True) if not failed
-    ]
-    return ImageList(image_folder, tuple(sorted(names)))
-
-
 def label_next_round(
     labeller: DetectorLabeller,
-    images: ImageList,
-    old_labels: Path,
+    dataset: ConfigDict,
+    earlier: Path | None,
     folders: RoundFolders,
     rule: MergeRule,
-    split: Split,
     silence_limit_s: float,
 ) -> None:
     """Predict, merge with the labels of the round before, and write the labels of a round.
@@ -74,11 +64,10 @@ def label_next_round(
 
     Args:
         labeller: the detector as it is now.
-        images: of the whole data set.
-        old_labels: store that the detector was trained on.
+        dataset: `PseudoLabelDataset` of the initial round; its images are labelled.
+        earlier: labels of the round before; None means those of `dataset`.
         folders: of the round, on a file system that all ranks share.
         rule: which predictions become labels.
-        split: part of this rank.
         silence_limit_s: after which a rank that others wait for counts as dead.
 
     Raises:
@@ -86,6 +75,8 @@ def label_next_round(
     """
     if folders.labels.is_dir():
         return
+    first_labels, images = labelled_images(dataset)
+    split = Split(get_rank(), get_world_size())
     source = BuiltLabeller(labeller, _identity(labeller))
     order = WorkOrder(source, images.root, folders.predictions, batch_size=1)
     alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
@@ -94,24 +85,8 @@ def label_next_round(
         label_images(order, images, LocalExecutor(0), split, progress)
         if split.part == 0:
             alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
-            merge_stores(folders.predictions, old_labels, folders.labels, rule)
+            merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
         alive.wait_until(folders.labels.is_dir)
-
-
-def training_labels(dataset: ConfigDict) -> ConfigDict:
-    """Find the `PseudoLabelDataset` in the config of a data set, whatever wraps it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    part = dataset
-    while part is not None:
-        if str(part.get('type')).endswith('PseudoLabelDataset'):
-            return part
-        part = part.get('dataset')
-    raise ValueError(
-        f'self-training needs a cuts3d_mm.PseudoLabelDataset to train on, got {dataset.type}'
-    )
 
 
 class _Silent:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from label_stores import write_labelled_images
-from mmdet.registry import DATASETS, HOOKS, MODELS, TASK_UTILS, TRANSFORMS
+from mmdet.registry import DATASETS, LOOPS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -81,8 +81,8 @@ def test_every_training_clips_each_parameter_and_measures_its_norms_without_deca
     hooks = {hook.type: hook for hook in config.custom_hooks}
     assert 'cuts3d_mm.PreciseBNHook' in hooks
     wrappers = [config.optim_wrapper]
-    if 'cuts3d_mm.SelfTrainingHook' in hooks:
-        wrappers.append(hooks['cuts3d_mm.SelfTrainingHook'].optim_wrapper)
+    if 'rounds' in config.train_cfg:
+        wrappers.append(config.train_cfg.optim_wrapper)
     for wrapper in wrappers:
         is_amp = '-amp-' in path.stem
         kind = f'cuts3d_mm.{"Amp" if is_amp else ""}PerParameterClipOptimWrapper'
@@ -184,17 +184,17 @@ def test_average_confidence_is_compared_without_the_loss():
 def test_rounds_of_self_training_have_the_hyperparameters_of_cutler():
     config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py')
     alone = load(SELF_TRAINING)
-    hook = config.custom_hooks[1]
-    assert hook.optim_wrapper == alone.optim_wrapper
-    assert hook.param_scheduler == alone.param_scheduler
+    loop = config.train_cfg
+    assert LOOPS.get(loop.type) is not None
+    assert loop.optim_wrapper == alone.optim_wrapper
+    assert loop.param_scheduler == alone.param_scheduler
     for key in ('max_per_img', 'nms'):
-        given = hook.model_train_cfg.rpn_proposal[key]
+        given = loop.model_train_cfg.rpn_proposal[key]
         assert given == alone.model.train_cfg.rpn_proposal[key]
-    assert [one.score_thr for one in hook.rounds] == [0.7, 0.65, 0.65]
+    assert [one.score_thr for one in loop.rounds] == [0.7, 0.65, 0.65]
     lengths = [b - a for a, b in zip([160000, 240000], [240000, 320000], strict=True)]
     assert lengths == [alone.train_cfg.max_iters] * 2
-    assert config.train_cfg.max_iters - hook.rounds[-1].begin == alone.train_cfg.max_iters
-    HOOKS.build(hook)
+    assert config.train_cfg.max_iters - loop.rounds[-1].begin == alone.train_cfg.max_iters
 
 
 def test_in_domain_training_has_the_hyperparameters_of_cuvler():
@@ -208,15 +208,15 @@ def test_in_domain_training_has_the_hyperparameters_of_cuvler():
 def test_one_round_is_the_first_of_three():
     three = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py')
     one = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-240k_one-round.py')
-    assert one.custom_hooks[1].rounds == three.custom_hooks[1].rounds[:1]
-    assert one.train_cfg.max_iters == three.custom_hooks[1].rounds[1].begin
-    assert one.custom_hooks[1].optim_wrapper == three.custom_hooks[1].optim_wrapper
+    assert one.train_cfg.rounds == three.train_cfg.rounds[:1]
+    assert one.train_cfg.max_iters == three.train_cfg.rounds[1].begin
+    assert one.train_cfg.optim_wrapper == three.train_cfg.optim_wrapper
 
 
 def test_the_round_without_confidence_pastes_hard_and_at_random_throughout():
     config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-240k_ablation-no-confidence.py')
     initial = config.train_dataloader.dataset.pipeline
-    later = config.custom_hooks[1].train_dataloader.dataset.pipeline
+    later = config.train_cfg.train_dataloader.dataset.pipeline
     for pipeline, scales in ((initial, (0.3, 1.0)), (later, (0.5, 1.0))):
         paste = pipeline[0]
         assert (paste.type, paste.alpha) == ('cuts3d_mm.AlphaBlendCopyPaste', False)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import multiprocessing
 from toy_norms import ToyDetector, loader_of, measure_on_rank
 
-from cuts3d_mm.engine.hooks import IterationSeedHook, PreciseBNHook, SelfTrainingHook
+from cuts3d_mm.engine.hooks import IterationSeedHook, PreciseBNHook
 from cuts3d_mm.engine.precise_bn import measure_norms, separate_batches
+from cuts3d_mm.engine.self_training import SelfTrainingLoop
 
 
 def batches_of(count, seed=3):
@@ -84,17 +85,14 @@ def test_batches_are_seeded_and_leave_the_random_generators_alone(num_workers):
     assert np.random.get_state()[1].tolist() == state[1]
 
 
-class Rounds(SelfTrainingHook):
+class Rounds(SelfTrainingLoop):
     """A round that begins after 3 iterations and changes nothing."""
 
-    def __init__(self):
+    def __init__(self, **kwargs):
+        IterBasedTrainLoop.__init__(self, **kwargs)
         self.begins = [3]
 
-    before_train = Hook.before_train
-    after_train_iter = Hook.after_train_iter
-    after_val_epoch = Hook.after_val_epoch
-    before_save_checkpoint = Hook.before_save_checkpoint
-    after_load_checkpoint = Hook.after_load_checkpoint
+    run = IterBasedTrainLoop.run
 
 
 class Watch(Hook):
@@ -120,15 +118,14 @@ def train(work_dir, *, num_workers=0, precise=True, dies_at=None, resume=False):
         model,
         str(work_dir),
         train_dataloader=loader_of(num_workers),
-        train_cfg={'type': 'IterBasedTrainLoop', 'max_iters': 6, 'val_interval': 100},
+        train_cfg={'type': Rounds, 'max_iters': 6, 'val_interval': 100},
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
         default_hooks={
             'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 4},
             'logger': None,
             'sampler_seed': None,
         },
-        custom_hooks=[IterationSeedHook(), watch, Rounds()]
-        + [PreciseBNHook(num_iters=5)] * precise,
+        custom_hooks=[IterationSeedHook(), watch] + [PreciseBNHook(num_iters=5)] * precise,
         randomness={'seed': 7},
         resume=resume,
         experiment_name=f'toy_{work_dir.parent.name}_{work_dir.name}_{resume}',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,11 @@ from cuts3d_mm.labels.store import read_store
 CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
 BEGINS = 3, 5
 MAX_ITERS = 7
-HOOK = 'custom_hooks.1'
 # Detectors that have learnt next to nothing give low scores.
 OPTIONS = [
-    *(f'{HOOK}.rounds.{number}.begin={begin}' for number, begin in enumerate(BEGINS)),
-    *(f'{HOOK}.rounds.{number}.score_thr=0.02' for number in (0, 1)),
-    f'{HOOK}.max_per_image=3',
+    *(f'train_cfg.rounds.{number}.begin={begin}' for number, begin in enumerate(BEGINS)),
+    *(f'train_cfg.rounds.{number}.score_thr=0.02' for number in (0, 1)),
+    'train_cfg.max_per_image=3',
     'train_cfg.val_interval=3',
 ]
 
@@ -62,6 +62,31 @@ def test_a_round_begins_with_a_schedule_of_its_own(uninterrupted):
     for begin in BEGINS:  # 1 % of the rounds' rate of 0.005, rising
         assert rates[begin + 1] == pytest.approx(0.00005)
         assert rates[begin + 2] > rates[begin + 1]
+
+
+def test_a_training_resumed_within_a_round_has_its_optimizer_and_schedule(
+    root, uninterrupted, tmp_path
+):
+    for name in ('round_1', 'round_2'):
+        shutil.copytree(uninterrupted / name, tmp_path / name)
+    shutil.copy(uninterrupted / 'iter_6.pth', tmp_path)
+    run(command_of(root, tmp_path, '--resume'))
+    last, same = (
+        [line for line in read_log(one) if 'lr' in line][-1] for one in (uninterrupted, tmp_path)
+    )
+    assert last['step'] == same['step'] == MAX_ITERS
+    assert (last['loss'], last['lr']) == (same['loss'], same['lr'])
+
+
+def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_path):
+    sampler = 'train_dataloader.sampler.type=DefaultSampler'
+    done = subprocess.run(
+        command_of(root, tmp_path, sampler), capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 2 and 'cuts3d_mm.SeededInfiniteSampler' in done.stderr.splitlines()[-1]
+    )
+    assert not losses(tmp_path)
 
 
 def wait_for(process, path):
@@ -107,7 +132,7 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
 
 @pytest.mark.slow
 def test_a_dead_rank_ends_the_others_with_one_line(root, tmp_path):
-    command = command_of(root, tmp_path, f'{HOOK}.silence_limit_s=4', '--launcher=pytorch')
+    command = command_of(root, tmp_path, 'train_cfg.silence_limit_s=4', '--launcher=pytorch')
     ranks = []
     for rank in (0, 1):  # as Slurm does it: nobody watches over the ranks
         env = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'MASTER_PORT': 29537}

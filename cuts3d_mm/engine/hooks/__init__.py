@@ -2,6 +2,5 @@
 
 from cuts3d_mm.engine.hooks.iteration_seed import IterationSeedHook
 from cuts3d_mm.engine.hooks.precise_bn import PreciseBNHook
-from cuts3d_mm.engine.hooks.self_training import SelfTrainingHook
 
-__all__ = ['IterationSeedHook', 'PreciseBNHook', 'SelfTrainingHook']
+__all__ = ['IterationSeedHook', 'PreciseBNHook']

@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from cuts3d_mm.engine.hooks.self_training import SelfTrainingHook
 from cuts3d_mm.engine.precise_bn import measure_norms, separate_batches
+from cuts3d_mm.engine.self_training import SelfTrainingLoop
 from cuts3d_mm.registry import HOOKS
 
 
@@ -18,7 +18,7 @@ class PreciseBNHook(Hook):
     """Measure the statistics of all batch norms of backbone and neck, as CutLER does.
 
     Runs after the last iteration and after the last iteration before each round of
-    `SelfTrainingHook`, before the checkpoint is saved. The training is the same with it and
+    `SelfTrainingLoop`, before the checkpoint is saved. The training is the same with it and
     without it.
 
     Args:
@@ -46,5 +46,6 @@ class PreciseBNHook(Hook):
 
     @staticmethod
     def _due(runner: Any) -> set[int]:
-        rounds = [hook.begins for hook in runner.hooks if isinstance(hook, SelfTrainingHook)]
-        return {runner.max_iters, *(begin for begins in rounds for begin in begins)}
+        loop = runner.train_loop
+        begins = loop.begins if isinstance(loop, SelfTrainingLoop) else []
+        return {runner.max_iters, *begins}
