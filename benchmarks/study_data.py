@@ -83,7 +83,8 @@ def _coarsen(depth: Float, side: float) -> Float:
 
 def _add_noise(depth: Float, percent: float) -> Float:
     noise = np.random.default_rng(0).standard_normal(depth.shape).astype(np.float32)
-    return depth + np.float32(percent / 100 * np.ptp(depth)) * blur_depth(noise, 0.2)
+    smooth = blur_depth(noise, 0.2)
+    return depth + np.float32(percent / 100 * np.ptp(depth) / smooth.std()) * smooth
 
 
 def _flatten(depth: Float, percent: float) -> Float:

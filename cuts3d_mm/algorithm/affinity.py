@@ -56,6 +56,8 @@ def link_patches(
     count = len(features)
     if importance is not None and importance.shape != (count,):
         raise ValueError(f'importance must have shape {(count,)}, got {importance.shape}')
+    if not np.isfinite(features).all():
+        raise ValueError('features must be finite, got NaN or inf')
     left, right = _factors(features, similarity)
     packed = no_links(count)
     size = min(_BLOCK_ROWS, count) * count
@@ -66,10 +68,10 @@ def link_patches(
         values = workspace[: shape[0] * shape[1]].reshape(shape)
         block = is_linked[: values.size].reshape(shape)
         np.matmul(left[start:stop], right[start:].T, out=values)
-        pairs = np.zeros((1, 1), np.float32)
+        threshold: Float | float = tau_ncut if similarity == 'cosine' else float(np.log(tau_ncut))
         if importance is not None:
             pairs = _PAIR_RULES[pair_rule](importance[start:stop, None], importance[start:])
-        threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
+            threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
         write_links(packed, np.greater(values, threshold, out=block), start)
     return packed
 

@@ -66,7 +66,7 @@ def cut_instances(
     instances, rejected = [], list(found.rejected)
     for cut, mask in zip(found.accepted, refined, strict=True):
         if mask is None:
-            rejected.append(RejectedCut(cut.mask, 'refinement kept too little of it'))
+            rejected.append(RejectedCut(cut.mask, 'refinement changed it too much'))
         else:
             instances.append(_to_instance(cut, mask))
     return ImageCuts(tuple(instances), tuple(rejected), found.depth, found.importance)

@@ -39,6 +39,17 @@ def test_gaussian_links_equal_thresholded_powers_of_the_kernel(rng, pair_rule):
     assert clear.mean() > 0.99 and 0.02 < links.mean() < 0.98
 
 
+def test_a_cosine_of_exactly_the_threshold_is_no_link():
+    tau = np.float32(0.15)
+    features = np.array([[1, 0], [tau, np.sqrt(1 - tau**2)]], np.float32)
+    assert not link_patches(features, 0.15).unpack()[0, 1]
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match='features must be finite'):
+        link_patches(np.array([[1, np.nan], [1, 0]], np.float32), 0.15, similarity='gaussian')
+
+
 def test_links_are_symmetric(rng):
     features = rng.standard_normal((733, 24)).astype(np.float32)
     links = link_patches(features, 0.15, rng.uniform(0, 1, 733).astype(np.float32)).unpack()

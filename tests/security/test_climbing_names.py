@@ -118,7 +118,7 @@ def test_view(cuts3d, place, kind):
     code, out, err = cuts3d('view', labels, '--images', place.images, '--out', place.out)
     assert code == 3 and out.startswith('2 images ->') and 'not_drawn.jsonl' in err
     assert len(failures(place.out / 'not_drawn.jsonl')) == len(names)
-    assert len([path for path in place.out.rglob('*.jpg') if path.is_file()]) == len(GOOD)
+    assert len([path for path in place.out.rglob('*.png') if path.is_file()]) == len(GOOD)
     assert place.snapshot() == before
 
 

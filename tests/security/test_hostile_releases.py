@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from tiny_detectors import tiny_config
 
 from cuts3d_mm.hub.trusted_config import release_config
+from cuts3d_mm.labellers.registry import LABELLERS
 
 
 @pytest.fixture
@@ -66,7 +67,9 @@ def let(trigger, config):
     """Build what holds the payload, as MMEngine does without a check."""
     init_default_scope('mmdet')
     if trigger == 'model':
-        MODELS.build(Config({'model': config['model']}).model)
+        model = Config({'model': config['model']}).model
+        registry = LABELLERS if 'Labeller' in str(model['type']) else MODELS
+        registry.build(model)
     elif trigger == 'pipeline':
         Compose(config['test_dataloader']['dataset']['pipeline'])
     elif trigger == 'visualizer':
