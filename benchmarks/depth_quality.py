@@ -1,4 +1,4 @@
-"""Draw when 3D helps: the gain of sharpening and LocalCut over 2D by quality of depth and of features.
+"""Draw when 3D helps: the gain over 2D by quality of depth and of features.
 
     python benchmarks/depth_quality.py --photos DIR --out docs/depth_quality.png
 
