@@ -63,7 +63,7 @@ def load_generator(
 
 
 def load_detector(
-    model: str | Config | None,
+    model: str | Path | Config | None,
     weights: str | None = None,
     device: str = 'auto',
     score_thr: float = 0.35,

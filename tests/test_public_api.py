@@ -9,13 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from drawn import photo
 from released_detectors import write_checkpoint
 
 import cuts3d_mm
+from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.scenes.rendering import render_scenes
 
 CONFIG = 'cuts3d_color-texture_file-depth'
@@ -119,3 +122,51 @@ def test_a_detector_takes_rgb_and_finds_what_the_inferencer_of_mmdetection_finds
     assert found and np.allclose([one.score for one in found], expected[: len(found)])
     with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB'):
         detector.predict(image[..., 0])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'depth': np.ones((300, 40))}, 'depth must lie as the image does'),
+        ({'larger_is': 'near'}, 'larger_is says how to read depth, which is not given'),
+        ({'larger_is': 'naer'}, "larger_is must be 'far' or 'near'"),
+    ],
+)
+def test_arguments_of_predict_that_would_be_misread_are_refused(generator, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        generator.predict(np.zeros((60, 200, 3), np.uint8), **arguments)
+
+
+def test_depth_for_a_recipe_in_2d_is_refused():
+    generator = cuts3d_mm.load_generator('maskcut_color-texture')
+    with pytest.raises(ValueError, match='depth must not be given: the recipe uses none'):
+        generator.predict(np.zeros((60, 90, 3), np.uint8), depth=np.ones((6, 9)))
+
+
+@pytest.mark.parametrize('image', ['photo.jpg', [[0]], np.zeros((0, 5, 3), np.uint8)])
+def test_what_is_no_image_is_refused(generator, image):
+    with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB, got'):
+        generator.predict(image, depth=np.ones((6, 9)))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'score_thr': 35}, r'score_thr must lie in \[0, 1\], got 35'),
+        ({'max_per_image': -1}, 'max_per_image must be at least 1, got -1'),
+    ],
+)
+def test_limits_of_a_detector_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DetectorLabeller(torch.nn.Identity(), [], **options)
+
+
+def test_the_folder_of_a_release_may_be_a_path(tmp_path):
+    (tmp_path / CONFIG_FILE).write_text('model = (')
+    (tmp_path / WEIGHTS_FILE).write_bytes(b'')
+    messages = []
+    for model in (tmp_path, str(tmp_path)):
+        with pytest.raises((ValueError, FileNotFoundError)) as caught:
+            cuts3d_mm.load_detector(model)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] and CONFIG_FILE in messages[0]

@@ -85,7 +85,10 @@ def check_rgb(pixels: Pixels) -> None:
     Raises:
         ValueError: another shape or type.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f'image must be (H, W, 3) uint8 RGB, got a {type(pixels).__name__}')
+    is_rgb = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
+    if not is_rgb or pixels.dtype != np.uint8:
         raise ValueError(f'image must be (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}')
 
 

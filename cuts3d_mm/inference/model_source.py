@@ -28,7 +28,7 @@ class DetectorSource:
     is_release: bool  # the config comes from elsewhere and was checked
 
 
-def find_detector(model: str | Config | None, weights: str | None = None) -> DetectorSource:
+def find_detector(model: str | Path | Config | None, weights: str | None = None) -> DetectorSource:
     """Find a detector.
 
     Args:
@@ -43,6 +43,8 @@ def find_detector(model: str | Config | None, weights: str | None = None) -> Det
         FileNotFoundError: no such file.
         HubError: the Hub does not give it.
     """
+    if isinstance(model, Path):
+        model = str(model)
     if isinstance(model, str) and weights is None:
         release = _find_release(model)
         if release is not None:

@@ -74,6 +74,10 @@ class DetectorLabeller(nn.Module):
     ) -> None:
         super().__init__()
         require_confidence_source(confidence_source)
+        if not 0 <= score_thr <= 1:
+            raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
+        if max_per_image < 1:
+            raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
         init_default_scope('mmdet')
         install()
         if isinstance(detector, dict):

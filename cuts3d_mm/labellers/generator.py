@@ -13,7 +13,12 @@ from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
-from cuts3d_mm.labellers.depth.values import LargerIs, given_depth
+from cuts3d_mm.labellers.depth.values import (
+    LargerIs,
+    check_larger_is,
+    given_depth,
+    require_orientation,
+)
 from cuts3d_mm.labellers.recipe import build_params, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
@@ -123,11 +128,25 @@ class PseudoLabelGenerator:
             The instances in the order of the cuts.
 
         Raises:
-            ValueError: a wrong shape; or the config reads depth from files, and none is given.
+            ValueError: a wrong shape; the config reads depth from files, and none is given; or
+                depth is given to a recipe in 2D.
             ImageFailure: the depth has no valid value, or no solver finds how to cut the image.
         """
-        given = None if depth is None else given_depth(depth, larger_is)
+        check_rgb(image)
+        given = self._given(image, depth, larger_is)
         return self.predict_batch([NamedImage(name, image, given)])[0]
+
+    def _given(self, image: Pixels, depth: ArrayLike | None, larger_is: LargerIs) -> Float | None:
+        check_larger_is(larger_is)
+        if depth is None:
+            if larger_is != 'far':
+                raise ValueError('larger_is says how to read depth, which is not given')
+            return None
+        if self.depth is None:
+            raise ValueError('depth must not be given: the recipe uses none; leave it out')
+        given = given_depth(depth, larger_is)
+        require_orientation(given.shape, image.shape[:2])
+        return given
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Instance]]:
         """Cut the instances out of images whose networks run in one batch.

@@ -35,7 +35,7 @@ with hold_folder(Path(sys.argv[1])):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('stopping')
-    write_images(folder / 'images', 48, np.random.default_rng(0), (60, 90))
+    write_images(folder / 'images', 120, np.random.default_rng(0), (60, 90))  # 15 shards
     return folder
 
 
@@ -52,9 +52,13 @@ def finish(folder, out):
 
 
 def after_shards(folder, out, count):
-    """Start a run and wait until so many shards are there."""
+    """Start a run and wait until it works, and this number of shards is there."""
     process = generate(folder, out)
-    assert wait_until(process, lambda: len(list((folder / out).glob('labels-*'))) >= count)
+    started = psutil.Process(process.pid)
+    assert wait_until(
+        process,
+        lambda: started.children() and len(list((folder / out).glob('labels-*'))) >= count,
+    )
     return process
 
 

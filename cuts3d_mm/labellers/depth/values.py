@@ -65,6 +65,19 @@ def check_larger_is(larger_is: str) -> None:
         raise ValueError(f"larger_is must be 'far' or 'near', got {larger_is!r}")
 
 
+def require_orientation(depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
+    """Refuse upright depth for a wide image and the other way round; a square map fits any.
+
+    Raises:
+        ValueError: the longer sides differ.
+    """
+    if (depth_hw[0] - depth_hw[1]) * (image_hw[0] - image_hw[1]) < 0:
+        raise ValueError(
+            f'depth must lie as the image does, got (height, width) {tuple(depth_hw)} for an '
+            f'image of {tuple(image_hw)}; is it transposed?'
+        )
+
+
 def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:
     """Give every invalid pixel of (H, W) depth the value of its nearest valid one.
 
