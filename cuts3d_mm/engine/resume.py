@@ -30,13 +30,13 @@ def settle_resume(config: Config) -> None:
     if not config.get('resume'):
         return
     if config.get('load_from'):
-        require_training(read_state(config.load_from))
+        _settle(config, read_state(config.load_from))
         return
     folder = Path(config.work_dir)
     damaged = []
     for path in _candidates(folder):
         try:
-            require_training(read_state(str(path)))
+            _settle(config, read_state(str(path)))
         except ValueError as error:
             damaged.append(path.name)
             _say(f'left out: {error}')
@@ -49,6 +49,16 @@ def settle_resume(config: Config) -> None:
             f'{folder} must hold a whole checkpoint to resume from, it holds damaged ones: '
             f'{", ".join(damaged)}; remove them to begin again'
         )
+
+
+def _settle(config: Config, state: StateFile) -> None:
+    """Check a checkpoint, and take its seed if the config has none.
+
+    MMEngine restores the seed too, but only after the order of the data is drawn."""
+    require_training(state)
+    seed = state.meta.get('seed')
+    if type(seed) is int and config.get('randomness', {}).get('seed') is None:
+        config.merge_from_dict({'randomness': {'seed': seed}})
 
 
 def require_training(state: StateFile) -> None:

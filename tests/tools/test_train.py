@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
     assert losses(tmp_path) == losses(uninterrupted)
     states = [read_state(str(one / 'iter_8.pth')).weights for one in (tmp_path, uninterrupted)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_run_without_a_seed_goes_on_with_its_own(root, tmp_path):
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    options = 'randomness.seed=None', 'default_hooks.checkpoint.max_keep_ckpts=-1'
+    run(train_command(root, whole, 6, *options))
+    resumed.mkdir()
+    shutil.copy(whole / 'iter_2.pth', resumed)
+    run(train_command(root, resumed, 6, *options, '--resume'))
+    before = losses(whole)
+    assert losses(resumed) == {step: before[step] for step in range(3, 7)}
 
 
 def test_a_resumed_run_takes_the_last_whole_checkpoint_and_runs_no_text_of_it(
