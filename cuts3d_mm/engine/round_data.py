@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,21 @@ def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
     ]
     folder = root / dataset.get('data_prefix', {}).get('img', '')
     return labels, ImageList(folder, tuple(sorted(names)))
+
+
+def round_begins(rounds: Sequence[dict[str, Any]], max_iters: int) -> list[int]:
+    """First iteration of each round.
+
+    Raises:
+        ValueError: they do not rise, or a round begins when the training is over.
+    """
+    begins = [int(one['begin']) for one in rounds]
+    if not begins or sorted(set(begins)) != begins or begins[0] < 1 or begins[-1] >= max_iters:
+        raise ValueError(
+            'rounds must begin one after another, the first at 1 or later and the last before '
+            f'max_iters {max_iters}, got {begins}'
+        )
+    return begins
 
 
 def require_skippable(dataloader: Any) -> None:

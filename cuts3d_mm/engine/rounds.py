@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmengine.dist import get_rank, get_world_size
 from cuts3d_mm.engine.heartbeats import Heartbeats
 from cuts3d_mm.engine.round_data import labelled_images
 from cuts3d_mm.labellers.detector import DetectorLabeller
+from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split, is_whole
@@ -48,6 +50,11 @@ class RoundFolders:
         """Label store that the round trains on."""
         return self.folder / 'labels'
 
+    @property
+    def origin(self) -> Path:
+        """What the labels were made from, as JSON."""
+        return self.folder / 'labels.json'
+
 
 def label_next_round(
     labeller: DetectorLabeller,
@@ -72,12 +79,16 @@ def label_next_round(
 
     Raises:
         RankLost: another rank has died.
+        ValueError: the folder holds labels of another training.
     """
-    if folders.labels.is_dir():
-        return
     first_labels, images = labelled_images(dataset)
+    identity = _identity(labeller)
+    origin = {**identity, **asdict(rule), 'earlier_labels': _sizes(earlier or first_labels)}
+    if folders.labels.is_dir():
+        _require_origin(folders, origin)
+        return
     split = Split(get_rank(), get_world_size())
-    source = BuiltLabeller(labeller, _identity(labeller))
+    source = BuiltLabeller(labeller, identity)
     order = WorkOrder(source, images.root, folders.predictions, batch_size=1)
     alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
     progress_line = ProgressLine() if split.part == 0 else nullcontext(_Silent())
@@ -85,8 +96,24 @@ def label_next_round(
         label_images(order, images, LocalExecutor(0), split, progress)
         if split.part == 0:
             alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+            write_whole(folders.origin, json.dumps(origin, indent=1))
             merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
         alive.wait_until(folders.labels.is_dir)
+
+
+def _require_origin(folders: RoundFolders, origin: dict[str, Any]) -> None:
+    found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
+    differing = [key for key, value in origin.items() if found.get(key) != value]
+    if differing:
+        raise ValueError(
+            f'{folders.labels} must come from this training, it was made with another '
+            f'{", ".join(differing)}; choose another --work-dir, or remove {folders.folder}'
+        )
+
+
+def _sizes(labels: Path) -> dict[str, int]:
+    """Name and size of each file of a label store."""
+    return {path.name: path.stat().st_size for path in sorted(labels.glob('labels-*'))}
 
 
 class _Silent:

@@ -17,6 +17,7 @@ from cuts3d_mm.engine.round_data import (
     batches_after,
     merged_config,
     require_skippable,
+    round_begins,
     training_labels,
 )
 from cuts3d_mm.engine.rounds import RoundFolders, label_next_round
@@ -46,8 +47,8 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         param_scheduler (list[dict]): Schedule of a round, counted from its begin.
         train_dataloader (dict): What differs from the config's data loader in the rounds.
             Defaults to {}.
-        model_train_cfg (dict): What differs from the detector's `train_cfg` in the rounds.
-            Defaults to {}.
+        model_train_cfg (dict): What differs from the detector's `train_cfg` in the rounds, in
+            `rpn_proposal` alone. Defaults to {}.
         iou_thr (float): Mask IoU with a kept prediction at which an old label goes. Defaults
             to 0.5.
         max_per_image (int): Most predictions of an image. Defaults to 30, as CutLER.
@@ -77,10 +78,11 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         silence_limit_s: float = SILENCE_LIMIT_S,
         **kwargs: Any,
     ) -> None:
-        self.begins = [int(one['begin']) for one in rounds]
-        if not self.begins or sorted(set(self.begins)) != self.begins or self.begins[0] < 1:
+        self.begins = round_begins(rounds, max_iters)
+        if model_train_cfg and set(model_train_cfg) != {'rpn_proposal'}:
             raise ValueError(
-                f'rounds must begin one after another, the first at 1 or later, got {self.begins}'
+                'model_train_cfg may hold rpn_proposal only, since a built detector reads nothing '
+                f'else of it, got {", ".join(model_train_cfg)}'
             )
         super().__init__(runner, dataloader, max_iters, **kwargs)
         self._max_epochs = len(rounds) + 1  # a round is an epoch
@@ -134,12 +136,10 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         model = model.module if is_model_wrapper(model) else model
         config = merged_config(self.runner.cfg.train_dataloader, self.train_dataloader)
         dataset = training_labels(config.dataset)
-        labels = self._folders(number).labels
         for buffer in model.buffers():  # running means of unsynchronised norms differ
             broadcast(buffer)
-        if not labels.is_dir():
-            self._label(number, model, dataset)
-        dataset.ann_file = str(labels)
+        self._label(number, model, dataset)
+        dataset.ann_file = str(self._folders(number).labels)
         self.dataloader = self.runner.build_dataloader(config, seed=self.runner.seed + number)
         self.dataloader_iterator = batches_after(self.dataloader, self._iter - begin)
         model.train_cfg = merged_config(model.train_cfg, self.model_train_cfg)
@@ -158,6 +158,8 @@ class SelfTrainingLoop(IterBasedTrainLoop):
     def _label(self, number: int, model: Any, dataset: ConfigDict) -> None:
         folders, begin = self._folders(number), self.begins[number - 1]
         if self._iter > begin:
+            if folders.labels.is_dir():
+                return
             raise ValueError(
                 f'{folders.labels} must hold the labels of the round that the training is in, it '
                 f'is gone; resume from {folders.checkpoint} to make it again'

@@ -78,6 +78,17 @@ def test_a_training_resumed_within_a_round_has_its_optimizer_and_schedule(
     assert (last['loss'], last['lr']) == (same['loss'], same['lr'])
 
 
+def test_labels_of_another_training_in_the_work_dir_are_not_trained_on(
+    root, uninterrupted, tmp_path
+):
+    shutil.copytree(uninterrupted / 'round_1', tmp_path / 'round_1')
+    other = command_of(root, tmp_path, 'train_cfg.rounds.0.score_thr=0.5')
+    done = subprocess.run(other, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and 'round_1' in last and 'score_thr' in last
+    assert 'choose another --work-dir' in last and len(losses(tmp_path)) == BEGINS[0]
+
+
 def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_path):
     sampler = 'train_dataloader.sampler.type=DefaultSampler'
     done = subprocess.run(
