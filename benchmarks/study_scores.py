@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from study_data import INPUT_HW, StudyImage
 
 from cuts3d_mm.algorithm.cut_patches import cut_patches, depth_on_grid
-from cuts3d_mm.algorithm.masks import mask_iou
+from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.params import CutParams, RefineParams, Similarity
 from cuts3d_mm.algorithm.proposal import PatchCut, cut_in_3d
 from cuts3d_mm.algorithm.refine import refine_to_image
@@ -85,16 +85,27 @@ def change_of_fixed_cuts(
     params: CutParams,
     similarity: Similarity = 'cosine',
 ) -> NDArray[np.float64]:
-    """Best IoU of 2D cuts before and after LocalCut, (K, 2)."""
+    """Best IoU of 2D cuts before and after LocalCut, and whether the mask changed, (K, 3).
+
+    Both start from the patches of the semantic mask that no earlier cut holds, and from its
+    strongest patch.
+    """
     grid_hw = image.objects.shape[1:]
     objects = image.objects.reshape(len(image.masks), -1)
     grid = depth_on_grid(depth, grid_hw, params)
-    rows = []
+    is_free, rows = np.ones(grid_hw, bool), []
     for cut in cut_patches(features, depth, replace(params, local_cut=None), similarity).accepted:
-        semantic, vector = cut.semantic_mask.ravel(), cut.eigenvector.ravel()
-        after, _ = cut_in_3d(semantic, vector, grid, grid_hw, params.local_cut)
-        rows.append(_iou(objects, np.stack([cut.mask.ravel(), after])).max(0))
-    return np.array(rows).reshape(-1, 2)
+        semantic, vector = cut.semantic_mask & is_free, cut.eigenvector.ravel()
+        is_free &= ~cut.mask
+        if semantic.any():
+            seed = np.unravel_index(
+                np.argmax(np.where(semantic, np.abs(cut.eigenvector), -1)), grid_hw
+            )
+            before = component_of(semantic, seed).ravel()
+            after, _ = cut_in_3d(semantic.ravel(), vector, grid, grid_hw, params.local_cut)
+            iou = _iou(objects, np.stack([before, after])).max(0)
+            rows.append((*iou, (before != after).any()))
+    return np.array(rows, float).reshape(-1, 3)
 
 
 def area_under_curve(values: NDArray, is_positive: NDArray[np.bool_]) -> float:

@@ -71,13 +71,12 @@ def fixed_cut_table(changes: dict[str, list[NDArray]]) -> str:
     """Best IoU of the same 2D cuts before and after LocalCut, in percent."""
     rows = []
     for name, images in changes.items():
-        sums = np.array([(*image.sum(0), len(image)) for image in images], float)
+        sums = np.array([(*image[:, :2].sum(0), len(image)) for image in images], float)
         totals = np.concatenate(
             [sums.sum(0, keepdims=True), sums[_draws(len(images), _RESAMPLES)].sum(1)]
         )
         means = 100 * totals[:, :2] / totals[:, 2:]
-        moved = np.concatenate(images)
-        share = f'{100 * np.mean(moved[:, 0] != moved[:, 1]):.0f} %'
+        share = f'{100 * np.concatenate(images)[:, 2].mean():.0f} %'
         change = _interval(means[:, 1] - means[:, 0])
         rows.append([name, f'{means[0, 0]:.2f}', f'{means[0, 1]:.2f}', change, share])
     return format_table(['recipe', 'before', 'after', 'change', 'cuts that change'], rows)

@@ -31,7 +31,7 @@ class PatchCuts:
     """The instances of one image on the patch grid, and what led to them."""
 
     accepted: tuple[PatchCut, ...]  # in the order of the cuts, without overlap
-    rejected: tuple[RejectedCut, ...]  # in the order of the cuts
+    rejected: tuple[RejectedCut, ...]  # in the order of the cuts; those without a patch last
     depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
     importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
 
@@ -64,8 +64,8 @@ def cut_patches(
             counted = len(accepted) + len(rejected) * params.count_rejected
             if counted == params.max_instances:
                 break
-    separate = _without_overlap(accepted)
-    return PatchCuts(tuple(separate), tuple(rejected), depth_grid, importance)
+    separate, emptied = _without_overlap(accepted)
+    return PatchCuts(tuple(separate), (*rejected, *emptied), depth_grid, importance)
 
 
 def _judged_proposals(
@@ -112,9 +112,10 @@ def _semantic_graph(
     return link_patches(flat, params.ncut.tau_ncut, values, rule, similarity)
 
 
-def _without_overlap(cuts: list[PatchCut]) -> list[PatchCut]:
-    """Remove the patches of earlier masks from each mask; drop masks that become empty."""
+def _without_overlap(cuts: list[PatchCut]) -> tuple[list[PatchCut], list[RejectedCut]]:
+    """Remove the patches of earlier masks from each mask; reject masks that become empty."""
     separate: list[PatchCut] = []
+    emptied: list[RejectedCut] = []
     for cut in cuts:
         mask = cut.mask.copy()
         for earlier in separate:
@@ -122,4 +123,6 @@ def _without_overlap(cuts: list[PatchCut]) -> list[PatchCut]:
         if mask.any():
             confidence = np.where(mask, cut.confidence, 0).astype(np.float32)
             separate.append(replace(cut, mask=mask, confidence=confidence))
-    return separate
+        else:
+            emptied.append(RejectedCut(cut.mask, 'earlier instances hold all of it'))
+    return separate, emptied

@@ -18,7 +18,8 @@ def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
         depth: (H, W) finite depth in any unit, larger is farther.
         outlier_spans: depths farther outside the range of the middle 96 % of the pixels than
             this many times its span are clipped, at least 0. Otherwise a few far points of a
-            sensor would flatten all other depths. None: no clipping.
+            sensor would flatten all other depths. None: no clipping. What fills less than 2 % of
+            the image and lies farther away than that is clipped too.
     """
     if depth.ndim != 2 or depth.size == 0:
         raise ValueError(f'depth must have shape (H, W), got {depth.shape}')

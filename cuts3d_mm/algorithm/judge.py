@@ -41,7 +41,7 @@ def reason_to_reject(
     if attempt >= params.min_area_from_cut and mask.mean() <= params.min_area_ratio:
         return f'{mask.mean():.1%} of the image, must be above {params.min_area_ratio:.1%}'
     if previous is not None and mask_iou(mask, previous.mask) > params.max_overlap_iou:
-        return 'the same as the previous instance'
+        return f'IoU with the previous instance above {params.max_overlap_iou:g}'
     if params.background is not None and depth is not None:
         if _is_background(mask.reshape(depth.shape), depth, params.background):
             return 'background: large, far and cut by the borders of the image'

@@ -54,7 +54,8 @@ def settle_resume(config: Config) -> None:
 def _settle(config: Config, state: StateFile) -> None:
     """Check a checkpoint, and take its seed if the config has none.
 
-    MMEngine restores the seed too, but only after the order of the data is drawn."""
+    MMEngine restores the seed too, but only after the order of the data is drawn.
+    """
     require_training(state)
     seed = state.meta.get('seed')
     if type(seed) is int and config.get('randomness', {}).get('seed') is None:

@@ -7,6 +7,7 @@ import pytest
 import reference
 from drawn import GRID_HW, disc, features_of, iou, touching_world
 
+from cuts3d_mm.algorithm import cut_patches as loop
 from cuts3d_mm.algorithm.cut_patches import cut_patches
 from cuts3d_mm.algorithm.params import (
     ConfidenceParams,
@@ -133,6 +134,20 @@ def test_result_is_the_same_on_every_run(rng, outside):
 def test_missing_depth_is_refused(rng):
     with pytest.raises(ValueError, match='depth must be given'):
         cut_patches(np.ones((*GRID_HW, 8), np.float32), None, CutParams())
+
+
+def test_a_cut_that_earlier_ones_hold_is_returned_with_that_reason(rng):
+    features = rng.standard_normal((*GRID_HW, 4)).astype(np.float32)
+    whole = np.ones(GRID_HW, bool)
+    cut = cut_patches(features, None, CutParams.maskcut()).accepted[0]
+    kept, emptied = loop._without_overlap([replace(cut, mask=whole), cut])
+    assert [one.mask.all() for one in kept] == [True]
+    assert [one.reason for one in emptied] == ['earlier instances hold all of it']
+
+
+def test_rejected_cuts_that_stay_need_a_number_of_instances():
+    with pytest.raises(ValueError, match='max_instances must be a number'):
+        CutParams.maskcut(max_instances=None)
 
 
 def test_a_rejected_cut_is_returned_with_its_reason(rng):

@@ -53,7 +53,7 @@ def test_without_depth_or_without_the_rule_nothing_is_background():
 
 def test_a_small_cut_and_the_same_cut_again_are_rejected():
     assert 'must be above 1.0%' in reason(disc((9, 13), 0.5))
-    assert reason(OBJECT, previous=OBJECT) == 'the same as the previous instance'
+    assert reason(OBJECT, previous=OBJECT) == 'IoU with the previous instance above 0.5'
     assert reason(OBJECT, previous=disc((3, 4), 3)) is None
 
 
