@@ -25,7 +25,7 @@ from PIL import Image
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 USES = ('convert', 'score', 'truth', 'view', 'dataset', 'annotations', 'names')
-# Of each use, what it looks at beside ids, sizes, boxes and masks.
+# Of each use, what it looks at apart from ids, sizes, boxes and masks.
 LABELS = ('confidence', 'names', 'masks')
 NEEDS = dict.fromkeys(('convert', 'score', 'view', 'dataset'), LABELS)
 NEEDS |= {'truth': ('areas', 'names', 'masks'), 'annotations': ('areas',)}
