@@ -85,6 +85,8 @@ def _judged_proposals(
             return
         reason = reason_to_reject(proposal, previous, attempt, depth, params)
         yield proposal, reason
+        if is_solved and reason is not None:
+            return  # the same graph gives the same cut in every iteration
         is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
             is_free &= ~proposal.mask

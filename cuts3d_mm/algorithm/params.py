@@ -142,11 +142,6 @@ class CutParams:
                 'count_rejected must be True where remove_rejected is False: a rejected cut '
                 'that stays in the graph would be found again in every iteration'
             )
-        if self.max_instances is None and not self.remove_rejected:
-            raise ValueError(
-                'max_instances must be a number where remove_rejected is False, got None: a '
-                'rejected cut would be found again as often as there are patches'
-            )
 
     @classmethod
     def maskcut(cls, **changes: Any) -> CutParams:

@@ -145,9 +145,10 @@ def test_a_cut_that_earlier_ones_hold_is_returned_with_that_reason(rng):
     assert [one.reason for one in emptied] == ['earlier instances hold all of it']
 
 
-def test_rejected_cuts_that_stay_need_a_number_of_instances():
-    with pytest.raises(ValueError, match='max_instances must be a number'):
-        CutParams.maskcut(max_instances=None)
+def test_without_a_limit_maskcut_ends_when_a_rejected_cut_can_only_come_again(rng):
+    features = features_of(disc((9, 8), 0.8).astype(int), rng, noise=0.05)
+    found = cut_patches(features, None, CutParams.maskcut(max_instances=None))
+    assert len(found.accepted) == 1 and 1 <= len(found.rejected) <= 3
 
 
 def test_a_rejected_cut_is_returned_with_its_reason(rng):
