@@ -118,8 +118,8 @@ PYARROW = [
     'labels/image_stats.py',
     'labels/random_access.py',
     'labels/rows.py',
+    'labels/shard.py',
     'labels/shard_damage.py',
-    'labels/store.py',
     'labels/unpacking.py',
 ]
 

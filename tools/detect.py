@@ -54,7 +54,7 @@ def main() -> int:
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labels.store import Counts
+    from cuts3d_mm.labels.shard import Counts
     from cuts3d_mm.pipeline.progress import ProgressLine
 
     sources = open_sources(args.inputs)

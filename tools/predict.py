@@ -41,7 +41,7 @@ def main() -> int:
     args = parse_args()
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
-    from cuts3d_mm.labellers.detector import labeller_config
+    from cuts3d_mm.labellers.detector_config import labeller_config
 
     config = load_config(args.config, args.cfg_options)
     model = labeller_config(

@@ -12,7 +12,7 @@ from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
-from cuts3d_mm.labels.store import Counts
+from cuts3d_mm.labels.shard import Counts
 
 
 def detect_all(

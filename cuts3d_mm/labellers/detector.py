@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import nn
@@ -146,30 +146,6 @@ class DetectorLabeller(nn.Module):
             )
         check_weights_fit(state, self.detector.state_dict())
         self.detector.load_state_dict(state)
-
-
-def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
-    """Turn the config of a detector into that of a `DetectorLabeller`.
-
-    Args:
-        config: of a training or a test; its `test_dataloader` has the pipeline.
-        checkpoint: weights, as for `read_state`.
-        options: other arguments of `DetectorLabeller`.
-
-    Raises:
-        ValueError: the config is of no detector, or the checkpoint holds no weights.
-    """
-    if 'model' not in config or 'test_dataloader' not in config:
-        raise ValueError('CONFIG must define model and test_dataloader, it does not')
-    plain = config.to_dict()
-    return {
-        'type': 'cuts3d_mm.DetectorLabeller',
-        'detector': plain['model'],
-        'pipeline': plain['test_dataloader']['dataset']['pipeline'],
-        'checkpoint': checkpoint,
-        'weights_sha256': digest_weights(read_state(checkpoint).weights),
-        **options,
-    }
 
 
 def _part_of_a_detector(name: str) -> type | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
-from cuts3d_mm.labels.store import Counts, read_store, write_store
+from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import read_store, write_store
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.record import with_safe_name
 from cuts3d_mm.labels.rows import SCHEMA, record_from_row, row_from_record
-from cuts3d_mm.labels.store import read_table, shard_paths
+from cuts3d_mm.labels.shard import read_table
+from cuts3d_mm.labels.store import shard_paths
 from cuts3d_mm.paths import is_inside
 
 _SOURCE_KEY = b'cuts3d_source'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.store import find_damage, shard_path
+from cuts3d_mm.labels.shard import find_damage, shard_path
 from cuts3d_mm.pipeline.work_order import Shard
 
 # A kill costs at most one shard per worker; a store of a million images has 2,000 files.

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cuts3d_mm.labels.store import Counts
+from cuts3d_mm.labels.shard import Counts
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
 

@@ -13,13 +13,8 @@ from typing import Protocol
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.atomic import remove_leftovers
 from cuts3d_mm.labels.lock import hold_folder
-from cuts3d_mm.labels.store import (
-    Counts,
-    read_counts,
-    shard_path,
-    shard_paths,
-    write_failures,
-)
+from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
+from cuts3d_mm.labels.store import shard_paths, write_failures
 from cuts3d_mm.pipeline.identity import RunIdentity
 from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan
 from cuts3d_mm.pipeline.progress import ProgressReport

@@ -7,7 +7,7 @@ from itertools import islice
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.store import Counts, write_shard
+from cuts3d_mm.labels.shard import Counts, write_shard
 from cuts3d_mm.pipeline.work_order import LabelledInstance, WorkOrder
 
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from mmcv.ops import roi_align
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
 from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.structures.box_crops import crop_boxes
 
 
 class ConfidenceBitmapMasks(BitmapMasks):
@@ -148,7 +147,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         binarize: bool = True,
     ) -> BitmapMasks:
         """Crop the masks to boxes; as in BitmapMasks, without a copy of a mask per box."""
-        crops = _crop_boxes(self.masks, bboxes, out_shape, inds, device)
+        crops = crop_boxes(self.masks, bboxes, out_shape, inds, device)
         values = (crops >= 0.5) if binarize else crops
         return BitmapMasks(values.cpu().numpy(), *out_shape)
 
@@ -164,7 +163,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         Returns:
             (R, h, w) float in [0, 1].
         """
-        return 1 - _crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
+        return 1 - crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> ConfidenceBitmapMasks:
@@ -187,15 +186,3 @@ class ConfidenceBitmapMasks(BitmapMasks):
         return ConfidenceBitmapMasks(
             masks.masks, masks.height, masks.width, doubts.masks, self.scores, self.is_pasted
         )
-
-
-def _crop_boxes(
-    values: Steps, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any
-) -> Tensor:
-    boxes = torch.as_tensor(bboxes, device=device)
-    if len(boxes) == 0 or len(values) == 0:
-        return boxes.new_zeros((0, *out_shape))
-    index = torch.as_tensor(inds, device=device)
-    rois = torch.cat([index[:, None].to(boxes), boxes], dim=1)
-    maps = torch.from_numpy(values).to(device)[:, None].to(boxes.dtype)
-    return roi_align(maps, rois, out_shape, 1.0, 0, 'avg', True)[:, 0]

@@ -12,7 +12,8 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.store import read_store, write_shard
+from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import read_store
 
 
 def write_store(folder, sizes=(3, 1, 4)):

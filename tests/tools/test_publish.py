@@ -12,7 +12,8 @@ from released_detectors import write_checkpoint
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.literal_text import read_literals
-from cuts3d_mm.labels.store import read_store, write_shard
+from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import read_store
 
 REPO = 'someone/tiny'
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from cuts3d_mm.child_processes import start_child
-from cuts3d_mm.labels.store import Counts
+from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
 from cuts3d_mm.pipeline.worker import Worker
 
