@@ -193,6 +193,24 @@ def test_library_is_known_to_one_file(library):
     assert users_of(library) == [SOLVERS[library]]
 
 
+KERNELS = 'algorithm/kernels'
+COMPILED = [Path(path).stem for path in users_of('numba') if path.startswith(KERNELS)]
+
+
+def test_kernels_alone_know_numba():
+    users = {*users_of('numba'), *users_of('llvmlite')} - {'algorithm/permutohedral.py'}
+    assert users == {f'{KERNELS}/{name}.py' for name in COMPILED}
+
+
+@pytest.mark.parametrize('kernel', COMPILED)
+def test_kernel_is_called_from_one_file_that_brings_plain_code(kernel):
+    pattern = re.compile(rf"Kernel\(\s*'{kernel}\.")
+    assert sum(bool(pattern.search(path.read_text())) for path in PACKAGE.rglob('*.py')) == 1
+    module = f'cuts3d_mm.algorithm.kernels.{kernel}'
+    for path in PACKAGE.rglob('*.py'):
+        assert not any(name.startswith(module) for name in imported_names(path)), path
+
+
 def test_the_file_format_is_known_to_the_files_that_read_it():
     assert users_of('pyarrow') == PYARROW
 

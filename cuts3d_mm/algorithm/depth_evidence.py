@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuts3d_mm.algorithm.params import EvidenceParams
+from cuts3d_mm.algorithm.local_cut_params import EvidenceParams
 from cuts3d_mm.arrays import Float, Mask
 
 _RELIEF_PERCENTILE = 90  # of the depth steps inside a cut

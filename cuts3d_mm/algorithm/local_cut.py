@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.grid_graph import connect_patches
 from cuts3d_mm.algorithm.knn_graph import Edges, connect_neighbors
+from cuts3d_mm.algorithm.local_cut_params import Capacity, LocalCutParams
 from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.min_cut import source_side
-from cuts3d_mm.algorithm.params import Capacity, LocalCutParams
 from cuts3d_mm.arrays import Double, Float, Index, Mask
 
 

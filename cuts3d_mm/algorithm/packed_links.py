@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.masked_sums import LANES, WORDS_AT_ONCE, sum_where_set
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
+from cuts3d_mm.algorithm.link_layout import LANES, WORDS_AT_ONCE
 from cuts3d_mm.arrays import Float
 
 Links = NDArray[np.uint8] | NDArray[np.bool_]
@@ -83,24 +83,6 @@ def write_links(packed: PackedLinks, block: NDArray[np.bool_], start: int) -> No
     _pack_columns(block[:, num_rows:].view(np.uint8), words[:, num_rows:])
 
 
-@njit(cache=True)
-def _mirror(block):  # type: ignore[no-untyped-def]
-    """Copy the upper triangle into the lower one: rounding must not make them differ."""
-    for row in range(len(block)):
-        for column in range(row):
-            block[row, column] = block[column, row]
-
-
-@njit(cache=True)
-def _pack_columns(block, words):  # type: ignore[no-untyped-def]
-    """Set bit r of word w of column i to entry (16 w + r, i) of the block."""
-    for row in range(len(block)):
-        word, entries = words[row // 16], block[row]
-        bit = np.uint16(row % 16)
-        for column in range(len(entries)):
-            word[column] |= np.uint16(entries[column]) << bit
-
-
 def linked_sums(links: PackedLinks, vector: Float) -> Float:
     """Sum, for every node, the entries of a vector at the neighbours that it is linked to.
 
@@ -116,13 +98,32 @@ def linked_sums(links: PackedLinks, vector: Float) -> Float:
     return sums.reshape(-1)[: links.num_nodes]
 
 
-@njit(cache=True)
-def _add_linked(words, vector, sums):  # type: ignore[no-untyped-def]
-    for first in range(0, len(words), WORDS_AT_ONCE):
-        sum_where_set(  # type: ignore[call-arg]
-            words[first].ctypes.data,
-            words.shape[1],
-            vector.ctypes.data,
-            len(vector),
-            sums[first].ctypes.data,
-        )
+def _mirror_plain(block: NDArray[np.bool_]) -> None:
+    """Copy the upper triangle into the lower one: rounding must not make them differ."""
+    square = block[:, : len(block)]
+    np.copyto(square, square.T.copy(), where=np.tri(len(block), k=-1, dtype=bool))
+
+
+def _pack_columns_plain(block: NDArray[np.uint8], words: Words) -> None:
+    """Set bit r of word w of column i to entry (16 w + r, i) of the block."""
+    columns = np.ascontiguousarray(block.T)
+    octets = np.zeros((len(columns), 2 * len(words)), np.uint8)
+    packed = np.packbits(columns, axis=1, bitorder='little')
+    octets[:, : packed.shape[1]] = packed
+    words |= octets.view(words.dtype).T
+
+
+def _add_linked_plain(words: Words, vector: Float, sums: Float) -> None:
+    """Add entry j of the vector to sum 16 w + b where bit b of [w, j] is set, one j at a time.
+
+    The order of the additions is that of the compiled code, so that the sums are equal.
+    """
+    for column, entry in zip(words.T, vector, strict=True):
+        octets = np.ascontiguousarray(column).view(np.uint8)
+        is_linked = np.unpackbits(octets, bitorder='little').astype(bool).reshape(sums.shape)
+        np.add(sums, entry, out=sums, where=is_linked)
+
+
+_mirror = Kernel('link_writing.mirror', _mirror_plain)
+_pack_columns = Kernel('link_writing.pack_columns', _pack_columns_plain)
+_add_linked = Kernel('linked_sums.add_linked', _add_linked_plain)

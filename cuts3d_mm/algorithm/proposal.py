@@ -8,9 +8,10 @@ import numpy as np
 
 from cuts3d_mm.algorithm.depth_evidence import is_supported
 from cuts3d_mm.algorithm.local_cut import Cloud, build_cloud, cut_cloud
+from cuts3d_mm.algorithm.local_cut_params import LocalCutParams
 from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, split_foreground
-from cuts3d_mm.algorithm.params import CutParams, LocalCutParams
+from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.algorithm.point_cloud import project_depth
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
 from cuts3d_mm.arrays import Double, Float, Mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 SOUND, BAD_CHARACTER, CUT_SHORT, TOO_LONG_NUMBER, NEGATIVE_RUN, WRONG_SUM, EMPTY_RUN = range(7)
@@ -11,7 +10,6 @@ FIRST_CHARACTER, LAST_CHARACTER = 48, 111  # 6 bits each: 5 of a number, one for
 MAX_DIGITS = 7  # of 5 bits: numbers below 2**34
 
 
-@njit(cache=True)
 def find_fault(code: NDArray[np.uint8], num_pixels: int) -> int:
     """Check a compressed code of COCO's: runs of 0 and 1 in turn, 0 first.
 

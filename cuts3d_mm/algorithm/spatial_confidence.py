@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cuts3d_mm.algorithm.local_cut import Cloud, cut_cloud, tie_terminals
-from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
+from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams, LocalCutParams
 from cuts3d_mm.arrays import Float, Mask
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, cut_instances
-from cuts3d_mm.algorithm.ncut import NoConvergence
+from cuts3d_mm.algorithm.eigensolvers import NoConvergence
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.algorithm import run_length_faults as faults
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
+
 MAX_CODE_BYTES = 2**21  # of one mask; photos of 10,000 x 10,000 pixels need less than 2**18
 MAX_IMAGE_PIXELS = 178_956_970  # of an image: as many as Pillow opens
 
@@ -73,17 +76,15 @@ def unpack_runs(code: bytes) -> list[int]:
     return runs
 
 
+_find_fault = Kernel('run_length_faults.find_fault', faults.find_fault)
 _EMPTY_RUN = 'runs after the first must not be empty'
 
 
 def _fault_of(code: bytes, image_hw: tuple[int, int]) -> str:
     """Describe what is wrong with a code; empty if nothing is."""
-    # Compiled, and loaded only where masks are read.
-    from cuts3d_mm.algorithm import run_length_faults as faults
-
     if not 0 < len(code) <= MAX_CODE_BYTES:
         return f'a run-length code must have from 1 to {MAX_CODE_BYTES} characters'
-    fault = faults.find_fault(np.frombuffer(code, np.uint8), image_hw[0] * image_hw[1])
+    fault = _find_fault(np.frombuffer(code, np.uint8), image_hw[0] * image_hw[1])
     if fault == faults.SOUND:
         return ''
     return {

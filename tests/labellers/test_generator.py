@@ -7,7 +7,7 @@ from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
 from mmdet.registry import MODELS
 
 from cuts3d_mm.algorithm import cut_patches
-from cuts3d_mm.algorithm.ncut import NoConvergence
+from cuts3d_mm.algorithm.eigensolvers import NoConvergence
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.explain import explain_image
 

@@ -1,6 +1,6 @@
 """Sum the entries of a vector whose bit is set.
 
-Compiled code calls this. Current processors have an instruction that adds to a vector register
+Current processors have an instruction that adds to a vector register
 only in those lanes whose bit is set. Compilers do not find it in a loop over bits, so the loop is
 written here in LLVM's own language.
 """
@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
-LANES = 16  # bits of a word: one register of float32
-WORDS_AT_ONCE = 8  # registers of sums that are held while the vector is read once
+from cuts3d_mm.algorithm.link_layout import LANES, WORDS_AT_ONCE
 
 _INDEX = ir.IntType(64)
 _WORD = ir.IntType(LANES)
@@ -24,8 +23,21 @@ _IS_SET = ir.VectorType(ir.IntType(1), LANES)
 _EVERY_LANE = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
 
+@njit(cache=True)
+def add_linked(words, vector, sums):  # type: ignore[no-untyped-def]
+    """Add entry j of the vector to sum 16 w + b where bit b of [w, j] is set."""
+    for first in range(0, len(words), WORDS_AT_ONCE):
+        _sum_where_set(  # type: ignore[call-arg]
+            words[first].ctypes.data,
+            words.shape[1],
+            vector.ctypes.data,
+            len(vector),
+            sums[first].ctypes.data,
+        )
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def sum_where_set(
+def _sum_where_set(
     context: Any, words: Any, stride: Any, vector: Any, count: Any, sums: Any
 ) -> Any:
     """Sum the entries of a vector for 8 words of 16 lanes.
