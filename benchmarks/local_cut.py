@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 import reference  # noqa: E402
 from samples import load_samples, parse_args, summarize  # noqa: E402
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches, depth_on_grid  # noqa: E402
+from cuts3d_mm.algorithm.cut_patches import cut_patches  # noqa: E402
 from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
     CAPACITIES,
     build_cloud,
@@ -26,6 +26,7 @@ from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
     tie_terminals,
 )
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
+from cuts3d_mm.algorithm.patch_graph import depth_on_grid  # noqa: E402
 from cuts3d_mm.algorithm.point_cloud import project_depth  # noqa: E402
 from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence  # noqa: E402
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from study_data import INPUT_HW, StudyImage
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches, depth_on_grid
+from cuts3d_mm.algorithm.cut_patches import cut_patches
 from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.params import CutParams, RefineParams, Similarity
+from cuts3d_mm.algorithm.patch_graph import depth_on_grid
 from cuts3d_mm.algorithm.proposal import PatchCut, cut_in_3d
 from cuts3d_mm.algorithm.refine import refine_to_image
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_patches import RejectedCut, cut_patches
+from cuts3d_mm.algorithm.cut_patches import PatchCuts, RejectedCut, cut_graph
 from cuts3d_mm.algorithm.params import CutParams, Similarity
+from cuts3d_mm.algorithm.patch_graph import build_patch_graph
 from cuts3d_mm.algorithm.proposal import PatchCut
 from cuts3d_mm.algorithm.refine import refine_to_image
 from cuts3d_mm.arrays import Float, Mask
@@ -60,16 +61,30 @@ def cut_instances(
     Returns:
         At most `params.max_instances` instances; none for an image without structure.
     """
-    found = cut_patches(features, depth, params, similarity)
-    masks = [cut.mask for cut in found.accepted]
+    graph = build_patch_graph(features, depth, params, similarity)
+    return refine_cuts(cut_graph(graph, params), image, image_hw, params)
+
+
+def refine_cuts(
+    cuts: PatchCuts, image: NDArray[np.uint8], image_hw: tuple[int, int], params: CutParams
+) -> ImageCuts:
+    """Bring the instances on the patch grid to image size, along the edges of the image.
+
+    Args:
+        cuts: on the patch grid, made with the same parameters.
+        image: (H'', W'', 3) uint8 RGB, the resized image that the refinement works on.
+        image_hw: size of the masks to return, that of the original image.
+        params: the recipe.
+    """
+    masks = [cut.mask for cut in cuts.accepted]
     refined = refine_to_image(masks, image, image_hw, params.refine)
-    instances, rejected = [], list(found.rejected)
-    for cut, mask in zip(found.accepted, refined, strict=True):
+    instances, rejected = [], list(cuts.rejected)
+    for cut, mask in zip(cuts.accepted, refined, strict=True):
         if mask is None:
             rejected.append(RejectedCut(cut.mask, 'refinement changed it too much'))
         else:
             instances.append(_to_instance(cut, mask))
-    return ImageCuts(tuple(instances), tuple(rejected), found.depth, found.importance)
+    return ImageCuts(tuple(instances), tuple(rejected), cuts.depth, cuts.importance)
 
 
 def _to_instance(cut: PatchCut, mask: Mask) -> Instance:

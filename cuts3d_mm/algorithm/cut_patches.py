@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cuts3d_mm.algorithm.affinity import link_patches
-from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
 from cuts3d_mm.algorithm.judge import is_the_rest, reason_to_reject
 from cuts3d_mm.algorithm.ncut import second_eigenvector
-from cuts3d_mm.algorithm.packed_links import PackedLinks
-from cuts3d_mm.algorithm.params import CutParams, PairRule, Similarity
+from cuts3d_mm.algorithm.params import CutParams, Similarity
+from cuts3d_mm.algorithm.patch_graph import PatchGraph, build_patch_graph
 from cuts3d_mm.algorithm.proposal import PatchCut, Proposal, finish, propose
-from cuts3d_mm.algorithm.spatial_importance import spatial_importance
 from cuts3d_mm.arrays import Float, Mask
 
 
@@ -39,7 +36,7 @@ class PatchCuts:
 def cut_patches(
     features: Float, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
 ) -> PatchCuts:
-    """Cut instances on the patch grid.
+    """Cut instances on the patch grid, from features and depth.
 
     Args:
         features: (h, w, C).
@@ -47,31 +44,36 @@ def cut_patches(
         params: the recipe; its refinement is not used here.
         similarity: how two features compare.
     """
-    grid_hw = features.shape[0], features.shape[1]
-    depth_grid = depth_on_grid(depth, grid_hw, params)
-    importance = None
-    if params.importance is not None and depth_grid is not None:
-        importance = spatial_importance(depth_grid, params.importance)
-    links = _semantic_graph(features, importance, params, similarity)
+    return cut_graph(build_patch_graph(features, depth, params, similarity), params)
+
+
+def cut_graph(graph: PatchGraph, params: CutParams) -> PatchCuts:
+    """Cut instances on the patch grid.
+
+    Args:
+        graph: of the patches, made with the same parameters.
+        params: the recipe; its refinement is not used here.
+    """
     accepted: list[PatchCut] = []
     rejected: list[RejectedCut] = []
     if params.max_instances != 0:
-        for proposal, reason in _judged_proposals(links, depth_grid, grid_hw, params):
+        for proposal, reason in _judged_proposals(graph, params):
             if reason is None:
-                accepted.append(finish(proposal, grid_hw, params))
+                accepted.append(finish(proposal, graph.grid_hw, params))
             else:
-                rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason))
+                rejected.append(RejectedCut(proposal.mask.reshape(graph.grid_hw), reason))
             counted = len(accepted) + len(rejected) * params.count_rejected
             if counted == params.max_instances:
                 break
     separate, emptied = _without_overlap(accepted)
-    return PatchCuts(tuple(separate), (*rejected, *emptied), depth_grid, importance)
+    return PatchCuts(tuple(separate), (*rejected, *emptied), graph.depth, graph.importance)
 
 
 def _judged_proposals(
-    links: PackedLinks, depth: Float | None, grid_hw: tuple[int, int], params: CutParams
+    graph: PatchGraph, params: CutParams
 ) -> Iterator[tuple[Proposal, str | None]]:
     """Propose cuts until nothing is left, each with the reason to reject it or None."""
+    links, depth, grid_hw = graph.links, graph.depth, graph.grid_hw
     is_free = np.ones(len(links), bool)
     previous: Proposal | None = None
     pair, is_solved = None, False
@@ -91,27 +93,6 @@ def _judged_proposals(
         if not is_solved:
             is_free &= ~proposal.mask
         previous = proposal if reason is None else None
-
-
-def depth_on_grid(
-    depth: Float | None, grid_hw: tuple[int, int], params: CutParams
-) -> Float | None:
-    """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
-    if params.importance is None and params.local_cut is None:
-        return None
-    if depth is None:
-        raise ValueError('depth must be given where importance or local_cut is on, got None')
-    scaled = normalize_depth(depth, params.depth_outlier_spans)
-    return resize_depth(scaled, grid_hw, params.depth_resize)
-
-
-def _semantic_graph(
-    features: Float, importance: Float | None, params: CutParams, similarity: Similarity
-) -> PackedLinks:
-    flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
-    rule: PairRule = 'product' if params.importance is None else params.importance.pair_rule
-    values = None if importance is None else importance.ravel()
-    return link_patches(flat, params.ncut.tau_ncut, values, rule, similarity)
 
 
 def _without_overlap(cuts: list[PatchCut]) -> tuple[list[PatchCut], list[RejectedCut]]:

@@ -122,7 +122,7 @@ class _Silent:
     def start(self, total_images: int, done: Any) -> None:
         """Ignore."""
 
-    def add(self, counts: Any) -> None:
+    def add(self, report: Any) -> None:
         """Ignore."""
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, cut_instances
-from cuts3d_mm.algorithm.eigensolvers import NoConvergence
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance
 from cuts3d_mm.algorithm.params import Similarity
+from cuts3d_mm.algorithm.patch_graph import build_patch_graph
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
+from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
 from cuts3d_mm.labellers.depth.values import (
     LargerIs,
     check_larger_is,
@@ -21,6 +21,7 @@ from cuts3d_mm.labellers.depth.values import (
 )
 from cuts3d_mm.labellers.recipe import build_params, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
+from cuts3d_mm.labellers.stages import ImageGraph, Stage, cut_image, cutting_stages
 
 
 class FeatureExtractor(Protocol):
@@ -45,16 +46,6 @@ class DepthExtractor(Protocol):
 
     def to(self, device: str) -> object:
         """Move networks, if there are any, to a device."""
-
-
-@dataclass(frozen=True)
-class RecipeInputs:
-    """What the recipe needs of one image."""
-
-    features: Float  # (h, w, C)
-    depth: Float | None  # (H', W'), larger is farther
-    resized: Pixels  # (H'', W'', 3) RGB
-    image_hw: tuple[int, int]  # of the original image
 
 
 @LABELLERS.register_module()
@@ -154,17 +145,38 @@ class PseudoLabelGenerator:
         Raises:
             ImageFailure: an image has no usable depth, or no solver finds how to cut it.
         """
-        return [list(self.cut(inputs).instances) for inputs in self.extract(images)]
+        return [list(self.cut(image).instances) for image in self.extract(images)]
 
-    def extract(self, images: Sequence[NamedImage]) -> list[RecipeInputs]:
-        """Run the extractors on images; the first half of `predict_batch`."""
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What follows `extract`, image by image, in any process."""
+        return cutting_stages(self.params)
+
+    def extract(self, images: Sequence[NamedImage]) -> list[ImageGraph]:
+        """Run the extractors on images, and link their patches.
+
+        Raises:
+            ImageFailure: an image has no usable depth.
+        """
         for image in images:
             check_rgb(image.pixels)
         resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
         depths = self._depths(images)
+        similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
+        graphs = [
+            build_patch_graph(features, depth, self.params, similarity)
+            for features, depth in zip(self.features(resized), depths, strict=True)
+        ]
         sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
-        parts = zip(self.features(resized), depths, resized, sizes, strict=True)
-        return [RecipeInputs(*part) for part in parts]
+        return [ImageGraph(*parts) for parts in zip(graphs, resized, sizes, strict=True)]
+
+    def cut(self, image: ImageGraph) -> ImageCuts:
+        """Run the recipe on one image, and keep what led to the instances.
+
+        Raises:
+            ImageFailure: no solver finds how to cut it.
+        """
+        return cut_image(image, self.params)
 
     def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
         if self.depth is None:
@@ -172,16 +184,3 @@ class PseudoLabelGenerator:
         without = [image for image in images if image.depth is None]
         found = iter(self.depth(without) if without else [])
         return [next(found) if image.depth is None else image.depth for image in images]
-
-    def cut(self, inputs: RecipeInputs) -> ImageCuts:
-        """Run the recipe on what the extractors made of one image.
-
-        Raises:
-            ImageFailure: no solver finds how to cut it.
-        """
-        similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
-        arguments = inputs.features, inputs.depth, inputs.resized, inputs.image_hw
-        try:
-            return cut_instances(*arguments, self.params, similarity)
-        except NoConvergence as error:
-            raise ImageFailure(str(error)) from error

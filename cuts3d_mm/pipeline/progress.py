@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.pipeline.profile import Report
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
 
@@ -28,8 +29,8 @@ class ProgressReport(Protocol):
     def start(self, total_images: int, done: Counts) -> None:
         """Take note of the size of the run and of what an earlier call has done."""
 
-    def add(self, counts: Counts) -> None:
-        """Take note of some more images."""
+    def add(self, report: Report) -> None:
+        """Take note of what is done since the last call."""
 
 
 class ProgressLine:
@@ -74,11 +75,11 @@ class ProgressLine:
         self._total, self._resumed = total_images, done.images
         self._bar.update(self._task, total=total_images)
         if done.images:
-            self.add(done)
+            self.add(Report(done))
 
-    def add(self, counts: Counts) -> None:
+    def add(self, report: Report) -> None:
         """Count some more images."""
-        self._counts += counts
+        self._counts += report.counts
         self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
         now = time.monotonic()
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:

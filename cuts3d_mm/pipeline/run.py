@@ -17,6 +17,7 @@ from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
 from cuts3d_mm.labels.store import shard_paths, write_failures
 from cuts3d_mm.pipeline.identity import RunIdentity
 from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan
+from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.progress import ProgressReport
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
 
@@ -24,8 +25,8 @@ from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
 class Executor(Protocol):
     """Where the shards of a run are labelled."""
 
-    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Counts, None, None]:
-        """Label shards and write them, yielding counts as images are done.
+    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Report, None, None]:
+        """Label shards and write them, reporting as images are done.
 
         A shard does not depend on the others. To be closed is to end at once.
         """
@@ -45,7 +46,7 @@ def label_images(
         images: of the whole run, before splitting.
         executor: where the shards are labelled.
         split: the part of the run to do.
-        progress: is given the counts of images as they are done.
+        progress: is given what is done, as it is done.
 
     Returns:
         Counts of this part of the run, earlier calls included.
@@ -76,8 +77,8 @@ def _label_part(
     earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
     with closing(executor.label(order, plan.left)) as reports:
-        for counts in reports:
-            progress.add(counts)
+        for report in reports:
+            progress.add(report)
     if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end
         write_failures(order.out)
         total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())

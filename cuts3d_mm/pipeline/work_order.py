@@ -35,7 +35,11 @@ class LabelledInstance(Protocol):
 
 
 class ImageLabeller(Protocol):
-    """What finds the instances of images: a registered model."""
+    """What finds the instances of images: a registered model.
+
+    One that also has `extract` and `stages`, as `PseudoLabelGenerator` has, lets a run do
+    the work that needs no network in other processes.
+    """
 
     def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
         """Label images; raises ImageFailure where one cannot be labelled."""

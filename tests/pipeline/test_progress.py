@@ -7,6 +7,7 @@ from rich.console import Console
 
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.pipeline import progress
+from cuts3d_mm.pipeline.profile import Report
 
 
 class Terminal(io.StringIO):
@@ -24,7 +25,7 @@ def test_the_bar_names_the_images_and_says_that_it_loads_until_the_first_is_done
         line.start(2, Counts())
         line._bar.refresh()
         before = terminal.getvalue()
-        line.add(Counts(1, 3, 0))
+        line.add(Report(Counts(1, 3, 0)))
         line._bar.refresh()
     assert 'labelling [val] photos' in before and 'loading' in before and '0/2' in before
     assert '3 instances' in terminal.getvalue()[len(before) :]

@@ -26,8 +26,8 @@ class Log:
     def start(self, total_images, done):
         self.total, self.counts, self.resumed = total_images, done, done
 
-    def add(self, counts):
-        self.counts += counts
+    def add(self, report):
+        self.counts += report.counts
 
 
 @pytest.fixture

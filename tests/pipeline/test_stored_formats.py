@@ -25,7 +25,7 @@ class Silent:
     def start(self, total_images, done):
         self.done = done
 
-    def add(self, counts):
+    def add(self, report):
         pass
 
 

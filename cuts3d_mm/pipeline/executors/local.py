@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from cuts3d_mm.child_processes import start_child
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
 from cuts3d_mm.pipeline.worker import Worker
 
@@ -71,8 +71,8 @@ class LocalExecutor:
 
     workers: int
 
-    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Counts, None, None]:
-        """Label shards and write them, yielding counts as images are done.
+    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Report, None, None]:
+        """Label shards and write them, reporting as images are done.
 
         Raises:
             WorkerLost: a process died.
@@ -88,7 +88,7 @@ class LocalExecutor:
 
 def _label_in_processes(
     order: WorkOrder, shards: tuple[Shard, ...], workers: int
-) -> Generator[Counts, None, None]:
+) -> Generator[Report, None, None]:
     waiting = deque(shards)
     crew: dict[Any, BaseProcess] = {}
     try:
@@ -99,7 +99,7 @@ def _label_in_processes(
         while busy:
             for connection in wait(list(busy)):  # type: ignore[assignment]
                 message = _receive(connection, crew[connection])
-                if isinstance(message, Counts):
+                if isinstance(message, Report):
                     yield message
                 elif waiting:
                     connection.send(waiting.popleft())
@@ -119,12 +119,12 @@ def _serve(connection: Connection, order: WorkOrder) -> None:
         while True:
             connection.send(_READY)
             index, names = connection.recv()
-            for counts in worker.label_shard(index, names):
-                connection.send(counts)
+            for report in worker.label_shard(index, names):
+                connection.send(report)
 
 
-def _receive(connection: Connection, process: BaseProcess) -> Counts | str:
-    """Take a message of a process: counts, or that it is ready for a shard."""
+def _receive(connection: Connection, process: BaseProcess) -> Report | str:
+    """Take a message of a process: a report, or that it is ready for a shard."""
     try:
         message = connection.recv()
     except (EOFError, OSError) as error:
