@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cuts3d_mm.arrays import Mask
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
+from cuts3d_mm.arrays import Index, Mask
 
 
 def mask_iou(first: Mask, second: Mask) -> float:
@@ -23,16 +24,18 @@ def component_of(mask: Mask, row_column: tuple[int, int]) -> Mask:
     Raises:
         ValueError: the pixel lies outside the mask.
     """
-    labels, _ = ndimage.label(mask)
-    label = labels[row_column]
-    if label == 0:
+    if not mask[row_column]:
         raise ValueError(f'pixel {row_column} must lie inside the mask')
-    return labels == label
+    seed = row_column[0] * mask.shape[1] + row_column[1]
+    return _flood(np.ascontiguousarray(mask), np.array([seed]))
 
 
 def fill_holes(mask: Mask) -> Mask:
     """Fill the background regions of a (H, W) mask that do not touch its border."""
-    return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
+    width, size = mask.shape[1], mask.size
+    columns, rows = np.arange(width), np.arange(0, size, width)
+    border = np.concatenate([columns, size - 1 - columns, rows, rows + width - 1])
+    return ~_flood(np.ascontiguousarray(~mask), border)
 
 
 def enlarge_patches(mask: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[Any]:
@@ -104,3 +107,14 @@ def _sample_positions(
     position = np.clip((np.arange(size) + 0.5) * source_size / size - 0.5, 0, source_size - 1)
     low = position.astype(np.intp)
     return low, np.minimum(low + 1, source_size - 1), (position - low).astype(np.float32)
+
+
+def _flood_plain(is_open: Mask, seeds: Index) -> Mask:
+    labels, count = ndimage.label(is_open)
+    is_reached = np.zeros(count + 1, bool)
+    is_reached[labels.ravel()[seeds]] = True
+    is_reached[0] = False  # the label of all closed pixels
+    return is_reached[labels]
+
+
+_flood = Kernel('flood_fill.flood', _flood_plain)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.algorithm.knn_graph import Edges
 from cuts3d_mm.arrays import Index, Mask
 
-_FLOW_LIMIT = 2**30  # scipy counts flow in int32
+_FLOW_LIMIT = 2**30  # SciPy counts flow in int32
+_NEITHER, _SOURCE, _SINK = range(3)
 
 
 def source_side(
@@ -48,10 +50,31 @@ def source_side(
         raise ValueError('sources and sinks must not share a node')
     if capacities.size and capacities.min() < 0:
         raise ValueError(f'capacities must not be negative, got {capacities.min()}')
+    terminal = np.zeros(num_nodes, np.int8)
+    terminal[sources], terminal[sinks] = _SOURCE, _SINK
+    ends = terminal[edges.first], terminal[edges.second]
+    is_kept = (capacities > 0) & ((ends[0] != ends[1]) | (ends[0] == _NEITHER))
+    first, second, capacities = edges.first[is_kept], edges.second[is_kept], capacities[is_kept]
+    scale = _FLOW_LIMIT / max(capacities.sum(), 1e-9)
+    units = np.maximum(np.rint(capacities * scale), 1).astype(np.int32)
+    return _source_side(first, second, units, num_nodes, sources, sinks)
+
+
+def _source_side_plain(
+    first: Index,
+    second: Index,
+    units: NDArray[np.int32],
+    num_nodes: int,
+    sources: Index,
+    sinks: Index,
+) -> Mask:
     # All sources become node 0 and all sinks node 1: no infinite capacities are needed.
     node = np.arange(2, num_nodes + 2)
     node[sources], node[sinks] = 0, 1
-    graph = _integer_graph(node[edges.first], node[edges.second], capacities, num_nodes + 2)
+    ends = node[np.concatenate([first, second])], node[np.concatenate([second, first])]
+    shape = num_nodes + 2, num_nodes + 2
+    graph = coo_array((np.concatenate([units, units]), ends), shape=shape).tocsr()
+    graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
     reached = breadth_first_order(graph, 0, return_predecessors=False)
     if sinks.size and 1 in reached:
         residual = graph - maximum_flow(graph, 0, 1, method='dinic').flow
@@ -62,14 +85,4 @@ def source_side(
     return is_reached[node]
 
 
-def _integer_graph(
-    first: Index, second: Index, capacities: NDArray[np.float64], size: int
-) -> csr_array:
-    keep = (first != second) & (capacities > 0)
-    first, second, capacities = first[keep], second[keep], capacities[keep]
-    scale = _FLOW_LIMIT / max(capacities.sum(), 1e-9)
-    units = np.maximum(np.rint(capacities * scale), 1).astype(np.int32)
-    ends = np.concatenate([first, second]), np.concatenate([second, first])
-    graph = coo_array((np.concatenate([units, units]), ends), shape=(size, size)).tocsr()
-    graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
-    return graph
+_source_side = Kernel('max_flow.source_side', _source_side_plain)
