@@ -16,6 +16,7 @@ from PIL import Image
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.paths import BadName, open_regular, path_inside
 
+_OPEN_FILE = re.compile(r' <_io\.[^>]*>')
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
 # What Pillow raises on broken files, besides OSError.
@@ -75,7 +76,8 @@ def read_image(path: Path | BinaryIO) -> Pixels:
             image.load()
             return np.asarray(_to_rgb(image))
     except _DECODE_ERRORS as error:
-        reason = str(error) or type(error).__name__
+        # Pillow names the open file, whose number differs from run to run.
+        reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
 
 

@@ -21,6 +21,7 @@ from cuts3d_mm.labels.shard_damage import DamagedShard, naming_shard
 
 _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
+_HALVED_KEY = b'cuts3d_batch_halved'
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,18 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f'labels-{index:06d}.parquet'
 
 
-def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Counts:
-    """Write one shard atomically and return what it holds."""
+def write_shard(
+    folder: Path, index: int, records: Sequence[ImageRecord], was_halved: bool = False
+) -> Counts:
+    """Write one shard atomically and return what it holds.
+
+    Args:
+        folder: the label store.
+        index: of the shard.
+        records: in the order of the images.
+        was_halved: a batch did not fit into the memory of the device and was halved, which can
+            change the last bits of features; the shard says so.
+    """
     counts = Counts(
         images=len(records),
         instances=sum(len(record.instances) for record in records),
@@ -54,6 +65,7 @@ def write_shard(folder: Path, index: int, records: Sequence[ImageRecord]) -> Cou
     metadata = {
         _COUNTS_KEY: json.dumps(vars(counts)).encode(),
         _VERSION_KEY: __version__.encode(),
+        **({_HALVED_KEY: b'1'} if was_halved else {}),
     }
     rows = [row_from_record(record) for record in records]
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
@@ -75,6 +87,12 @@ def read_counts(path: Path) -> Counts:
         if counts.images != footer.num_rows:
             raise ValueError(f'must hold {counts.images} images, holds {footer.num_rows}')
         return counts
+
+
+def was_batch_halved(path: Path) -> bool:
+    """Tell whether a batch of a shard did not fit into memory and was halved."""
+    with naming_shard(path):
+        return _HALVED_KEY in (pq.read_metadata(path).metadata or {})
 
 
 def find_damage(path: Path) -> DamagedShard | None:

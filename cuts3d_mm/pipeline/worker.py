@@ -28,7 +28,7 @@ class Worker:
                 records.append(record)
                 yield Report(count_images([record]), self._watch.take())
         with self._watch.measure('write', len(records)):
-            write_shard(self._out, index, records)
+            write_shard(self._out, index, records, self._extraction.was_halved)
         yield Report(spans=self._watch.take())
 
 

@@ -184,3 +184,16 @@ def test_missing_file_is_a_failure(tmp_path):
 
 def test_resize_does_not_keep_the_aspect(rgb):
     assert resize_rgb(rgb, (16, 48)).shape == (16, 48, 3)
+
+
+def test_the_reason_of_a_failure_is_the_same_in_every_run(tmp_path):
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(ImageFailure) as failure, open(tmp_path / 'broken.png', 'rb'):
+            read_image(tmp_path / 'broken.png')
+        reasons.add(str(failure.value))
+        with pytest.raises(ImageFailure) as failure:
+            read_image(tmp_path / 'broken.png')
+        reasons.add(str(failure.value))
+    assert reasons == {'cannot be read as an image: cannot identify image file'}

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import cuts3d_model, write_depths, write_images
+from PIL import Image
+from stand_ins import Halving
+
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labels.shard import was_batch_halved
+from cuts3d_mm.labels.store import read_store, shard_paths
+from cuts3d_mm.pipeline.executors.crew import WorkerLost
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
+from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
+
+SHARED = Path('/dev/shm')
+
+
+class Log:
+    def __init__(self):
+        self.spans = []
+
+    def start(self, total_images, done):
+        self.counts = done
+
+    def add(self, report):
+        self.counts += report.counts
+        self.spans += report.spans
+
+
+def segments():
+    return sorted(path.name for path in SHARED.glob('cuts3d_*')) if SHARED.is_dir() else []
+
+
+def run(folder, out, executor, source, batch_size=3):
+    images = list_images(folder)
+    log = Log()
+    order = WorkOrder(source, images.root, out, batch_size)
+    return label_images(order, images, executor, Split(), log), log
+
+
+def content(out):
+    return {path.name: path.read_bytes() for path in out.glob('*.parquet')}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [('cpu',), ('cpu', 'cpu')])
+def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, devices):
+    names = write_images(tmp_path / 'images', 20, rng)
+    write_depths(tmp_path / 'depth', names[1:], rng)
+    (tmp_path / 'images' / names[9]).write_bytes(b'')
+    source = ConfiguredLabeller(cuts3d_model(tmp_path / 'depth'))
+    counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)
+    executor = LocalExecutor(2, devices)
+    staged, log = run(tmp_path / 'images', tmp_path / 'staged', executor, source)
+    assert counts == staged == log.counts and counts.failures == 2
+    assert content(tmp_path / 'one') == content(tmp_path / 'staged') and not segments()
+    assert {span.stage for span in log.spans} == set(
+        'read extract cut refine encode write'.split()
+    )
+    assert sum(span.images for span in log.spans if span.stage == 'write') == 20
+
+
+def test_a_shard_says_whether_a_batch_was_halved_for_memory(tmp_path, rng):
+    write_images(tmp_path / 'images', 3, rng)
+    for executor in (LocalExecutor(0), LocalExecutor(1, ('cpu',))):
+        out = tmp_path / f'out{executor.workers}'
+        counts, _ = run(tmp_path / 'images', out, executor, BuiltLabeller(Halving(), {}))
+        (shard,) = shard_paths(out)
+        assert was_batch_halved(shard) and counts.images == 3
+    counts, _ = run(tmp_path / 'images', tmp_path / 'full', LocalExecutor(0),
+                    BuiltLabeller(Halving(), {}), batch_size=1)  # fmt: skip
+    assert not was_batch_halved(shard_paths(tmp_path / 'full')[0])
+
+
+def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
+    pixels = rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)
+    (tmp_path / 'images').mkdir()
+    for name in 'abd':
+        Image.fromarray(pixels).save(tmp_path / f'images/{name}.png')
+    run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, ('cpu',)),
+        BuiltLabeller(Halving(), {}))  # fmt: skip
+    reasons = {record.name: record.failure for record in read_store(tmp_path / 'out')}
+    assert reasons == {'a.png': None, 'b.png': 'cannot be cut', 'd.png': None}
+
+
+def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, rng):
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(
+        tmp_path / 'images/c.png'
+    )
+    with pytest.raises(WorkerLost, match='run the same command again'):
+        run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, ('cpu',)),
+            BuiltLabeller(Halving(), {}))  # fmt: skip
+    assert not segments()
