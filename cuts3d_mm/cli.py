@@ -1,4 +1,4 @@
-"""What commands share: parsers, errors in one line, exit codes."""
+"""What commands share: how they run, errors in one line, exit codes, labelling many images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cuts3d_mm.arguments import IMAGES_HELP, add_max_failures_argument, images_path, program
 from cuts3d_mm.configs import shipped_root
 from cuts3d_mm.error_report import ErrorsInOneLine
 from cuts3d_mm.foreign_messages import silence
@@ -30,42 +31,16 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
         main: returns the exit code; None is 0.
         if_interrupted: what an interrupted command says, such as how to resume.
     """
-    with guard(_program()), ErrorsInOneLine(_program()):
+    with guard(program()), ErrorsInOneLine(program()):
         silence()
         advise(if_interrupted)
         sys.exit(main() or 0)
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run."""
-    return argparse.ArgumentParser(prog=_program(), description=description)
-
-
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add CONFIG and --cfg-options to a command."""
-    parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change config values, for instance model.recipe.local_cut.tau_knn=0.05',
-    )
-
-
-def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a command that runs on several GPUs needs."""
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-
-
 def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a command that labels many images needs."""
-    parser.add_argument(
-        'images', type=Path, help='folder (recursive), list of paths, or COCO JSON'
-    )
-    parser.add_argument('out', type=Path, help='folder of the label store')
+    parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
+    parser.add_argument('out', type=Path, metavar='OUT', help='label store to write, a folder')
     parser.add_argument(
         '--workers', type=int, default=1, help='processes, of one thread each; 0: this process'
     )
@@ -75,9 +50,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
     )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
-    parser.add_argument(
-        '--max-failures', type=float, default=0.01, help='share of images; more: exit code 3'
-    )
+    add_max_failures_argument(parser)
 
 
 def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int = 1) -> int:
@@ -122,9 +95,5 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
 def report_refused(reasons: Sequence[str]) -> int:
     """Print why images were left out, a line each; return the exit code."""
     for reason in reasons:
-        print(f'{_program()}: left out: {reason}', file=sys.stderr)
+        print(f'{program()}: left out: {reason}', file=sys.stderr)
     return EXIT_FAILURES if reasons else 0
-
-
-def _program() -> str:
-    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'

@@ -17,10 +17,10 @@ def main() -> None:
     parser.add_argument('photo', help='a file, folder or URL')
     parser.add_argument('model', help='owner/repo on the Hugging Face Hub, a folder, or a config')
     parser.add_argument('--weights', help='with a config: a file, https:// or hf:// location')
-    parser.add_argument('--out-dir', default='outputs', help='default outputs')
+    parser.add_argument('--out', default='outputs', help='default outputs')
     args = parser.parse_args()
     inferencer = CutS3DInferencer(args.model, args.weights)
-    inferencer(args.photo, out_dir=args.out_dir)
+    inferencer(args.photo, out_dir=args.out)
 
 
 if __name__ == '__main__':

@@ -91,7 +91,7 @@ def use(folder: Path, path: Path, kind: str) -> tuple[int, str]:
     if kind == 'truth':
         return run_tool('score', good, path, '--json', folder / 'scores.json')
     if kind == 'view':
-        return run_tool('view', path, '--images', folder / 'images', '--out', out)
+        return run_tool('view', path, folder / 'images', out)
     if kind == 'convert':
         return run_tool('convert', 'labels', path, out)
     return {'dataset': read_dataset, 'annotations': read_annotations, 'names': read_names}[kind](

@@ -1,4 +1,9 @@
-"""Open the method in a browser: cut pseudo-masks, turn the point cloud, detect."""
+"""Open the method in a browser: cut pseudo-masks, turn the point cloud, detect.
+
+Examples:
+    cuts3d app
+    cuts3d app --config maskcut_color-texture --port 8000
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,8 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import add_device_argument, add_model_arguments, config_name, make_parser
+from cuts3d_mm.cli import run_command
 from cuts3d_mm.configs import load_generator_config
 
 MAX_UPLOAD = '64mb'
@@ -21,17 +27,16 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         '--config',
+        type=config_name,
         default=EMBEDDED,
-        help=f'of the pseudo-masks (default {EMBEDDED}, which downloads nothing and takes a '
-        'depth map with the photo)',
+        metavar='CONFIG',
+        help='of the pseudo-masks; the default downloads nothing and takes a depth map with the '
+        'image (default %(default)s)',
     )
-    parser.add_argument(
-        '--model', help='a detector as well: owner/repo[@revision], a downloaded folder, a config'
-    )
-    parser.add_argument('--weights', help='with a config: a file, https:// or hf:// location')
-    parser.add_argument('--device', default='cpu', help='of the networks, such as cuda:0')
+    add_model_arguments(parser, 'a detector as well')
+    add_device_argument(parser)
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0: also for other machines')
-    parser.add_argument('--port', type=int, default=7860, help='default 7860')
+    parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
     return parser.parse_args()
 
 
@@ -46,13 +51,15 @@ def main() -> None:
     from cuts3d_mm.app.examples import write_examples
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.device import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
-        cutter = PhotoCutter(load_generator_config(args.config, []), args.device)
+        device = choose_device(args.device)
+        cutter = PhotoCutter(load_generator_config(args.config, []), device)
         inferencer = None
         if args.model or args.weights:
-            inferencer = CutS3DInferencer(args.model, args.weights, args.device)
+            inferencer = CutS3DInferencer(args.model, args.weights, device)
         page = build_page(cutter, inferencer, write_examples(Path(folder)))
         page.launch(
             server_name=args.host,

@@ -1,22 +1,29 @@
-"""Draw samples as the training pipeline of a config gives them to the model."""
+r"""Draw samples as the training pipeline of a config gives them to the model.
+
+Examples:
+    cuts3d browse cuts3d_tiny-cascade-mask-rcnn_r18_scenes --limit 4 \
+      --cfg-options data_root=demo_out/training/
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import add_config_argument, make_parser
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('config', help='config of a training, or the name of a shipped one')
-    parser.add_argument('--out', type=Path, default=Path('browse_out'), metavar='DIR')
-    parser.add_argument('--num', type=int, default=16, help='samples (default 16)')
-    parser.add_argument('--seed', type=int, default=0, help='of order and pipeline (default 0)')
+    add_config_argument(parser)
+    parser.add_argument('--limit', type=int, default=16, metavar='N', help='samples to draw')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
+        '--seed', type=int, default=0, metavar='N', help='of the order and of the pipeline'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('browse_out'), metavar='DIR', help='folder to write'
     )
     return parser.parse_args()
 
@@ -24,13 +31,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    if args.num < 1:
-        raise ValueError(f'--num must be at least 1, got {args.num}')
+    if args.limit < 1:
+        raise ValueError(f'--limit must be at least 1, got {args.limit}')
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.browse import browse
 
-    paths = browse(load_config(args.config, args.cfg_options), args.num, args.seed, args.out)
+    paths = browse(load_config(args.config, args.cfg_options), args.limit, args.seed, args.out)
     print(f'{len(paths)} samples -> {args.out}')
 
 

@@ -1,4 +1,11 @@
-"""Convert weights of detectron2 and DINO, and pseudo-labels of CutLER, CuVLER and CutS3D."""
+"""Convert weights of detectron2 and DINO, and pseudo-labels of CutLER, CuVLER and CutS3D.
+
+Examples:
+    cuts3d convert labels labels labels.json
+    cuts3d convert labels labels.json labels-2
+    cuts3d convert detectron2 cutler_cascade_final.pth cutler.pth
+    cuts3d convert dino dino_RN50_pretrain_d2_format.pkl dino.pth
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.cli import make_parser, report_refused, run_command
+from cuts3d_mm.arguments import LABELS_HELP, labels_path, make_parser, weights_location
+from cuts3d_mm.cli import report_refused, run_command
 
 DETECTORS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',
@@ -18,22 +26,49 @@ DETECTORS = {
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    kinds = parser.add_subparsers(dest='kind', required=True, metavar='detectron2|dino|labels')
-    detectron2 = kinds.add_parser(
-        'detectron2', help='R-CNN checkpoint of CutLER, CuVLER or CutS3D -> MMDetection'
+    kinds = parser.add_subparsers(
+        dest='kind', required=True, metavar='detectron2|dino|labels', help='what to convert:'
     )
-    detectron2.add_argument('source', help='a file, https:// or hf:// location; .pth or .pkl')
-    detectron2.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
-    detectron2.add_argument('--reverse', action='store_true', help='MMDetection -> detectron2')
-    dino = kinds.add_parser(
-        'dino', help='DINO, DINOv2 or DiffNCuts backbone -> mmpretrain ViT, MMDetection ResNet'
+    detectron2 = add_kind(
+        kinds, 'detectron2', 'R-CNN checkpoint of CutLER, CuVLER or CutS3D, to MMDetection'
     )
-    dino.add_argument('source', help='a file, https:// or hf:// location; .pth or .pkl')
-    dino.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
-    labels = kinds.add_parser('labels', help='COCO JSON of pseudo-labels <-> label store')
-    labels.add_argument('source', type=Path, help='JSON file, or label store')
-    labels.add_argument('target', type=Path, help='label store to make, or JSON file')
+    add_weights(detectron2)
+    detectron2.add_argument(
+        '--reverse', action='store_true', help='from MMDetection to detectron2'
+    )
+    dino = add_kind(
+        kinds, 'dino', 'DINO, DINOv2 or DiffNCuts backbone, to a ViT of MMPretrain or a ResNet'
+    )
+    add_weights(dino)
+    labels = add_kind(kinds, 'labels', 'COCO JSON of pseudo-labels to a label store, or back')
+    labels.add_argument('source', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    labels.add_argument(
+        'target', type=Path, metavar='OUT', help='the other one: JSON file or label store to write'
+    )
     return parser.parse_args()
+
+
+def add_kind(kinds: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """Add a kind of conversion, with its own lines of the examples."""
+    lines = [line for line in (__doc__ or '').splitlines() if f'convert {name} ' in line]
+    epilog = '\n'.join(['Examples:', *lines])
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name, help=what, description=f'Convert: {what}.', epilog=epilog
+    )
+    return parser
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add what a conversion of weights reads and writes."""
+    parser.add_argument(
+        'source',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='.pth or .pkl: a file, https:// or hf:// location',
+    )
+    parser.add_argument(
+        'target', type=Path, metavar='OUT', help='file to write, .pth or .safetensors'
+    )
 
 
 def main() -> int | None:

@@ -1,31 +1,46 @@
-"""Label photos and rendered scenes, train on them, write a page; nothing to download."""
+"""Label photos and rendered scenes, train on them, write a page; nothing to download.
+
+Examples:
+    cuts3d demo
+    cuts3d demo demo_out --scenes 8 --iters 0
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import RESUMES, make_parser, run_command
+from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.cli import RESUMES, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('out', type=Path, nargs='?', default=Path('demo_out'))
-    parser.add_argument('--scenes', type=int, default=24, help='rendered scenes (default 24)')
-    parser.add_argument('--workers', type=int, default=2, help='processes (default 2)')
+    parser.add_argument(
+        'out',
+        type=Path,
+        nargs='?',
+        default=Path('demo_out'),
+        metavar='OUT',
+        help='folder to write, which is continued if it is there',
+    )
+    parser.add_argument('--scenes', type=int, default=24, metavar='N', help='rendered scenes')
+    parser.add_argument('--workers', type=int, default=2, metavar='N', help='processes')
     parser.add_argument(
         '--iters',
         type=int,
         default=200,
-        help='training steps of a tiny detector, about 1 s each; 0: no training (default 200)',
+        metavar='N',
+        help='training steps of a tiny detector, about 1 s each; 0: no training',
     )
     parser.add_argument(
         '--self-training',
         type=int,
         default=0,
-        metavar='SEEDS',
-        help='also train with two rounds of self-training, once per seed, about 8 minutes each',
+        metavar='N',
+        help='also train with two rounds of self-training, with N seeds, about 8 minutes each '
+        '(default 0: none)',
     )
     parser.add_argument(
         '--pictures', type=Path, metavar='DIR', help='also write the pictures of the README'

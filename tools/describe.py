@@ -1,17 +1,22 @@
-"""Count instances per image and their areas, of one or several sets of labels."""
+"""Count instances per image and their areas, of one or several sets of labels.
+
+Examples:
+    cuts3d describe labels
+    cuts3d describe labels labels.json
+"""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import LABELS_HELP, labels_path, make_parser
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=Path, nargs='+', help='label stores or COCO JSON files')
+    parser.add_argument('labels', type=labels_path, nargs='+', metavar='LABELS', help=LABELS_HELP)
     return parser.parse_args()
 
 

@@ -1,4 +1,10 @@
-"""Outline every object in photos, folders, URLs, videos or a webcam by a trained detector."""
+r"""Outline every object in photos, folders, URLs, videos or a webcam by a trained detector.
+
+Examples:
+    cuts3d detect images clip.mp4 --model owner/repo
+    cuts3d detect images --model cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
+      --weights iter_200.pth --save masks --out detected
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuts3d_mm.cli import EXIT_FAILURES, make_parser, run_command
+from cuts3d_mm.arguments import (
+    add_device_argument,
+    add_max_failures_argument,
+    add_model_arguments,
+    image_source,
+    make_parser,
+)
+from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.interruption import advise
 
 
@@ -15,18 +28,14 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         'inputs',
+        type=image_source,
         nargs='+',
         metavar='INPUT',
-        help='photo, folder, list of paths, COCO JSON, http(s):// photo, video, or webcam:0',
+        help='image, folder, text file of paths, COCO JSON, http(s):// image, video, or webcam:0',
     )
+    add_model_arguments(parser)
     parser.add_argument(
-        '--model',
-        help='owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a config',
-    )
-    parser.add_argument('--weights', help='with a config: a file, https:// or hf:// location')
-    parser.add_argument('--out-dir', type=Path, default=Path('outputs'), help='default outputs')
-    parser.add_argument(
-        '--score-thr', type=float, default=0.35, help='smallest score, in [0, 1] (default 0.35)'
+        '--score-thr', type=float, default=0.35, metavar='SCORE', help='smallest score, in [0, 1]'
     )
     parser.add_argument(
         '--save',
@@ -36,10 +45,17 @@ def parse_args() -> argparse.Namespace:
         help='drawn images and videos; uint16 PNGs, a number per instance; COCO JSON '
         '(default: pictures coco)',
     )
-    parser.add_argument('--batch-size', type=int, default=1, help='images (default 1)')
-    parser.add_argument('--device', help='such as cuda:0 (default: the best there is)')
     parser.add_argument(
-        '--max-failures', type=float, default=0.01, help='share of images; more: exit code 3'
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images that the network sees at once',
+    )
+    add_device_argument(parser)
+    add_max_failures_argument(parser)
+    parser.add_argument(
+        '--out', type=Path, default=Path('outputs'), metavar='DIR', help='folder to write'
     )
     return parser.parse_args()
 
@@ -54,24 +70,26 @@ def main() -> int:
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.device import choose_device
     from cuts3d_mm.labels.shard import Counts
     from cuts3d_mm.pipeline.progress import ProgressLine
 
     sources = open_sources(args.inputs)
-    inferencer = CutS3DInferencer(args.model, args.weights, args.device, show_progress=False)
-    advise(f'what was found until now is in {args.out_dir}')
+    device = choose_device(args.device)
+    inferencer = CutS3DInferencer(args.model, args.weights, device, show_progress=False)
+    advise(f'what was found until now is in {args.out}')
     with (
-        DetectionWriter(args.out_dir, args.save, args.score_thr) as writer,
+        DetectionWriter(args.out, args.save, args.score_thr) as writer,
         ProgressLine('detecting') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
         counts = detect_all(inferencer, sources, writer, args.batch_size, progress.add)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
-        f'-> {args.out_dir}'
+        f'-> {args.out}'
     )
     if counts.failures > args.max_failures * counts.images:
-        failures = args.out_dir / 'labels' / 'failures.jsonl'
+        failures = args.out / 'labels' / 'failures.jsonl'
         print(f'too many failures, see {failures}', file=sys.stderr)
         return EXIT_FAILURES
     return 0

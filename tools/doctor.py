@@ -1,10 +1,15 @@
-"""Print the environment and what is wrong with it, each with its remedy."""
+"""Print the environment and what is wrong with it, each with its remedy.
+
+Examples:
+    cuts3d doctor
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,22 +1,35 @@
-"""Download a released detector or a label set from the Hugging Face Hub."""
+"""Download a released detector or a label set from the Hugging Face Hub.
+
+Examples:
+    cuts3d download owner/repo
+    cuts3d download owner/repo@v1 --files config.py model.safetensors
+    cuts3d download owner/repo-labels --repo-type dataset --out labels
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('repository', metavar='OWNER/NAME[@REVISION]', help='branch, tag, commit')
-    parser.add_argument('--out', type=Path, help='folder (default: NAME)')
-    parser.add_argument('--files', nargs='+', default=[], help='which (default: all)')
     parser.add_argument(
-        '--repo-type', choices=['model', 'dataset'], default='model', help='default model'
+        'repository',
+        metavar='OWNER/NAME[@REVISION]',
+        help='repository; REVISION is a branch, a tag or a commit',
     )
+    parser.add_argument(
+        '--files', nargs='+', default=[], metavar='FILE', help='which ones (default: all)'
+    )
+    parser.add_argument(
+        '--repo-type', choices=['model', 'dataset'], default='model', help='what the repository is'
+    )
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder to write (default: NAME)')
     return parser.parse_args()
 
 

@@ -1,4 +1,9 @@
-"""Score a detector on many prepared data sets into one table; run again to resume."""
+r"""Score a detector on many prepared data sets into one table; run again to resume.
+
+Examples:
+    cuts3d evaluate-suite cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet \
+      iter_160000.pth data/evaluation results --datasets coco voc
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,27 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.cli import (
-    RESUMES,
+from cuts3d_mm.arguments import (
+    add_checkpoint_argument,
     add_config_argument,
     add_launcher_arguments,
+    existing_folder,
     make_parser,
-    run_command,
 )
+from cuts3d_mm.cli import RESUMES, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     add_config_argument(parser)
-    parser.add_argument('checkpoint', help='weights, a file or an URL')
-    parser.add_argument('--data', type=Path, required=True, help='folder of cuts3d prepare')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the results')
+    add_checkpoint_argument(parser)
     parser.add_argument(
-        '--datasets', nargs='+', metavar='NAME', help='default: all that --data holds'
+        'data', type=existing_folder, metavar='DATA', help='folder that cuts3d prepare has written'
+    )
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder of the results')
+    parser.add_argument(
+        '--datasets', nargs='+', metavar='NAME', help='which ones (default: all that DATA holds)'
     )
     add_launcher_arguments(parser)
     return parser.parse_args()
@@ -49,7 +57,7 @@ def main() -> None:
     absent = sorted(set(names) - set(present))
     if absent or not names:
         raise ValueError(
-            f'--data must hold NAME.json of {absent or "any set"}, made by cuts3d prepare; '
+            f'DATA must hold NAME.json of {absent or "any set"}, made by cuts3d prepare; '
             f'found {present} in {args.data}'
         )
     config = load_config(args.config, args.cfg_options, args.launcher)

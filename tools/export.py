@@ -1,18 +1,28 @@
-"""Write a label store as one COCO JSON that any COCO tool reads."""
+"""Write a label store as one COCO JSON that any COCO tool reads.
+
+Examples:
+    cuts3d export labels labels.json
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, report_refused, run_command
+from cuts3d_mm.arguments import label_store_path, make_parser
+from cuts3d_mm.cli import report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('store', type=Path, help='label store, the OUT of cuts3d generate')
-    parser.add_argument('json', type=Path, help='file to write')
+    parser.add_argument(
+        'store',
+        type=label_store_path,
+        metavar='STORE',
+        help='label store, the OUT of cuts3d generate',
+    )
+    parser.add_argument('json', type=Path, metavar='OUT', help='COCO JSON to write')
     return parser.parse_args()
 
 

@@ -1,17 +1,16 @@
-"""Cut instance masks out of unlabelled images into a label store; run again to resume."""
+"""Cut instance masks out of unlabelled images into a label store; run again to resume.
+
+Examples:
+    cuts3d generate cuts3d_color-texture_file-depth images labels --depth depth
+    cuts3d generate maskcut_color-texture images labels-2d --limit 8
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import (
-    RESUMES,
-    add_config_argument,
-    add_labelling_arguments,
-    label_many,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.arguments import add_config_argument, make_parser
+from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
 from cuts3d_mm.configs import load_generator_config
 
 

@@ -1,30 +1,47 @@
-"""Merge a detector's labels with those that it was trained on, by CutLER's rule."""
+"""Merge a detector's labels with those that it was trained on, by CutLER's rule.
+
+Examples:
+    cuts3d merge-labels predicted labels merged --score-thr 0.65
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import label_store_path, make_parser
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('new', type=Path, help='label store written by cuts3d predict')
-    parser.add_argument('old', type=Path, help='label store that the detector was trained on')
-    parser.add_argument('out', type=Path, help='folder of the merged label store')
+    parser.add_argument(
+        'new',
+        type=label_store_path,
+        metavar='NEW',
+        help='label store that cuts3d predict has written',
+    )
+    parser.add_argument(
+        'old',
+        type=label_store_path,
+        metavar='OLD',
+        help='label store that the detector was trained on',
+    )
+    parser.add_argument('out', type=Path, metavar='OUT', help='label store to write, a folder')
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.7,
+        metavar='SCORE',
         help='smallest score of a prediction, in [0, 1] (default 0.7; CutLER: 0.7, then 0.65)',
     )
     parser.add_argument(
         '--iou-thr',
         type=float,
         default=0.5,
-        help='mask IoU with a kept prediction at which an old label is dropped (default 0.5)',
+        metavar='IOU',
+        help='an old label is dropped at this mask IoU, in [0, 1], with a kept prediction',
     )
     return parser.parse_args()
 

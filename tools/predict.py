@@ -1,37 +1,35 @@
-"""Label images by a detector, for the next round of self-training; run again to resume."""
+"""Label images by a detector, for the next round of self-training; run again to resume.
+
+Examples:
+    cuts3d predict cuts3d_tiny-cascade-mask-rcnn_r18_scenes iter_200.pth images predicted
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import (
-    RESUMES,
-    add_config_argument,
-    add_labelling_arguments,
-    label_many,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.arguments import add_checkpoint_argument, add_config_argument, make_parser
+from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     add_config_argument(parser)
-    parser.add_argument('checkpoint', help='weights: a file, https:// or hf:// location')
+    add_checkpoint_argument(parser)
     add_labelling_arguments(parser)
     parser.add_argument(
-        '--score-thr', type=float, default=0.0, help='smallest score, in [0, 1] (default 0)'
+        '--score-thr', type=float, default=0.0, metavar='SCORE', help='smallest score, in [0, 1]'
     )
     parser.add_argument(
-        '--max-per-image', type=int, default=100, help='most instances, best first (default 100)'
+        '--max-per-image', type=int, default=100, metavar='N', help='most instances, best first'
     )
     parser.add_argument(
         '--confidence-source',
         choices=['map', 'score', 'none'],
         default='none',
         help='confidence of the labels: probability of each pixel, score of the instance, or '
-        'none: certain (default none)',
+        'none: all pixels are certain (default none)',
     )
     return parser.parse_args()
 

@@ -1,11 +1,17 @@
-"""Make the class-agnostic COCO JSON of an evaluation set, or shares of COCO to fine-tune on."""
+"""Make the class-agnostic COCO JSON of an evaluation set, or shares of COCO to fine-tune on.
+
+Examples:
+    cuts3d prepare voc data/official/voc data/evaluation
+    cuts3d prepare coco-semi data/coco data/coco/annotations
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import existing_folder, make_parser
+from cuts3d_mm.cli import run_command
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.coco_semi import LAYOUT
 
@@ -15,14 +21,17 @@ _SHARES = 'coco-semi'
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     layouts = {name: one.layout for name, one in EVALUATION_SETS.items()} | {_SHARES: LAYOUT}
-    parser.epilog = 'SRC must hold:\n' + '\n'.join(
-        f'  {name:18s}{layout}' for name, layout in layouts.items()
+    held = '\n'.join(f'    {name:18s}{layout}' for name, layout in layouts.items())
+    parser.epilog = f'{parser.epilog}\n\nSRC must hold, by NAME:\n{held}'
+    parser.add_argument('name', choices=list(layouts), metavar='NAME', help='one of those below')
+    parser.add_argument(
+        'src',
+        type=existing_folder,
+        metavar='SRC',
+        help='folder of the official files, with the images',
     )
-    parser.add_argument('name', choices=list(layouts), metavar='NAME', help='see below')
-    parser.add_argument('src', type=Path, help='folder of the official files, with the images')
-    parser.add_argument('dst', type=Path, help='folder of NAME.json')
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder to write NAME.json into')
     return parser.parse_args()
 
 
@@ -39,7 +48,7 @@ def prepare_shares(args: argparse.Namespace) -> None:
     """Write shares of COCO's training labels."""
     from cuts3d_mm.evaluation.preparation.coco_semi import write_shares
 
-    for path, (images, objects) in write_shares(args.src, args.dst).items():
+    for path, (images, objects) in write_shares(args.src, args.out).items():
         print(f'{images} images, {objects} objects -> {path}')
 
 
@@ -49,8 +58,8 @@ def prepare_set(args: argparse.Namespace) -> None:
 
     chosen = EVALUATION_SETS[args.name]
     source = chosen.open_source(args.src)
-    args.dst.mkdir(parents=True, exist_ok=True)
-    out = args.dst / f'{args.name}.json'
+    args.out.mkdir(parents=True, exist_ok=True)
+    out = args.out / f'{args.name}.json'
     info = {
         'description': f'{chosen.title}, class-agnostic, by cuts3d_mm',
         'image_folder': str(source.image_folder.resolve()),

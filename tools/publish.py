@@ -1,4 +1,9 @@
-"""Publish a trained detector, and its labels, on the Hugging Face Hub; safe to repeat."""
+r"""Publish a trained detector, and its labels, on the Hugging Face Hub; safe to repeat.
+
+Examples:
+    cuts3d publish cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet \
+      iter_160000.pth --repo owner/name --dry-run
+"""
 
 from __future__ import annotations
 
@@ -7,28 +12,54 @@ import json
 import tempfile
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, run_command
+from cuts3d_mm.arguments import (
+    config_name,
+    existing_file,
+    label_store_path,
+    make_parser,
+    weights_location,
+)
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('checkpoint', help='made by cuts3d train; a moving average is used')
-    parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('--repo', required=True, metavar='OWNER/NAME', help='created if it is new')
+    parser.add_argument(
+        'config',
+        type=config_name,
+        metavar='CONFIG',
+        help='config file, or name of a shipped config',
+    )
+    parser.add_argument(
+        'checkpoint',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='made by cuts3d train; its moving average is used if it has one',
+    )
+    parser.add_argument(
+        '--repo', required=True, metavar='OWNER/NAME', help='is made if it does not exist'
+    )
     parser.add_argument(
         '--metrics',
-        type=Path,
-        metavar='F',
+        type=existing_file,
+        metavar='FILE',
         help='JSON of cuts3d score --json, or table.json of cuts3d evaluate-suite',
     )
     parser.add_argument(
-        '--labels', type=Path, metavar='STORE', help='also publish OWNER/NAME-labels, a dataset'
+        '--labels',
+        type=label_store_path,
+        metavar='STORE',
+        help='also publish OWNER/NAME-labels, a dataset',
     )
-    parser.add_argument('--license', default='apache-2.0', help='default apache-2.0')
+    parser.add_argument(
+        '--license', default='apache-2.0', metavar='NAME', help='of the weights and labels'
+    )
     parser.add_argument('--private', action='store_true', help='make a new repository private')
     parser.add_argument(
-        '--dry-run', action='store_true', help='write the files, say where, upload nothing'
+        '--dry-run',
+        action='store_true',
+        help='write the files, print where they are, upload nothing',
     )
     return parser.parse_args()
 

@@ -1,4 +1,9 @@
-"""Class-agnostic AP and AR of pseudo-labels against annotations, with pycocotools."""
+"""Compute class-agnostic AP and AR of pseudo-labels against annotations, with pycocotools.
+
+Examples:
+    cuts3d score labels annotations.json
+    cuts3d score labels annotations.json --against labels-2d --images images --out worst
+"""
 
 from __future__ import annotations
 
@@ -6,29 +11,48 @@ import argparse
 import json
 from pathlib import Path
 
-from cuts3d_mm.cli import make_parser, report_refused, run_command
+from cuts3d_mm.arguments import (
+    LABELS_HELP,
+    existing_file,
+    existing_folder,
+    labels_path,
+    make_parser,
+)
+from cuts3d_mm.cli import report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=Path, help='label store or COCO JSON')
-    parser.add_argument('ground_truth', type=Path, help='annotated COCO JSON')
-    parser.add_argument('--json', type=Path, metavar='F', help='also write the figures to F')
+    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument(
+        'ground_truth',
+        type=existing_file,
+        metavar='ANNOTATIONS',
+        help='COCO JSON of the true objects',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures here')
     parser.add_argument(
         '--by-count', action='store_true', help='also score images by their number of objects'
     )
-    parser.add_argument('--plot', type=Path, metavar='F.png', help='draw precision and recall')
     parser.add_argument(
-        '--against', type=Path, metavar='LABELS', help='compare with these earlier labels'
+        '--plot', type=Path, metavar='FILE', help='draw precision and recall (.png)'
     )
     parser.add_argument(
-        '--images', type=Path, metavar='DIR', help='with --against and --out: images to draw on'
+        '--against', type=labels_path, metavar='LABELS', help='compare with these earlier labels'
     )
     parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='pictures of the images that got worse the most'
+        '--images',
+        type=existing_folder,
+        metavar='DIR',
+        help='with --against and --out: images to draw on',
     )
-    parser.add_argument('--num', type=int, default=10, help='pictures (default 10)')
+    parser.add_argument(
+        '--limit', type=int, default=10, metavar='N', help='with --out: images to draw'
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='draw the images that got worse the most'
+    )
     return parser.parse_args()
 
 
@@ -52,7 +76,7 @@ def main() -> int:
     if args.json is not None:
         write_whole(args.json, json.dumps(report.scores, indent=1) + '\n')
     if args.out is not None:
-        return report_refused(report.draw_worst(args.images, args.out, args.num))
+        return report_refused(report.draw_worst(args.images, args.out, args.limit))
     return 0
 
 

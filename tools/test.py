@@ -1,24 +1,33 @@
-"""Test a detector: class-agnostic COCO scores of a checkpoint."""
+r"""Test a detector: class-agnostic COCO scores of a checkpoint.
+
+Examples:
+    cuts3d test cuts3d_tiny-cascade-mask-rcnn_r18_scenes iter_200.pth \
+      --cfg-options data_root=demo_out/training/
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from cuts3d_mm.cli import add_launcher_arguments, make_parser, run_command
+from cuts3d_mm.arguments import (
+    WORK_DIR_HELP,
+    add_checkpoint_argument,
+    add_config_argument,
+    add_launcher_arguments,
+    make_parser,
+)
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/test.py."""
     parser = make_parser(__doc__)
-    parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('checkpoint', help='weights, a file or an URL')
-    parser.add_argument('--work-dir', metavar='DIR', help='where the log and the scores go')
-    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions')
-    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions, below work-dir')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
-    )
+    add_config_argument(parser)
+    add_checkpoint_argument(parser)
+    parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions, below --work-dir')
+    parser.add_argument('--out', metavar='FILE', help='also write the predictions (.pkl)')
     add_launcher_arguments(parser)
     return parser.parse_args()
 

@@ -1,18 +1,29 @@
-"""Train a detector, of this package or any other config of MMDetection."""
+r"""Train a detector, of this package or any other config of MMDetection.
+
+Examples:
+    cuts3d train cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
+      --cfg-options data_root=demo_out/training/
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from cuts3d_mm.cli import add_launcher_arguments, make_parser, run_command
+from cuts3d_mm.arguments import (
+    WORK_DIR_HELP,
+    add_config_argument,
+    add_launcher_arguments,
+    make_parser,
+)
+from cuts3d_mm.cli import run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/train.py."""
     parser = make_parser(__doc__)
-    parser.add_argument('config', help='config file, or the name of a shipped one')
-    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
+    add_config_argument(parser)
+    parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -23,11 +34,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        metavar='CKPT',
-        help='go on from a checkpoint; without a path from the latest of the work dir',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config values'
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; without one, from the latest of the work dir',
     )
     add_launcher_arguments(parser)
     return parser.parse_args()

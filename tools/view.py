@@ -1,4 +1,9 @@
-"""Draw the instances of a label store over its images."""
+"""Draw the instances of labels over their images.
+
+Examples:
+    cuts3d view labels images pictures --limit 8
+    cuts3d view labels.json images pictures --random 4 --seed 1
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,26 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuts3d_mm.cli import EXIT_FAILURES, make_parser, run_command
+from cuts3d_mm.arguments import LABELS_HELP, existing_folder, labels_path, make_parser
+from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.paths import shown
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=Path, help='label store or COCO JSON')
-    parser.add_argument('--images', type=Path, required=True, metavar='DIR', help='image folder')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument(
+        'images',
+        type=existing_folder,
+        metavar='IMAGES',
+        help='folder of the images that were labelled',
+    )
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
-    parser.add_argument('--seed', type=int, default=0, help='of --random (default 0)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of --random')
     return parser.parse_args()
 
 
@@ -39,7 +50,7 @@ def main() -> int:
     drawn = draw_records(records, args.images, args.out, args.limit)
     if drawn.failures and not drawn.num_drawn:
         name, reason = drawn.failures[0]
-        raise ValueError(f'{shown(name)}: {reason}; --images must be the folder that was labelled')
+        raise ValueError(f'{shown(name)}: {reason}; IMAGES must be the folder that was labelled')
     print(f'{drawn.num_drawn} images -> {args.out}')
     if drawn.failures:
         failures = args.out / 'not_drawn.jsonl'

@@ -42,7 +42,7 @@ def _require_ours(folder: Path) -> None:
     if found and not _is_marked(folder):
         raise FileExistsError(
             f'{folder} must be new or hold an earlier detection, it has {", ".join(found)} of '
-            'something else; choose another --out-dir'
+            'something else; choose another --out'
         )
     for name in (PICTURES, MASKS, LABELS):
         path = folder / name
@@ -68,6 +68,6 @@ def _label_files(store: Path) -> list[Path]:
     if strange:
         raise FileExistsError(
             f'{store} must hold nothing but an earlier detection, it has {", ".join(strange)}; '
-            'choose another --out-dir'
+            'choose another --out'
         )
     return paths

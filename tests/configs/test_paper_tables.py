@@ -155,7 +155,7 @@ class StandIn:
             full = tiny_data(config.rpartition('/')[2])
             path = write_config(full, self.root / 'stand_ins' / 'full' / DETECTOR)
             first = arguments.index('--datasets') + 1
-            arguments = (*arguments[: first + 1], *arguments[arguments.index('--out') :])
+            arguments = arguments[: first + 1]
         self.command('evaluate_suite', path, checkpoint, *arguments)
 
     def convert(self, *arguments):

@@ -99,7 +99,7 @@ def test_detect(cuts3d, place, checkpoint):
     before = place.snapshot()
     code, _, err = cuts3d(
         'detect', source, '--model', checkpoint[0], '--weights', checkpoint[1], '--device', 'cpu',
-        '--out-dir', place.out, '--save', 'pictures', 'masks', 'coco',
+        '--out', place.out, '--save', 'pictures', 'masks', 'coco',
     )  # fmt: skip
     assert code == 3, err
     check_records(place.out / 'labels', names)
@@ -115,7 +115,7 @@ def test_view(cuts3d, place, kind):
     names = place.names if kind == 'store' else place.names_in_json
     labels = (place.write_store if kind == 'store' else place.write_json)((*GOOD, *names))
     before = place.snapshot()
-    code, out, err = cuts3d('view', labels, '--images', place.images, '--out', place.out)
+    code, out, err = cuts3d('view', labels, place.images, place.out)
     assert code == 3 and out.startswith('2 images ->') and 'not_drawn.jsonl' in err
     assert len(failures(place.out / 'not_drawn.jsonl')) == len(names)
     assert len([path for path in place.out.rglob('*.png') if path.is_file()]) == len(GOOD)
@@ -156,7 +156,7 @@ def test_score_draws_nothing_from_outside(cuts3d, place):
     before = place.snapshot()
     code, _, err = cuts3d(
         'score', labels, place.here / 'truth.json', '--against', place.here / 'old.json',
-        '--images', place.images, '--out', place.out, '--num', 100,
+        '--images', place.images, '--out', place.out, '--limit', 100,
     )  # fmt: skip
     assert code == 3 and err.count('left out: ') == len(place.names_in_json)
     assert len(list(place.out.iterdir())) == len(GOOD)
@@ -170,7 +170,7 @@ def test_browse_leaves_bad_names_out(cuts3d, place):
     options += ('train_dataloader.dataset.dataset.data_prefix.img=' + str(place.images),)
     options += ('train_dataloader.dataset.dataset.data_root=',)
     code, out, err = cuts3d(
-        'browse', 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py', '--num', 4, '--out', place.out,
+        'browse', 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py', '--limit', 4, '--out', place.out,
         '--cfg-options', *SMALL, *options,
     )  # fmt: skip
     assert code == 0 and '4 samples' in out, err
@@ -196,7 +196,7 @@ def test_links_that_leave_are_failures_when_written(cuts3d, place):
     (place.out / 'sub').symlink_to(place.here)
     store = place.write_store(GOOD)
     before = place.snapshot()
-    code, out, _ = cuts3d('view', store, '--images', place.images, '--out', place.out)
+    code, out, _ = cuts3d('view', store, place.images, place.out)
     assert code == 3 and out.startswith('1 images ->')
     assert 'a link leads out of' in failures(place.out / 'not_drawn.jsonl')['sub/b.png']
     assert place.snapshot() == before
@@ -205,7 +205,7 @@ def test_links_that_leave_are_failures_when_written(cuts3d, place):
 def test_a_number_sign_in_a_name_stays(cuts3d, place, checkpoint):
     code, _, err = cuts3d(
         'detect', place.images, '--model', checkpoint[0], '--weights', checkpoint[1],
-        '--device', 'cpu', '--out-dir', place.out, '--save', 'masks',
+        '--device', 'cpu', '--out', place.out, '--save', 'masks',
     )  # fmt: skip
     assert code == 0, err
     assert np.asarray(Image.open(place.out / 'masks/a#b.png.png')).shape == HW

@@ -147,7 +147,7 @@ def test_a_release_runs_nothing_in_the_folder_that_it_is_used_from(
 
 
 def assert_harmless(cuts3d, payloads, tmp_path, photo, *model):
-    arguments = (*model, '--device', 'cpu', '--out-dir', tmp_path / 'out')
+    arguments = (*model, '--device', 'cpu', '--out', tmp_path / 'out')
     code, _, err = cuts3d('detect', photo, *arguments)
     assert not payloads.marker.exists()
     assert not any(name.split('.')[0] == PACKAGE for name in sys.modules)

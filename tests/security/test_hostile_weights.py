@@ -53,7 +53,7 @@ def release(root, evil, out):
     out.mkdir()
     evil.rename(out / 'model.safetensors')
     (out / 'config.py').write_text(flatten_config(tiny_config()))
-    return [root / 'images', '--model', out, '--out-dir', out / 'found']
+    return [root / 'images', '--model', out, '--out', out / 'found']
 
 
 COMMANDS = {
@@ -70,12 +70,12 @@ COMMANDS = {
     ),
     'predict': lambda root, evil, out: [TINY, evil, root / 'images', out],
     'detect CONFIG': lambda root, evil, out: [
-        root / 'images', '--model', TINY, '--weights', evil, '--out-dir', out,
+        root / 'images', '--model', TINY, '--weights', evil, '--out', out,
     ],
-    'detect': lambda root, evil, out: [root / 'images', '--weights', evil, '--out-dir', out],
+    'detect': lambda root, evil, out: [root / 'images', '--weights', evil, '--out', out],
     'detect FOLDER': release,
-    'evaluate_suite': lambda root, evil, out: [TINY, evil, '--data', root, '--out', out],
-    'publish': lambda root, evil, out: [evil, TINY, '--repo', 'some/one', '--dry-run'],
+    'evaluate_suite': lambda root, evil, out: [TINY, evil, root, out],
+    'publish': lambda root, evil, out: [TINY, evil, '--repo', 'some/one', '--dry-run'],
     'convert': lambda root, evil, out: ['detectron2', evil, out],
     'convert --reverse': lambda root, evil, out: ['detectron2', '--reverse', evil, out],
     'convert dino': lambda root, evil, out: ['dino', evil, out],

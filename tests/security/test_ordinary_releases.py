@@ -82,7 +82,7 @@ def test_ordinary_releases_load_and_detect(cuts3d, tmp_path, name):
     release = write_release(tmp_path / 'release', small_config(name))
     code, out, err = cuts3d(
         'detect', tmp_path / 'photo.png', '--model', release, '--device', 'cpu',
-        '--out-dir', tmp_path / 'out', '--score-thr', '0',
+        '--out', tmp_path / 'out', '--score-thr', '0',
     )  # fmt: skip
     assert code == 0 and out.startswith('1 images: ') and '0 failures' in out, err
     assert (tmp_path / 'out/detections.json').is_file()

@@ -85,7 +85,7 @@ def test_score_of_labels_against_themselves_is_perfect(cuts3d, store, tmp_path):
 
 def test_view_draws_every_labelled_image_under_its_own_name(cuts3d, store, folder, tmp_path):
     images, seen = folder / 'images', tmp_path / 'seen'
-    code, _, _ = cuts3d('view', store, '--images', images, '--out', seen)
+    code, _, _ = cuts3d('view', store, images, seen)
     drawn = sorted(seen.rglob('*.png'))
     names = sorted(path.relative_to(images) for path in images.rglob('*.png'))
     assert code == 0 and [path.relative_to(seen) for path in drawn] == names
@@ -96,7 +96,7 @@ def test_view_draws_as_many_random_images_as_asked_for(cuts3d, store, folder, tm
     seen = []
     for seed in (0, 0, 1):
         out = tmp_path / f'seen_{len(seen)}'
-        arguments = ('--images', folder / 'images', '--out', out, '--random', 3, '--seed', seed)
+        arguments = (folder / 'images', out, '--random', 3, '--seed', seed)
         code, text, _ = cuts3d('view', store, *arguments)
         assert code == 0 and text.startswith('3 images')
         seen.append(sorted(str(path.relative_to(out)) for path in out.rglob('*.png')))
@@ -115,8 +115,8 @@ def test_describe_compares_the_counts_and_areas_of_labels(cuts3d, store, tmp_pat
 
 
 def test_view_without_the_images_says_so(cuts3d, store, tmp_path):
-    code, _, err = cuts3d('view', store, '--images', tmp_path, '--out', tmp_path / 'seen')
-    assert code == 2 and '--images must be the folder' in err
+    code, _, err = cuts3d('view', store, tmp_path, tmp_path / 'seen')
+    assert code == 2 and 'IMAGES must be the folder' in err
 
 
 def test_explain_writes_a_figure(cuts3d, folder, tmp_path):

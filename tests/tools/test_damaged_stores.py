@@ -49,7 +49,7 @@ def test_commands_and_data_sets_name_a_damaged_shard_in_one_line(cuts3d, tmp_pat
     for arguments in (
         ('export', labels, tmp_path / 'x.json'),
         ('score', labels, tmp_path / 'truth.json'),
-        ('view', labels, '--images', tmp_path / 'images', '--out', tmp_path / 'seen'),
+        ('view', labels, tmp_path / 'images', tmp_path / 'seen'),
         ('convert', 'labels', labels, tmp_path / 'y.json'),
     ):
         code, _, err = cuts3d(*arguments)

@@ -38,7 +38,7 @@ def write_video(path, count, image_hw=(60, 88)):
 def test_photos_and_a_video_become_pictures_masks_and_coco(cuts3d, detector, tmp_path, rng):
     names = write_images(tmp_path / 'in', 4, rng)
     write_video(tmp_path / 'clip.mp4', 5)
-    arguments = ('--out-dir', tmp_path / 'out', '--score-thr', '0', '--batch-size', 2)
+    arguments = ('--out', tmp_path / 'out', '--score-thr', '0', '--batch-size', 2)
     code, out, err = cuts3d(
         'detect', tmp_path / 'in', tmp_path / 'clip.mp4', *detector, *arguments,
         '--save', 'pictures', 'masks', 'coco',
@@ -61,7 +61,7 @@ def test_unreadable_photos_are_recorded_in_their_place(cuts3d, detector, tmp_pat
     (tmp_path / 'in' / names[0]).write_bytes(b'no image')
     (tmp_path / 'in' / names[2]).write_bytes(b'')
     code, out, err = cuts3d(
-        'detect', tmp_path / 'in', *detector, '--out-dir', tmp_path / 'out', '--batch-size', 2
+        'detect', tmp_path / 'in', *detector, '--out', tmp_path / 'out', '--batch-size', 2
     )
     assert code == 3 and '3 images' in out and '2 failures' in out and 'failures.jsonl' in err
     records = list(read_store(tmp_path / 'out/labels'))
@@ -81,7 +81,7 @@ def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
     try:
         code, out, _ = cuts3d(
             'detect', f'{base}/{names[0]}', f'{base}/none.jpg', *detector,
-            '--out-dir', tmp_path / 'out',
+            '--out', tmp_path / 'out',
         )  # fmt: skip
     finally:
         server.shutdown()
@@ -93,7 +93,7 @@ def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
 def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
     write_images(tmp_path / 'in', 2, rng)
     for path in (tmp_path / 'in', tmp_path / 'in/a/000.png'):
-        code, _, err = cuts3d('detect', path, *detector, '--out-dir', tmp_path / 'out')
+        code, _, err = cuts3d('detect', path, *detector, '--out', tmp_path / 'out')
         assert code == 0, err
     assert [record.name for record in read_store(tmp_path / 'out/labels')] == ['000.png']
 
@@ -107,14 +107,14 @@ def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
     ],
 )
 def test_inputs_that_are_nothing_are_one_line(cuts3d, detector, tmp_path, inputs, message):
-    code, _, err = cuts3d('detect', *inputs, *detector, '--out-dir', tmp_path / 'out')
+    code, _, err = cuts3d('detect', *inputs, *detector, '--out', tmp_path / 'out')
     assert code == 2 and message in err and not (tmp_path / 'out').exists()
 
 
 def test_it_prints_its_result_and_nothing_of_other_packages(detector, tmp_path, rng):
     write_images(tmp_path / 'in', 2, rng)
     command = [sys.executable, '-m', 'cuts3d_mm', 'detect', tmp_path / 'in', *detector]
-    command += ['--out-dir', tmp_path / 'out']
+    command += ['--out', tmp_path / 'out']
     environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
     run = subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, check=True

@@ -60,7 +60,7 @@ def test_odd_files_are_records_and_the_others_are_labelled(cuts3d, folder, tmp_p
     labelled = {record.name for record in read_store(out) if record.failure is None}
     assert labelled == {'a/000.png', 'folder.png/inner.png', LONG}
     # It is drawn as LONG.jpg, which would have a name that is too long.
-    code, output, _ = cuts3d('view', out, '--images', folder, '--out', tmp_path / 'seen')
+    code, output, _ = cuts3d('view', out, folder, tmp_path / 'seen')
     assert code == 3 and output.startswith('2 images ->')
     (failure,) = (tmp_path / 'seen/not_drawn.jsonl').read_text().splitlines()
     assert 'longer than 255 bytes' in json.loads(failure)['reason']

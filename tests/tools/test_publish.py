@@ -21,7 +21,7 @@ REPO = 'someone/tiny'
 @pytest.fixture(scope='module')
 def detector(tmp_path_factory):
     path = tmp_path_factory.mktemp('detector') / 'iter_1.pth'
-    return path, write_checkpoint(path)
+    return write_checkpoint(path), path
 
 
 def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, detector, tmp_path):
@@ -60,11 +60,11 @@ def test_dry_run_writes_the_files_and_asks_nobody(hub, cuts3d, detector):
 
 def test_the_moving_average_is_what_is_released(cuts3d, detector, tmp_path):
     """MMEngine's EMAHook keeps it as `state_dict`, the raw weights as `ema_state_dict`."""
-    content = torch.load(detector[0], weights_only=False)
+    content = torch.load(detector[1], weights_only=False)
     content['ema_state_dict'] = {f'module.{n}': v + 1 for n, v in content['state_dict'].items()}
     torch.save(content, tmp_path / 'ema.pth')
     code, out, err = cuts3d(
-        'publish', tmp_path / 'ema.pth', detector[1], '--repo', REPO, '--dry-run'
+        'publish', detector[0], tmp_path / 'ema.pth', '--repo', REPO, '--dry-run'
     )
     assert code == 0, err
     path = next(line.split()[-1] for line in out.splitlines() if line.endswith('model.pth'))
@@ -87,7 +87,7 @@ def test_wrong_calls_are_one_line_before_anything_is_sent(hub, cuts3d, detector,
 
 def test_weights_of_another_detector_are_refused(hub, cuts3d, detector):
     stock = 'cuts3d_stock-cascade-mask-rcnn_r50_fpn_1x.py'
-    code, _, err = cuts3d('publish', detector[0], stock, '--repo', REPO)
+    code, _, err = cuts3d('publish', stock, detector[1], '--repo', REPO)
     assert code == 2 and 'must fit the network' in err and hub.requests == []
 
 
@@ -108,10 +108,10 @@ PRIVATE = {
 def test_only_the_model_the_test_sizes_and_the_names_of_classes_are_published(
     cuts3d, detector, tmp_path
 ):
-    config = load_config(detector[1], [])
+    config = load_config(detector[0], [])
     config.merge_from_dict(PRIVATE)
     config.dump(tmp_path / 'mine.py')
-    content = torch.load(detector[0], weights_only=False)
+    content = torch.load(detector[1], weights_only=False)
     content['meta'] |= {'cfg': config.pretty_text, 'experiment_name': '/home/name/runs'}
     content['meta']['dataset_meta'] = {'classes': ('object', 'see ~/name/list')}
     torch.save(content, tmp_path / 'iter.pth')

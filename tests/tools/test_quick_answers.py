@@ -47,14 +47,44 @@ def test_help_is_quick(command):
     assert seconds < MOST_S
 
 
+TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes'
+NO_CONFIG = 'CONFIG must be a file or a shipped'
+NO_WEIGHTS = 'checkpoint must be a file, found none at /no.pth'
+NO_STORE = '/nowhere must be a label store'
+NO_LABELS = 'LABELS must be a label store or a COCO JSON, found nothing at /nowhere'
+HERE = Path(__file__).parent
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (('generatee',), "no command 'generatee'; did you mean generate?"),
+        (('app', '--config', 'cuts4d'), NO_CONFIG),
+        (('browse', 'cuts4d'), NO_CONFIG),
+        (('convert', 'labels', '/nowhere', 'out'), NO_LABELS),
+        (('convert', 'detectron2', '/no.pth', 'out'), NO_WEIGHTS),
+        (('describe', '/nowhere'), NO_LABELS),
+        (('detect', '/nowhere', '--model', TINY), 'INPUT must be an image, a folder'),
+        (('detect', HERE, '--model', TINY, '--weights', '/no.pth'), NO_WEIGHTS),
+        (('doctor', 'me'), 'unrecognized arguments: me'),
+        (('download', 'nowhere'), 'Hub repository must be owner/repo[@revision], got nowhere'),
+        (('evaluate-suite', TINY, '/no.pth', HERE, 'out'), NO_WEIGHTS),
+        (('evaluate-suite', TINY, __file__, '/nowhere', 'out'), 'must be a folder, found none'),
         (('explain', VIT, '/nowhere.png'), 'IMAGE must be an image file, found none at'),
         (('explain', FILES, __file__, '--depth', '/nowhere'), 'depth folder must exist'),
+        (('export', '/nowhere', 'out'), NO_STORE),
+        (('generate', FILES, '/nowhere', 'out'), 'IMAGES must be a folder, a text file or a COCO'),
         (('generate', FILES, '/tmp', '/nowhere/out'), 'depth folder must exist, got depth'),
-        (('generate', 'cuts4d', '/tmp', '/nowhere/out'), 'CONFIG must be a file or a shipped'),
+        (('generate', 'cuts4d', '/tmp', '/nowhere/out'), NO_CONFIG),
+        (('merge-labels', '/nowhere', '/nowhere', 'out'), NO_STORE),
+        (('predict', TINY, '/no.pth', HERE, 'out'), NO_WEIGHTS),
+        (('prepare', 'voc', '/nowhere', 'out'), 'must be a folder, found none: /nowhere'),
+        (('publish', TINY, '/no.pth', '--repo', 'a/b'), NO_WEIGHTS),
+        (('score', '/nowhere', __file__), NO_LABELS),
+        (('score', HERE, '/nowhere'), 'must be a file, found none: /nowhere'),
+        (('test', TINY, '/no.pth'), NO_WEIGHTS),
+        (('train', 'cuts4d'), NO_CONFIG),
+        (('view', '/nowhere', HERE, 'out'), NO_LABELS),
     ],
 )
 def test_a_mistake_is_told_quickly(arguments, message):

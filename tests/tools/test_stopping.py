@@ -143,7 +143,7 @@ def test_a_stopped_detection_keeps_what_it_found(tmp_path):
     model = write_checkpoint(tmp_path / 'iter_1.pth')
     weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu')
     out = tmp_path / 'out'
-    process = start('detect', tmp_path / 'in', '--model', model, *weights, '--out-dir', out)
+    process = start('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
     assert wait_until(process, lambda: any(out.rglob('*.png')))
     output = stop(process, SIGINT)
     assert process.returncode == 130

@@ -64,13 +64,13 @@ def test_detect_refuses_a_folder_with_files_of_others(cuts3d, detector, images, 
     else:
         shutil.copytree(images / 'a', project / name)
     before = content(project)
-    code, _, err = cuts3d('detect', images, *detector, '--out-dir', project)
-    assert code == 2 and f'it has {name} of something else; choose another --out-dir' in err
+    code, _, err = cuts3d('detect', images, *detector, '--out', project)
+    assert code == 2 and f'it has {name} of something else; choose another --out' in err
     assert content(project) == before
 
 
 def test_detect_replaces_its_own_labels_but_no_others(cuts3d, detector, images, tmp_path):
-    arguments = ('detect', images / 'a', *detector, '--out-dir', tmp_path / 'out')
+    arguments = ('detect', images / 'a', *detector, '--out', tmp_path / 'out')
     assert cuts3d(*arguments)[0] == 0
     first = content(tmp_path / 'out')
     assert cuts3d(*arguments)[0] == 0
@@ -149,7 +149,7 @@ def writers(tmp_path, images):
         'convert': (('convert', 'labels', truth, tmp_path / 'new'), 'new'),
         'json': ((*score, '--json', tmp_path / 'new.json'), 'new.json'),
         'plot': ((*score, '--plot', tmp_path / 'new.png'), 'new.png'),
-        'view': (('view', store, '--images', images, '--out', tmp_path / 'new'), 'new'),
+        'view': (('view', store, images, tmp_path / 'new'), 'new'),
         'explain': (
             ('explain', MASKCUT, images / '000.png', '--out', tmp_path / 'new.png', *QUICK),
             'new.png',
@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_no_half_file(cuts3d, tmp_path, name):
 def test_detect_on_a_full_disk_leaves_no_half_file(cuts3d, detector, tmp_path, rng):
     out = tmp_path / 'out'
     write_images(tmp_path / 'large', 1, rng, (400, 620))
-    arguments = ('detect', tmp_path / 'large', *detector, '--out-dir', out, '--score-thr', 0)
+    arguments = ('detect', tmp_path / 'large', *detector, '--out', out, '--score-thr', 0)
     with room_for(30_000):
         code, _, err = cuts3d(*arguments)
     assert code == 2 and 'make room, then run the same command again' in err, err

@@ -1,0 +1,200 @@
+"""Arguments that commands share, each checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cuts3d_mm.configs import find_config
+
+IMAGES_HELP = 'folder (with its subfolders), text file of paths, or COCO JSON'
+LABELS_HELP = 'label store or COCO JSON'
+WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
+
+
+class UsageError(Exception):
+    """An argument is wrong; argparse would replace the message of a ValueError."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose `--help` keeps the lines of the examples and adds the defaults."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{'formatter_class': _HelpFormatter, **options})
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ''
+        if action.default in (None, False, argparse.SUPPRESS) or 'default' in text:
+            return text
+        return text if isinstance(action.default, list) else f'{text} (default %(default)s)'
+
+
+def program() -> str:
+    """Name of the running command, however it was started."""
+    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'
+
+
+def make_parser(doc: str | None) -> CommandParser:
+    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run.
+
+    Args:
+        doc: docstring of the command: a sentence, then its examples.
+    """
+    sentence, _, examples = (doc or '').partition('\n\n')
+    return CommandParser(prog=program(), description=sentence, epilog=examples)
+
+
+def config_name(name: str) -> str:
+    """Check that there is such a config."""
+    try:
+        find_config(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return name
+
+
+def weights_location(location: str) -> str:
+    """Check that there are such weights, as far as this machine can tell."""
+    if '://' not in location and not Path(location).is_file():
+        raise UsageError(f'checkpoint must be a file, found none at {location}')
+    return location
+
+
+def images_path(path: str) -> Path:
+    """Check that there is something that can name images."""
+    if not Path(path).exists():
+        raise UsageError(
+            f'IMAGES must be a folder, a text file or a COCO JSON, found nothing at {path}'
+        )
+    return Path(path)
+
+
+def image_source(location: str) -> str:
+    """Check that there is such an image, folder or video, as far as this machine can tell."""
+    is_elsewhere = '://' in location or location.startswith('webcam:')
+    if not is_elsewhere and not Path(location).exists():
+        raise UsageError(
+            f'INPUT must be an image, a folder, a list, a video, an address or '
+            f'webcam:N, found nothing at {location}'
+        )
+    return location
+
+
+def image_file(path: str) -> Path:
+    """Check that there is such an image."""
+    if not Path(path).is_file():
+        raise UsageError(f'IMAGE must be an image file, found none at {path}')
+    return Path(path)
+
+
+def labels_path(path: str) -> Path:
+    """Check that there is something that can hold labels."""
+    if not Path(path).exists():
+        raise UsageError(f'LABELS must be a label store or a COCO JSON, found nothing at {path}')
+    return Path(path)
+
+
+def label_store_path(path: str) -> Path:
+    """Check that there is a label store."""
+    if not any(Path(path).glob('labels-*.parquet')):
+        raise UsageError(f'{path} must be a label store, found no labels-*.parquet in it')
+    return Path(path)
+
+
+def existing_file(path: str) -> Path:
+    """Check that there is such a file."""
+    if not Path(path).is_file():
+        raise UsageError(f'must be a file, found none: {path}')
+    return Path(path)
+
+
+def existing_folder(path: str) -> Path:
+    """Check that there is such a folder."""
+    if not Path(path).is_dir():
+        raise UsageError(f'must be a folder, found none: {path}')
+    return Path(path)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG and --cfg-options to a command."""
+    parser.add_argument(
+        'config',
+        type=config_name,
+        metavar='CONFIG',
+        help='config file, or name of a shipped config',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change values of the config, such as model.recipe.local_cut.tau_knn=0.05',
+    )
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Add CHECKPOINT to a command."""
+    parser.add_argument(
+        'checkpoint',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='weights: a file, https:// or hf:// location',
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, what: str = 'the detector') -> None:
+    """Add --model and --weights, which name a trained detector together."""
+    parser.add_argument(
+        '--model',
+        help=f'{what}: owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a '
+        'config',
+    )
+    parser.add_argument(
+        '--weights',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='with a config in --model: a file, https:// or hf:// location',
+    )
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device to a command that runs networks on one device."""
+    parser.add_argument(
+        '--device',
+        default='auto',
+        help='of the networks, such as cuda:0 or cpu; auto: a GPU if there is one (default auto)',
+    )
+
+
+def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --max-failures to a command that goes on after a bad image."""
+    parser.add_argument(
+        '--max-failures',
+        type=float,
+        default=0.01,
+        metavar='SHARE',
+        help='share of images that may fail, in [0, 1]; with more the exit code is 3',
+    )
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that runs on several GPUs needs."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what has started the processes',
+    )
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        metavar='N',
+        help='number of this process on its machine; the launcher sets it',
+    )
