@@ -53,12 +53,18 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     add_max_failures_argument(parser)
 
 
-def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int = 1) -> int:
+def label_many(
+    args: argparse.Namespace,
+    model: dict[str, Any],
+    custom_imports: dict[str, Any] | None,
+    batch_size: int = 1,
+) -> int:
     """Run a command that labels many images, by what `add_labelling_arguments` has read.
 
     Args:
         args: the command line.
         model: config of what labels an image.
+        custom_imports: modules that worker processes import before they build it, as in configs.
         batch_size: images that go through the networks together.
 
     Returns:
@@ -78,7 +84,7 @@ def label_many(args: argparse.Namespace, model: dict[str, Any], batch_size: int 
     split = Split.parse(args.part)
     images = list_images(args.images).first(args.limit)
     build_labeller(model)  # finds what is wrong with the config before anything is written
-    labeller = ConfiguredLabeller(model)
+    labeller = ConfiguredLabeller(model, custom_imports)
     order = WorkOrder(labeller, images.root, args.out, batch_size, args.device)
     with ProgressLine(f'labelling {args.images.name}') as progress:
         counts = label_images(order, images, LocalExecutor(args.workers), split, progress)

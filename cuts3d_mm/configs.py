@@ -82,7 +82,13 @@ def load_config(
 
 
 def load_generator_config(name: str, options: list[str]) -> dict[str, Any]:
-    """Load the `model` of a generator config as plain dicts.
+    """Load the `model` of a generator config as plain dicts; see `read_generator_config`."""
+    model: dict[str, Any] = read_generator_config(name, options).to_dict()['model']
+    return model
+
+
+def read_generator_config(name: str, options: list[str]) -> Config:
+    """Load a generator config, and import what its `custom_imports` name.
 
     Args:
         name: path, or file name of a shipped config.
@@ -101,8 +107,7 @@ def load_generator_config(name: str, options: list[str]) -> dict[str, Any]:
         if key.split('.')[0] not in config:
             raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
     config.merge_from_dict(changes)
-    model: dict[str, Any] = config.to_dict()['model']
-    return model
+    return config
 
 
 def parse_options(options: list[str]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def main() -> int:
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
     from cuts3d_mm.labellers.device import choose_device
     from cuts3d_mm.labels.shard import Counts
+    from cuts3d_mm.pipeline.profile import Report
     from cuts3d_mm.pipeline.progress import ProgressLine
 
     sources = open_sources(args.inputs)
@@ -80,10 +81,12 @@ def main() -> int:
     advise(f'what was found until now is in {args.out}')
     with (
         DetectionWriter(args.out, args.save, args.score_thr) as writer,
-        ProgressLine('detecting') as progress,
+        ProgressLine(f'detecting in {args.inputs[0]}') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
-        counts = detect_all(inferencer, sources, writer, args.batch_size, progress.add)
+        counts = detect_all(
+            inferencer, sources, writer, args.batch_size, lambda done: progress.add(Report(done))
+        )
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

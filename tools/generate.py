@@ -11,7 +11,7 @@ import argparse
 
 from cuts3d_mm.arguments import add_config_argument, make_parser
 from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
-from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.configs import read_generator_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,11 +27,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    model = load_generator_config(args.config, args.cfg_options)
+    config = read_generator_config(args.config, args.cfg_options)
     # Imported when the config is found: torch takes seconds.
     from cuts3d_mm.labellers.build import with_depth_folder
 
-    return label_many(args, with_depth_folder(model, args.depth), args.batch_size)
+    model = with_depth_folder(config.to_dict()['model'], args.depth)
+    return label_many(args, model, config.get('custom_imports'), args.batch_size)
 
 
 if __name__ == '__main__':

@@ -49,7 +49,7 @@ def main() -> int:
         max_per_image=args.max_per_image,
         confidence_source=args.confidence_source,
     )
-    return label_many(args, model)
+    return label_many(args, model, config.get('custom_imports'))
 
 
 if __name__ == '__main__':

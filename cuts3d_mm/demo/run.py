@@ -160,7 +160,7 @@ def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None
     labeller = ConfiguredLabeller(_model(config, demo_set))
     order = WorkOrder(labeller, images.root, store, batch_size=1)
     executor = LocalExecutor(min(workers, len(images.names)))
-    with ProgressLine() as progress:
+    with ProgressLine(f'labelling {images.root.parent.name} by {config}') as progress:
         label_images(order, images, executor, Split(), progress)
 
 

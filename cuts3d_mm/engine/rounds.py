@@ -91,7 +91,8 @@ def label_next_round(
     source = BuiltLabeller(labeller, identity)
     order = WorkOrder(source, images.root, folders.predictions, batch_size=1)
     alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
-    progress_line = ProgressLine() if split.part == 0 else nullcontext(_Silent())
+    task = f'{folders.folder.name}: labelling {images.root.name}'
+    progress_line = ProgressLine(task) if split.part == 0 else nullcontext(_Silent())
     with alive, progress_line as progress:
         label_images(order, images, LocalExecutor(0), split, progress)
         if split.part == 0:

@@ -134,7 +134,9 @@ def _run(config: Config, checkpoint: str, name: str, annotations: Path, out: Pat
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[key] = None
     config.custom_hooks = []  # those of training
-    return {key: float(value) for key, value in build_runner(config).test().items()}
+    runner = build_runner(config)
+    runner.logger.info(f'evaluating on {chosen.title}, {annotations}')
+    return {key: float(value) for key, value in runner.test().items()}
 
 
 def _image_folder(annotations: Path) -> str:

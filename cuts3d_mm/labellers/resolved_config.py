@@ -52,12 +52,17 @@ def _part_of_a_labeller(name: str) -> type | None:
 
 
 def _our_class(kind: Any, find_class: FindClass) -> type | None:
-    if isinstance(kind, type) and kind.__module__.startswith(f'{SCOPE}.'):
+    if isinstance(kind, type) and _is_ours(kind):
         return find_class(kind.__name__)
     if not isinstance(kind, str):
         return None
     name = kind.removeprefix(f'{SCOPE}.')
-    return None if '.' in name else find_class(name)
+    found = None if '.' in name else find_class(name)
+    return found if found is not None and _is_ours(found) else None
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith(f'{SCOPE}.')
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -37,10 +37,11 @@ class ProgressLine:
     """A bar on a terminal, a line every ten seconds in a log.
 
     Args:
-        task: what is going on, and on which images.
+        task: what is going on, and on which images, such as 'labelling val2017'.
     """
 
-    def __init__(self, task: str = 'labelling') -> None:
+    def __init__(self, task: str) -> None:
+        self._name = task
         self._total = 0
         self._counts = Counts()
         self._resumed = 0
@@ -76,6 +77,8 @@ class ProgressLine:
         self._bar.update(self._task, total=total_images)
         if done.images:
             self.add(Report(done))
+        if self._bar.disable and done.images < total_images:
+            self._log('loading')  # until the first image is done
 
     def add(self, report: Report) -> None:
         """Count some more images."""
@@ -84,7 +87,11 @@ class ProgressLine:
         now = time.monotonic()
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
-            print(f'{self._counts.images}/{self._total} images, {self._facts()}', file=sys.stderr)
+            self._log(self._facts())
+
+    def _log(self, what: str) -> None:
+        done = f'{self._counts.images}/{self._total} images'
+        print(f'{self._name}: {done}, {what}', file=sys.stderr, flush=True)
 
     def _facts(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from mmengine.utils import import_modules_from_strings
 from numpy.typing import NDArray
 
 from cuts3d_mm.images.reading import NamedImage
@@ -58,9 +59,15 @@ class LabellerSource(Protocol):
 
 @dataclass(frozen=True)
 class ConfiguredLabeller:
-    """A labeller that each process builds from its config."""
+    """A labeller that each process builds from its config.
+
+    Args:
+        config: of the labeller.
+        custom_imports: MMEngine's option of that name, for the modules that register its parts.
+    """
 
     config: dict[str, Any]
+    custom_imports: dict[str, Any] | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -70,6 +77,8 @@ class ConfiguredLabeller:
 
     def build(self, device: str) -> ImageLabeller:
         """Build it, and give this process one thread, so that sums are taken in one order."""
+        if self.custom_imports:
+            import_modules_from_strings(**self.custom_imports)
         labeller: ImageLabeller = LABELLERS.build(self.config).to(device)
         use_one_thread()  # when what it needs is imported
         return labeller

@@ -29,3 +29,19 @@ def test_the_bar_names_the_images_and_says_that_it_loads_until_the_first_is_done
         line._bar.refresh()
     assert 'labelling [val] photos' in before and 'loading' in before and '0/2' in before
     assert '3 instances' in terminal.getvalue()[len(before) :]
+
+
+def test_a_log_says_what_is_loading_on_which_images_and_later_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(progress, '_LOG_EVERY_S', 0)
+    with progress.ProgressLine('labelling val2017') as line:
+        line.start(2, Counts())
+        line.add(Report(Counts(1, 3, 0)))
+    loading, later = capsys.readouterr().err.splitlines()
+    assert loading == 'labelling val2017: 0/2 images, loading'
+    assert later.startswith('labelling val2017: 1/2 images, ') and '3 instances' in later
+
+
+def test_a_log_says_nothing_of_loading_when_all_is_done(capsys):
+    with progress.ProgressLine('labelling val2017') as line:
+        line.start(2, Counts(2, 3, 0))
+    assert 'loading' not in capsys.readouterr().err

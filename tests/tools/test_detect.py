@@ -101,12 +101,16 @@ def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
 @pytest.mark.parametrize(
     ('inputs', 'message'),
     [
-        (['gone.jpg'], 'got gone.jpg'),
-        (['gone.mp4'], 'cannot be read as a video'),
+        (['gone.jpg'], 'found nothing at gone.jpg'),
+        (['no.mp4'], 'no.mp4 cannot be read as a video'),
         (['webcam:x'], 'must be webcam:NUMBER'),
     ],
 )
-def test_inputs_that_are_nothing_are_one_line(cuts3d, detector, tmp_path, inputs, message):
+def test_inputs_that_are_nothing_are_one_line(
+    cuts3d, detector, tmp_path, monkeypatch, inputs, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path('no.mp4').touch()
     code, _, err = cuts3d('detect', *inputs, *detector, '--out', tmp_path / 'out')
     assert code == 2 and message in err and not (tmp_path / 'out').exists()
 

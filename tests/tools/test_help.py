@@ -86,7 +86,7 @@ def folder(tmp_path, rng, monkeypatch):
     for name in ('data/official/voc', 'data/coco', 'data/evaluation'):
         (tmp_path / name).mkdir(parents=True)
     for name in (
-        *('iter_200.pth', 'iter_160000.pth', 'cutler_cascade_final.pth'),
+        *('clip.mp4', 'iter_200.pth', 'iter_160000.pth', 'cutler_cascade_final.pth'),
         'dino_RN50_pretrain_d2_format.pkl',
     ):
         (tmp_path / name).touch()

@@ -115,7 +115,7 @@ def test_only_the_model_the_test_sizes_and_the_names_of_classes_are_published(
     content['meta'] |= {'cfg': config.pretty_text, 'experiment_name': '/home/name/runs'}
     content['meta']['dataset_meta'] = {'classes': ('object', 'see ~/name/list')}
     torch.save(content, tmp_path / 'iter.pth')
-    arguments = (tmp_path / 'iter.pth', tmp_path / 'mine.py', '--repo', REPO, '--dry-run')
+    arguments = (tmp_path / 'mine.py', tmp_path / 'iter.pth', '--repo', REPO, '--dry-run')
     code, out, err = cuts3d('publish', *arguments)
     assert code == 0, err
     files = {Path(line.split()[-1]) for line in out.splitlines() if 'bytes' in line}

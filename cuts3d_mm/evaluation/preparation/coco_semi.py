@@ -17,7 +17,7 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.json_entries import read_entries
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
-LAYOUT = 'annotations/instances_train2017.json; DST gets {1,2,...,80}perc_instances_train2017.json'
+LAYOUT = 'annotations/instances_train2017.json; OUT gets {1,2,...,80}perc_instances_train2017.json'
 _SEED = 42  # as in work on semi-supervised detection, but with other images
 _NAME = 'instances_train2017.json'
 
