@@ -40,7 +40,7 @@ class Slots:
     """Shared memory of a sender.
 
     Args:
-        names: of the segments, at least one; so many parcels may be on their way at a time.
+        names: of the segments, at least one, and as many as parcels may be on their way at a time.
         wait_for_free: called when all are; waits until the receiver of one has copied it, and
             returns its slot.
     """
