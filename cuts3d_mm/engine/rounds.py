@@ -89,7 +89,8 @@ def label_next_round(
         return
     split = Split(get_rank(), get_world_size())
     source = BuiltLabeller(labeller, identity)
-    order = WorkOrder(source, images.root, folders.predictions, batch_size=1)
+    device = next(labeller.parameters()).device.type
+    order = WorkOrder(source, images.root, folders.predictions, 1, device)
     alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
     task = f'{folders.folder.name}: labelling {images.root.name}'
     progress_line = ProgressLine(task) if split.part == 0 else nullcontext(_Silent())

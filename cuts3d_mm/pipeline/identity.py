@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,26 @@ class RunIdentity:
     images: str  # digest of the image names, in order
     num_images: int
     images_per_shard: int
+    extraction: dict[str, Any] = field(default_factory=dict)  # {}: of an earlier version
 
     @classmethod
-    def of(cls, model: dict[str, Any], images: ImageList, images_per_shard: int) -> RunIdentity:
-        """Identify a run by what labels the images, and by the images."""
+    def of(
+        cls,
+        model: dict[str, Any],
+        images: ImageList,
+        images_per_shard: int,
+        extraction: dict[str, Any],
+    ) -> RunIdentity:
+        """Identify a run.
+
+        Args:
+            model: identity of what labels the images.
+            images: in their order.
+            images_per_shard: size of a shard.
+            extraction: how the networks run; it changes the last bits of what they compute.
+        """
         digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
-        return cls(model, digest, len(images.names), images_per_shard)
+        return cls(model, digest, len(images.names), images_per_shard, extraction)
 
     def claim(self, folder: Path, images: ImageList) -> None:
         """Write `run.json` into a fresh folder, or check that it is this run's.
@@ -72,6 +86,8 @@ class RunIdentity:
     def _check(self, folder: Path, before: ImageStats | None, stats: ImageStats) -> None:
         theirs = read_run(folder / 'run.json')
         differing = _differing_keys(theirs.model, self.model, 'model')
+        if theirs.extraction:
+            differing += _differing_keys(theirs.extraction, self.extraction, 'extraction')
         if before is not None:
             differing += describe_changes(before, stats)
         elif theirs.num_images != self.num_images:
@@ -108,10 +124,11 @@ def read_run(path: Path) -> RunIdentity:
             f'{path} must have a format up to {FORMAT}, it has {found}; a later version of '
             'cuts3d_mm wrote it, which is needed to go on'
         )
-    identity = content.get('identity') if isinstance(content, dict) else None
+    identity: Any = content.get('identity') if isinstance(content, dict) else None
     try:
-        run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})  # type: ignore[index]
-    except (TypeError, KeyError) as error:
+        identity.setdefault('extraction', {})
+        run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})
+    except (TypeError, KeyError, AttributeError) as error:
         raise RunMismatch(f'{path} must be the run.json of a label store, it is not') from error
     return replace(run, model=_completed(run.model))
 

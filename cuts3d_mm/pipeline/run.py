@@ -70,7 +70,7 @@ def _label_part(
     progress: ProgressReport,
 ) -> Counts:
     size = images_per_shard(len(images.names))
-    identity = RunIdentity.of(order.labeller.identity, images, size)
+    identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
     identity.claim(order.out, images)
     remove_leftovers(order.out)
     plan = make_plan(order.out, images, size, split)

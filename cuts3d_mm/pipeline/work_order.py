@@ -105,3 +105,8 @@ class WorkOrder:
     out: Path  # label store
     batch_size: int  # images that go through the networks together
     device: str = 'cpu'  # of the networks
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the networks run, which changes the last bits of what they compute."""
+        return {'device': self.device.partition(':')[0], 'batch_size': self.batch_size}
