@@ -53,6 +53,7 @@ def link_patches(
     """
     if not 0 < tau_ncut < 1:
         raise ValueError(f'tau_ncut must lie in (0, 1), got {tau_ncut}')
+    features = np.ascontiguousarray(features, np.float32)
     count = len(features)
     if importance is not None and importance.shape != (count,):
         raise ValueError(f'importance must have shape {(count,)}, got {importance.shape}')

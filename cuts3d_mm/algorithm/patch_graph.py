@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from cuts3d_mm.algorithm.affinity import link_patches
 from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
@@ -25,25 +25,30 @@ class PatchGraph:
 
 
 def build_patch_graph(
-    features: Float, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
+    features: Any,
+    depth: Float | None,
+    params: CutParams,
+    similarity: Similarity = 'cosine',
+    link: Callable[..., PackedLinks] = link_patches,
 ) -> PatchGraph:
     """Link the patches of an image, and bring its depth to their grid.
 
     Args:
-        features: (h, w, C).
+        features: (h, w, C) array, or what `link` takes.
         depth: (H', W') finite, larger is farther; None only where the parameters use none.
         params: the recipe.
         similarity: how two features compare.
+        link: `link_patches`, or the same on another device.
     """
     grid_hw = features.shape[0], features.shape[1]
     depth_grid = depth_on_grid(depth, grid_hw, params)
     importance = None
     if params.importance is not None and depth_grid is not None:
         importance = spatial_importance(depth_grid, params.importance)
-    flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
+    flat = features.reshape(-1, features.shape[-1])
     rule: PairRule = 'product' if params.importance is None else params.importance.pair_rule
     values = None if importance is None else importance.ravel()
-    links = link_patches(flat, params.ncut.tau_ncut, values, rule, similarity)
+    links = link(flat, params.ncut.tau_ncut, values, rule, similarity)
     return PatchGraph(links, grid_hw, depth_grid, importance)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from cuts3d_mm.algorithm.affinity import link_patches
 from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance
+from cuts3d_mm.algorithm.packed_links import PackedLinks
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.algorithm.patch_graph import build_patch_graph
 from cuts3d_mm.arrays import Float, Pixels
@@ -31,8 +34,11 @@ class FeatureExtractor(Protocol):
     `cuts3d_mm.algorithm.params.Similarity`.
     """
 
-    def __call__(self, images: list[Pixels]) -> list[Float]:
-        """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features."""
+    def __call__(self, images: list[Pixels]) -> list[Any]:
+        """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features.
+
+        They are arrays, or tensors on the device where their patches are to be linked.
+        """
 
     def to(self, device: str) -> object:
         """Move networks, if there are any, to a device."""
@@ -164,7 +170,7 @@ class PseudoLabelGenerator:
         depths = self._depths(images)
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
         graphs = [
-            build_patch_graph(features, depth, self.params, similarity)
+            build_patch_graph(features, depth, self.params, similarity, _linker_for(features))
             for features, depth in zip(self.features(resized), depths, strict=True)
         ]
         sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
@@ -184,3 +190,11 @@ class PseudoLabelGenerator:
         without = [image for image in images if image.depth is None]
         found = iter(self.depth(without) if without else [])
         return [next(found) if image.depth is None else image.depth for image in images]
+
+
+def _linker_for(features: Any) -> Callable[..., PackedLinks]:
+    if isinstance(features, np.ndarray):
+        return link_patches
+    from cuts3d_mm.algorithm.device_links import link_patches_on_device
+
+    return link_patches_on_device

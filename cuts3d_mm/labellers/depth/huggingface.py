@@ -13,6 +13,7 @@ import torch
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.labellers.batches import to_device
 from cuts3d_mm.labellers.registry import DEPTH
 
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
@@ -30,6 +31,7 @@ class HFDepth:
             larger values are nearer (DPT/MiDaS, Depth Anything). Defaults to 'depth'.
         average_flipped (bool): Average with the depth of the mirrored image, as the authors of
             ZoeDepth do; takes twice as long. Defaults to False.
+        half (bool): Run in bfloat16. Defaults to False.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class HFDepth:
         revision: str | None = None,
         predicts: Literal['depth', 'disparity'] = 'depth',
         average_flipped: bool = False,
+        half: bool = False,
     ) -> None:
         _check_predicts(predicts)
         try:
@@ -53,7 +56,8 @@ class HFDepth:
         network = AutoModelForDepthEstimation.from_pretrained(
             model, revision=revision, use_safetensors=True, trust_remote_code=False
         )
-        self.network = network.eval().requires_grad_(False)
+        self.dtype = torch.bfloat16 if half else torch.float32
+        self.network = network.eval().requires_grad_(False).to(self.dtype)
         self.device = torch.device('cpu')
         self.predicts = predicts
         self.average_flipped = average_flipped
@@ -73,28 +77,41 @@ class HFDepth:
     def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
         """Estimate depth, (H', W') at the model's own output size.
 
+        Images that the processor brings to the same size go through the network together.
+
         Raises:
             ImageFailure: the model returns NaN or inf.
         """
-        return [self._estimate(image) for image in images]
+        pixels = [as_processor_input(image.pixels) for image in images]
+        inputs = [self._process(one) for one in pixels]
+        depths: list[Float | None] = [None] * len(images)
+        for shape in dict.fromkeys(one.shape for one in inputs):
+            indices = [index for index, one in enumerate(inputs) if one.shape == shape]
+            batch = torch.cat([inputs[index] for index in indices])
+            predictions = self._predict(batch).float().cpu().numpy()
+            for index, prediction in zip(indices, predictions, strict=True):
+                if self.is_padded:
+                    prediction = _remove_padding(prediction, pixels[index].shape)
+                depths[index] = to_depth(prediction, self.predicts)
+        return [depth for depth in depths if depth is not None]
 
-    def _estimate(self, image: NamedImage) -> Float:
-        pixels = as_processor_input(image.pixels)
+    def _process(self, pixels: Pixels) -> torch.Tensor:
+        """(H, W, 3) -> (1, 3, H', W')."""
         inputs = self.processor(
             images=pixels, input_data_format='channels_last', return_tensors='pt'
         )
-        prediction = self._predict(inputs['pixel_values'].to(self.device)).float().cpu().numpy()
-        if self.is_padded:
-            prediction = _remove_padding(prediction, pixels.shape)
-        return to_depth(prediction, self.predicts)
+        values: torch.Tensor = inputs['pixel_values']
+        return values
 
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
-        """(1, 3, H, W) -> (H', W')."""
+        """(B, 3, H, W) -> (B, H', W')."""
+        batch = to_device(batch, self.device).to(self.dtype)
         with torch.no_grad():
+            depth: torch.Tensor = self.network(pixel_values=batch).predicted_depth
             if not self.average_flipped:
-                return self.network(pixel_values=batch).predicted_depth[0]
-            both = self.network(pixel_values=torch.cat([batch, batch.flip(-1)])).predicted_depth
-            return (both[0] + both[1].flip(-1)) / 2
+                return depth
+            flipped = self.network(pixel_values=batch.flip(-1)).predicted_depth
+            return (depth + flipped.flip(-1)) / 2
 
 
 def to_depth(prediction: Float, predicts: str) -> Float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, normalize, pad
 
 from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
 from cuts3d_mm.arrays import Float, Pixels
+from cuts3d_mm.labellers.batches import image_features, normalized_batch
 from cuts3d_mm.labellers.features.timm_networks import build_network, read_network_weights
 from cuts3d_mm.labellers.registry import FEATURES
 
@@ -85,7 +85,7 @@ class TimmFeatures:
         self.network.to(self.device)
         return self
 
-    def __call__(self, images: list[Pixels]) -> list[Float]:
+    def __call__(self, images: list[Pixels]) -> list[Any]:
         """Compute the features of images of one size.
 
         Args:
@@ -93,14 +93,18 @@ class TimmFeatures:
                 the stride, else the last ones are padded.
 
         Returns:
-            (h, w, C) float32 of length 1, one per image.
+            (h, w, C) float32 of length 1, one per image; on a GPU a tensor.
         """
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-        batch = ((pixels - self.mean) / self.std).to(self.device, self.dtype)
+        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
         with torch.no_grad():
-            features = self._describe(batch).float().cpu().numpy()
-        shape = features.shape[1:]
-        return [normalize_features(one.reshape(-1, shape[-1])).reshape(shape) for one in features]
+            features = self._describe(batch).float()
+            if self.device.type != 'cpu':
+                return image_features(normalize(features, dim=-1))
+        return [_normalized(one) for one in image_features(features)]
+
+
+def _normalized(features: Float) -> Float:
+    return normalize_features(features.reshape(-1, features.shape[-1])).reshape(features.shape)
 
 
 class _Stage:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
-from cuts3d_mm.arrays import Float, Pixels
+from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.labellers.batches import image_features, normalized_batch
 from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.converters.dino import convert_backbone
@@ -81,7 +81,7 @@ class ViTKeyFeatures:
         self._positions = None
         return self
 
-    def __call__(self, images: list[Pixels]) -> list[Float]:
+    def __call__(self, images: list[Pixels]) -> list[Any]:
         """Compute the keys of images of one size.
 
         Args:
@@ -89,14 +89,13 @@ class ViTKeyFeatures:
                 else the last patches are padded.
 
         Returns:
-            (h, w, C) float32, one per image.
+            (h, w, C) float32, one per image; on a GPU a tensor.
         """
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-        batch = ((pixels - self.mean) / self.std).to(self.device, self.dtype)
+        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
         grid_hw = self._grid_hw(batch.shape[2:])
         with torch.no_grad():
             keys = self._run_to_keys(batch, grid_hw)
-        return list(keys.float().cpu().numpy().reshape(len(images), *grid_hw, -1))
+        return image_features(keys.reshape(len(images), *grid_hw, -1))
 
     def _run_to_keys(self, batch: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) -> (B, h * w, C)."""

@@ -52,3 +52,22 @@ def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
     first, second = extractor([image, image])
     assert first.shape == (40, 64) and (first == second).all()
     assert 0 <= first.min() and first.max() <= 1
+
+
+def test_images_of_one_size_go_through_the_network_together(folder, rng):
+    shapes = [(40, 70), (33, 50), (40, 70)]
+    images = [NamedImage('x', rng.integers(0, 256, (*hw, 3), dtype=np.uint8)) for hw in shapes]
+    extractor, sizes = HFDepth(str(folder)), []
+    predict = extractor._predict
+    extractor._predict = lambda batch: sizes.append(len(batch)) or predict(batch)
+    together = extractor(images)
+    assert sum(sizes) == 3 and max(sizes) >= 2
+    for image, depth in zip(images, together, strict=True):
+        np.testing.assert_allclose(depth, extractor([image])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_depth_is_close_to_that_of_float32(folder, rng):
+    image = NamedImage('x', rng.integers(0, 256, (40, 70, 3), dtype=np.uint8))
+    (exact,), (half,) = HFDepth(str(folder))([image]), HFDepth(str(folder), half=True)([image])
+    assert half.dtype == np.float32 and half.shape == exact.shape
+    assert np.abs(half - exact).mean() < 0.05 * np.abs(exact).mean()
