@@ -15,6 +15,9 @@ MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretr
 MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}
 
 
+CPU = {'device': 'cpu', 'batch_size': 1}
+
+
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / 'images'
@@ -25,10 +28,10 @@ def images(tmp_path):
     return list_images(folder)
 
 
-def claim(out, images, **changes):
+def claim(out, images, extraction=CPU, **changes):
     out.mkdir(exist_ok=True)
     images = list_images(images.root)
-    RunIdentity.of(resolve_config({**MODEL, **changes}), images, 8).claim(out, images)
+    RunIdentity.of(resolve_config({**MODEL, **changes}), images, 8, extraction).claim(out, images)
     return json.loads((out / 'run.json').read_text())
 
 
@@ -127,3 +130,18 @@ def test_a_damaged_or_later_run_file_is_refused(images, tmp_path, content, messa
     (tmp_path / 'run.json').write_bytes(content)
     with pytest.raises(RunMismatch, match=message):
         claim(tmp_path, images)
+
+
+def test_another_device_or_batch_size_is_another_run(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    for key, value in (('device', 'cuda'), ('batch_size', 4)):
+        with pytest.raises(RunMismatch, match=f'extraction.{key}: .* -> {value!r}'):
+            claim(tmp_path / 'out', images, {**CPU, key: value})
+
+
+def test_a_store_that_does_not_say_how_its_networks_ran_is_continued(images, tmp_path):
+    path = tmp_path / 'out/run.json'
+    content = claim(tmp_path / 'out', images)
+    del content['identity']['extraction']
+    path.write_text(json.dumps(content))
+    claim(tmp_path / 'out', images, {'device': 'cuda', 'batch_size': 4})
