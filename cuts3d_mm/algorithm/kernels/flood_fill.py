@@ -19,14 +19,31 @@ def flood(is_open, seeds):  # type: ignore[no-untyped-def]
     first, end, parent = _joined_runs(is_open)
     is_hit = np.zeros(len(first), np.bool_)
     for seed in seeds:
-        run = np.searchsorted(first, seed, side='right') - 1
+        run = _last_from(first, seed)
         if run >= 0 and seed < end[run]:
             is_hit[_root(parent, run)] = True
-    is_reached = np.zeros(is_open.size, np.bool_)
+    height, width = is_open.shape
+    is_reached = np.zeros((height, width), np.bool_)
     for run in range(len(first)):
         if is_hit[_root(parent, run)]:
-            is_reached[first[run] : end[run]] = True
-    return is_reached.reshape(is_open.shape)
+            row = first[run] // width
+            pixels = is_reached[row]
+            for pixel in range(first[run] - row * width, end[run] - row * width):
+                pixels[pixel] = True
+    return is_reached
+
+
+@njit(cache=True)
+def _last_from(first, pixel):  # type: ignore[no-untyped-def]
+    """Find the last run that begins at a pixel or before it; -1 if there is none."""
+    low, high = -1, len(first)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[middle] <= pixel:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @njit(cache=True)
@@ -41,7 +58,7 @@ def _joined_runs(is_open):  # type: ignore[no-untyped-def]
     height, width = is_open.shape
     num_runs = _count_runs(is_open)
     first, end = np.empty(num_runs, np.int64), np.empty(num_runs, np.int64)
-    parent = np.arange(num_runs)
+    parent = np.empty(num_runs, np.int64)
     run = above = 0
     for row in range(height):
         row_start, column = run, 0
@@ -54,7 +71,7 @@ def _joined_runs(is_open):  # type: ignore[no-untyped-def]
             first[run] = offset + column
             while column < width and pixels[column]:
                 column += 1
-            end[run] = offset + column
+            end[run], parent[run] = offset + column, run
             while above < row_start and end[above] + width <= first[run]:
                 above += 1
             touching = above

@@ -32,7 +32,8 @@ def source_side(first, second, units, num_nodes, sources, sinks):  # type: ignor
     path = np.empty(num_nodes, np.int32)
     current = np.empty(num_nodes, np.int32)
     while _measure_distances(start, head, reverse, residual, sinks, is_source, distance, queue):
-        current[:] = start[:-1]
+        for node in range(num_nodes):  # NumPy's copy would take seconds to compile
+            current[node] = start[node]
         for source in sources:
             if distance[source] > 0:
                 _send_from(source, start, head, reverse, residual, distance, current, path)
