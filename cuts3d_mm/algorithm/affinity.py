@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -10,8 +11,9 @@ from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links, write_links
 from cuts3d_mm.algorithm.params import PairRule, Similarity
 from cuts3d_mm.arrays import Float
 
-# Large enough for the matrix product, small enough for the cache, whole words of links.
-_BLOCK_ROWS = 640
+# Nodes of a tile of the affinity: large enough for the matrix product, small enough for the
+# cache, whole words of links.
+_TILE = 480
 
 
 def normalize_features(features: Float) -> Float:
@@ -61,19 +63,15 @@ def link_patches(
         raise ValueError('features must be finite, got NaN or inf')
     left, right = _factors(features, similarity)
     packed = no_links(count)
-    size = min(_BLOCK_ROWS, count) * count
-    workspace, is_linked = np.empty(size, np.float32), np.empty(size, bool)
-    for start in range(0, count, _BLOCK_ROWS):
-        stop = min(start + _BLOCK_ROWS, count)
-        shape = stop - start, count - start
-        values = workspace[: shape[0] * shape[1]].reshape(shape)
-        block = is_linked[: values.size].reshape(shape)
-        np.matmul(left[start:stop], right[start:].T, out=values)
+    starts = range(0, count, _TILE)
+    for row, column in combinations_with_replacement(starts, 2):
+        rows, columns = slice(row, row + _TILE), slice(column, column + _TILE)
+        values = left[rows] @ right[columns].T
         threshold: Float | float = tau_ncut if similarity == 'cosine' else float(np.log(tau_ncut))
         if importance is not None:
-            pairs = _PAIR_RULES[pair_rule](importance[start:stop, None], importance[start:])
+            pairs = _PAIR_RULES[pair_rule](importance[rows, None], importance[columns])
             threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
-        write_links(packed, np.greater(values, threshold, out=block), start)
+        write_links(packed, values > threshold, row, column)
     return packed
 
 

@@ -60,27 +60,32 @@ def pack_links(links: Links) -> PackedLinks:
     if links.ndim != 2 or links.shape[0] != links.shape[1]:
         raise ValueError(f'links must have shape (N, N), got {links.shape}')
     packed = no_links(len(links))
-    write_links(packed, links.astype(bool), 0)
+    write_links(packed, links.astype(bool), 0, 0)
     return packed
 
 
-def write_links(packed: PackedLinks, block: NDArray[np.bool_], start: int) -> None:
-    """Write the links between some nodes and all later ones, in both directions.
+def write_links(packed: PackedLinks, block: NDArray[np.bool_], row: int, column: int) -> None:
+    """Write the links between some nodes and some that are not before them, in both directions.
 
     Args:
-        packed: is changed; its links of these nodes must be empty.
-        block: (B, N - start), the links of nodes start to start + B with those from start on.
-            Only entries on the diagonal and right of it are used.
-        start: a multiple of 16.
+        packed: is changed; these links must be empty.
+        block: (B, C), the links of nodes `row` to `row` + B with nodes `column` to `column` + C.
+            On the diagonal, where B = C, entries below it are not used but overwritten.
+        row: a multiple of 16.
+        column: a multiple of 16, `row` on the diagonal, else at least `row` + B.
     """
-    num_rows = len(block)
-    _mirror(block)
-    words = packed.words[start // LANES :, start:]
+    num_rows, num_columns = block.shape
+    if row == column:
+        _mirror(block)
+    else:
+        words = packed.words[row // LANES :, column : column + num_columns]
+        _pack_columns(block.view(np.uint8), words)
     octets = np.packbits(block, axis=1, bitorder='little')
-    row_words = np.zeros((num_rows, len(words)), words.dtype)
+    row_words = np.zeros((num_rows, -(-num_columns // LANES)), packed.words.dtype)
     row_words.view(np.uint8)[:, : octets.shape[1]] = octets
-    words[:, :num_rows] = row_words.T
-    _pack_columns(block[:, num_rows:].view(np.uint8), words[:, num_rows:])
+    first_word = column // LANES
+    words = packed.words[first_word : first_word + row_words.shape[1], row : row + num_rows]
+    words[:] = row_words.T
 
 
 def linked_sums(links: PackedLinks, vector: Float) -> Float:

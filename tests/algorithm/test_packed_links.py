@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.packed_links import linked_sums, pack_links
+from cuts3d_mm.algorithm.packed_links import linked_sums, no_links, pack_links, write_links
 
 
 def graph(rng, count):
@@ -27,3 +29,15 @@ def test_sums_equal_the_matrix_product(rng, count):
 def test_links_that_are_not_square_are_refused():
     with pytest.raises(ValueError, match=r'shape \(N, N\), got \(3, 4\)'):
         pack_links(np.zeros((3, 4), np.uint8))
+
+
+@pytest.mark.parametrize('size', [16, 48, 112])
+def test_links_written_tile_by_tile_are_those_packed_at_once(rng, size):
+    links = graph(rng, 157)
+    packed = no_links(157)
+    for row, column in combinations_with_replacement(range(0, 157, size), 2):
+        tile = links[row : row + size, column : column + size].astype(bool)
+        if row == column:
+            tile = np.triu(tile)
+        write_links(packed, tile, row, column)
+    assert (packed.words == pack_links(links).words).all()
