@@ -32,12 +32,17 @@ class Sample:
 
 def parse_args(description: str | None) -> argparse.Namespace:
     """Read the command line that all benchmarks share."""
+    return argument_parser(description).parse_args()
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Parser of the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         '--photos', type=Path, metavar='DIR', help='folder with images/ and depth/'
     )
     parser.add_argument('--num', type=int, default=4, help='photos and scenes, each (default 4)')
-    return parser.parse_args()
+    return parser
 
 
 def load_samples(args: argparse.Namespace) -> list[Sample]:

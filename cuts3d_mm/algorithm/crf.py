@@ -1,9 +1,7 @@
 """Refine masks along the edges of their image with a fully connected CRF.
 
 Mean-field inference in a fully connected two-label CRF (Kraehenbuehl and Koltun 2011) with
-MaskCut's potentials. With two labels the field is one number per pixel, the log odds z, and
-the message is a filter of q1 - q0 = tanh(z / 2): one channel per mask, all masks of an image
-in one filter.
+MaskCut's potentials.
 """
 
 from __future__ import annotations
@@ -13,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.mean_field import infer_masks, normalize_weights
 from cuts3d_mm.algorithm.params import CrfParams
-from cuts3d_mm.algorithm.permutohedral import MAX_CHANNELS, Lattice, build_lattice, filter_values
+from cuts3d_mm.algorithm.permutohedral import Lattice, build_lattice
 from cuts3d_mm.arrays import Float, Mask
 
 
@@ -35,16 +34,14 @@ def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Ma
     if len(masks) == 0:
         return masks.copy()
     height, width = image.shape[:2]
-    kernels = [
-        (params.spatial_weight, *_spatial_kernel(height, width, params.spatial_sigma_px)),
-        (params.bilateral_weight, *_bilateral_kernel(image, params)),
-    ]
-    signs = np.where(masks.reshape(len(masks), -1).T, 1, -1).astype(np.float32)
-    refined = [
-        _mean_field(signs[:, start : start + MAX_CHANNELS], kernels, params)
-        for start in range(0, len(masks), MAX_CHANNELS)
-    ]
-    return np.concatenate(refined, axis=1).T.reshape(masks.shape)
+    refined = infer_masks(
+        np.ascontiguousarray(masks.reshape(len(masks), -1), bool),
+        params.unary_logit,
+        params.num_iterations,
+        _spatial_lattice(height, width, params.spatial_sigma_px, params.spatial_weight),
+        _bilateral_lattice(image, params),
+    )
+    return refined.reshape(masks.shape)
 
 
 def refine_masks_pydensecrf(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Mask:
@@ -74,41 +71,23 @@ def refine_masks_pydensecrf(masks: Mask, image: NDArray[np.uint8], params: CrfPa
     return refined
 
 
-def _mean_field(
-    signs: Float, kernels: list[tuple[float, Lattice, Float]], params: CrfParams
-) -> Mask:
-    channels = signs.shape[1]
-    width = channels if channels < 3 else MAX_CHANNELS
-    unary = np.zeros((len(signs), width), np.float32)
-    unary[:, :channels] = params.unary_logit * signs
-    logits = unary
-    for _ in range(params.num_iterations):
-        field = np.tanh(logits * np.float32(0.5))
-        logits = unary.copy()
-        for weight, lattice, norm in kernels:
-            logits += np.float32(weight) * norm * filter_values(lattice, norm * field)
-    return logits[:, :channels] > 0
-
-
 @lru_cache(maxsize=4)
-def _spatial_kernel(height: int, width: int, sigma_px: float) -> tuple[Lattice, Float]:
-    lattice = build_lattice(_pixel_positions(height, width) / np.float32(sigma_px))
-    return lattice, _symmetric_norm(lattice)
+def _spatial_lattice(height: int, width: int, sigma_px: float, weight: float) -> Lattice:
+    positions = _pixel_positions(height, width) / np.float32(sigma_px)
+    return normalize_weights(build_lattice(positions), weight)
 
 
-def _bilateral_kernel(image: NDArray[np.uint8], params: CrfParams) -> tuple[Lattice, Float]:
-    places = _pixel_positions(*image.shape[:2]) / np.float32(params.bilateral_sigma_px)
-    colors = image.reshape(-1, 3) / np.float32(params.bilateral_sigma_rgb)
-    lattice = build_lattice(np.concatenate([places, colors], axis=1))
-    return lattice, _symmetric_norm(lattice)
+def _bilateral_lattice(image: NDArray[np.uint8], params: CrfParams) -> Lattice:
+    height, width = image.shape[:2]
+    positions = np.empty((5, height * width), np.float32)
+    positions[:2] = _pixel_positions(height, width)
+    positions[:2] /= np.float32(params.bilateral_sigma_px)
+    positions[2:] = image.reshape(-1, 3).T
+    positions[2:] /= np.float32(params.bilateral_sigma_rgb)
+    return normalize_weights(build_lattice(positions), params.bilateral_weight)
 
 
 def _pixel_positions(height: int, width: int) -> Float:
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([columns.ravel(), rows.ravel()], axis=1)
-
-
-def _symmetric_norm(lattice: Lattice) -> Float:
-    """(P, 1) factor applied before and after a filter: 1 / sqrt(local density)."""
-    ones = np.ones((len(lattice.vertices), 1), np.float32)
-    return 1 / np.sqrt(filter_values(lattice, ones) + np.float32(1e-20))
+    """(2, P) column and row of each pixel."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns.ravel(), rows.ravel()]).astype(np.float32)

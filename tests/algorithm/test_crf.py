@@ -48,6 +48,29 @@ def test_masks_do_not_influence_each_other(rng):
     assert (together == alone).all()
 
 
+@pytest.mark.parametrize('hw', [(1, 1), (1, 37), (41, 1), (7, 3)])
+def test_tiny_images_equal_pydensecrf(rng, hw):
+    pytest.importorskip('pydensecrf')
+    image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+    masks = rng.random((2, *hw)) < 0.5
+    exact = refine_masks_pydensecrf(masks, image, CrfParams())
+    assert (refine_masks(masks, image, CrfParams()) == exact).all()
+
+
+def test_a_constant_image_equals_pydensecrf():
+    pytest.importorskip('pydensecrf')
+    image, masks = np.full((*HW, 3), 90, np.uint8), rough_masks(3)
+    exact = refine_masks_pydensecrf(masks, image, CrfParams())
+    assert (refine_masks(masks, image, CrfParams()) == exact).all()
+
+
+def test_the_same_image_gives_the_same_masks_again(rng):
+    image, masks = photo(rng), rough_masks(3)
+    first = refine_masks(masks, image, CrfParams())
+    refine_masks(masks[:, 8:, :70], image[8:, :70], CrfParams())
+    assert (refine_masks(masks, image, CrfParams()) == first).all()
+
+
 def test_no_masks_stay_no_masks(rng):
     assert refine_masks(np.zeros((0, *HW), bool), photo(rng), CrfParams()).shape == (0, *HW)
 
