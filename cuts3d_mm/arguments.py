@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.configs import find_config
+from cuts3d_mm.labels.places import Place, find_place
 
-IMAGES_HELP = 'folder (with its subfolders), text file of paths, or COCO JSON'
-LABELS_HELP = 'label store or COCO JSON'
+IMAGES_HELP = (
+    'folder (with its subfolders), text file of paths, or COCO JSON; may be in s3://BUCKET/PREFIX'
+)
+LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
 WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
 
 
@@ -64,13 +67,21 @@ def weights_location(location: str) -> str:
     return location
 
 
-def images_path(path: str) -> Path:
+def place(text: str) -> Place:
+    """Read a path, or the URI of a place elsewhere."""
+    try:
+        return find_place(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def images_path(text: str) -> Place:
     """Check that there is something that can name images."""
-    if not Path(path).exists():
+    if not place(text).exists():
         raise UsageError(
-            f'IMAGES must be a folder, a text file or a COCO JSON, found nothing at {path}'
+            f'IMAGES must be a folder, a text file or a COCO JSON, found nothing at {text}'
         )
-    return Path(path)
+    return place(text)
 
 
 def image_source(location: str) -> str:
@@ -91,18 +102,26 @@ def image_file(path: str) -> Path:
     return Path(path)
 
 
-def labels_path(path: str) -> Path:
+def labels_path(text: str) -> Place:
     """Check that there is something that can hold labels."""
-    if not Path(path).exists():
-        raise UsageError(f'LABELS must be a label store or a COCO JSON, found nothing at {path}')
-    return Path(path)
+    if not place(text).exists():
+        raise UsageError(f'LABELS must be a label store or a COCO JSON, found nothing at {text}')
+    return place(text)
 
 
-def label_store_path(path: str) -> Path:
+def label_store_path(text: str) -> Place:
     """Check that there is a label store."""
-    if not any(Path(path).glob('labels-*.parquet')):
-        raise UsageError(f'{path} must be a label store, found no labels-*.parquet in it')
-    return Path(path)
+    if not any(place(text).glob('labels-*.parquet')):
+        raise UsageError(f'{text} must be a label store, found no labels-*.parquet in it')
+    return place(text)
+
+
+def local_label_store(text: str) -> Path:
+    """Check that there is a label store on this machine."""
+    store = label_store_path(text)
+    if not isinstance(store, Path):
+        raise UsageError(f'the label store must be on this machine, copy {text} first')
+    return store
 
 
 def existing_file(path: str) -> Path:
@@ -110,6 +129,13 @@ def existing_file(path: str) -> Path:
     if not Path(path).is_file():
         raise UsageError(f'must be a file, found none: {path}')
     return Path(path)
+
+
+def image_folder(text: str) -> Place:
+    """Check that there is such a folder of images."""
+    if not place(text).is_dir():
+        raise UsageError(f'IMAGES must be a folder, found none: {text}')
+    return place(text)
 
 
 def existing_folder(path: str) -> Path:

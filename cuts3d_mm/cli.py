@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cuts3d_mm.arguments import IMAGES_HELP, add_max_failures_argument, images_path, program
+from cuts3d_mm.arguments import IMAGES_HELP, add_max_failures_argument, images_path, place, program
 from cuts3d_mm.configs import shipped_root
 from cuts3d_mm.error_report import ErrorsInOneLine
 from cuts3d_mm.foreign_messages import silence
@@ -40,7 +40,12 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
 def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a command that labels many images needs."""
     parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
-    parser.add_argument('out', type=Path, metavar='OUT', help='label store to write, a folder')
+    parser.add_argument(
+        'out',
+        type=place,
+        metavar='OUT',
+        help='label store to write, a folder or s3://BUCKET/PREFIX',
+    )
     parser.add_argument(
         '--workers', type=int, default=1, help='processes, of one thread each; 0: this process'
     )

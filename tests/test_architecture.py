@@ -118,6 +118,7 @@ PYARROW = [
     'labels/image_stats.py',
     'labels/random_access.py',
     'labels/rows.py',
+    'labels/s3.py',
     'labels/shard.py',
     'labels/shard_damage.py',
     'labels/unpacking.py',

@@ -7,9 +7,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cuts3d_mm.arguments import label_store_path, make_parser
+from cuts3d_mm.arguments import label_store_path, make_parser, place
 from cuts3d_mm.cli import report_refused, run_command
 
 
@@ -22,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         metavar='STORE',
         help='label store, the OUT of cuts3d generate',
     )
-    parser.add_argument('json', type=Path, metavar='OUT', help='COCO JSON to write')
+    parser.add_argument('json', type=place, metavar='OUT', help='COCO JSON to write')
     return parser.parse_args()
 
 

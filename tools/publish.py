@@ -15,7 +15,7 @@ from pathlib import Path
 from cuts3d_mm.arguments import (
     config_name,
     existing_file,
-    label_store_path,
+    local_label_store,
     make_parser,
     weights_location,
 )
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--labels',
-        type=label_store_path,
+        type=local_label_store,
         metavar='STORE',
         help='also publish OWNER/NAME-labels, a dataset',
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from cuts3d_mm.arguments import (
     LABELS_HELP,
     existing_file,
-    existing_folder,
+    image_folder,
     labels_path,
     make_parser,
 )
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--images',
-        type=existing_folder,
+        type=image_folder,
         metavar='DIR',
         help='with --against and --out: images to draw on',
     )

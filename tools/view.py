@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuts3d_mm.arguments import LABELS_HELP, existing_folder, labels_path, make_parser
+from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, make_parser
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.paths import shown
 
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
     parser.add_argument(
         'images',
-        type=existing_folder,
+        type=image_folder,
         metavar='IMAGES',
         help='folder of the images that were labelled',
     )

@@ -21,6 +21,7 @@ from cuts3d_mm.evaluation.label_scores import (
 )
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.reading import read_labels
 from cuts3d_mm.labels.segmentation import mask_code
 from cuts3d_mm.paths import BadName, path_to_write, shown
@@ -42,7 +43,7 @@ class ScoreReport:
     scores: dict[str, dict[str, float]]
 
     @classmethod
-    def of(cls, labels: Path, ground_truth: Path, against: Path | None) -> ScoreReport:
+    def of(cls, labels: Place, ground_truth: Path, against: Place | None) -> ScoreReport:
         """Read and score."""
         truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True)
         detections = _read(labels, truth)
@@ -85,7 +86,7 @@ class ScoreReport:
             curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
         return draw_precision_recall(curves)
 
-    def draw_worst(self, images: Path, out: Path, count: int) -> list[str]:
+    def draw_worst(self, images: Place, out: Path, count: int) -> list[str]:
         """Draw the images that got worse the most: annotations, earlier labels, these labels.
 
         Returns:
@@ -116,7 +117,7 @@ class ScoreReport:
         return self.earlier
 
 
-def _read(labels: Path, truth: dict[str, Any]) -> Detections:
+def _read(labels: Place, truth: dict[str, Any]) -> Detections:
     return labels_as_detections(read_labels(labels), truth)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
-from cuts3d_mm.images.names import read_coco_names, read_text_list, walk_folder
+from cuts3d_mm.images.names import list_folder, read_coco_names, read_text_list
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.paths import shown
 
 
@@ -15,7 +15,7 @@ from cuts3d_mm.paths import shown
 class ImageList:
     """The images of a run, in the order of their names."""
 
-    root: Path
+    root: Place
     names: tuple[str, ...]
 
     def first(self, limit: int | None) -> ImageList:
@@ -25,7 +25,7 @@ class ImageList:
         return ImageList(self.root, self.names[:limit])
 
 
-def list_images(source: Path) -> ImageList:
+def list_images(source: Place) -> ImageList:
     r"""Find the images that a command is to work on.
 
     What looks like an image and is none that can be read, such as a link that leads out of the
@@ -40,8 +40,9 @@ def list_images(source: Path) -> ImageList:
     Raises:
         ValueError: nothing there, an unreadable list, or a path listed twice.
     """
+    root: Place
     if source.is_dir():
-        root, names = source, list(walk_folder(source))
+        root, names = source, list(list_folder(source))
     elif not source.is_file():
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
     elif source.suffix == '.json':

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cuts3d_mm.labels.coco_schema import CocoName, convert_entry
 from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.labels.places import BucketPath, Place
 from cuts3d_mm.paths import is_inside
 
 IMAGE_SUFFIXES = frozenset(
@@ -17,8 +18,14 @@ IMAGE_SUFFIXES = frozenset(
 _NAMES_TRIED = 100  # of a COCO JSON, to find its image folder
 
 
-def walk_folder(root: Path) -> Iterator[str]:
-    """Names of image files below a folder, and of folders that cannot be searched for more."""
+def list_folder(root: Place) -> Iterable[str]:
+    """Names of image files below a folder, and of what there cannot be searched."""
+    if isinstance(root, Path):
+        return _walk(root)
+    return filter(_is_image, root.list_files(recursive=True))
+
+
+def _walk(root: Path) -> Iterator[str]:
     waiting = ['']
     while waiting:
         below = waiting.pop()
@@ -33,8 +40,12 @@ def walk_folder(root: Path) -> Iterator[str]:
             name = f'{below}/{entry.name}' if below else entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES or _is_folder_outside(entry, root):
+            if _is_image(name) or _is_folder_outside(entry, root):
                 yield name
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
@@ -45,7 +56,7 @@ def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
     return os.path.commonpath([real_root, os.path.realpath(entry.path)]) != real_root
 
 
-def read_coco_names(source: Path) -> tuple[Path, list[str]]:
+def read_coco_names(source: Place) -> tuple[Place, list[str]]:
     """Folder and names of the images of a COCO JSON.
 
     Raises:
@@ -59,12 +70,18 @@ def read_coco_names(source: Path) -> tuple[Path, list[str]]:
         raise ValueError(message) from error
     folders = (source.parent, source.parent / 'images', source.with_suffix(''))
     tried = list(islice((name for name in names if is_inside(name)), _NAMES_TRIED))
-    holds_one = (any(os.path.isfile(folder / name) for name in tried) for folder in folders)
+    holds_one = (any(_is_file(folder, name) for name in tried) for folder in folders)
     root = next((f for f, holds in zip(folders, holds_one, strict=True) if holds), source.parent)
     return root, [_relative(name, root) for name in names]
 
 
-def read_text_list(source: Path) -> tuple[Path, list[str]]:
+def _is_file(folder: Place, name: str) -> bool:
+    if isinstance(folder, Path):
+        return os.path.isfile(folder / name)
+    return (folder / name).is_file()
+
+
+def read_text_list(source: Place) -> tuple[Place, list[str]]:
     """Folder and names of a list: its own folder, or the common one of absolute paths.
 
     Raises:
@@ -75,6 +92,8 @@ def read_text_list(source: Path) -> tuple[Path, list[str]]:
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
     text = content.decode('utf-8', 'surrogateescape').removeprefix('\ufeff')
     lines = [line.removesuffix('\r') for line in text.split('\n') if line.strip()]
+    if isinstance(source, BucketPath):
+        return source.parent, [_relative(line, source.parent) for line in lines]
     root = source.parent
     straight = [Path(line) for line in lines if '..' not in Path(line).parts]
     is_elsewhere = any(root.absolute() not in path.parents for path in straight)
@@ -83,10 +102,12 @@ def read_text_list(source: Path) -> tuple[Path, list[str]]:
     return root, [_relative(line, root) for line in lines]
 
 
-def _relative(name: str, root: Path) -> str:
+def _relative(name: str, root: Place) -> str:
     """Express a path by the folder that it is below; one that leaves it stays as it is."""
     path = Path(name)
-    if path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents:
+    if isinstance(root, BucketPath):
+        name = name.removeprefix(f'{root}/')
+    elif path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents:
         return path.relative_to(root.absolute()).as_posix()
     plain = name.removeprefix('./')  # as `find .` writes it
     return plain if is_inside(plain) else name

@@ -7,6 +7,7 @@ import re
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,9 +15,11 @@ import numpy as np
 from PIL import Image
 
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.paths import BadName, open_regular, path_inside
+from cuts3d_mm.labels.places import BucketPath, Place
+from cuts3d_mm.paths import BadName, open_regular, path_inside, require_inside
 
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
+_LARGEST_OBJECT = 2**31  # bytes; it is read as a whole
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
 # What Pillow raises on broken files, besides OSError.
@@ -45,16 +48,27 @@ class NamedImage:
     depth: Float | None = None  # (h, w) finite, larger is farther; None: ask the depth source
 
 
-def read_named_image(root: Path, name: str) -> Pixels:
+def read_named_image(root: Place, name: str) -> Pixels:
     """Read an image of a list by its name, as `read_image` does.
 
     Raises:
         ImageFailure: as `read_image`, or the name leads out of the folder.
+        BucketError: the bucket does not answer, which says nothing about the image.
     """
+    if isinstance(root, BucketPath):
+        return _read_object(root, name)
     try:
         return read_image(path_inside(root, name))
     except (BadName, ImageFailure) as error:
         raise ImageFailure(_reason(root, name) or str(error)) from error
+
+
+def _read_object(root: BucketPath, name: str) -> Pixels:
+    try:
+        content = (root / require_inside(name)).read_bytes(_LARGEST_OBJECT)
+    except (BadName, FileNotFoundError, ValueError) as error:
+        raise ImageFailure(f'cannot be read as an image: {error}') from error
+    return read_image(BytesIO(content))
 
 
 def read_image(path: Path | BinaryIO) -> Pixels:
@@ -76,7 +90,7 @@ def read_image(path: Path | BinaryIO) -> Pixels:
             image.load()
             return np.asarray(_to_rgb(image))
     except _DECODE_ERRORS as error:
-        # Pillow names the open file, whose number differs from run to run.
+        # Pillow names the open file, by a number that differs from run to run.
         reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
 

@@ -16,6 +16,7 @@ from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.listing import first_repeated, list_images
 from cuts3d_mm.images.names import IMAGE_SUFFIXES
 from cuts3d_mm.images.reading import ImageFailure, read_image, read_named_image
+from cuts3d_mm.labels.places import Place, find_place
 from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
@@ -39,8 +40,8 @@ class Photo:
     """Where a photo lies."""
 
     name: str
-    location: Path | str  # file, or URL
-    folder: Path | None = None  # that it was found in, and may not lead out of
+    location: Path | str  # file, or URL; not read where there is a folder
+    folder: Place | None = None  # that it was found in, and may not lead out of
 
     def read(self) -> Pixels:
         """Fetch and decode it.
@@ -152,8 +153,8 @@ def open_sources(inputs: Sequence[str]) -> list[Source]:
         elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
             photos.append(Photo(shown(path.name), path))
         else:
-            listed = list_images(path)
-            photos += [Photo(name, listed.root / name, listed.root) for name in listed.names]
+            listed = list_images(find_place(text))
+            photos += [Photo(name, str(listed.root / name), listed.root) for name in listed.names]
     names = [photo.name for photo in photos] + [video.name for video in videos]
     twice = first_repeated(names)
     if twice is not None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from cuts3d_mm.labels.places import BucketPath, Place
 from cuts3d_mm.labels.process_mark import ProcessMark
 
 TEMPORARY_SUFFIX = '.partial'
@@ -24,15 +25,20 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Place) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when all of it is on disk.
 
     Until then it has a temporary name of its own next to `path`, which is removed if writing
-    fails. A link is followed; a pipe or device, such as /dev/stdout, is written directly.
+    fails. A link is followed; a pipe or device, such as /dev/stdout, is written directly. To a
+    bucket the file is uploaded whole.
 
     Raises:
         OSError: the file cannot be written; the one that was there is as it was.
     """
+    if isinstance(path, BucketPath):
+        with path.publish() as file:
+            yield file
+        return
     if path.exists() and not path.is_file():
         with path.open('wb') as file:  # a folder: an error that says so
             yield file
@@ -51,7 +57,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Place, content: bytes | str) -> None:
     """Write a file that takes its name only when all of it is on disk; text as UTF-8."""
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -98,8 +104,8 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_leftovers(folder: Path, of: str | None = None) -> None:
-    """Remove what processes that were killed while writing have left.
+def remove_leftovers(folder: Place, of: str | None = None) -> None:
+    """Remove what processes that were killed while writing have left; in a bucket, nothing.
 
     What a living process is writing stays, and so does what another machine may be writing.
 
@@ -107,6 +113,8 @@ def remove_leftovers(folder: Path, of: str | None = None) -> None:
         folder: where to look.
         of: name of the file or folder that was to be written; None: all.
     """
+    if isinstance(folder, BucketPath):
+        return
     for path in folder.glob(f'.*{TEMPORARY_SUFFIX}'):
         found = _TEMPORARY.fullmatch(path.name)
         mark = None if found is None else ProcessMark.parse(found[2])

@@ -11,7 +11,6 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -19,6 +18,7 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco_reader import read_annotated_images
 from cuts3d_mm.labels.coco_schema import CocoAnnotation, StoredConfidence
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 from cuts3d_mm.labels.record_check import check_confidence
 from cuts3d_mm.labels.segmentation import compress_mask
@@ -29,7 +29,7 @@ CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
 DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
 
-def write_coco(path: Path, read_records: Callable[[], Iterable[ImageRecord]]) -> int:
+def write_coco(path: Place, read_records: Callable[[], Iterable[ImageRecord]]) -> int:
     """Write records as one COCO JSON, streaming; failed images are left out.
 
     Args:
@@ -72,7 +72,7 @@ def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[s
     return annotation
 
 
-def read_coco(path: Path) -> Iterator[ImageRecord]:
+def read_coco(path: Place) -> Iterator[ImageRecord]:
     """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all masks of

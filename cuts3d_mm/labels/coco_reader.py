@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from cuts3d_mm.labels.coco_schema import CocoAnnotation, CocoImage, RunLengths, convert_entry
 from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.labels.places import Place
 
 _MAX_IN_MEMORY = 2**26  # bytes of annotations, beyond which they go to a temporary file
 
@@ -25,7 +25,7 @@ class AnnotatedImage(NamedTuple):
     annotations: list[tuple[int, CocoAnnotation]]  # with their indices in the file
 
 
-def read_annotated_images(path: Path) -> Iterator[AnnotatedImage]:
+def read_annotated_images(path: Place) -> Iterator[AnnotatedImage]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
@@ -44,7 +44,7 @@ def read_annotated_images(path: Path) -> Iterator[AnnotatedImage]:
         yield from _in_order(path, images, annotations)
 
 
-def _read_all(path: Path, annotations: _Annotations) -> list[CocoImage]:
+def _read_all(path: Place, annotations: _Annotations) -> list[CocoImage]:
     images: dict[int, CocoImage] = {}
     for entry in read_entries(path, ('images', 'annotations')):
         if entry.part == 'annotations':
@@ -59,7 +59,7 @@ def _read_all(path: Path, annotations: _Annotations) -> list[CocoImage]:
 
 
 def _in_order(
-    path: Path, images: list[CocoImage], annotations: _Annotations
+    path: Place, images: list[CocoImage], annotations: _Annotations
 ) -> Iterator[AnnotatedImage]:
     num_swapped = 0
     for image, found in zip(images, annotations.by_image(len(images)), strict=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, with_safe_name
 from cuts3d_mm.labels.store import read_store, shard_paths
 
@@ -19,7 +19,7 @@ class Exported:
     refused: tuple[str, ...]  # a reason for each name that leads out of the image folder
 
 
-def export_store(store: Path, target: Path) -> Exported:
+def export_store(store: Place, target: Place) -> Exported:
     """Write the labelled images of a store whose names stay in the image folder.
 
     Raises:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.places import Place
 
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
 
@@ -23,7 +23,7 @@ class ImageStats:
     mtime_ns: NDArray[np.int64]  # (N,) of the last change
 
 
-def write_image_stats(path: Path, stats: ImageStats) -> None:
+def write_image_stats(path: Place, stats: ImageStats) -> None:
     """Write the file; about 20 bytes per image."""
     columns = [pa.array(stats.names, pa.string()), pa.array(stats.size), pa.array(stats.mtime_ns)]
     options = pa.ipc.IpcWriteOptions(compression='zstd')
@@ -31,7 +31,7 @@ def write_image_stats(path: Path, stats: ImageStats) -> None:
         writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
 
 
-def read_image_stats(path: Path) -> ImageStats | None:
+def read_image_stats(path: Place) -> ImageStats | None:
     """Read the file; None where there is none or it is damaged."""
     try:
         table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()

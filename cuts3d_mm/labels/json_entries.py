@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import ijson
+
+from cuts3d_mm.labels.places import Place
 
 MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
 MAX_ENTRY_BYTES = 2**23  # of JSON text; the largest of COCO and LVIS have less than 2**18
@@ -28,7 +29,7 @@ class Entry(NamedTuple):
         return f'{self.part}[{self.position}]'
 
 
-def read_entries(path: Path, parts: Collection[str]) -> Iterator[Entry]:
+def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
     """Read the lists of a JSON object, in the order of the file; all else is passed over.
 
     Args:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cuts3d_mm.labels.places import BucketPath, Place
+
 try:
     import fcntl
 except ImportError:  # Windows: runs are not kept apart there
@@ -28,12 +30,12 @@ class FolderInUse(RuntimeError):
 
 
 @contextmanager
-def hold_folder(folder: Path, part: int = 0, parts: int = 1) -> Iterator[None]:
+def hold_folder(folder: Place, part: int = 0, parts: int = 1) -> Iterator[None]:
     """Keep other runs out of a folder for as long as the block lasts.
 
     Different parts of one run may work in it at the same time. The system frees the lock of a
-    process that dies. On a network file system nothing is locked: there, files with names of
-    their own and whole shards are all that runs need.
+    process that dies. On a network file system and in a bucket nothing is locked: there, files
+    with names of their own and whole shards are all that runs need.
 
     Args:
         folder: the folder, which must exist.
@@ -43,7 +45,7 @@ def hold_folder(folder: Path, part: int = 0, parts: int = 1) -> Iterator[None]:
     Raises:
         FolderInUse: another process does the same part, or all; the message names it.
     """
-    if fcntl is None or _is_on_network(folder):
+    if fcntl is None or isinstance(folder, BucketPath) or _is_on_network(folder):
         yield
         return
     with ExitStack() as held:

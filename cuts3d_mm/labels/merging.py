@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.labels.store import read_store, write_store
@@ -56,7 +57,7 @@ def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageR
     return replace(old, instances=kept + uncovered)
 
 
-def merge_stores(new: Path, old: Path, out: Path, rule: MergeRule) -> Counts:
+def merge_stores(new: Place, old: Place, out: Path, rule: MergeRule) -> Counts:
     """Merge two label stores into a third; an image that only one holds is kept.
 
     Raises:

@@ -8,7 +8,6 @@ no memory of the processes that read them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Index, Mask
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import record_from_row
 from cuts3d_mm.labels.unpacking import open_unpacked
@@ -32,7 +32,7 @@ class LabelTable:
         ValueError: neither.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         self._open()
 
@@ -103,7 +103,7 @@ class SelectedRecords(Sequence[ImageRecord]):
         return self.table[int(self.indices[index])]
 
 
-def random_records(path: Path, count: int, rng: np.random.Generator) -> SelectedRecords:
+def random_records(path: Place, count: int, rng: np.random.Generator) -> SelectedRecords:
     """Draw labelled images at random, in the order of the labels.
 
     Args:

@@ -1,6 +1,6 @@
 """Write, check and read one shard of a label store: a Parquet file with one row per image.
 
-A shard is written under a temporary name and renamed, so that a folder holds whole shards only.
+A shard takes its name when all of it is there, so that a folder holds whole shards only.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cuts3d_mm import __version__
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.places import Place, parquet_source
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import SCHEMA, check_schema, record_from_row, row_from_record
 from cuts3d_mm.labels.shard_damage import DamagedShard, naming_shard
 
+P = TypeVar('P', bound=Place)
 _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
 _HALVED_KEY = b'cuts3d_batch_halved'
@@ -40,13 +42,13 @@ class Counts:
         )
 
 
-def shard_path(folder: Path, index: int) -> Path:
+def shard_path(folder: P, index: int) -> P:
     """Path of the shard with a given index; sorting names sorts indices."""
-    return folder / f'labels-{index:06d}.parquet'
+    return folder / f'labels-{index:06d}.parquet'  # type: ignore[return-value]
 
 
 def write_shard(
-    folder: Path, index: int, records: Sequence[ImageRecord], was_halved: bool = False
+    folder: Place, index: int, records: Sequence[ImageRecord], was_halved: bool = False
 ) -> Counts:
     """Write one shard atomically and return what it holds.
 
@@ -74,14 +76,14 @@ def write_shard(
     return counts
 
 
-def read_counts(path: Path) -> Counts:
+def read_counts(path: Place) -> Counts:
     """Read what a shard holds from its footer alone.
 
     Raises:
         DamagedShard: it has none, or not that of a shard.
     """
     with naming_shard(path):
-        footer = pq.read_metadata(path)
+        footer = pq.read_metadata(parquet_source(path))
         check_schema(footer.schema.to_arrow_schema())
         counts = Counts(**json.loads((footer.metadata or {})[_COUNTS_KEY]))
         if counts.images != footer.num_rows:
@@ -89,13 +91,13 @@ def read_counts(path: Path) -> Counts:
         return counts
 
 
-def was_batch_halved(path: Path) -> bool:
+def was_batch_halved(path: Place) -> bool:
     """Tell whether a batch of a shard did not fit into memory and was halved."""
     with naming_shard(path):
-        return _HALVED_KEY in (pq.read_metadata(path).metadata or {})
+        return _HALVED_KEY in (pq.read_metadata(parquet_source(path)).metadata or {})
 
 
-def find_damage(path: Path) -> DamagedShard | None:
+def find_damage(path: Place) -> DamagedShard | None:
     """Read the footer and the checksums of a shard; None if it is whole."""
     try:
         with naming_shard(path):
@@ -112,7 +114,7 @@ def find_damage(path: Path) -> DamagedShard | None:
     return None
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a shard, or some columns of it, checking its checksums.
 
     Raises:
@@ -126,7 +128,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return table
 
 
-def read_shard(path: Path) -> Iterator[ImageRecord]:
+def read_shard(path: Place) -> Iterator[ImageRecord]:
     """Read the records of one shard.
 
     Raises:
@@ -146,7 +148,7 @@ def read_shard(path: Path) -> Iterator[ImageRecord]:
             yield from records
 
 
-def _open_shard(path: Path) -> pq.ParquetFile:
-    shard = pq.ParquetFile(path, page_checksum_verification=True)
+def _open_shard(path: Place) -> pq.ParquetFile:
+    shard = pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
     check_schema(shard.schema_arrow)
     return shard

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
+
+from cuts3d_mm.labels.places import Place
 
 
 class DamagedShard(ValueError):
     """A file of a store is not a whole shard; the message names it."""
 
-    def __init__(self, path: Path, error: Exception) -> None:
+    def __init__(self, path: Place, error: Exception) -> None:
         reason = ' '.join(str(error).split()) or type(error).__name__
         super().__init__(
             f'shard {path} must be whole, it is damaged or of another program: {reason}; '
@@ -21,7 +22,7 @@ class DamagedShard(ValueError):
 
 
 @contextmanager
-def naming_shard(path: Path) -> Iterator[None]:
+def naming_shard(path: Place) -> Iterator[None]:
     """Name the shard in what goes wrong when it is read."""
     try:
         yield

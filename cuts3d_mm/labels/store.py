@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
+from cuts3d_mm.labels.places import Place, map_files
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import Counts, read_counts, read_shard, read_table, write_shard
+from cuts3d_mm.labels.shard import Counts, P, read_counts, read_shard, read_table, write_shard
 
 _IMAGES_PER_SHARD = 512  # of a store written in one go
 
@@ -51,19 +52,19 @@ def _in_order(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         yield record
 
 
-def shard_paths(folder: Path) -> list[Path]:
+def shard_paths(folder: P) -> list[P]:
     """Shards of a store in order.
 
     Raises:
         ValueError: there are none; the folder is no store.
     """
-    paths = sorted(folder.glob('labels-*.parquet'))
+    paths: list[P] = [*sorted(folder.glob('labels-*.parquet'))]  # type: ignore[list-item]
     if not paths:
         raise ValueError(f'{folder} must be a label store, found no labels-*.parquet in it')
     return paths
 
 
-def read_store(folder: Path) -> Iterator[ImageRecord]:
+def read_store(folder: Place) -> Iterator[ImageRecord]:
     """Read all records of a store in the order of the image names.
 
     Raises:
@@ -73,11 +74,12 @@ def read_store(folder: Path) -> Iterator[ImageRecord]:
         yield from read_shard(path)
 
 
-def write_failures(folder: Path) -> None:
+def write_failures(folder: Place) -> None:
     """Collect the failures of all shards in `failures.jsonl`, a line each."""
     with open_atomically(folder / 'failures.jsonl') as file:
-        for path in shard_paths(folder):
-            if read_counts(path).failures == 0:
+        paths = shard_paths(folder)
+        for path, counts in zip(paths, map_files(read_counts, paths), strict=True):
+            if counts.failures == 0:
                 continue
             for row in read_table(path, ['name', 'failure']).to_pylist():
                 if row['failure'] is not None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.places import BucketPath, Place, map_files
 from cuts3d_mm.labels.record import with_safe_name
 from cuts3d_mm.labels.rows import SCHEMA, record_from_row, row_from_record
 from cuts3d_mm.labels.shard import read_table
@@ -28,7 +29,7 @@ _CONTENT = 'unsafe names are failures'  # what a file of an earlier version does
 _ROWS_PER_BATCH = 2048
 
 
-def open_unpacked(path: Path, again: bool = False) -> pa.RecordBatchFileReader:
+def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
     """Open the unpacked file of a store or JSON; write it if it is not there or damaged.
 
     It lies with the labels, or, where nothing can be written, in the user's cache folder or
@@ -44,7 +45,7 @@ def open_unpacked(path: Path, again: bool = False) -> pa.RecordBatchFileReader:
     """
     source = _fingerprint(path)
     places = [
-        path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow'),
+        *_next_to(path),
         _cache_folder() / f'{source}.arrow',
         _temporary_folder() / f'{source}.arrow',
     ]
@@ -66,6 +67,12 @@ def open_unpacked(path: Path, again: bool = False) -> pa.RecordBatchFileReader:
     raise OSError(f'labels must be unpacked next to {path} or elsewhere: {"; ".join(reasons)}')
 
 
+def _next_to(path: Place) -> list[Path]:
+    if isinstance(path, BucketPath):
+        return []
+    return [path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow')]
+
+
 def _cache_folder() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
 
@@ -74,9 +81,10 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f'cuts3d_mm-{os.getuid()}'
 
 
-def _fingerprint(path: Path) -> str:
-    parts = shard_paths(path) if path.is_dir() else [path]
-    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
+def _fingerprint(path: Place) -> str:
+    parts: list[Place] = [*shard_paths(path)] if path.is_dir() else [path]
+    found = zip(parts, map_files(lambda part: part.stat(), parts), strict=True)
+    stats = [(part.name, stat.st_size, stat.st_mtime_ns) for part, stat in found]
     return hashlib.sha256(repr((_CONTENT, str(path.resolve()), stats)).encode()).hexdigest()[:32]
 
 
@@ -106,7 +114,7 @@ def _open_file(path: Path) -> pa.RecordBatchFileReader:
     return pa.ipc.open_file(pa.memory_map(str(path)))
 
 
-def _write_unpacked(path: Path, target: Path, source: str) -> None:
+def _write_unpacked(path: Place, target: Path, source: str) -> None:
     schema = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()})
     with open_atomically(target) as file, pa.ipc.new_file(file, schema) as writer:
         for table in _tables_of(path):
@@ -115,7 +123,7 @@ def _write_unpacked(path: Path, target: Path, source: str) -> None:
                 writer.write_batch(batch)
 
 
-def _tables_of(path: Path) -> Iterator[pa.Table]:
+def _tables_of(path: Place) -> Iterator[pa.Table]:
     if path.is_dir():
         for shard in shard_paths(path):
             yield _with_safe_names(_with_every_field(read_table(shard)))

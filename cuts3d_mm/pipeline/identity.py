@@ -14,7 +14,6 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
@@ -22,6 +21,7 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images
 
 FORMAT = 2
@@ -62,7 +62,7 @@ class RunIdentity:
         digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
         return cls(model, digest, len(images.names), images_per_shard, extraction)
 
-    def claim(self, folder: Path, images: ImageList) -> None:
+    def claim(self, folder: Place, images: ImageList) -> None:
         """Write `run.json` into a fresh folder, or check that it is this run's.
 
         Args:
@@ -83,7 +83,7 @@ class RunIdentity:
         write_image_stats(folder / 'images.arrow', stats)
         _write(folder / 'run.json', {'identity': vars(self)})
 
-    def _check(self, folder: Path, before: ImageStats | None, stats: ImageStats) -> None:
+    def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> None:
         theirs = read_run(folder / 'run.json')
         differing = _differing_keys(theirs.model, self.model, 'model')
         if theirs.extraction:
@@ -103,12 +103,12 @@ class RunIdentity:
                 'Choose another OUT, or the same settings and images'
             )
 
-    def record_counts(self, folder: Path, counts: dict[str, int]) -> None:
+    def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
         """Add what was done to `run.json`."""
         _write(folder / 'run.json', {'identity': vars(self), 'counts': counts})
 
 
-def read_run(path: Path) -> RunIdentity:
+def read_run(path: Place) -> RunIdentity:
     """Read a `run.json` of this format or an earlier one.
 
     Raises:
@@ -140,7 +140,7 @@ def _completed(model: Any) -> Any:
         return model
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Place, content: dict[str, Any]) -> None:
     content = {'format': FORMAT, 'versions': _versions(), **content}
     with open_atomically(path) as file:
         file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b'\n')

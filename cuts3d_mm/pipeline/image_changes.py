@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.image_stats import ImageStats
+from cuts3d_mm.labels.places import BucketPath, ObjectInfo
 
 _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096
@@ -23,12 +24,22 @@ _NO_FILE = -1
 def stat_images(images: ImageList) -> ImageStats:
     """Read size and time of every image file."""
     names = images.names
+    if isinstance(images.root, BucketPath):
+        return _stat_objects(images.root, names)
     starts = range(0, len(names), _NAMES_PER_TASK)
     parts = [names[start : start + _NAMES_PER_TASK] for start in starts]
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = list(pool.map(partial(_stat, os.fspath(images.root)), parts))
     size, mtime_ns = np.concatenate(rows).T.copy()
     return ImageStats(names, size, mtime_ns)
+
+
+def _stat_objects(root: BucketPath, names: tuple[str, ...]) -> ImageStats:
+    found = root.list_files(recursive=True)  # a thousand with each request
+    missing = ObjectInfo(_NO_FILE, 0)
+    stats = [found.get(name, missing) for name in names]
+    size, mtime_ns = ([getattr(one, key) for one in stats] for key in ('st_size', 'st_mtime_ns'))
+    return ImageStats(names, np.array(size, np.int64), np.array(mtime_ns, np.int64))
 
 
 def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labels.places import Place, existing, map_files
 from cuts3d_mm.labels.shard import find_damage, shard_path
 from cuts3d_mm.pipeline.work_order import Shard
 
@@ -49,26 +51,25 @@ def images_per_shard(num_images: int) -> int:
     return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
 
 
-def make_plan(out: Path, images: ImageList, size: int, split: Split) -> Plan:
+def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
     """Find the shards of this part, and which of them are on disk as they were written."""
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
-    is_done = [_is_intact(shard_path(out, index)) for index, _ in ours]
+    is_done = _are_intact([shard_path(out, index) for index, _ in ours])
     return Plan(
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )
 
 
-def _is_intact(shard: Path) -> bool:
-    """Whether a shard is on disk as it was written; says so if it is damaged."""
-    if not shard.is_file():
-        return False
-    damage = find_damage(shard)
-    if damage is not None:
+def _are_intact(shards: Sequence[Place]) -> list[bool]:
+    """Whether each shard is there as it was written; says so if one is damaged."""
+    there = existing(shards)
+    damages = dict(zip(there, map_files(find_damage, there), strict=True))
+    for damage in filter(None, damages.values()):
         logging.getLogger(__name__).warning('%s; made again now', damage)
-    return damage is None
+    return [shard in damages and damages[shard] is None for shard in shards]
 
 
 def is_whole(out: Path, num_images: int) -> bool:

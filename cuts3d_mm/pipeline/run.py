@@ -6,13 +6,14 @@ disk or made again. So neither the number of workers nor a kill changes a byte.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Protocol
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.atomic import remove_leftovers
 from cuts3d_mm.labels.lock import hold_folder
+from cuts3d_mm.labels.places import Place, map_files
 from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
 from cuts3d_mm.labels.store import shard_paths, write_failures
 from cuts3d_mm.pipeline.identity import RunIdentity
@@ -74,14 +75,17 @@ def _label_part(
     identity.claim(order.out, images)
     remove_leftovers(order.out)
     plan = make_plan(order.out, images, size, split)
-    earlier = sum((read_counts(shard_path(order.out, i)) for i in plan.done), Counts())
+    earlier = _count(shard_path(order.out, i) for i in plan.done)
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
     with closing(executor.label(order, plan.left)) as reports:
         for report in reports:
             progress.add(report)
     if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end
         write_failures(order.out)
-        total = sum((read_counts(path) for path in shard_paths(order.out)), Counts())
-        identity.record_counts(order.out, vars(total))
+        identity.record_counts(order.out, vars(_count(shard_paths(order.out))))
     indices = [*plan.done, *(index for index, _ in plan.left)]
-    return sum((read_counts(shard_path(order.out, i)) for i in indices), Counts())
+    return _count(shard_path(order.out, i) for i in indices)
+
+
+def _count(shards: Iterable[Place]) -> Counts:
+    return sum(map_files(read_counts, list(shards)), Counts())

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.pipeline.profile import Stopwatch
 from cuts3d_mm.pipeline.work_order import LabelledInstance
@@ -47,7 +47,7 @@ class Extraction:
     """
 
     def __init__(
-        self, labeller: Any, root: Path, batch_size: int, watch: Stopwatch, readers: int = 0
+        self, labeller: Any, root: Place, batch_size: int, watch: Stopwatch, readers: int = 0
     ) -> None:
         has_stages = hasattr(labeller, 'extract')
         self._extract: Callable[[Sequence[NamedImage]], Sequence[Any]] = (

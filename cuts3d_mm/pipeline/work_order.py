@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.registry import LABELLERS
 from cuts3d_mm.labellers.resolved_config import resolve_config
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.one_thread import use_one_thread
 
 Shard = tuple[int, tuple[str, ...]]  # index, image names
@@ -101,8 +101,8 @@ class WorkOrder:
     """What all workers of a run share."""
 
     labeller: LabellerSource
-    root: Path  # image folder
-    out: Path  # label store
+    root: Place  # image folder
+    out: Place  # label store
     batch_size: int  # images that go through the networks together
     device: str = 'cpu'  # of the networks
 

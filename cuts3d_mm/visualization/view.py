@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 from cuts3d_mm.paths import BadName, path_to_write
 from cuts3d_mm.visualization.overlays import draw_instances
@@ -25,7 +26,7 @@ class Drawn:
 
 
 def draw_records(
-    records: Iterable[ImageRecord], images: Path, out: Path, limit: int | None = None
+    records: Iterable[ImageRecord], images: Place, out: Path, limit: int | None = None
 ) -> Drawn:
     """Draw labelled images under their own names, folders included.
 
@@ -54,7 +55,7 @@ def draw_records(
     return Drawn(num_seen - len(failures), tuple(failures))
 
 
-def _draw(record: ImageRecord, images: Path, out: Path) -> None:
+def _draw(record: ImageRecord, images: Place, out: Path) -> None:
     pixels = read_named_image(images, record.name)
     if pixels.shape[:2] != record.image_hw:
         raise ImageFailure(

@@ -1,0 +1,198 @@
+"""Name files and folders of this machine, of a network file system or of an S3 bucket alike."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from cuts3d_mm.labels.s3 import (
+    BUFFER_BYTES,
+    buffered_reader,
+    file_system,
+    list_objects,
+    naming_object,
+    not_found,
+)
+
+_URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+_REQUESTS = 16  # at a time
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a bucket tells of an object, under the names of `os.stat_result`."""
+
+    st_size: int  # bytes
+    st_mtime_ns: int  # of the upload
+
+
+@dataclass(frozen=True, order=True)
+class BucketPath:
+    """A file or folder in an S3 bucket, with the methods of `Path` that we need.
+
+    A file has its name only when all of it is there: it is uploaded whole, in one step.
+    """
+
+    key: str  # BUCKET, or BUCKET/FOLDER/NAME
+
+    def __str__(self) -> str:
+        return f's3://{self.key}'
+
+    def __truediv__(self, name: str) -> BucketPath:
+        return BucketPath(f'{self.key}/{name}')
+
+    @property
+    def name(self) -> str:
+        """Last part."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def suffix(self) -> str:
+        """End of the name, from its last dot."""
+        return PurePosixPath(self.key).suffix
+
+    def with_suffix(self, suffix: str) -> BucketPath:
+        """The same with another end of its name."""
+        return BucketPath(str(PurePosixPath(self.key).with_suffix(suffix)))
+
+    @property
+    def parent(self) -> BucketPath:
+        """The folder that it is in."""
+        return BucketPath(self.key.rpartition('/')[0])
+
+    def resolve(self) -> BucketPath:
+        """Itself: a bucket has no links."""
+        return self
+
+    def is_file(self) -> bool:
+        """Whether there is an object of this name."""
+        return bool(self._find().is_file)
+
+    def is_dir(self) -> bool:
+        """Whether there is an object below it."""
+        kind = self._find().type
+        return kind.name == 'Directory'
+
+    def exists(self) -> bool:
+        """Whether there is an object of this name or below it."""
+        return self._find().type.name != 'NotFound'
+
+    def stat(self) -> ObjectInfo:
+        """Size and time of the object."""
+        found = self._find()
+        if not found.is_file:
+            raise not_found(str(self))
+        return ObjectInfo(found.size, found.mtime_ns)
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Nothing to do: a folder is there when there is something in it."""
+
+    def glob(self, pattern: str) -> Iterator[BucketPath]:
+        """Files directly in the folder whose names match."""
+        for name in self.list_files(recursive=False):
+            if fnmatchcase(name, pattern):
+                yield self / name
+
+    def list_files(self, recursive: bool) -> dict[str, ObjectInfo]:
+        """Files of the folder, by their paths below it."""
+        with naming_object(str(self)):
+            found = list_objects(self._client(), self.key, recursive)
+        start = len(self.key) + 1
+        return {one.path[start:]: ObjectInfo(one.size, one.mtime_ns) for one in found}
+
+    def open(self, mode: str = 'rb') -> BinaryIO:
+        """Open the object for reading; it may be read from any position."""
+        if mode != 'rb':
+            raise ValueError(f'an object is opened by rb, and written by publish(), got {mode}')
+        with naming_object(str(self)):
+            file = self._client().open_input_file(self.key)
+        return buffered_reader(str(self), file)
+
+    def read_bytes(self, most: int | None = None) -> bytes:
+        """Read the whole object; ValueError where it has more bytes than `most`."""
+        with naming_object(str(self)):
+            file = self._client().open_input_file(self.key)
+            size = file.size()
+        if most is not None and size > most:
+            raise ValueError(f'must have at most {most} bytes, has {size}')
+        with naming_object(str(self)):
+            return bytes(file.read(size))
+
+    def read_text(self, encoding: str) -> str:
+        """Read the whole object as text."""
+        return self.read_bytes().decode(encoding)
+
+    @contextmanager
+    def publish(self) -> Iterator[BinaryIO]:
+        """Write a file that is uploaded when the block ends, and not at all if it fails."""
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with naming_object(str(self)):
+                # Not as a context: that would publish what is there when an upload fails.
+                target = self._client().open_output_stream(self.key)
+                shutil.copyfileobj(file, target, BUFFER_BYTES)
+                target.close()
+
+    def _find(self) -> Any:
+        with naming_object(str(self)):
+            return self._client().get_file_info(self.key)
+
+    def _client(self) -> Any:
+        return file_system(self.key.partition('/')[0])
+
+
+Place = Path | BucketPath  # of a file or a folder
+T = TypeVar('T')
+
+
+def find_place(text: str | Place) -> Place:
+    """Read a path, `file://PATH` or `s3://BUCKET/PREFIX`.
+
+    Raises:
+        ValueError: another scheme, or no name of a bucket.
+    """
+    if not isinstance(text, str):
+        return text
+    scheme = _URI.match(text)
+    if scheme is None:
+        return Path(text)
+    kind, rest = scheme[1].lower(), text[scheme.end() :].rstrip('/')
+    if kind == 's3' and all(part not in ('', '.', '..') for part in rest.split('/')):
+        return BucketPath(rest)
+    parts = urlsplit(text)
+    if kind == 'file' and parts.netloc in ('', 'localhost') and parts.path:
+        return Path(unquote(parts.path))
+    raise ValueError(f'a place must be a path, file:///PATH or s3://BUCKET/PREFIX, got {text}')
+
+
+def parquet_source(place: Place) -> Path | BinaryIO:
+    """What pyarrow reads a file from."""
+    return place if isinstance(place, Path) else place.open()
+
+
+def existing(places: Sequence[Place]) -> list[Place]:
+    """Those of some files in one folder that are there, found by one request in a bucket."""
+    folder = places[0].parent if places else None
+    if not isinstance(folder, BucketPath):
+        return [place for place in places if place.is_file()]
+    there = folder.list_files(recursive=False)
+    return [place for place in places if place.name in there]
+
+
+def map_files(function: Callable[[Place], T], places: Sequence[Place]) -> Iterator[T]:
+    """Apply a function to files in their order; to those of a bucket many at a time."""
+    if not any(isinstance(place, BucketPath) for place in places):
+        yield from map(function, places)
+        return
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        yield from pool.map(function, places)
