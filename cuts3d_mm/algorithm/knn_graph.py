@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from cuts3d_mm.arrays import Index
 
@@ -27,6 +26,8 @@ def connect_neighbors(points: NDArray[np.float32], num_neighbors: int) -> Edges:
         points: (n, 3). Fewer than `num_neighbors` + 1 points are all connected.
         num_neighbors: k, at least 1.
     """
+    from scipy.spatial import cKDTree  # a tenth of a second that cuts on the grid need not take
+
     if num_neighbors < 1:
         raise ValueError(f'num_neighbors must be at least 1, got {num_neighbors}')
     count = len(points)

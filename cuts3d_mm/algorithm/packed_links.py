@@ -37,7 +37,7 @@ class PackedLinks:
         Args:
             is_kept: (M,).
         """
-        return PackedLinks(np.ascontiguousarray(self.words[:, is_kept]), self.num_nodes)
+        return PackedLinks(self.words.take(np.flatnonzero(is_kept), axis=1), self.num_nodes)
 
     def unpack(self) -> NDArray[np.uint8]:
         """Return the links as an (M, N) array of 0 and 1."""
