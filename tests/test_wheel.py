@@ -1,13 +1,25 @@
-"""What an installed wheel brings, shown by unpacking one."""
+"""What an installed wheel brings, used in an empty folder of a fresh environment."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 from installed_wheel import ROOT, install_wheel
+
+THREE_LINES = """
+from skimage.data import stereo_motorcycle
+image, _, disparity = stereo_motorcycle()
+
+import cuts3d_mm
+generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
+instances = generator.predict(image{depth})
+
+assert all(one.mask.shape == image.shape[:2] and one.mask.any() for one in instances)
+print(len(instances), cuts3d_mm.__file__)
+"""
 
 
 @pytest.fixture(scope='module')
@@ -15,45 +27,57 @@ def installed(tmp_path_factory):
     return install_wheel(tmp_path_factory)
 
 
-def run(installed, *arguments):
-    environment = {**os.environ, 'PYTHONPATH': str(installed)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=installed,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_wheel_brings_configs_and_tools(installed):
-    shipped = installed / 'cuts3d_mm/.mim'
+    shipped = installed.shipped
     assert (shipped / 'configs/pseudo_labels/maskcut_color-texture.py').is_file()
-    assert (installed / 'cuts3d_mm/py.typed').is_file()
+    assert (installed.site / 'cuts3d_mm/py.typed').is_file()
     assert (shipped / 'tools/generate.py').is_file() and (shipped / 'model-index.yml').is_file()
 
 
-def test_commands_run_from_the_wheel(installed):
-    listed = run(installed, '-m', 'cuts3d_mm', '--help')
+def test_commands_run_from_the_wheel(installed, tmp_path):
+    listed = installed.run(tmp_path, '-m', 'cuts3d_mm', '--help').stdout
     for path in (ROOT / 'tools').glob('*.py'):
         assert f'  {path.stem.replace("_", "-")} ' in listed
-    assert 'usage: cuts3d export' in run(installed, '-m', 'cuts3d_mm', 'export', '--help')
+    exported = installed.run(tmp_path, '-m', 'cuts3d_mm', 'export', '--help').stdout
+    assert 'usage: cuts3d export' in exported
 
 
-def test_shipped_config_is_found_by_name(installed):
+def test_shipped_config_is_found_by_name(installed, tmp_path):
     code = "import cuts3d_mm.configs as s;print(s.find_config('maskcut_color-texture'))"
-    assert '.mim/configs/pseudo_labels/maskcut_color-texture.py' in run(installed, '-c', code)
+    found = installed.run(tmp_path, '-c', code).stdout
+    assert '.mim/configs/pseudo_labels/maskcut_color-texture.py' in found
 
 
 def test_other_projects_inherit_from_shipped_configs(installed, tmp_path):
-    config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'cuts3d_mm::pseudo_labels/maskcut_color-texture.py'\n")
-    dist_info = installed / 'cuts3d_mm-0.1.0.dist-info'
-    dist_info.mkdir(exist_ok=True)
-    (dist_info / 'METADATA').write_text('Metadata-Version: 2.1\nName: cuts3d_mm\nVersion: 0.1.0\n')
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'cuts3d_mm::pseudo_labels/maskcut_color-texture.py'\n"
+    )
     code = (
         'import cuts3d_mm; from mmengine.config import Config;'
-        f'print(Config.fromfile({str(config)!r}).model.recipe.preset)'
+        "print(Config.fromfile('mine.py').model.recipe.preset)"
     )
-    assert run(installed, '-c', code).strip() == 'maskcut'
+    assert installed.run(tmp_path, '-c', code).stdout.strip() == 'maskcut'
+
+
+def test_three_lines_give_masks_of_a_photo_and_its_disparity(installed, tmp_path):
+    pytest.importorskip('skimage')
+    given = ", depth=disparity, larger_is='near'"
+    count, path = installed.run(tmp_path, '-c', THREE_LINES.format(depth=given)).stdout.split()
+    assert int(count) > 0 and Path(path).is_relative_to(installed.site)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_three_lines_without_depth_name_the_2d_config(installed, tmp_path):
+    pytest.importorskip('skimage')
+    run = installed.run(tmp_path, '-c', THREE_LINES.format(depth=''), check=False)
+    last = run.stderr.strip().splitlines()[-1]
+    assert run.returncode == 1 and last.startswith('ValueError: ')
+    assert 'predict(image, depth=array)' in last and 'maskcut_color-texture' in last
+
+
+def test_mim_finds_the_command_that_trains(installed, tmp_path):
+    """`mim train cuts3d_mm CONFIG` runs the file `train.py` of the shipped tools."""
+    if shutil.which('mim', path=sysconfig.get_path('scripts')) is None:
+        pytest.skip('openmim is not installed')
+    run = installed.run(tmp_path, '-m', 'mim', 'train', 'cuts3d_mm', 'none.py', check=False)
+    assert 'none.py' in run.stdout + run.stderr

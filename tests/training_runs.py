@@ -64,10 +64,11 @@ def train_command(
     ]
 
 
-def run(command: list[str], **env: str) -> str:
-    """Run a command; fails with its output."""
+def run(command: list[str], folder: Path | None = None, **env: str) -> str:
+    """Run a command, in a folder; fails with its output."""
+    environment = {**os.environ, **env}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **env}
+        command, capture_output=True, text=True, check=False, env=environment, cwd=folder
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr

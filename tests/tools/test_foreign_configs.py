@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 from installed_wheel import ROOT, install_wheel
@@ -34,22 +35,33 @@ def root(tmp_path_factory):
     return write_training_set(tmp_path_factory.mktemp('scenes'))
 
 
-def train(project, root, package, base, *program):
-    """Train a config of a project for two iterations, the package taken from a folder."""
+def train(project, root, base, run_python):
+    """Train a config of a project for two iterations."""
     config = [f'_base_ = {base}', 'train_cfg = dict(max_iters=2, val_interval=2)']
     (project / 'mine.py').write_text('\n'.join(config) + '\n')
     options = [*data_options(root, root / 'labels'), *SMALL]
-    command = [sys.executable, *program, str(project / 'mine.py'), '--work-dir', str(project)]
-    run([*command, '--cfg-options', *options], PYTHONPATH=str(package))
+    run_python('mine.py', '--work-dir', '.', '--cfg-options', *options)
     return losses(project)
 
 
-def test_a_foreign_config_trains_by_our_command_and_by_mmdetections(root, tmp_path_factory):
-    ours = tmp_path_factory.mktemp('ours')
-    by_ours = train(ours, root, ROOT, OURS, '-m', 'cuts3d_mm', 'train')
-    theirs = tmp_path_factory.mktemp('theirs')
-    (theirs / 'train.py').write_text(MMDETECTION)
+def test_a_foreign_config_trains_from_a_checkout_and_a_wheel_by_every_command(
+    root, tmp_path_factory
+):
+    def in_checkout(*arguments):
+        command = [sys.executable, '-m', 'cuts3d_mm', 'train', *arguments]
+        run(command, folder, PYTHONPATH=str(ROOT))
+
+    folder = tmp_path_factory.mktemp('checkout')
+    expected = train(folder, root, OURS, in_checkout)
+    assert set(expected) == {1, 2}
     wheel = install_wheel(tmp_path_factory)
-    base = f"__import__('cuts3d_mm') and {OURS}"
-    by_theirs = train(theirs, root, wheel, base, str(theirs / 'train.py'))
-    assert set(by_ours) == {1, 2} and by_theirs == by_ours
+    programs = {
+        'cuts3d train': (OURS, '-m', 'cuts3d_mm', 'train'),
+        'mim train': (OURS, wheel.shipped / 'tools/train.py'),  # what mim runs
+        'train.py of MMDetection': (f"__import__('cuts3d_mm') and {OURS}", 'train.py'),
+    }
+    for name, (base, *program) in programs.items():
+        folder = tmp_path_factory.mktemp('project')
+        (folder / 'train.py').write_text(MMDETECTION)
+        found = train(folder, root, base, partial(wheel.run, folder, *program))
+        assert found == expected, name
