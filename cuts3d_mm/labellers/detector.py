@@ -4,41 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from numpy.typing import NDArray
 from torch import nn
 
 from cuts3d_mm.algorithm.confidence_map import require_confidence_source
-from cuts3d_mm.arrays import Float, Mask, Pixels
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import NamedImage, check_rgb
+from cuts3d_mm.labellers.detections import Detection, DetectorOutput, read_detections
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
 from cuts3d_mm.labellers.resolved_config import with_defaults
+from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.pipelines import read_arrays
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
-
-_CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
-_PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One instance that a detector has found."""
-
-    mask: Mask  # (H, W)
-    confidence: Float | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
-    score: float  # in [0, 1]
 
 
 @LABELLERS.register_module()
@@ -106,12 +94,22 @@ class DetectorLabeller(nn.Module):
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
         """Find the instances of images, the best first."""
+        return [read_detections(found, self.confidence_source) for found in self.extract(images)]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What follows `extract`, image by image, in any process."""
+        reader = partial(read_detections, confidence_source=self.confidence_source)
+        return (Stage('unpack', reader),)
+
+    def extract(self, images: Sequence[NamedImage]) -> list[DetectorOutput]:
+        """Run the detector on images."""
         self.detector.eval()
         with _probability_masks(self.detector, self.confidence_source == 'map'):
-            return [self._predict(image.pixels) for image in images]
+            return [self._run(image.pixels) for image in images]
 
     @torch.no_grad()
-    def _predict(self, pixels: Pixels) -> list[Detection]:
+    def _run(self, pixels: Pixels) -> DetectorOutput:
         bgr = np.ascontiguousarray(pixels[..., ::-1])
         data = self.pipeline({'img': bgr, 'img_id': 0})
         batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
@@ -119,23 +117,10 @@ class DetectorLabeller(nn.Module):
         if 'masks' not in found:
             raise ValueError('detector must predict masks, it predicts boxes only')
         best = torch.argsort(found.scores, descending=True, stable=True)[: self.max_per_image]
-        detections = []
-        for index in best.tolist():
-            score = min(float(found.scores[index]), 1.0)
-            detection = self._detection(found.masks[index].cpu().numpy(), score)
-            if score >= self.score_thr and detection.mask.any():
-                detections.append(detection)
-        return detections
-
-    def _detection(self, mask: NDArray[Any], score: float) -> Detection:
-        if self.confidence_source == 'none':
-            return Detection(mask.astype(bool), None, score)
-        grid_hw = tuple(-(-side // _CELL_PX) for side in mask.shape)
-        if self.confidence_source == 'score':
-            return Detection(mask.astype(bool), np.full(grid_hw, score, np.float32), score)
-        probability = np.float32(1 / _PROBABILITY_STEPS) * mask.astype(np.float32)
-        is_inside = probability >= 0.5
-        return Detection(is_inside, _mean_inside(probability, is_inside, grid_hw), score)
+        scores = found.scores[best].cpu().numpy().astype(np.float64)
+        count = int((scores >= self.score_thr).sum())
+        masks = found.masks[best[:count]].cpu().numpy()
+        return DetectorOutput(masks, np.minimum(scores[:count], 1))
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
         state = read_state(checkpoint).weights
@@ -168,11 +153,3 @@ def _probability_masks(detector: Any, is_wanted: bool) -> Iterator[None]:
         yield
     finally:
         roi_head.test_cfg.mask_thr_binary = threshold
-
-
-def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) -> Float:
-    """Mean of the probabilities of a mask's pixels in every cell; 0 where there are none."""
-    size = grid_hw[1], grid_hw[0]
-    total = cv2.resize(probability * is_inside, size, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(is_inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.where(share > 0, np.clip(total / np.maximum(share, 1e-6), 0, 1), 0).astype('f4')

@@ -1,4 +1,4 @@
-"""Show the progress of a run in one line: rate, time left, instances, failures."""
+"""Show the progress of a run in one line: rate, time left, instances, what limits the rate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.progress import (
 
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.pipeline.profile import Report
+from cuts3d_mm.pipeline.stage_totals import StageTotals
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
 
@@ -45,6 +46,7 @@ class ProgressLine:
         self._total = 0
         self._counts = Counts()
         self._resumed = 0
+        self._totals = StageTotals()
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn('{task.description}', markup=False),
@@ -83,6 +85,7 @@ class ProgressLine:
     def add(self, report: Report) -> None:
         """Count some more images."""
         self._counts += report.counts
+        self._totals.add(report.spans)
         self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
         now = time.monotonic()
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
@@ -100,4 +103,6 @@ class ProgressLine:
         facts = f'{rate:.2f} images/s, {self._counts.instances} instances'
         if self._bar.disable and rate > 0:
             facts += f', {left_s:.0f} s left'
-        return f'{facts}, {self._counts.failures} failures'
+        stage = self._totals.limiting_stage()
+        limit = f', limited by {stage}' if stage else ''
+        return f'{facts}, {self._counts.failures} failures{limit}'

@@ -7,7 +7,8 @@ from mmdet.registry import MODELS
 from tiny_detectors import tiny_config
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.detector import DetectorLabeller, _mean_inside
+from cuts3d_mm.labellers.detections import _mean_inside
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.weights.digest import digest_weights
 
 

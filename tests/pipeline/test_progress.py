@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.pipeline import progress
-from cuts3d_mm.pipeline.profile import Report
+from cuts3d_mm.pipeline.profile import Report, Span
 
 
 class Terminal(io.StringIO):
@@ -45,3 +45,12 @@ def test_a_log_says_nothing_of_loading_when_all_is_done(capsys):
     with progress.ProgressLine('labelling val2017') as line:
         line.start(2, Counts(2, 3, 0))
     assert 'loading' not in capsys.readouterr().err
+
+
+def test_the_line_names_the_stage_that_limits_the_rate(monkeypatch, capsys):
+    monkeypatch.setattr(progress, '_LOG_EVERY_S', 0)
+    spans = [Span(stage, 0, s, s, 1, 0, 1, 1) for stage, s in (('extract', 1), ('refine', 3))]
+    with progress.ProgressLine('labelling photos') as line:
+        line.start(2, Counts())
+        line.add(Report(Counts(1, 3, 0), tuple(spans)))
+    assert 'limited by refine' in capsys.readouterr().err.splitlines()[-1]
