@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# Inlined: compiled once, not also on its own and with each helper that calls it.
+_helper = njit(cache=True, inline='always')
+
 
 @njit(cache=True)
 def flood(is_open, seeds):  # type: ignore[no-untyped-def]
@@ -33,7 +36,7 @@ def flood(is_open, seeds):  # type: ignore[no-untyped-def]
     return is_reached
 
 
-@njit(cache=True)
+@_helper
 def _last_from(first, pixel):  # type: ignore[no-untyped-def]
     """Find the last run that begins at a pixel or before it; -1 if there is none."""
     low, high = -1, len(first)
@@ -46,7 +49,7 @@ def _last_from(first, pixel):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(cache=True)
+@_helper
 def _joined_runs(is_open):  # type: ignore[no-untyped-def]
     """Find the runs in reading order.
 
@@ -83,7 +86,7 @@ def _joined_runs(is_open):  # type: ignore[no-untyped-def]
     return first, end, parent
 
 
-@njit(cache=True)
+@_helper
 def _count_runs(is_open):  # type: ignore[no-untyped-def]
     count = 0
     for row in range(is_open.shape[0]):
@@ -94,13 +97,13 @@ def _count_runs(is_open):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@_helper
 def _join(parent, one, other):  # type: ignore[no-untyped-def]
     one, other = _root(parent, one), _root(parent, other)
     parent[max(one, other)] = min(one, other)
 
 
-@njit(cache=True)
+@_helper
 def _root(parent, run):  # type: ignore[no-untyped-def]
     while parent[run] != run:
         parent[run] = parent[parent[run]]

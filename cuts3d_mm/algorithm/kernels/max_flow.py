@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 
 _UNSEEN = -1
+# Inlined: compiled once, not also on its own and with each helper that calls it.
+_helper = njit(cache=True, inline='always')
 
 
 @njit(cache=True)
@@ -40,7 +42,7 @@ def source_side(first, second, units, num_nodes, sources, sinks):  # type: ignor
     return _reached(start, head, residual, sources, queue)
 
 
-@njit(cache=True)
+@_helper
 def _arrange(first, second, units, num_nodes):  # type: ignore[no-untyped-def]
     """Sort the two directions of every edge, called arcs, by the node where they start.
 
@@ -70,7 +72,7 @@ def _arrange(first, second, units, num_nodes):  # type: ignore[no-untyped-def]
     return start, head, reverse, residual
 
 
-@njit(cache=True)
+@_helper
 def _measure_distances(start, head, reverse, residual, sinks, is_source, distance, queue):  # type: ignore[no-untyped-def]
     """Count the arcs on the shortest path from each node to a sink, up to the nearest source."""
     distance[:] = _UNSEEN
@@ -95,7 +97,7 @@ def _measure_distances(start, head, reverse, residual, sinks, is_source, distanc
     return nearest <= len(queue)
 
 
-@njit(cache=True)
+@_helper
 def _send_from(source, start, head, reverse, residual, distance, current, path):  # type: ignore[no-untyped-def]
     """Send along shortest paths from a source until none is left."""
     node, length = source, 0
@@ -119,7 +121,7 @@ def _send_from(source, start, head, reverse, residual, distance, current, path):
             node = head[reverse[path[length]]]
 
 
-@njit(cache=True)
+@_helper
 def _augment(residual, reverse, path, length):  # type: ignore[no-untyped-def]
     """Send what a path carries; return the position of its first arc that is full."""
     least = residual[path[0]]
@@ -135,7 +137,7 @@ def _augment(residual, reverse, path, length):  # type: ignore[no-untyped-def]
     return full
 
 
-@njit(cache=True)
+@_helper
 def _reached(start, head, residual, sources, queue):  # type: ignore[no-untyped-def]
     is_reached = np.zeros(len(queue), np.bool_)
     count = 0
