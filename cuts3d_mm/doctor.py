@@ -27,13 +27,14 @@ _SHOWN = (
 # torch minor -> torchvision minor is a fixed offset since torch 2.0 / torchvision 0.15
 _TORCHVISION_OFFSET = 15
 _TRIED = ('cv2', 'mmcv._ext', 'mmdet.models', 'mmpretrain.models', 'torchvision')
+_OPERATOR = 'mmcv.ops.nms'  # runs, if mmcv fits torch
 _OPTIONAL = {
     'transformers': ('depth models (ZoeDepth, Depth Anything, DPT)', "'cuts3d_mm[depth]'"),
     'diffusers': ('Marigold depth', "'cuts3d_mm[marigold]'"),
     'huggingface-hub': ('Hugging Face Hub', "'cuts3d_mm[hub]'"),
     'timm': ('features of timm, such as DINOv3', "'cuts3d_mm[timm]'"),
     'gradio': ('app in a browser', "'cuts3d_mm[app]'"),
-    'pydensecrf2': ("the refinement method 'pydensecrf'", "'cuts3d_mm[crf]'"),
+    'pydensecrf2': ("refinement by 'pydensecrf'", "'cuts3d_mm[crf]'"),
 }
 
 
@@ -73,7 +74,9 @@ def gather_facts() -> Facts:
         re.sub('[-_.]+', '-', distribution.metadata['Name']).lower(): distribution.version
         for distribution in distributions()
     }
-    return Facts(versions, {name: why for name in _TRIED if (why := _import_error(name))})
+    errors = {name: why for name in _TRIED if (why := _import_error(name))}
+    why = None if 'mmcv._ext' in errors else _operator_error()
+    return Facts(versions, {**errors, _OPERATOR: why} if why else errors)
 
 
 def examine(facts: Facts | None = None) -> list[Finding]:
@@ -140,6 +143,15 @@ def _compiled_ops(facts: Facts) -> list[Finding]:
             'onedl-mmcv (compiles for about 20 minutes; torch, ninja and g++ must be there)'
         )
         return [Finding(what, remedy)]
+    if _OPERATOR in facts.import_errors:
+        what = (
+            f'mmcv was compiled for another torch than {facts.versions.get("torch")}: '
+            f'{facts.import_errors[_OPERATOR]}'
+        )
+        remedy = (
+            'install the torch that mmcv was compiled for (requirements/), or compile mmcv again'
+        )
+        return [Finding(what, remedy)]
     return []
 
 
@@ -171,6 +183,18 @@ def _import_error(name: str) -> str | None:
             importlib.import_module(name)
     except (ImportError, AttributeError, RuntimeError, AssertionError) as error:
         return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+    return None
+
+
+def _operator_error() -> str | None:
+    """Why a compiled operator of mmcv does not run, if it does not; needs no GPU."""
+    import torch
+    from mmcv.ops import nms
+
+    try:
+        nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0]), 0.5)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
     return None
 
 

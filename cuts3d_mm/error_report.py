@@ -27,6 +27,7 @@ _USER_WORDS = (
     'CUDA GPUs',
     'NVIDIA driver',
     'out of memory',
+    'implementation for device',  # mmcv was compiled for another torch: cuts3d doctor
     'DataLoader worker (pid',
     'registry. Please check whether',
     '__init__() got an unexpected keyword argument',

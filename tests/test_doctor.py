@@ -36,6 +36,13 @@ def test_good_environment_has_no_findings():
         ({'mmdet': '3.3.0'}, {}, (), 'both installed', 'pip uninstall -y mmdet onedl-mmdetection'),
         ({}, {}, ('onedl-mmcv',), 'mmcv is not installed', 'pip install onedl-mmcv'),
         ({}, {'mmcv._ext': 'gone'}, (), 'no compiled operators', 'MMCV_WITH_OPS=1'),
+        (
+            {},
+            {'mmcv.ops.nms': 'nms_impl: implementation for device cuda:0 not found.'},
+            (),
+            'mmcv was compiled for another torch than 2.11.0: nms_impl',
+            'install the torch that mmcv was compiled for',
+        ),
         ({}, {'cv2': 'libGL'}, (), 'cv2 cannot be imported', 'opencv-python-headless'),
         ({'opencv-python': '4'}, {}, (), 'cv2 is installed 2 times', 'pip uninstall -y opencv'),
         (
