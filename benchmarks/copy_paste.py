@@ -1,4 +1,4 @@
-"""ConfidentCopyPaste against MMDetection's CopyPaste in the same pipeline, images per second.
+"""Training samples with copy-paste against MMDetection's pipeline, images per second.
 
 Both load two 640 x 480 images with masks, resize, flip, pad to one size and paste; ours also
 carries the confidence. One process, one thread, interleaved:
@@ -24,6 +24,19 @@ from cuts3d_mm.labels.shard import write_shard
 from cuts3d_mm.scenes.rendering import render_scenes
 
 SIDES = (480, 640)
+PIPELINES = {  # data set, loading of labels, copy-paste
+    'MMDetection': ('MultiImageMixDataset', 'LoadAnnotations', 'mmdet.CopyPaste'),
+    "our copy-paste in MMDetection's data set": (
+        'MultiImageMixDataset',
+        'cuts3d_mm.LoadPseudoLabels',
+        'cuts3d_mm.ConfidentCopyPaste',
+    ),
+    'our copy-paste and data set': (
+        'cuts3d_mm.MixedImagesDataset',
+        'cuts3d_mm.LoadPseudoLabels',
+        'cuts3d_mm.ConfidentCopyPaste',
+    ),
+}
 
 
 def write_scenes(root: Path, count: int) -> None:
@@ -45,8 +58,8 @@ def write_scenes(root: Path, count: int) -> None:
     write_shard(root, 0, records)
 
 
-def make_dataset(root: Path, load: str, paste: str) -> object:
-    """The pipeline with one of the two copy-pastes."""
+def make_dataset(root: Path, mix: str, load: str, paste: str) -> object:
+    """The pipeline with one of the copy-pastes in one of the data sets."""
     options = {'with_mask': True, 'with_bbox': True} if load == 'LoadAnnotations' else {}
     inner = {
         'type': 'cuts3d_mm.PseudoLabelDataset',
@@ -61,23 +74,22 @@ def make_dataset(root: Path, load: str, paste: str) -> object:
         ],
     }
     outer = [{'type': paste}, {'type': 'PackDetInputs'}]
-    return DATASETS.build({'type': 'MultiImageMixDataset', 'dataset': inner, 'pipeline': outer})
+    return DATASETS.build({'type': mix, 'dataset': inner, 'pipeline': outer})
 
 
 def main() -> None:
-    """Print images per second of both, and the ratio with its spread."""
+    """Print images per second of all, and the ratio to MMDetection with its spread."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--images', type=int, default=24)
     args = parser.parse_args()
     init_default_scope('mmdet')
     cv2.setNumThreads(1)
-    rates: dict[str, list[float]] = {'mmdet.CopyPaste': [], 'cuts3d_mm.ConfidentCopyPaste': []}
+    rates: dict[str, list[float]] = {name: [] for name in PIPELINES}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_scenes(root, args.images)
-        loads = ('LoadAnnotations', 'cuts3d_mm.LoadPseudoLabels')
-        sets = {n: make_dataset(root, load, n) for n, load in zip(rates, loads, strict=True)}
+        sets = {name: make_dataset(root, *parts) for name, parts in PIPELINES.items()}
         for number in range(args.rounds + 1):
             for name, dataset in sets.items():
                 np.random.seed(number)
@@ -86,11 +98,13 @@ def main() -> None:
                     dataset[index]
                 if number:  # the first round warms up
                     rates[name].append(args.images / (time.process_time() - start))
+    stock = np.array(rates['MMDetection'])
     for name, values in rates.items():
-        print(f'{name:30s}{np.median(values):8.1f} images/s')
-    stock, ours = rates.values()
-    ratios = np.array(ours) / np.array(stock)
-    print(f'ratio {np.median(ratios):.2f} (min {ratios.min():.2f}, max {ratios.max():.2f})')
+        ratios = np.array(values) / stock
+        print(
+            f'{name:40s}{np.median(values):8.1f} images/s, ratio {np.median(ratios):.2f} '
+            f'(min {ratios.min():.2f}, max {ratios.max():.2f})'
+        )
 
 
 if __name__ == '__main__':

@@ -52,7 +52,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='cuts3d_mm.SeededInfiniteSampler', shuffle=True),
     dataset=dict(
-        type='MultiImageMixDataset',
+        type='cuts3d_mm.MixedImagesDataset',
         dataset=dict(
             type='cuts3d_mm.PseudoLabelDataset',
             data_root=data_root,

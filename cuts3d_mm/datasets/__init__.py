@@ -3,6 +3,7 @@
 import mmdet.datasets  # noqa: F401  registers what our registries inherit
 
 from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCocoDataset
+from cuts3d_mm.datasets.mixed_images import MixedImagesDataset
 from cuts3d_mm.datasets.pseudo_labels import PseudoLabelDataset
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 from cuts3d_mm.datasets.transforms import (
@@ -16,6 +17,7 @@ __all__ = [
     'ClassAgnosticCocoDataset',
     'ConfidentCopyPaste',
     'LoadPseudoLabels',
+    'MixedImagesDataset',
     'PseudoLabelDataset',
     'SeededInfiniteSampler',
 ]

@@ -28,7 +28,7 @@ train_dataloader = dict(
     sampler=dict(type='cuts3d_mm.SeededInfiniteSampler', shuffle=True),
     batch_sampler=None,
     dataset=dict(
-        type='MultiImageMixDataset',
+        type='cuts3d_mm.MixedImagesDataset',
         dataset=dict(
             type='cuts3d_mm.PseudoLabelDataset',
             ann_file=train_labels,

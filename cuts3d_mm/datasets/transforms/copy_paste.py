@@ -76,7 +76,7 @@ class _ConfidencePaste(CopyPaste):
         if len(results.get('mix_results') or []) != 1:
             raise ValueError(
                 f'{type(self).__name__} must get one other image in mix_results, got none; put it '
-                "into the pipeline of dict(type='MultiImageMixDataset', dataset=..., pipeline=...)"
+                "into the pipeline of a data set of type='cuts3d_mm.MixedImagesDataset'"
             )
         source = results['mix_results'][0]
         for one in (results, source):

@@ -160,7 +160,7 @@ def test_empty_images_on_either_side_are_fine():
 @pytest.mark.parametrize(
     'breaks, message',
     [
-        (lambda r: r.pop('mix_results'), 'MultiImageMixDataset'),
+        (lambda r: r.pop('mix_results'), 'MixedImagesDataset'),
         (lambda r: r.pop('gt_masks'), 'LoadPseudoLabels'),
     ],
 )
