@@ -13,6 +13,7 @@ from cuts3d_mm.configs import shipped_root
 from cuts3d_mm.error_report import ErrorsInOneLine
 from cuts3d_mm.foreign_messages import silence
 from cuts3d_mm.interruption import advise, guard
+from cuts3d_mm.paths import require_writable
 
 RESUMES = 'run the same command again to resume'
 EXIT_FAILURES = 3  # done, with more failures than allowed
@@ -60,7 +61,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label_many(
     args: argparse.Namespace,
-    model: dict[str, Any],
+    make_model: Callable[[], dict[str, Any]],
     custom_imports: dict[str, Any] | None,
     batch_size: int = 1,
 ) -> int:
@@ -68,7 +69,8 @@ def label_many(
 
     Args:
         args: the command line.
-        model: config of what labels an image.
+        make_model: makes the config of what labels an image; called when all that is quick to
+            check is right, as it may read or download weights.
         custom_imports: modules that worker processes import before they build it, as in configs.
         batch_size: images that go through the networks together.
 
@@ -76,7 +78,8 @@ def label_many(
         The exit code.
     """
     from cuts3d_mm.images.listing import list_images
-    from cuts3d_mm.labellers.build import build_labeller
+    from cuts3d_mm.labellers.build import check_labeller, fetch_weights
+    from cuts3d_mm.labellers.device import check_device
     from cuts3d_mm.pipeline.executors.local import LocalExecutor
     from cuts3d_mm.pipeline.plan import Split
     from cuts3d_mm.pipeline.progress import ProgressLine
@@ -87,8 +90,12 @@ def label_many(
         if value < least:
             raise ValueError(f'--{name} must be at least {least}')
     split = Split.parse(args.part)
+    check_device(args.device)
+    require_writable(args.out, 'OUT')
     images = list_images(args.images).first(args.limit)
-    build_labeller(model)  # finds what is wrong with the config before anything is written
+    model = make_model()
+    check_labeller(model)
+    fetch_weights(model)
     labeller = ConfiguredLabeller(model, custom_imports)
     order = WorkOrder(labeller, images.root, args.out, batch_size, args.device)
     with ProgressLine(f'labelling {args.images.name}') as progress:

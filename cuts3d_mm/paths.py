@@ -83,6 +83,25 @@ def path_to_write(root: Path, name: str) -> Path:
     return path
 
 
+def require_writable(folder: object, name: str) -> None:
+    """Check that a folder can be made or written to, before long work begins.
+
+    Args:
+        folder: to write to, which need not exist; one in a bucket is not checked.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: it is no folder, or nothing can be written there.
+    """
+    if not isinstance(folder, Path):
+        return
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(f'{name} must be a folder, got {folder}; {there} is a file')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f'{name} must be a folder that can be written, got {folder}')
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; never wait for a pipe, never touch a device.
 

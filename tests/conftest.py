@@ -59,7 +59,11 @@ def hub(monkeypatch, tmp_path):
     with serve_hub() as (state, url):
         monkeypatch.setattr(constants, 'ENDPOINT', url)
         template = url + '/{repo_id}/resolve/{revision}/{filename}'
-        monkeypatch.setattr('huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE', template)
+        # Where the client looks for it: before 1.0, and from 1.0 on.
+        for place in ('huggingface_hub.file_download', 'huggingface_hub.constants'):
+            name = f'{place}.HUGGINGFACE_CO_URL_TEMPLATE'
+            monkeypatch.setattr(name, template, raising=False)
+        monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)  # this Hub speaks LFS
         monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub_cache'))
         monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'no_token'))
         monkeypatch.setenv('HF_TOKEN', TOKEN)

@@ -142,7 +142,9 @@ class Handler(BaseHTTPRequestHandler):
         url = f'http://{self.headers["Host"]}/{"datasets/" if key[0] == "datasets" else ""}{repo}'
         if key in self.hub.repositories:
             return self._send(409, {'error': 'You already created this repo', 'url': url})
-        self.hub.repositories[key] = Repository(bool(asked.get('private')))
+        # How clients ask for it: before huggingface_hub 1.0, and from 1.0 on.
+        is_private = bool(asked.get('private')) or asked.get('visibility') == 'private'
+        self.hub.repositories[key] = Repository(is_private)
         return self._send(200, {'url': url, 'name': repo})
 
     def validate(self):

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     'hub/publishing': {'hub/publishing', 'hub', 'weights', 'labels', '__version__'},
     'labellers': {
         'labellers',
+        'hub',
         'weights',
         'images',
         'visualization',

@@ -47,16 +47,24 @@ def main() -> None:
     absent = [name for name in ('gradio', 'plotly') if find_spec(name) is None]
     if absent:
         raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
+    from cuts3d_mm.hub.release_folder import fetch_detector
+    from cuts3d_mm.labellers.build import check_labeller, fetch_weights
+    from cuts3d_mm.labellers.device import check_device, choose_device
+
+    model = load_generator_config(args.config, [])
+    check_labeller(model)
+    check_device(args.device)
+    fetch_weights(model)
+    fetch_detector(args.model, args.weights)
     from cuts3d_mm.app.cutting import PhotoCutter
     from cuts3d_mm.app.examples import write_examples
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labellers.device import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
         device = choose_device(args.device)
-        cutter = PhotoCutter(load_generator_config(args.config, []), device)
+        cutter = PhotoCutter(model, device)
         inferencer = None
         if args.model or args.weights:
             inferencer = CutS3DInferencer(args.model, args.weights, device)

@@ -21,6 +21,7 @@ from cuts3d_mm.arguments import (
 )
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.interruption import advise
+from cuts3d_mm.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,17 +66,22 @@ def main() -> int:
     args = parse_args()
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
-    # Imported after parsing, so that --help does not wait for torch.
+    # What takes seconds to import comes after all that is quick to check.
+    from cuts3d_mm.hub.release_folder import fetch_detector
     from cuts3d_mm.images.sources import open_sources
+    from cuts3d_mm.labellers.device import check_device, choose_device
+
+    check_device(args.device)
+    require_writable(args.out, '--out')
+    sources = open_sources(args.inputs)
+    fetch_detector(args.model, args.weights)
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labellers.device import choose_device
     from cuts3d_mm.labels.shard import Counts
     from cuts3d_mm.pipeline.profile import Report
     from cuts3d_mm.pipeline.progress import ProgressLine
 
-    sources = open_sources(args.inputs)
     device = choose_device(args.device)
     inferencer = CutS3DInferencer(args.model, args.weights, device, show_progress=False)
     advise(f'what was found until now is in {args.out}')

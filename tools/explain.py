@@ -13,6 +13,7 @@ from pathlib import Path
 from cuts3d_mm.arguments import add_config_argument, add_device_argument, image_file, make_parser
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,13 +32,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
+    require_writable(args.out.parent, '--out')
     model = load_generator_config(args.config, args.cfg_options)
     # Imported when the paths are right: networks and figures take seconds.
-    from cuts3d_mm.labellers.build import build_labeller, with_depth_folder
+    from cuts3d_mm.labellers.build import (
+        build_labeller,
+        check_labeller,
+        fetch_weights,
+        with_depth_folder,
+    )
+    from cuts3d_mm.labellers.device import check_device, choose_device
 
     model = with_depth_folder(model, args.depth)
+    check_labeller(model)
+    check_device(args.device)
+    fetch_weights(model)
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
-    from cuts3d_mm.labellers.device import choose_device
     from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages_figure import draw_stages

@@ -32,7 +32,7 @@ def main() -> int:
     from cuts3d_mm.labellers.build import with_depth_folder
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
-    return label_many(args, model, config.get('custom_imports'), args.batch_size)
+    return label_many(args, lambda: model, config.get('custom_imports'), args.batch_size)
 
 
 if __name__ == '__main__':

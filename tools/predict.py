@@ -7,9 +7,11 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cuts3d_mm.arguments import add_checkpoint_argument, add_config_argument, make_parser
 from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
+from cuts3d_mm.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,17 +41,24 @@ def main() -> int:
     args = parse_args()
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
-    from cuts3d_mm.labellers.detector_config import labeller_config
+    from cuts3d_mm.labellers.detector_config import check_options, labeller_config
+    from cuts3d_mm.labellers.device import check_device
 
+    check_options(args.score_thr, args.max_per_image)
+    check_device(args.device)
+    require_writable(args.out, 'OUT')
     config = load_config(args.config, args.cfg_options)
-    model = labeller_config(
-        config,
-        args.checkpoint,
-        score_thr=args.score_thr,
-        max_per_image=args.max_per_image,
-        confidence_source=args.confidence_source,
-    )
-    return label_many(args, model, config.get('custom_imports'))
+
+    def make_model() -> dict[str, Any]:
+        return labeller_config(
+            config,
+            args.checkpoint,
+            score_thr=args.score_thr,
+            max_per_image=args.max_per_image,
+            confidence_source=args.confidence_source,
+        )
+
+    return label_many(args, make_model, config.get('custom_imports'))
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.build import build_labeller
 from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES, DepthFromFile
+from cuts3d_mm.labellers.device import choose_device
 from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.labellers.recipe import build_params
@@ -34,7 +35,7 @@ class PhotoCutter:
 
     def __init__(self, model: dict[str, Any], device: str = 'cpu') -> None:
         self._recipe = model.get('recipe') or {}
-        self._generator: PseudoLabelGenerator = build_labeller(model).to(device)
+        self._generator: PseudoLabelGenerator = build_labeller(model).to(choose_device(device))
         self.params = self._generator.params
         self.takes_depth = isinstance(self._generator.depth, DepthFromFile)
 

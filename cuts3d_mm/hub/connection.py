@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -9,10 +10,17 @@ from json import JSONDecodeError
 from types import ModuleType
 from typing import Any, TypeVar
 
+from cuts3d_mm.hub.reachable import NoAnswer, require_answer
+
 Result = TypeVar('Result')
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
 LONGEST_PAUSE_S = 60.0  # that a server may ask for
 PASSING_STATUS = {429, 500, 502, 503, 504}
+
+NEEDS_NO_DOWNLOAD = (
+    'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
+    'or, without depth maps, maskcut_color-texture'
+)
 
 # What the client raises where an answer is no JSON, or JSON of another shape.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -36,25 +44,46 @@ def hub_client() -> ModuleType:
         ) from error
 
 
+def hub_answers() -> bool:
+    """Whether the Hub can be asked: it answers within seconds, and HF_HUB_OFFLINE is not set."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        require_answer(constants.ENDPOINT)
+    except NoAnswer:
+        return False
+    return True
+
+
 def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
     """Call a function of `huggingface_hub`.
 
-    Temporary errors (429, 5xx) and broken connections are retried, five attempts in all; a
-    download continues where it was cut.
+    A Hub that does not answer is found out first, within seconds. Temporary errors (429, 5xx)
+    and broken connections are retried, five attempts in all; a download continues where it was
+    cut.
 
     Args:
         what: what is done, for the error.
-        function: called with all other arguments.
+        function: called with all other arguments; with `local_files_only=True` it looks in the
+            cache alone.
 
     Raises:
         HubError: it failed; says what to do.
     """
+    # Base of the client's errors from 1.0 on; before, they are all an OSError.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if not kwargs.get('local_files_only') and not hub_answers():
+        raise HubError(f'{what}: {no_connection()}')
     for pause in (*PAUSES_S, None):
         try:
             return function(*args, **kwargs)
         except HubError:
             raise
-        except (OSError, RuntimeError, *_MALFORMED) as error:  # RuntimeError: of a thread
+        # RuntimeError: of a thread
+        except (OSError, HTTPError, RuntimeError, *_MALFORMED) as error:
             _require_no_malformed_answer(what, error)
             chain = _chain(error)
             if pause is None or not _is_worth_repeating(chain):
@@ -107,14 +136,11 @@ def _is_worth_repeating(chain: list[BaseException]) -> bool:
 
 
 def _passes(error: BaseException) -> bool:
-    from huggingface_hub.errors import OfflineModeIsEnabled
-    from requests.exceptions import ChunkedEncodingError, Timeout
-    from requests.exceptions import ConnectionError as BrokenConnection
+    """Whether the client itself would try again after such an error."""
+    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]
 
-    if isinstance(error, OfflineModeIsEnabled):
-        return False
-    is_broken = isinstance(error, (BrokenConnection, ChunkedEncodingError, Timeout))
-    return is_broken or _status(error) in PASSING_STATUS
+    repeated = inspect.signature(http_backoff).parameters['retry_on_exceptions'].default
+    return isinstance(error, repeated) or _status(error) in PASSING_STATUS
 
 
 def _asked_pause(chain: list[BaseException]) -> float | None:
@@ -147,11 +173,19 @@ def _explain(chain: list[BaseException]) -> str:
             return f'the Hub answered {status}, also when asked again; try later'
         if status is not None:
             return f'the Hub answered {status}: {" ".join(str(error).split())}'
-    if any(isinstance(error, errors.OfflineModeIsEnabled) for error in chain):
-        return 'not in the cache, and HF_HUB_OFFLINE is set; unset it once to download'
+    if any(isinstance(error, errors.LocalEntryNotFoundError) for error in chain):
+        return f'it is not in the cache; {no_connection()}'
     if any(_passes(error) for error in chain):
-        return (
-            'the Hub cannot be reached and the cache does not have it; check the connection, or '
-            'take a config with built-in features (color-texture), which needs no download'
-        )
+        return f'the connection broke, also when tried again; {no_connection()}'
     return ' '.join(str(chain[0]).split())
+
+
+def no_connection() -> str:
+    """Say why the Hub cannot be asked, and what needs no download."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        remedy = 'HF_HUB_OFFLINE is set, unset it once to download'
+    else:
+        remedy = f'{constants.ENDPOINT} does not answer, check the connection and try again'
+    return f'{remedy}; {NEEDS_NO_DOWNLOAD}'

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cuts3d_mm.hub.connection import HubError, call_hub, hub_client
+from cuts3d_mm.hub.connection import HubError, call_hub, hub_answers, hub_client
 from cuts3d_mm.hub.location import HubFile, HubRepository
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.paths import path_to_write, require_inside
@@ -35,9 +35,20 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
         file.name,
         revision=repository.revision,
         repo_type=repo_type,
+        local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
     )
     _check_hash(Path(path))
     return Path(path)
+
+
+def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
+    """Whether the cache has the file of a commit, which cannot change."""
+    revision = file.repository.revision
+    if revision is None or _GIT_SHA1.fullmatch(revision) is None:
+        return False
+    arguments = {'revision': revision, 'repo_type': repo_type}
+    find = hub_client().try_to_load_from_cache
+    return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
 
 
 def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]:

@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
-
 from cuts3d_mm.hub.download import fetch_file
 from cuts3d_mm.hub.location import HUB_PREFIX, HubFile
 from cuts3d_mm.hub.web_file import download_url
@@ -45,6 +43,8 @@ def locate_file(location: str) -> Path:
 
 def cached_path(url: str) -> Path:
     """Where a downloaded file lies; the name holds the whole address, by its hash."""
+    import torch  # takes seconds, which files of the Hub and of this machine need not wait for
+
     name = _UNSAFE.sub('_', Path(urlsplit(url).path).name)[-_LONGEST_NAME:]
     digest = hashlib.sha256(url.encode()).hexdigest()
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cuts3d_mm.hub import connection
-from cuts3d_mm.hub.connection import HubError
+from cuts3d_mm.hub.connection import NEEDS_NO_DOWNLOAD, HubError
+from cuts3d_mm.hub.reachable import NoAnswer, require_answer
 from cuts3d_mm.labels.atomic import open_atomically
 
 LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
@@ -39,6 +40,13 @@ def download_url(url: str, target: Path) -> None:
     Raises:
         HubError: it cannot be downloaded, also when asked again, or is too large.
     """
+    try:
+        require_answer(url)
+    except (NoAnswer, ValueError) as error:
+        raise HubError(
+            f'{url} cannot be downloaded: {error}, check the connection and try again; '
+            f'{NEEDS_NO_DOWNLOAD}'
+        ) from error
     with open_atomically(target) as file:
         part = _Part(url, file)
         for pause in (*connection.PAUSES_S, None):

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
-from cuts3d_mm.hub.download import fetch_file
-from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
-from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
+from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE, find_release
 from cuts3d_mm.hub.trusted_config import parse_release_config, read_release_config
 from cuts3d_mm.weights import read_state
 
@@ -46,7 +44,7 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     if isinstance(model, Path):
         model = str(model)
     if isinstance(model, str) and weights is None:
-        release = _find_release(model)
+        release = find_release(model)
         if release is not None:
             checked = read_release_config(release / CONFIG_FILE)
             return _release(checked, str(release / WEIGHTS_FILE))
@@ -63,20 +61,6 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     state = read_state(weights)
     names = plain_dataset_meta(state.meta)
     return DetectorSource(config, state.weights, names, is_release=False)
-
-
-def _find_release(model: str) -> Path | None:
-    """Folder of a release, fetched if it is on the Hub; None if `model` is something else."""
-    if (Path(model) / CONFIG_FILE).is_file():
-        return Path(model)
-    if Path(model).exists() or not is_repository_name(model):
-        return None
-    repository = HubRepository.parse(model)
-    config = fetch_file(HubFile(repository, CONFIG_FILE))
-    # Both of one commit, the one that the cache names its folder by.
-    pinned = HubRepository(repository.repo_id, config.parent.name)
-    fetch_file(HubFile(pinned, WEIGHTS_FILE))
-    return config.parent
 
 
 def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labellers.recipe import build_params, uses_depth
-from cuts3d_mm.labellers.registry import DEPTH, LABELLERS
+from cuts3d_mm.hub.locate import locate_file
+from cuts3d_mm.labellers.recipe import build_params, require_depth, uses_depth
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
 
 def build_labeller(model: dict[str, Any]) -> Any:
@@ -15,10 +16,42 @@ def build_labeller(model: dict[str, Any]) -> Any:
     Raises:
         ValueError: the config names something unknown or leaves something out.
     """
-    try:
-        return LABELLERS.build(model)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f'model config: {error.args[0]}') from error
+    check_labeller(model)
+    return LABELLERS.build(model)
+
+
+def check_labeller(model: Any) -> None:
+    """Check the config of a labeller; nothing is built, loaded or downloaded.
+
+    Raises:
+        ValueError: says what it must hold.
+    """
+    LABELLERS.check(model)
+    if not _is_generator(model):
+        return
+    FEATURES.check(model['features'])
+    params = build_params(model.get('recipe'))
+    require_depth(params, model.get('depth'))
+    if uses_depth(params):
+        DEPTH.check(model['depth'])
+
+
+def fetch_weights(model: dict[str, Any]) -> None:
+    """Download the files of weights that a labeller names into the cache, if need be.
+
+    Raises:
+        HubError: one cannot be downloaded.
+    """
+    for part in (model, model.get('features'), model.get('depth')):
+        location = part.get('checkpoint') if isinstance(part, dict) else None
+        if isinstance(location, str) and '://' in location:
+            locate_file(location)
+
+
+def _is_generator(model: dict[str, Any]) -> bool:
+    kind = model['type']
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rpartition('.')[2] == 'PseudoLabelGenerator'
 
 
 def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, Any]:
@@ -32,9 +65,10 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     Raises:
         ValueError: the folder that the depth is read from does not exist.
     """
-    depth = model.get('depth') or {}
-    kind = DEPTH.get(depth['type']) if 'type' in depth else None
-    argument = getattr(kind, 'FOLDER_ARGUMENT', None)
+    found = model.get('depth') if isinstance(model, dict) else None
+    depth = found if isinstance(found, dict) else {}  # `check_labeller` says what it must be
+    kind = depth.get('type')
+    argument = DEPTH.text_attribute(kind, 'FOLDER_ARGUMENT') if isinstance(kind, str) else None
     if folder is None:
         if argument in depth and uses_depth(build_params(model.get('recipe'))):
             _check_folder(depth[argument])

@@ -19,6 +19,7 @@ from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import NamedImage, check_rgb
 from cuts3d_mm.labellers.detections import Detection, DetectorOutput, read_detections
+from cuts3d_mm.labellers.detector_config import check_options
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
 from cuts3d_mm.labellers.resolved_config import with_defaults
 from cuts3d_mm.labellers.stages import Stage
@@ -62,10 +63,7 @@ class DetectorLabeller(nn.Module):
     ) -> None:
         super().__init__()
         require_confidence_source(confidence_source)
-        if not 0 <= score_thr <= 1:
-            raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
-        if max_per_image < 1:
-            raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
+        check_options(score_thr, max_per_image)
         init_default_scope('mmdet')
         install()
         if isinstance(detector, dict):

@@ -6,8 +6,17 @@ from typing import Any
 
 from mmengine.config import Config
 
-from cuts3d_mm.weights import read_state
-from cuts3d_mm.weights.digest import digest_weights
+
+def check_options(score_thr: float, max_per_image: int) -> None:
+    """Check which instances of a detector become labels.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    if not 0 <= score_thr <= 1:
+        raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
+    if max_per_image < 1:
+        raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
 
 
 def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
@@ -21,6 +30,9 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
     Raises:
         ValueError: the config is of no detector, or the checkpoint holds no weights.
     """
+    from cuts3d_mm.weights import read_state  # torch takes seconds
+    from cuts3d_mm.weights.digest import digest_weights
+
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError('CONFIG must define model and test_dataloader, it does not')
     plain = config.to_dict()

@@ -22,7 +22,7 @@ from cuts3d_mm.labellers.depth.values import (
     given_depth,
     require_orientation,
 )
-from cuts3d_mm.labellers.recipe import build_params, uses_depth
+from cuts3d_mm.labellers.recipe import build_params, require_depth, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 from cuts3d_mm.labellers.stages import ImageGraph, Stage, cut_image, cutting_stages
 
@@ -77,15 +77,10 @@ class PseudoLabelGenerator:
         input_hw: tuple[int, int] = (480, 480),
     ) -> None:
         self.params = build_params(recipe)
-        needs_depth = uses_depth(self.params)
-        if needs_depth and depth is None:
-            raise ValueError(
-                'depth must name a depth source for this recipe, got None; give a folder of '
-                "depth maps with --depth, or set recipe.preset to 'maskcut'"
-            )
+        require_depth(self.params, depth)
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
         self.features: FeatureExtractor = FEATURES.build(features)
-        self.depth: DepthExtractor | None = DEPTH.build(depth) if needs_depth else None
+        self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
@@ -62,26 +65,31 @@ class RunIdentity:
         digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
         return cls(model, digest, len(images.names), images_per_shard, extraction)
 
-    def claim(self, folder: Place, images: ImageList) -> None:
+    def claim(self, folder: Place, images: ImageList) -> bool:
         """Write `run.json` into a fresh folder, or check that it is this run's.
 
         Args:
             folder: of the labels.
             images: the list that this identity was made from.
 
+        Returns:
+            Whether the folder was fresh.
+
         Raises:
             RunMismatch: the folder belongs to another run; the message says what differs.
         """
         stats = stat_images(images)
-        if (folder / 'run.json').is_file():
+        is_fresh = not (folder / 'run.json').is_file()
+        if not is_fresh:
             before = read_image_stats(folder / 'images.arrow')
             self._check(folder, before, stats)
             if before is not None and not is_copy(before, stats):
-                return
+                return False
         elif any(folder.glob('labels-*.parquet')):
             raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
         write_image_stats(folder / 'images.arrow', stats)
         _write(folder / 'run.json', {'identity': vars(self)})
+        return is_fresh
 
     def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> None:
         theirs = read_run(folder / 'run.json')
@@ -106,6 +114,22 @@ class RunIdentity:
     def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
         """Add what was done to `run.json`."""
         _write(folder / 'run.json', {'identity': vars(self), 'counts': counts})
+
+
+@contextmanager
+def given_up_on_failure(folder: Place, is_fresh: bool) -> Iterator[None]:
+    """Remove the claim on a folder if the run fails before any image of it is labelled.
+
+    So a config that is wrong in what only a worker finds out can be corrected in the same folder.
+    The claim on a bucket stays.
+    """
+    try:
+        yield
+    except Exception:
+        if is_fresh and isinstance(folder, Path) and not any(folder.glob('labels-*.parquet')):
+            for name in ('run.json', 'images.arrow'):
+                (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def read_run(path: Place) -> RunIdentity:

@@ -16,7 +16,7 @@ from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.labels.places import Place, map_files
 from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
 from cuts3d_mm.labels.store import shard_paths, write_failures
-from cuts3d_mm.pipeline.identity import RunIdentity
+from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure
 from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan
 from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.progress import ProgressReport
@@ -72,12 +72,13 @@ def _label_part(
 ) -> Counts:
     size = images_per_shard(len(images.names))
     identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
-    identity.claim(order.out, images)
+    is_fresh = identity.claim(order.out, images)
     remove_leftovers(order.out)
     plan = make_plan(order.out, images, size, split)
     earlier = _count(shard_path(order.out, i) for i in plan.done)
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
-    with closing(executor.label(order, plan.left)) as reports:
+    work = closing(executor.label(order, plan.left))
+    with given_up_on_failure(order.out, is_fresh), work as reports:
         for report in reports:
             progress.add(report)
     if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end

@@ -11,6 +11,7 @@ from mmengine.utils import import_modules_from_strings
 from numpy.typing import NDArray
 
 from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.device import choose_device
 from cuts3d_mm.labellers.registry import LABELLERS
 from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.labels.places import Place
@@ -79,7 +80,7 @@ class ConfiguredLabeller:
         """Build it, and give this process one thread, so that sums are taken in one order."""
         if self.custom_imports:
             import_modules_from_strings(**self.custom_imports)
-        labeller: ImageLabeller = LABELLERS.build(self.config).to(device)
+        labeller: ImageLabeller = LABELLERS.build(self.config).to(choose_device(device))
         use_one_thread()  # when what it needs is imported
         return labeller
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from huggingface_hub.utils import reset_sessions
 from loopback_hub import Fault, Repository
 
 from cuts3d_mm.hub.connection import HubError
@@ -89,11 +88,9 @@ def test_the_cache_answers_without_a_connection(hub, content, monkeypatch):
     num_requests = len(hub.requests)
     with monkeypatch.context() as offline:
         offline.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-        reset_sessions()
         assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
         with pytest.raises(HubError, match='HF_HUB_OFFLINE is set'):
             fetch_file(HubFile(REPO, 'config.py'))
-    reset_sessions()
     assert len(hub.requests) == num_requests
 
 

@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from loopback_hub import Repository
 
 from cuts3d_mm.hub import locate
 
 
-def test_hub_locations_name_repository_revision_and_file(monkeypatch, tmp_path):
-    hub = pytest.importorskip('huggingface_hub')
-    asked = []
-    monkeypatch.setattr(
-        hub, 'hf_hub_download', lambda *a, **k: asked.append((a, k)) or str(tmp_path)
-    )
-    locate.locate_file('hf://owner/repo@abc/folder/model.safetensors')
-    locate.locate_file('hf://owner/repo/model.safetensors')
-    assert asked == [
-        (('owner/repo', 'folder/model.safetensors'), {'revision': 'abc', 'repo_type': 'model'}),
-        (('owner/repo', 'model.safetensors'), {'revision': None, 'repo_type': 'model'}),
-    ]
+def test_hub_locations_name_repository_revision_and_file(hub):
+    repository = hub.repositories['models', 'owner/repo'] = Repository(private=False)
+    first = repository.commit({'model.safetensors': b'old', 'folder/model.safetensors': b'older'})
+    repository.commit({'model.safetensors': b'new'})
+    pinned = locate.locate_file(f'hf://owner/repo@{first}/folder/model.safetensors')
+    assert pinned.read_bytes() == b'older'
+    assert locate.locate_file('hf://owner/repo/model.safetensors').read_bytes() == b'new'
 
 
 def test_addresses_are_downloaded_once_each_into_a_file_of_their_own(monkeypatch, tmp_path):

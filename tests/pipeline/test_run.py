@@ -206,3 +206,16 @@ def test_a_labeller_that_is_built_already_labels_under_its_identity(folder, tmp_
     assert label({'weights': 'a'}) == Counts(20, 0, 0) == label({'weights': 'a'})
     with pytest.raises(RunMismatch, match="model.weights: 'a' -> 'b'"):
         label({'weights': 'b'})
+
+
+def test_a_run_that_fails_before_the_first_image_can_be_corrected_in_its_folder(tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    images = list_images(tmp_path / 'images')
+    features = {'type': 'no_such_package.Features'}
+    for model, is_right in (({**MASKCUT, 'features': features}, False), (MASKCUT, True)):
+        order = WorkOrder(ConfiguredLabeller(model), images.root, tmp_path / 'out', 1)
+        if is_right:
+            assert label_images(order, images, LocalExecutor(0), Split(), Log()).images == 2
+        else:
+            with pytest.raises(ValueError, match='no_such_package'):
+                label_images(order, images, LocalExecutor(0), Split(), Log())

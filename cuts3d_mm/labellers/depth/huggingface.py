@@ -12,6 +12,7 @@ import torch
 
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
 from cuts3d_mm.arrays import Float, Pixels
+from cuts3d_mm.hub.pretrained import load_pretrained
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.batches import to_device
 from cuts3d_mm.labellers.registry import DEPTH
@@ -50,12 +51,10 @@ class HFDepth:
                 "HFDepth needs transformers: pip install 'cuts3d_mm[depth]'"
             ) from error
         logging.getLogger('transformers').setLevel(logging.ERROR)
-        self.processor = AutoImageProcessor.from_pretrained(
-            model, revision=revision, trust_remote_code=False
-        )
-        network = AutoModelForDepthEstimation.from_pretrained(
-            model, revision=revision, use_safetensors=True, trust_remote_code=False
-        )
+        options = {'revision': revision, 'trust_remote_code': False}
+        self.processor = load_pretrained(AutoImageProcessor.from_pretrained, model, **options)
+        options['use_safetensors'] = True
+        network = load_pretrained(AutoModelForDepthEstimation.from_pretrained, model, **options)
         self.dtype = torch.bfloat16 if half else torch.float32
         self.network = network.eval().requires_grad_(False).to(self.dtype)
         self.device = torch.device('cpu')

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from cuts3d_mm.arrays import Float
+from cuts3d_mm.hub.pretrained import load_pretrained
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.depth.huggingface import as_processor_input, to_depth
 from cuts3d_mm.labellers.registry import DEPTH
@@ -40,9 +40,8 @@ class MarigoldDepth:
             from diffusers import MarigoldDepthPipeline
         except ImportError as error:
             raise ImportError('MarigoldDepth needs diffusers: pip install diffusers') from error
-        pipeline = MarigoldDepthPipeline.from_pretrained(
-            model, revision=revision, use_safetensors=True
-        )
+        load = MarigoldDepthPipeline.from_pretrained
+        pipeline = load_pretrained(load, model, revision=revision, use_safetensors=True)
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
         self.options: dict[str, Any] = {
@@ -66,6 +65,8 @@ class MarigoldDepth:
         return [self._estimate(image) for image in images]
 
     def _estimate(self, image: NamedImage) -> Float:
+        import torch  # takes seconds, which mistakes in a config need not wait for
+
         generator = torch.Generator().manual_seed(self.seed)
         pixels = as_processor_input(image.pixels).astype(np.float32) / 255
         output = self.pipeline(pixels, generator=generator, output_type='np', **self.options)

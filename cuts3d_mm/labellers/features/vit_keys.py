@@ -57,11 +57,12 @@ class ViTKeyFeatures:
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
+        # Weights first: where they cannot be downloaded, nobody waits for the network's packages.
+        weights = None if checkpoint is None else convert_backbone(read_state(checkpoint).content)
         self.network: Any = _build_vit(backbone)
-        if checkpoint is not None:
-            weights = convert_backbone(read_state(checkpoint).content).weights
-            check_weights_fit(weights, self.network.state_dict())
-            self.network.load_state_dict(weights)
+        if weights is not None:
+            check_weights_fit(weights.weights, self.network.state_dict())
+            self.network.load_state_dict(weights.weights)
         self.device = torch.device('cpu')
         self.dtype = torch.bfloat16 if half else torch.float32
         self.network.eval()  # mmpretrain's returns nothing
