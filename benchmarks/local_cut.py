@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -23,12 +23,7 @@ from samples import load_samples, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm import masks, min_cut  # noqa: E402
 from cuts3d_mm.algorithm.cut_patches import cut_patches  # noqa: E402
-from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
-    CAPACITIES,
-    build_cloud,
-    cut_cloud,
-    tie_terminals,
-)
+from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud  # noqa: E402
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 from cuts3d_mm.algorithm.patch_graph import depth_on_grid  # noqa: E402
 from cuts3d_mm.algorithm.point_cloud import project_depth  # noqa: E402
@@ -48,20 +43,25 @@ def ours(semantic, points, eigenvector, grid_hw):
 
 def by_scipy(*arguments):
     """The same cuts with SciPy instead of compiled code."""
-    plain = min_cut._source_side.plain, masks._flood.plain
-    with patch.object(min_cut, '_source_side', plain[0]), patch.object(masks, '_flood', plain[1]):
+    with patch.object(masks, '_flood', masks._flood.plain):
+        return with_solver(min_cut._source_side.plain, arguments)
+
+
+def by_networkx(*arguments):
+    """The same cuts, of the same integer capacities, with networkx."""
+    return with_solver(solve_by_networkx, arguments)
+
+
+def solve_by_networkx(first, second, units, num_nodes, sources, sinks):
+    """What the sources reach after a maximum flow."""
+    edges = SimpleNamespace(first=first, second=second)
+    return reference.source_side(num_nodes, edges, units, sources, sinks)
+
+
+def with_solver(solver, arguments):
+    """LocalCut with another way to find the maximum flow."""
+    with patch.object(min_cut, '_source_side', solver):
         return ours(*arguments)
-
-
-def by_networkx(semantic, points, eigenvector, grid_hw):
-    """The same cuts by networkx; the neighbours are given for free."""
-    cloud = build_cloud(semantic, points, eigenvector, grid_hw, LOCAL)
-    taus = LOCAL.tau_knn * np.geomspace(CONFIDENCE.tau_min_ratio, 1, CONFIDENCE.num_cuts)
-    capacity = partial(CAPACITIES[LOCAL.capacity], params=LOCAL)
-    mask = reference.local_cut(cloud, LOCAL.tau_knn, grid_hw, capacity)
-    tied = tie_terminals(cloud, CONFIDENCE.terminal_fraction)
-    cuts = [reference.local_cut(tied, tau, grid_hw, capacity) for tau in taus[:-1]]
-    return mask, np.where(mask, np.mean([*cuts, mask], axis=0), 0)
 
 
 def measure(function, arguments):
@@ -76,10 +76,8 @@ def compare(arguments):
     calls = [(measure(ours, arguments), measure(by_scipy, arguments)) for _ in range(REPEATS)]
     exact_s, exact = measure(by_networkx, arguments)
     ours_s, scipy_s = np.median([[seconds for seconds, _ in pair] for pair in calls], axis=0)
-    (_, (mask, confidence)), (_, (scipy_mask, scipy_confidence)) = calls[0]
-    is_same = mask.tobytes() == scipy_mask.tobytes()
-    is_same &= confidence.tobytes() == scipy_confidence.tobytes()
-    is_same &= np.array_equal(mask, exact[0]) and np.allclose(confidence, exact[1], atol=1e-6)
+    found = [[result.tobytes() for result in results] for _, results in calls[0]]
+    is_same = found[0] == found[1] == [result.tobytes() for result in exact]
     return ours_s, scipy_s, exact_s, is_same
 
 
