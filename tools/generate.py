@@ -8,10 +8,14 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from cuts3d_mm.arguments import add_config_argument, make_parser
-from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
+from cuts3d_mm.cli import RESUMES, run_command
 from cuts3d_mm.configs import read_generator_config
+from cuts3d_mm.labelling_command import add_labelling_arguments, label_many
+
+PRECISIONS = ('auto', 'fp32', 'bf16')
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +24,19 @@ def parse_args() -> argparse.Namespace:
     add_config_argument(parser)
     add_labelling_arguments(parser)
     parser.add_argument('--depth', metavar='DIR', help='folder of depth maps, by relative path')
-    parser.add_argument('--batch-size', type=int, default=1, help='images per network pass')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        metavar='N',
+        help='images that go through the networks together (default: by the memory of the GPU, 1 '
+        'on the CPU)',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='of the networks (default auto: bfloat16 on a GPU, float32 on the CPU)',
+    )
     return parser.parse_args()
 
 
@@ -30,9 +46,11 @@ def main() -> int:
     config = read_generator_config(args.config, args.cfg_options)
     # Imported when the config is found: torch takes seconds.
     from cuts3d_mm.labellers.build import with_depth_folder
+    from cuts3d_mm.labellers.precision import with_precision
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
-    return label_many(args, lambda: model, config.get('custom_imports'), args.batch_size)
+    adapt = partial(with_precision, precision=args.precision)
+    return label_many(args, lambda: model, config.get('custom_imports'), args.batch_size, adapt)
 
 
 if __name__ == '__main__':

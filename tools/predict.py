@@ -10,7 +10,8 @@ import argparse
 from typing import Any
 
 from cuts3d_mm.arguments import add_checkpoint_argument, add_config_argument, make_parser
-from cuts3d_mm.cli import RESUMES, add_labelling_arguments, label_many, run_command
+from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.labelling_command import add_labelling_arguments, label_many
 from cuts3d_mm.paths import require_writable
 
 
@@ -42,10 +43,10 @@ def main() -> int:
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.labellers.detector_config import check_options, labeller_config
-    from cuts3d_mm.labellers.device import check_device
+    from cuts3d_mm.pipeline.devices import parse_devices
 
     check_options(args.score_thr, args.max_per_image)
-    check_device(args.device)
+    parse_devices(args.devices)
     require_writable(args.out, 'OUT')
     config = load_config(args.config, args.cfg_options)
 
@@ -58,7 +59,7 @@ def main() -> int:
             confidence_source=args.confidence_source,
         )
 
-    return label_many(args, make_model, config.get('custom_imports'))
+    return label_many(args, make_model, config.get('custom_imports'), batch_size=1)
 
 
 if __name__ == '__main__':

@@ -7,18 +7,17 @@ from typing import Any
 
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES
 
-PRECISIONS = ('auto', 'fp32', 'bf16')
 _PARTS = {'features': FEATURES, 'depth': DEPTH}
 
 
-def with_precision(model: dict[str, Any], precision: str, device: str) -> dict[str, Any]:
+def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[str, Any]:
     """Set the precision of the networks that a generator config names.
 
     Args:
         model: config of a generator.
+        device: of the networks.
         precision: 'fp32', 'bf16', or 'auto': bfloat16 on a GPU, float32 on the CPU, and what
             the config says where it says something.
-        device: of the networks.
 
     Raises:
         ValueError: bfloat16 for a config without a network that could use it.

@@ -78,11 +78,19 @@ class ConfiguredLabeller:
 
     def build(self, device: str) -> ImageLabeller:
         """Build it, and give this process one thread, so that sums are taken in one order."""
-        if self.custom_imports:
-            import_modules_from_strings(**self.custom_imports)
+        self._import_custom()
         labeller: ImageLabeller = LABELLERS.build(self.config).to(choose_device(device))
         use_one_thread()  # when what it needs is imported
         return labeller
+
+    def import_parts(self) -> None:
+        """Import all classes that the config names."""
+        self._import_custom()
+        resolve_config(self.config)
+
+    def _import_custom(self) -> None:
+        if self.custom_imports:
+            import_modules_from_strings(**self.custom_imports)
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,19 @@ def halves(model):
 
 
 def test_networks_run_in_bfloat16_on_a_gpu_unless_the_config_says_otherwise():
-    assert halves(with_precision(NETWORKS, 'auto', 'cuda:1')) == (True, True)
+    assert halves(with_precision(NETWORKS, 'cuda:1', 'auto')) == (True, True)
     exact = {**NETWORKS, 'features': {**NETWORKS['features'], 'half': False}}
-    assert halves(with_precision(exact, 'auto', 'cuda')) == (False, True)
-    assert with_precision(NETWORKS, 'auto', 'cpu') is NETWORKS
+    assert halves(with_precision(exact, 'cuda', 'auto')) == (False, True)
+    assert with_precision(NETWORKS, 'cpu', 'auto') is NETWORKS
 
 
 def test_a_precision_that_is_asked_for_overrides_the_config():
     half = {**NETWORKS, 'features': {**NETWORKS['features'], 'half': True}}
-    assert halves(with_precision(half, 'fp32', 'cuda')) == (False, False)
-    assert halves(with_precision(NETWORKS, 'bf16', 'cpu')) == (True, True)
+    assert halves(with_precision(half, 'cuda', 'fp32')) == (False, False)
+    assert halves(with_precision(NETWORKS, 'cpu', 'bf16')) == (True, True)
 
 
 def test_only_networks_have_a_precision():
-    assert with_precision(EMBEDDED, 'auto', 'cuda') == EMBEDDED
+    assert with_precision(EMBEDDED, 'cuda', 'auto') == EMBEDDED
     with pytest.raises(ValueError, match='needs a network'):
-        with_precision(EMBEDDED, 'bf16', 'cpu')
+        with_precision(EMBEDDED, 'cpu', 'bf16')

@@ -1,0 +1,47 @@
+"""Read on which devices the networks run, and how many processes do the rest."""
+
+from __future__ import annotations
+
+import os
+
+from cuts3d_mm.labellers.device import check_device, choose_device
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Read `--devices`: 'auto', a device, or several with commas between them.
+
+    Args:
+        text: a number N is cuda:N.
+
+    Raises:
+        ValueError: a name is no device, is not of this machine, or comes twice.
+    """
+    names = [_named(name.strip()) for name in text.split(',')]
+    if len(names) > 1 and 'auto' in names:
+        raise ValueError(f'--devices must be auto or a list of devices, got {text!r}')
+    if len(set(names)) < len(names):
+        raise ValueError(f'--devices must name each device once, got {text!r}')
+    for name in names:
+        check_device(name)
+    return tuple(names)
+
+
+def resolve_devices(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace 'auto' by all GPUs, or the CPU where there is none or no network needs one."""
+    if names != ('auto',):
+        return names
+    if choose_device('auto') != 'cuda':
+        return ('cpu',)
+    import torch
+
+    return tuple(f'cuda:{index}' for index in range(torch.cuda.device_count()))
+
+
+def default_workers(devices: tuple[str, ...]) -> int:
+    """One process for each core that no device needs for itself, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return max(1, (cores or 1) - (0 if devices == ('cpu',) else len(devices)))
+
+
+def _named(name: str) -> str:
+    return f'cuda:{name}' if name.isdecimal() else name

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from cuts3d_mm.pipeline.devices import default_workers, parse_devices, resolve_devices
+
+
+@pytest.fixture
+def three_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 3)
+
+
+def test_numbers_are_gpus(three_gpus):
+    assert parse_devices('0,2') == ('cuda:0', 'cuda:2')
+    assert parse_devices('cuda:1, cpu') == ('cuda:1', 'cpu')
+
+
+def test_auto_is_all_gpus_or_the_cpu(three_gpus, monkeypatch):
+    assert resolve_devices(parse_devices('auto')) == ('cuda:0', 'cuda:1', 'cuda:2')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert resolve_devices(parse_devices('auto')) == ('cpu',)
+    assert resolve_devices(('cpu',)) == ('cpu',)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [('0,0', 'once'), ('auto,0', 'auto or a list'), ('3', 'cuda:3 must be a GPU'), ('gpu', 'gpu')],
+)
+def test_lists_that_no_machine_could_follow_are_refused(three_gpus, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_devices(text)
+
+
+def test_workers_take_the_cores_that_devices_leave(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)), raising=False)
+    assert default_workers(('cpu',)) == 8
+    assert default_workers(('cuda:0', 'cuda:1')) == 6
+    assert default_workers(tuple(f'cuda:{n}' for n in range(9))) == 1
