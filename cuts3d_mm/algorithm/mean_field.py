@@ -18,8 +18,8 @@ def filter_values(lattice: Lattice, values: Float) -> Float:
 
     The result is not normalised: a constant 1 comes back in proportion to the local density.
     """
-    corners = tuple(range(lattice.vertices.shape[1]))  # of a type of its own for each d
-    return _filter(*_arrays(lattice), np.ascontiguousarray(values, np.float32), corners)
+    flat = np.ascontiguousarray(values, np.float32).ravel()
+    return _filter(*_arrays(lattice), flat).reshape(values.shape)
 
 
 def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
@@ -61,10 +61,10 @@ def _arrays(lattice: Lattice) -> _Arrays:
     return lattice.vertices, lattice.weights, lattice.neighbors
 
 
-def _filter_plain(
-    vertices: Nodes, weights: Float, neighbors: Nodes, values: Float, corners: tuple[int, ...]
-) -> Float:
+def _filter_plain(vertices: Nodes, weights: Float, neighbors: Nodes, values: Float) -> Float:
+    values = values.reshape(len(vertices), -1)
     lattice = np.zeros((neighbors.shape[1] + 1, values.shape[1]), np.float32)
+    corners = range(vertices.shape[1])
     for corner in corners:
         np.add.at(lattice, vertices[:, corner], weights[:, corner, None] * values)
     for links in neighbors:
@@ -72,7 +72,7 @@ def _filter_plain(
     filtered = np.zeros_like(values)
     for corner in corners:
         filtered += weights[:, corner, None] * lattice[vertices[:, corner]]
-    return filtered
+    return filtered.ravel()
 
 
 def _infer_plain(
@@ -82,10 +82,9 @@ def _infer_plain(
     logits = unary
     for _ in range(num_iterations):
         field = np.tanh(logits * np.float32(0.5))
-        messages = [
-            _filter_plain(*a, field, tuple(range(len(a[2])))) for a in (spatial, bilateral)
-        ]
-        logits = unary + messages[0] + messages[1]
+        logits = unary.copy()
+        for lattice in (spatial, bilateral):
+            logits += _filter_plain(*lattice, field.ravel()).reshape(field.shape)
     return logits.T > 0
 
 

@@ -52,12 +52,13 @@ def build_lattice(positions: Float) -> Lattice:
             f'positions must span less than {_REACH} lattice cells, got {reach:.0f}; '
             'use larger standard deviations or a smaller image'
         )
-    steps = np.array([(dimensions + 1) << (_KEY_BITS * i) for i in range(dimensions)] + [0])
-    return Lattice(*_lay_out(positions, scale.astype(np.float32), steps.astype(np.int64)))
+    cells = np.array([1 << (_KEY_BITS * i) for i in range(dimensions)] + [0], np.int64)
+    moves = cells.sum() - (dimensions + 1) * cells
+    return Lattice(*_lay_out(positions, scale.astype(np.float32), moves))
 
 
-def _lay_out_plain(positions: Float, scale: Float, steps: Index) -> tuple[Nodes, Float, Nodes]:
-    size = len(steps)
+def _lay_out_plain(positions: Float, scale: Float, moves: Index) -> tuple[Nodes, Float, Nodes]:
+    size = len(moves)
     elevated = _elevate(positions * scale[:, None])
     multiples = np.floor(elevated / np.float32(size) + np.float32(0.5)).astype(np.int64)
     offsets = elevated - np.float32(size) * multiples
@@ -65,14 +66,12 @@ def _lay_out_plain(positions: Float, scale: Float, steps: Index) -> tuple[Nodes,
     ranked = np.take_along_axis(offsets, order, axis=0)
     weights = (ranked - np.roll(ranked, -1, axis=0)) / np.float32(size)
     weights[-1] += 1
-    # One vertex of the simplex; each further one is one cell away along the next axis.
-    whole_step = steps.sum() // size
-    walked = np.cumsum(whole_step - steps[order[:0:-1]], axis=0)
-    base = (steps - whole_step) @ multiples
+    # One vertex of the simplex; each further one is its neighbour along the next axis.
+    base, walked = -moves @ multiples, np.cumsum(moves[order[:0:-1]], axis=0)
     keys = np.concatenate([base[None], base + walked]).T
     used, numbers = np.unique(keys.ravel(), return_inverse=True)
     vertices: Nodes = numbers.reshape(keys.shape).astype(np.uint32)
-    return vertices, np.ascontiguousarray(weights[::-1].T), _link(used, steps)
+    return vertices, np.ascontiguousarray(weights[::-1].T), _link(used, moves)
 
 
 def _elevate(scaled: Float) -> Float:
@@ -86,13 +85,13 @@ def _elevate(scaled: Float) -> Float:
     return elevated
 
 
-def _link(keys: Index, steps: Index) -> Nodes:
+def _link(keys: Index, moves: Index) -> Nodes:
     """Find the neighbours of vertices with the given keys, which are sorted."""
-    count, size = len(keys), len(steps)
+    count, size = len(keys), len(moves)
     neighbors = np.full((size, count, 2), count, np.uint32)
-    for direction, step in enumerate(steps.sum() // size - steps):
-        places = np.searchsorted(keys, keys + step)
-        found = np.flatnonzero(keys[np.minimum(places, count - 1)] == keys + step)
+    for direction, move in enumerate(moves):
+        places = np.searchsorted(keys, keys + move)
+        found = np.flatnonzero(keys[np.minimum(places, count - 1)] == keys + move)
         neighbors[direction, found, 0] = places[found]
         neighbors[direction, places[found], 1] = found
     return neighbors

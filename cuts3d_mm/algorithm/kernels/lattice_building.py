@@ -19,49 +19,50 @@ _MIX = np.int64(-7046029254386353131)  # 2^64 / golden ratio
 
 
 @njit(cache=True)
-def lay_out(positions, scale, steps):  # type: ignore[no-untyped-def]
+def lay_out(positions, scale, moves):  # type: ignore[no-untyped-def]
     """Return vertices and weights of each point, and neighbours of each vertex.
 
     Args:
         positions: (d, P) float32.
         scale: (d,) float32, of an axis in the space of the lattice.
-        steps: (d + 1,) int64, what d + 1 cells along an axis add to the key of a vertex.
+        moves: (d + 1,) int64, what the next vertex along a direction adds to the key of one.
     """
-    count, size = positions.shape[1], len(steps)
+    count, size = positions.shape[1], len(moves)
     vertices = np.empty((count, size), np.uint32)
     weights = np.empty((count, size), np.float32)
     slots = 2
     while slots < min(2 * size * count, _FIRST_SLOTS):
         slots *= 2
-    table, keys, used = np.full(slots, -1, np.int32), np.empty(slots // 2, np.int64), 0
+    table, keys = np.zeros(slots, np.int32), np.empty(slots // 2, np.int64)
+    used = np.int64(0)
     offsets = np.empty((size, _BLOCK), np.int32)
     bases = np.empty(_BLOCK, np.int64)
     for start in range(0, count, _BLOCK):
         stop = min(start + _BLOCK, count)
-        _elevate(positions, start, stop, scale, steps, offsets, bases)
+        _elevate(positions, start, stop, scale, moves, offsets, bases)
         _sort(offsets, stop - start)
         most = used + (stop - start) * size
         if most > keys.size:
             table, keys = _grow(table, keys, used, most)
         _weigh(offsets, weights[start:stop])
-        used = _insert(offsets, bases, steps, table, keys, used, vertices[start:stop])
-    return vertices, weights, _link(keys[:used], table, keys, steps)
+        used = _insert(offsets, bases, moves, table, keys, used, vertices[start:stop])
+    return vertices, weights, _link(table, keys, used, moves)
 
 
 @njit(cache=True)
-def _elevate(positions, start, stop, scale, steps, offsets, bases):  # type: ignore[no-untyped-def]
+def _elevate(positions, start, stop, scale, moves, offsets, bases):  # type: ignore[no-untyped-def]
     """Map points into the plane of zero sum and find the nearest multiples of d + 1.
 
     The sum of the multiples may differ from zero. `bases` are the keys of the point that lies as
     far along all axes in the plane; it is a vertex of the simplex, or the walk through it leads
     there.
     """
-    size = len(steps)
-    whole_step = steps.sum() // size
+    size = len(moves)
     totals = np.zeros(_BLOCK, np.float32)
-    bases[:] = 0
+    for lane in range(stop - start):
+        bases[lane] = 0
     for axis in range(size - 1, -1, -1):
-        row, step = positions[max(axis - 1, 0)], steps[axis] - whole_step
+        row, move = positions[max(axis - 1, 0)], moves[axis]
         factor = scale[axis - 1] if axis > 0 else np.float32(0)
         marks = np.int32(_AXIS - axis)  # of equal offsets, that of the first axis is largest
         for lane in range(stop - start):
@@ -73,7 +74,7 @@ def _elevate(positions, start, stop, scale, steps, offsets, bases):  # type: ign
             multiple -= np.int32(near < multiple)
             offset = (elevated - np.float32(multiple * size)) * _UNIT
             offsets[axis, lane] = (np.int32(offset) << _AXIS_BITS) | marks
-            bases[lane] += multiple * step
+            bases[lane] -= multiple * move
 
 
 @njit(cache=True)
@@ -101,33 +102,33 @@ def _weigh(offsets, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _insert(offsets, bases, steps, table, keys, used, vertices):  # type: ignore[no-untyped-def]
+def _insert(offsets, bases, moves, table, keys, used, vertices):  # type: ignore[no-untyped-def]
     """Walk round the simplex of each point and number its vertices."""
     count, size = vertices.shape
-    whole_step = steps.sum() // size
     for lane in range(count):
         key = bases[lane]
         for vertex in range(size):
             slot = _find_slot(table, keys, key)
-            found = table[slot]
-            if found < 0:
-                found = np.int32(used)
-                table[slot] = found
+            if table[slot] == 0:
                 keys[used] = key
                 used += 1
-            vertices[lane, vertex] = found
+                table[slot] = used
+            vertices[lane, vertex] = table[slot] - 1
             axis = _AXIS - (offsets[size - 1 - vertex, lane] & _AXIS)
-            key += whole_step - steps[axis]
+            key += moves[axis]
     return used
 
 
 @njit(cache=True)
 def _find_slot(table, keys, key):  # type: ignore[no-untyped-def]
-    """Slot of a key in an open hash table, or the free slot where it belongs."""
+    """Slot of a key in an open hash table, or the free slot where it belongs.
+
+    A slot holds 1 + the number of a vertex, or 0.
+    """
     mask = table.size - 1
     mixed = key * _MIX
     slot = (mixed ^ (mixed >> 32)) & mask
-    while table[slot] >= 0 and keys[table[slot]] != key:
+    while table[slot] != 0 and keys[table[slot] - 1] != key:
         slot = (slot + 1) & mask
     return slot
 
@@ -138,25 +139,24 @@ def _grow(table, keys, used, most):  # type: ignore[no-untyped-def]
     slots = table.size
     while slots < 2 * most:
         slots *= 2
-    larger, larger_keys = np.full(slots, -1, np.int32), np.empty(slots // 2, np.int64)
-    larger_keys[:used] = keys[:used]
+    larger, larger_keys = np.zeros(slots, np.int32), np.empty(slots // 2, np.int64)
     for vertex in range(used):
-        larger[_find_slot(larger, larger_keys, keys[vertex])] = vertex
+        larger_keys[vertex] = keys[vertex]
+        larger[_find_slot(larger, larger_keys, keys[vertex])] = vertex + 1
     return larger, larger_keys
 
 
 @njit(cache=True)
-def _link(used_keys, table, keys, steps):  # type: ignore[no-untyped-def]
+def _link(table, keys, used, moves):  # type: ignore[no-untyped-def]
     """Find both neighbours of each vertex along each direction."""
-    count, size = used_keys.size, len(steps)
-    neighbors = np.full((size, count, 2), count, np.uint32)
-    whole_step = steps.sum() // size
-    for direction in range(size):
-        step = whole_step - steps[direction]
+    neighbors = np.empty((len(moves), used, 2), np.uint32)
+    for direction in range(len(moves)):
         links = neighbors[direction]
-        for vertex in range(count):
-            found = table[_find_slot(table, keys, used_keys[vertex] + step)]
-            if found >= 0:
-                links[vertex, 0] = found
-                links[found, 1] = vertex
+        for vertex in range(used):
+            links[vertex, 0] = links[vertex, 1] = used
+        for vertex in range(used):
+            found = table[_find_slot(table, keys, keys[vertex] + moves[direction])]
+            if found != 0:
+                links[vertex, 0] = found - 1
+                links[found - 1, 1] = vertex
     return neighbors
