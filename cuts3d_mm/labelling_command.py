@@ -38,6 +38,18 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the networks, such as cpu, cuda:0 or 0,1; each GPU gets a process that feeds the '
         'workers (default auto: all GPUs, else the CPU in every worker)',
     )
+    parser.add_argument(
+        '--executor',
+        choices=['local', 'ray'],
+        default='local',
+        help='where the work is done: on this machine, or on all machines of a Ray cluster',
+    )
+    parser.add_argument(
+        '--address',
+        default='auto',
+        help='of the Ray cluster, HOST:PORT of its head (default auto: RAY_ADDRESS, or the one '
+        'that runs on this machine)',
+    )
     # --shard is the name of earlier releases.
     parser.add_argument(
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
@@ -76,7 +88,7 @@ def label_many(
     from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.build import check_labeller, fetch_weights
     from cuts3d_mm.pipeline.batch_size import choose_batch_size
-    from cuts3d_mm.pipeline.devices import parse_devices, resolve_devices
+    from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices, resolve_devices
     from cuts3d_mm.pipeline.plan import Split
     from cuts3d_mm.pipeline.profile_report import profiled
     from cuts3d_mm.pipeline.progress import ProgressLine
@@ -84,7 +96,11 @@ def label_many(
     from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 
     _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
-    split, names = Split.parse(args.part), parse_devices(args.devices)
+    split = Split.parse(args.part)
+    if args.executor == 'ray':
+        names = cluster_devices(args.devices, batch_size)
+    else:
+        names = parse_devices(args.devices)
     require_writable(args.out, 'OUT')
     images = list_images(args.images).first(args.limit)
     model = make_model()
@@ -108,6 +124,10 @@ def _check_numbers(options: dict[str, tuple[int | None, int]]) -> None:
 
 
 def _make_executor(args: argparse.Namespace, devices: tuple[str, ...]) -> Any:
+    if args.executor == 'ray':
+        from cuts3d_mm.pipeline.executors.ray import RayExecutor
+
+        return RayExecutor(args.address, gpus=int(devices == ('cuda',)))
     from cuts3d_mm.pipeline.devices import default_workers
     from cuts3d_mm.pipeline.executors.local import LocalExecutor
 

@@ -111,6 +111,7 @@ SOLVERS = {
     'ijson': 'labels/json_entries.py',
     'plotly': 'visualization/point_cloud.py',
     'pydensecrf': 'algorithm/crf.py',
+    'ray': 'pipeline/executors/ray.py',
     'transformers': 'labellers/depth/huggingface.py',
     'diffusers': 'labellers/depth/marigold.py',
     'timm': 'labellers/features/timm_networks.py',

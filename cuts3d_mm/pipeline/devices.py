@@ -26,6 +26,27 @@ def parse_devices(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def cluster_devices(text: str, batch_size: int | None) -> tuple[str, ...]:
+    """Read `--devices` of a run on a cluster, which may have GPUs that this machine has not.
+
+    Args:
+        text: `cuda`: one GPU for each process with networks; `cpu` or `auto`: none.
+        batch_size: what the user chose.
+
+    Raises:
+        ValueError: another device, or the batch size of GPUs is to be guessed.
+    """
+    if text in ('auto', 'cpu'):
+        return ('cpu',)
+    if text != 'cuda':
+        raise ValueError(f'--devices must be cpu or cuda with --executor ray, got {text!r}')
+    if batch_size is None:
+        raise ValueError(
+            '--executor ray on GPUs needs --batch-size, since their memory is not seen from here'
+        )
+    return ('cuda',)
+
+
 def resolve_devices(names: tuple[str, ...]) -> tuple[str, ...]:
     """Replace 'auto' by all GPUs, or the CPU where there is none or no network needs one."""
     if names != ('auto',):

@@ -102,9 +102,6 @@ class RunIdentity:
             differing.append(f'{theirs.num_images} -> {self.num_images} images')
         elif theirs.images != self.images:
             differing.append('the names of the images')
-        if theirs.images_per_shard != self.images_per_shard and not differing:
-            sizes = f'{theirs.images_per_shard} -> {self.images_per_shard}'
-            differing.append(f'images_per_shard: {sizes}')
         if differing:
             raise RunMismatch(
                 f'{folder} holds labels of another run; differing: {"; ".join(differing)}. '
@@ -154,6 +151,8 @@ def read_run(path: Place) -> RunIdentity:
         run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})
     except (TypeError, KeyError, AttributeError) as error:
         raise RunMismatch(f'{path} must be the run.json of a label store, it is not') from error
+    if not isinstance(run.images_per_shard, int) or run.images_per_shard < 1:
+        raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
     return replace(run, model=_completed(run.model))
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.places import Place, existing, map_files
 from cuts3d_mm.labels.shard import find_damage, shard_path
+from cuts3d_mm.pipeline.identity import read_run
 from cuts3d_mm.pipeline.work_order import Shard
 
-# A kill costs at most one shard per worker; a store of a million images has 2,000 files.
-_SHARDS_AIMED_AT = 2000
-_FEWEST_IMAGES, _MOST_IMAGES = 8, 512
+# A kill costs at most one shard per worker. Small shards leave no worker of a cluster without
+# work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. A
+# million images have 20,000 files, whatever the number of workers.
+_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 100_000
+_FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,22 @@ class Plan:
 
 
 def images_per_shard(num_images: int) -> int:
-    """Size of a shard; depends on the number of images alone."""
-    return min(max(math.ceil(num_images / _SHARDS_AIMED_AT), _FEWEST_IMAGES), _MOST_IMAGES)
+    """Size of a shard of a new store; depends on the number of images alone."""
+    size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
+    return max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))
+
+
+def stored_shard_size(folder: Place) -> int | None:
+    """Size of the shards of a store, which may be by the rule of an earlier version.
+
+    Returns:
+        None where no run has begun.
+
+    Raises:
+        RunMismatch: `run.json` is none of ours.
+    """
+    path = folder / 'run.json'
+    return read_run(path).images_per_shard if path.is_file() else None
 
 
 def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
@@ -74,5 +91,6 @@ def _are_intact(shards: Sequence[Place]) -> list[bool]:
 
 def is_whole(out: Path, num_images: int) -> bool:
     """Tell whether all shards of a run with `num_images` images are there, of all its parts."""
-    num_shards = math.ceil(num_images / images_per_shard(num_images))
+    size = stored_shard_size(out) or images_per_shard(num_images)
+    num_shards = math.ceil(num_images / size)
     return all(shard_path(out, index).is_file() for index in range(num_shards))

@@ -17,7 +17,7 @@ from cuts3d_mm.labels.places import Place, map_files
 from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
 from cuts3d_mm.labels.store import shard_paths, write_failures
 from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure
-from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan
+from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan, stored_shard_size
 from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.progress import ProgressReport
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
@@ -70,7 +70,7 @@ def _label_part(
     split: Split,
     progress: ProgressReport,
 ) -> Counts:
-    size = images_per_shard(len(images.names))
+    size = stored_shard_size(order.out) or images_per_shard(len(images.names))
     identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
     is_fresh = identity.claim(order.out, images)
     remove_leftovers(order.out)

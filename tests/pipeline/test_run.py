@@ -165,8 +165,20 @@ def test_a_hundred_megapixels_stay_within_memory(tmp_path):
 
 def test_shards_do_not_depend_on_the_number_of_workers():
     assert images_per_shard(60) == 8
-    assert images_per_shard(1_300_000) == 512
+    assert images_per_shard(1_300_000) == 64
     assert images_per_shard(100_000) == 50
+    assert images_per_shard(14_000_000) == 140
+
+
+def test_a_store_with_shards_of_another_size_goes_on_with_them(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda num_images: 11)
+    run(folder, tmp_path / 'whole')
+    run(folder, tmp_path / 'out')
+    monkeypatch.undo()
+    shard_paths(tmp_path / 'out')[1].unlink()
+    counts, log = run(folder, tmp_path / 'out')
+    assert log.resumed.images == 11 and counts.images == 20
+    assert content(tmp_path / 'out') == content(tmp_path / 'whole')
 
 
 @pytest.mark.parametrize('text', ['1', '2/2', '-1/2', 'a/b', '0/0', ''])

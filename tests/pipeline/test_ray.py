@@ -1,0 +1,136 @@
+"""Runs on a real Ray cluster, one machine of which is lost, write what local runs write."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import numpy as np
+import pytest
+from image_folders import MASKCUT, write_images
+from stopped_runs import output_of, start, stop, wait_until
+
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.pipeline.executors.local import LocalExecutor
+from cuts3d_mm.pipeline.executors.ray import RayExecutor
+from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.run import label_images
+from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+
+pytest.importorskip('ray')
+pytestmark = pytest.mark.slow
+
+QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
+NODE = {'num_cpus': 1, 'object_store_memory': 80 * 2**20}
+
+
+@dataclass
+class Run:
+    """What a run says, and what a test does at the first shard."""
+
+    at_first: object = None
+
+    def start(self, total_images, done):
+        self.counts = done
+
+    def add(self, report):
+        self.counts += report.counts
+        if self.at_first is not None and report.counts.images:
+            at_first, self.at_first = self.at_first, None
+            at_first()
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    """Three machines with one CPU each, as processes here; the last one claims to have a GPU."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, 'include_dashboard': False})
+    cluster.others = [cluster.add_node(**NODE), cluster.add_node(**NODE, num_gpus=1)]
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Images, one of them broken, and the labels of a local run."""
+    folder = tmp_path_factory.mktemp('ray')
+    write_images(folder / 'images', 60, np.random.default_rng(0))
+    (folder / 'images/a/003.png').write_bytes(b'broken')
+    run(folder, 'local', LocalExecutor(0))
+    return folder
+
+
+def run(folder, out, executor, at_first=None, model=MASKCUT):
+    images = list_images(folder / 'images')
+    order = WorkOrder(ConfiguredLabeller(model), images.root, folder / out, batch_size=2)
+    told = Run(at_first)
+    counts = label_images(order, images, executor, Split(), told)
+    assert told.counts == counts
+    return counts
+
+
+def content(folder, out):
+    files = (p for p in (folder / out).iterdir() if not p.name.startswith('.'))
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_a_run_that_loses_a_machine_writes_the_bytes_of_a_local_run(cluster, folder):
+    lost = cluster.others[0]
+    counts = run(
+        folder, 'lost', RayExecutor(cluster.address),
+        lambda: cluster.remove_node(lost, allow_graceful=False),
+    )  # fmt: skip
+    assert counts.images == 60 and counts.failures == 1
+    assert content(folder, 'lost') == content(folder, 'local')
+    cluster.others[0] = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+
+
+def test_networks_in_actors_and_the_rest_in_tasks_give_the_same_bytes(cluster, folder):
+    run(folder, 'staged', RayExecutor(cluster.address, gpus=1))
+    assert content(folder, 'staged') == content(folder, 'local')
+
+
+def test_a_finished_run_asks_no_cluster(folder):
+    assert run(folder, 'local', RayExecutor('127.0.0.1:9')).images == 60
+
+
+def test_what_ends_a_shard_is_raised_as_it_was(cluster, folder):
+    model = {**MASKCUT, 'features': {'type': 'cuts3d_mm.ColorTextureFeatures', 'no_such': 1}}
+    with pytest.raises(TypeError, match='no_such') as raised:
+        run(folder, 'wrong', RayExecutor(cluster.address), model=model)
+    assert 'ray_jobs.py' in str(raised.value.__cause__)
+
+
+def test_a_cluster_that_is_not_there_is_named_within_seconds(cuts3d, folder):
+    began = time.monotonic()
+    arguments = ('maskcut_color-texture', folder / 'images', folder / 'none', *QUICK)
+    code, _, err = cuts3d('generate', *arguments, '--executor', 'ray', '--address', '127.0.0.1:9')
+    assert code == 2 and 'none answers at 127.0.0.1:9; start one by `ray start' in err
+    assert time.monotonic() - began < 10
+
+
+def generate(cluster, folder, out):
+    arguments = ('maskcut_color-texture', folder / 'images', folder / out, *QUICK)
+    where = ('--executor', 'ray', '--address', cluster.address, '--max-failures', 1)
+    return start('generate', *arguments, *where)
+
+
+def test_a_stopped_run_on_a_cluster_goes_on(cluster, folder):
+    def has_shards(count):
+        return lambda: len(list((folder / 'stopped').glob('labels-*'))) >= count
+
+    for count, number, code in ((1, SIGINT, 130), (3, SIGTERM, 143), (5, SIGKILL, -9)):
+        process = generate(cluster, folder, 'stopped')
+        assert wait_until(process, has_shards(count))
+        output = stop(process, number)
+        assert process.returncode == code
+        assert number == SIGKILL or output.endswith('run the same command again to resume\n')
+    process = generate(cluster, folder, 'stopped')
+    output = output_of(process)
+    assert process.returncode == 0, output
+    shards = {name: found for name, found in content(folder, 'local').items() if 'labels-' in name}
+    assert shards.items() <= content(folder, 'stopped').items() and len(shards) == 8
