@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.arrays import Index, Mask
@@ -110,6 +109,8 @@ def _sample_positions(
 
 
 def _flood_plain(is_open: Mask, seeds: Index) -> Mask:
+    from scipy import ndimage  # a quarter of a second that compiled code need not take
+
     labels, count = ndimage.label(is_open)
     is_reached = np.zeros(count + 1, bool)
     is_reached[labels.ravel()[seeds]] = True

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.algorithm.knn_graph import Edges
@@ -68,6 +66,10 @@ def _source_side_plain(
     sources: Index,
     sinks: Index,
 ) -> Mask:
+    # Imported where compiled code cannot run: a tenth of a second that others need not take.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     # All sources become node 0 and all sinks node 1: no infinite capacities are needed.
     node = np.arange(2, num_nodes + 2)
     node[sources], node[sinks] = 0, 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from cuts3d_mm.algorithm.params import ImportanceParams
 from cuts3d_mm.arrays import Float
@@ -18,6 +17,8 @@ def spatial_importance(depth: Float, params: ImportanceParams) -> Float:
     Returns:
         (h, w) importance in [beta, 1]; beta everywhere where the depth is constant.
     """
+    from scipy.ndimage import gaussian_filter  # a quarter of a second to import
+
     if not 0 <= params.beta < 1:
         raise ValueError(f'beta must lie in [0, 1), got {params.beta}')
     blurred = gaussian_filter(depth, params.sigma_patches, mode='nearest')

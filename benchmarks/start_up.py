@@ -1,0 +1,61 @@
+"""CPU seconds until commands answer and the first masks are there.
+
+    python benchmarks/start_up.py [--rounds 3]
+
+The least of some rounds; the first masks also with an empty cache of numba.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]
+CUTS3D = ('-m', 'cuts3d_mm')
+LOAD = 'import cuts3d_mm; g = cuts3d_mm.load_generator("cuts3d_color-texture_file-depth")'
+DATA = 'import numpy as np; i = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)'
+CUT = f'{LOAD}; {DATA}; g.predict(i, depth=i[..., 0].astype("f4") + 1)'
+CASES: dict[str, Sequence[str]] = {
+    'import cuts3d_mm': ('-c', 'import cuts3d_mm'),
+    'cuts3d --help': (*CUTS3D, '--help'),
+    'cuts3d generate --help': (*CUTS3D, 'generate', '--help'),
+    'cuts3d explain, missing image': (*CUTS3D, 'explain', 'maskcut_color-texture', 'no.jpg', 'o'),
+    'cuts3d generate, missing folder': (*CUTS3D, 'generate', 'maskcut_color-texture', 'no', 'o'),
+    'load the embedded generator': ('-c', LOAD),
+    'first masks, embedded features': ('-c', CUT),
+}
+
+
+def main() -> None:
+    """Print a line per case."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--rounds', type=int, default=3, help='of which the least counts')
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in CASES.items():
+            seconds = min(cpu_seconds(command, folder) for _ in range(args.rounds))
+            print(f'{name:34s}{seconds:6.2f} s')
+        empty = cpu_seconds(CASES['first masks, embedded features'], folder, f'{folder}/numba')
+        print(f'{"first masks, empty numba cache":34s}{empty:6.2f} s')
+
+
+def cpu_seconds(command: Sequence[str], folder: str, numba_cache: str = '') -> float:
+    """CPU time of a Python process and its children."""
+    environment = {**os.environ, 'PYTHONPATH': str(HERE)}
+    if numba_cache:
+        environment['NUMBA_CACHE_DIR'] = numba_cache
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    arguments = [sys.executable, *command]
+    subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == '__main__':
+    main()
