@@ -105,6 +105,18 @@ def test_a_missing_depth_map_fails_only_its_image(folder, tmp_path, rng):
     assert failed.name == names[0] and 'no depth map' in failed.failure
 
 
+def test_a_depth_map_that_lies_the_other_way_fails_only_its_image(folder, tmp_path, rng):
+    names = list_images(folder).names
+    write_depths(tmp_path / 'depth', names, rng)
+    path = (tmp_path / 'depth' / names[2]).with_suffix('.npy')
+    np.save(path, np.load(path).T)
+    model = cuts3d_model(tmp_path / 'depth')
+    counts, _ = run(folder, tmp_path / 'out', model=model, batch_size=4)
+    assert counts.failures == 1
+    failed = next(record for record in read_store(tmp_path / 'out') if record.failure)
+    assert failed.name == names[2] and f'depth map {path}: depth must lie as' in failed.failure
+
+
 @pytest.mark.parametrize('kind', ['constant', 'invalid', 'other size'])
 def test_unusual_depth_maps_are_handled(tmp_path, rng, kind):
     (name,) = write_images(tmp_path / 'images', 1, rng)

@@ -8,7 +8,12 @@ from pathlib import Path, PurePosixPath
 from cuts3d_mm.arrays import Float
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth.file_formats import UnusableDepth, read_depth
-from cuts3d_mm.labellers.depth.values import LargerIs, check_larger_is, finite_depth
+from cuts3d_mm.labellers.depth.values import (
+    LargerIs,
+    check_larger_is,
+    finite_depth,
+    require_orientation,
+)
 from cuts3d_mm.labellers.registry import DEPTH
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
@@ -50,9 +55,10 @@ class DepthFromFile:
         """Read the depth map of each image, (H', W') of any size, finite.
 
         Raises:
-            ImageFailure: a map is missing, unreadable or has no valid pixel.
+            ImageFailure: a map is missing, unreadable, has no valid pixel or is upright where
+                the image is wide, or the other way round.
         """
-        return [self._find_and_read(image.name) for image in images]
+        return [self._of_image(image) for image in images]
 
     def read(self, path: Path) -> Float:
         """Read one depth map, wherever it is.
@@ -66,7 +72,16 @@ class DepthFromFile:
             raise ImageFailure(f'depth map {path} {error}') from error
         return finite_depth(values, self.larger_is, self.zero_is_invalid, f'depth map {path}')
 
-    def _find_and_read(self, name: str) -> Float:
+    def _of_image(self, image: NamedImage) -> Float:
+        path = self._find(image.name)
+        depth = self.read(path)
+        try:
+            require_orientation(depth.shape, image.pixels.shape[:2])
+        except ValueError as error:
+            raise ImageFailure(f'depth map {path}: {error}') from error
+        return depth
+
+    def _find(self, name: str) -> Path:
         if not name or not self.root.is_dir():
             raise ValueError(
                 'depth must be given with the image, as predict(image, depth=array): this config '
@@ -78,4 +93,4 @@ class DepthFromFile:
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm}}')
-        return self.read(path)
+        return path

@@ -74,7 +74,7 @@ def require_orientation(depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) ->
     if (depth_hw[0] - depth_hw[1]) * (image_hw[0] - image_hw[1]) < 0:
         raise ValueError(
             f'depth must lie as the image does, got (height, width) {tuple(depth_hw)} for an '
-            f'image of {tuple(image_hw)}; is it transposed?'
+            f'image of {tuple(image_hw)}; is it transposed, or of an image that EXIF turned?'
         )
 
 

@@ -147,3 +147,9 @@ def test_pfm_of_any_scale_and_byte_order_is_read_as_opencv_reads_it(folder, scal
 def test_npy_of_any_order_is_read(folder, array):
     np.save(folder / 'a/x.npy', array)
     assert np.array_equal(read(folder), DEPTH)
+
+
+@pytest.mark.parametrize('depth_hw', [(4, 6), (3, 3), (80, 91), (5, 12)])
+def test_a_map_of_another_size_or_aspect_is_read(folder, depth_hw):
+    np.save(folder / 'a/x.npy', np.ones(depth_hw, np.float32))
+    assert read(folder).shape == depth_hw
