@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cuts3d_mm.hub.download import fetch_file
 from cuts3d_mm.hub.locate import locate_file
-from cuts3d_mm.hub.location import HubFile, HubRepository, is_repository_name
+from cuts3d_mm.hub.location import HUB_PREFIX, HubFile, HubRepository, is_repository_name
 
 CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
 
@@ -30,16 +30,18 @@ def find_release(model: str) -> Path | None:
     """Find a release; None if `model` is something else.
 
     Args:
-        model: `owner/repo[@revision]`, a folder that `cuts3d download` made, or anything.
+        model: `owner/repo[@revision]`, also after `hf://`; a folder that `cuts3d download` made;
+            or anything.
 
     Raises:
         HubError: the Hub does not give it.
     """
     if (Path(model) / CONFIG_FILE).is_file():
         return Path(model)
-    if Path(model).exists() or not is_repository_name(model):
+    name = model.removeprefix(HUB_PREFIX)
+    if Path(model).exists() or not is_repository_name(name):
         return None
-    repository = HubRepository.parse(model)
+    repository = HubRepository.parse(name)
     config = fetch_file(HubFile(repository, CONFIG_FILE))
     # Both of one commit, the one that the cache names its folder by.
     pinned = HubRepository(repository.repo_id, config.parent.name)

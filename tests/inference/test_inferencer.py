@@ -75,6 +75,8 @@ def test_release_loads_by_repository_by_hf_address_and_from_a_folder(
 
     from_hub = CutS3DInferencer(REPO, device='cpu', show_progress=False)
     assert_same(from_hub.stream(images), expected)
+    addressed = CutS3DInferencer(f'hf://{REPO}', device='cpu', show_progress=False)
+    assert_same(addressed.stream(images), expected)
 
     init_default_scope('mmdet')
     bare = Config({'model': from_hub.cfg.model, 'load_from': f'hf://{REPO}/model.safetensors'})
