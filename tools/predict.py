@@ -46,7 +46,8 @@ def main() -> int:
     from cuts3d_mm.pipeline.devices import parse_devices
 
     check_options(args.score_thr, args.max_per_image)
-    parse_devices(args.devices)
+    if args.executor == 'local':  # a cluster has devices of its own
+        parse_devices(args.devices)
     require_writable(args.out, 'OUT')
     config = load_config(args.config, args.cfg_options)
 
