@@ -100,7 +100,7 @@ def test_a_finished_run_asks_no_cluster(folder):
 
 def test_what_ends_a_shard_is_raised_as_it_was(cluster, folder):
     model = {**MASKCUT, 'features': {'type': 'cuts3d_mm.ColorTextureFeatures', 'no_such': 1}}
-    with pytest.raises(TypeError, match='no_such') as raised:
+    with pytest.raises(ValueError, match='no_such') as raised:
         run(folder, 'wrong', RayExecutor(cluster.address), model=model)
     assert 'ray_jobs.py' in str(raised.value.__cause__)
 

@@ -61,21 +61,20 @@ class RayExecutor:
         if not shards:
             return
         with _connected(self.address) as ray:
-            job = Job(_absolute(order), os.getcwd(), __version__)
-            reference = ray.put(pickle.dumps(job))
+            job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
             submit = _submit_in_stages if self.gpus else _submit_whole
-            yield from _run(ray, submit(ray, reference, self.gpus), shards)
+            yield from _run(ray, submit(ray, job, self.gpus), shards)
 
 
 Submit = Callable[[Shard], Any]  # returns a reference to a report
 
 
-def _submit_whole(ray: Any, job: Any, gpus: float) -> Submit:
+def _submit_whole(ray: Any, job: bytes, gpus: float) -> Submit:
     task = ray.remote(num_cpus=1, max_retries=_RETRIES)(label_shard_here)
     return lambda shard: task.remote(job, shard)
 
 
-def _submit_in_stages(ray: Any, job: Any, gpus: float) -> Submit:
+def _submit_in_stages(ray: Any, job: bytes, gpus: float) -> Submit:
     count = int(ray.cluster_resources().get('GPU', 0) / gpus)
     if not count:
         raise ValueError('the Ray cluster must have a GPU for this --device, it has none')
