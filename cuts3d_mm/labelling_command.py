@@ -24,6 +24,22 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='OUT',
         help='label store to write, a folder or s3://BUCKET/PREFIX',
     )
+    # --shard is the name of earlier releases.
+    parser.add_argument(
+        '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
+    )
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
+    parser.add_argument(
+        '--profile',
+        type=Path,
+        metavar='FILE',
+        help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
+    )
+    add_max_failures_argument(parser)
+    _add_executor_arguments(parser)
+
+
+def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers',
         type=int,
@@ -50,18 +66,6 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the Ray cluster, HOST:PORT of its head (default auto: RAY_ADDRESS, or the one '
         'that runs on this machine)',
     )
-    # --shard is the name of earlier releases.
-    parser.add_argument(
-        '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
-    )
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
-    parser.add_argument(
-        '--profile',
-        type=Path,
-        metavar='FILE',
-        help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
-    )
-    add_max_failures_argument(parser)
 
 
 def label_many(
@@ -88,7 +92,7 @@ def label_many(
     from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.build import check_labeller, fetch_weights
     from cuts3d_mm.pipeline.batch_size import choose_batch_size
-    from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices, resolve_devices
+    from cuts3d_mm.pipeline.devices import resolve_devices
     from cuts3d_mm.pipeline.plan import Split
     from cuts3d_mm.pipeline.profile_report import profiled
     from cuts3d_mm.pipeline.progress import ProgressLine
@@ -96,11 +100,7 @@ def label_many(
     from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 
     _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
-    split = Split.parse(args.part)
-    if args.executor == 'ray':
-        names = cluster_devices(args.devices, batch_size)
-    else:
-        names = parse_devices(args.devices)
+    split, names = Split.parse(args.part), requested_devices(args, batch_size)
     require_writable(args.out, 'OUT')
     images = list_images(args.images).first(args.limit)
     model = make_model()
@@ -115,6 +115,19 @@ def label_many(
     with line, profiled(line, args.profile) as progress:
         counts = label_images(order, images, _make_executor(args, devices), split, progress)
     return _report(counts, args)
+
+
+def requested_devices(args: argparse.Namespace, batch_size: int | None) -> tuple[str, ...]:
+    """Read --devices; those of a cluster need not be there on this machine.
+
+    Raises:
+        ValueError: a name is no device, or this machine does not have it.
+    """
+    from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices
+
+    if args.executor == 'ray':
+        return cluster_devices(args.devices, batch_size)
+    return parse_devices(args.devices)
 
 
 def _check_numbers(options: dict[str, tuple[int | None, int]]) -> None:

@@ -11,7 +11,11 @@ from typing import Any
 
 from cuts3d_mm.arguments import add_checkpoint_argument, add_config_argument, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
-from cuts3d_mm.labelling_command import add_labelling_arguments, label_many
+from cuts3d_mm.labelling_command import (
+    add_labelling_arguments,
+    label_many,
+    requested_devices,
+)
 from cuts3d_mm.paths import require_writable
 
 
@@ -43,11 +47,9 @@ def main() -> int:
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.labellers.detector_config import check_options, labeller_config
-    from cuts3d_mm.pipeline.devices import parse_devices
 
     check_options(args.score_thr, args.max_per_image)
-    if args.executor == 'local':  # a cluster has devices of its own
-        parse_devices(args.devices)
+    requested_devices(args, batch_size=1)
     require_writable(args.out, 'OUT')
     config = load_config(args.config, args.cfg_options)
 
