@@ -162,31 +162,6 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
-    """Add CHECKPOINT to a command."""
-    parser.add_argument(
-        'checkpoint',
-        type=weights_location,
-        metavar='CHECKPOINT',
-        help='weights: a file, https:// or hf:// location',
-    )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, what: str = 'the detector') -> None:
-    """Add --model and --weights, which name a trained detector together."""
-    parser.add_argument(
-        '--model',
-        help=f'{what}: owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a '
-        'config',
-    )
-    parser.add_argument(
-        '--weights',
-        type=weights_location,
-        metavar='CHECKPOINT',
-        help='with a config in --model: a file, https:// or hf:// location',
-    )
-
-
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add --device to a command that runs networks on one device."""
     parser.add_argument(
@@ -204,23 +179,4 @@ def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         metavar='SHARE',
         help='share of images that may fail, in [0, 1]; with more the exit code is 3',
-    )
-
-
-def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a command that runs on several GPUs needs."""
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what has started the processes',
-    )
-    # torch.distributed.launch passes either spelling.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        metavar='N',
-        help='number of this process on its machine; the launcher sets it',
     )

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import platform
-import re
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import distributions
 
-from cuts3d_mm import __version__
+from cuts3d_mm.installation import FAMILIES, OPENCV, OPERATOR, Facts, gather_facts
 
-FAMILIES = (
-    ('mmdet', 'onedl-mmdetection'),
-    ('mmcv', 'onedl-mmcv'),
-    ('mmengine', 'onedl-mmengine'),
-    ('mmpretrain', 'onedl-mmpretrain'),
-)
-_OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
-_SHOWN = (
-    *('torch', 'torchvision', 'numpy', 'scipy', 'numba', 'pyarrow', 'transformers'),
-    *(name for family in FAMILIES for name in family),
-    *_OPENCV,
-)
 # torch minor -> torchvision minor is a fixed offset since torch 2.0 / torchvision 0.15
 _TORCHVISION_OFFSET = 15
-_TRIED = ('cv2', 'mmcv._ext', 'mmdet.models', 'mmpretrain.models', 'torchvision')
-_OPERATOR = 'mmcv.ops.nms'  # runs, if mmcv fits torch
 _OPTIONAL = {
     'transformers': ('depth models (ZoeDepth, Depth Anything, DPT)', "'cuts3d_mm[depth]'"),
     'diffusers': ('Marigold depth', "'cuts3d_mm[marigold]'"),
@@ -45,38 +25,6 @@ class Finding:
     what: str
     remedy: str
     is_serious: bool = True  # False: an optional part is missing
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that the checks look at."""
-
-    versions: Mapping[str, str]  # distribution -> version
-    import_errors: Mapping[str, str]  # module that cannot be imported -> why
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions to quote in a bug report."""
-    facts = gather_facts()
-    shown = {name: facts.versions[name] for name in _SHOWN if name in facts.versions}
-    system = f'{platform.system()} {platform.machine()}'
-    return {
-        'cuts3d_mm': __version__,
-        'python': f'{platform.python_version()} on {system}',
-        **shown,
-        'GPU': _describe_gpu(),
-    }
-
-
-def gather_facts() -> Facts:
-    """Look up the installed distributions and try the critical imports."""
-    versions = {
-        re.sub('[-_.]+', '-', distribution.metadata['Name']).lower(): distribution.version
-        for distribution in distributions()
-    }
-    errors = {name: why for name in _TRIED if (why := _import_error(name))}
-    why = None if 'mmcv._ext' in errors else _operator_error()
-    return Facts(versions, {**errors, _OPERATOR: why} if why else errors)
 
 
 def examine(facts: Facts | None = None) -> list[Finding]:
@@ -102,7 +50,7 @@ def _families(facts: Facts) -> list[Finding]:
 
 
 def _opencv(facts: Facts) -> list[Finding]:
-    installed = [name for name in _OPENCV if name in facts.versions]
+    installed = [name for name in OPENCV if name in facts.versions]
     remedy = (
         f'pip uninstall -y {" ".join(installed)} && pip install opencv-python-headless'
         if installed
@@ -143,10 +91,10 @@ def _compiled_ops(facts: Facts) -> list[Finding]:
             'onedl-mmcv (compiles for about 20 minutes; torch, ninja and g++ must be there)'
         )
         return [Finding(what, remedy)]
-    if _OPERATOR in facts.import_errors:
+    if OPERATOR in facts.import_errors:
         what = (
             f'mmcv was compiled for another torch than {facts.versions.get("torch")}: '
-            f'{facts.import_errors[_OPERATOR]}'
+            f'{facts.import_errors[OPERATOR]}'
         )
         remedy = (
             'install the torch that mmcv was compiled for (requirements/), or compile mmcv again'
@@ -174,33 +122,3 @@ def _optional_parts(facts: Facts) -> list[Finding]:
         for name, (use, extra) in _OPTIONAL.items()
         if name not in facts.versions
     ]
-
-
-def _import_error(name: str) -> str | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            importlib.import_module(name)
-    except (ImportError, AttributeError, RuntimeError, AssertionError) as error:
-        return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
-    return None
-
-
-def _operator_error() -> str | None:
-    """Why a compiled operator of mmcv does not run, if it does not; needs no GPU."""
-    import torch
-    from mmcv.ops import nms
-
-    try:
-        nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0]), 0.5)
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return None
-
-
-def _describe_gpu() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        return 'none that torch can use'
-    return ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.doctor import Facts, describe_environment, examine
+from cuts3d_mm.doctor import examine
+from cuts3d_mm.installation import Facts, describe_environment
 
 GOOD = {
     'torch': '2.11.0',

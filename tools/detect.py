@@ -15,11 +15,11 @@ from pathlib import Path
 from cuts3d_mm.arguments import (
     add_device_argument,
     add_max_failures_argument,
-    add_model_arguments,
     image_source,
     make_parser,
 )
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
+from cuts3d_mm.detector_arguments import add_model_arguments
 from cuts3d_mm.interruption import advise
 from cuts3d_mm.paths import require_writable
 

@@ -20,7 +20,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command; exit code 1 if something is wrong."""
     parse_args()
-    from cuts3d_mm.doctor import describe_environment, examine
+    from cuts3d_mm.doctor import examine
+    from cuts3d_mm.installation import describe_environment
 
     for name, found in describe_environment().items():
         print(f'{name:24s}{found}')

@@ -12,14 +12,9 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.arguments import (
-    add_checkpoint_argument,
-    add_config_argument,
-    add_launcher_arguments,
-    existing_folder,
-    make_parser,
-)
+from cuts3d_mm.arguments import add_config_argument, existing_folder, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_arguments
 
 
 def parse_args() -> argparse.Namespace:

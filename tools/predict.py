@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cuts3d_mm.arguments import add_checkpoint_argument, add_config_argument, make_parser
+from cuts3d_mm.arguments import add_config_argument, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.detector_arguments import add_checkpoint_argument
 from cuts3d_mm.labelling_command import (
     add_labelling_arguments,
     label_many,

@@ -10,13 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.arguments import (
-    WORK_DIR_HELP,
-    add_config_argument,
-    add_launcher_arguments,
-    make_parser,
-)
+from cuts3d_mm.arguments import WORK_DIR_HELP, add_config_argument, make_parser
 from cuts3d_mm.cli import run_command
+from cuts3d_mm.detector_arguments import add_launcher_arguments
 
 
 def parse_args() -> argparse.Namespace:
