@@ -54,3 +54,11 @@ def test_module_docstrings_say_in_a_sentence_what_the_module_does():
 )
 def test_pattern_finds_docstrings_of_the_form_x_in_y_out(summary):
     assert X_IN_Y_OUT.search(summary)
+
+
+@pytest.mark.parametrize('package', ['torch', 'torchvision', 'onedl-mmcv'])
+def test_install_lines_of_the_readme_give_the_pinned_versions(package):
+    pins = (ROOT / 'requirements/onedl.txt').read_text('utf-8').splitlines()
+    (pin,) = [line for line in pins if line.startswith(f'{package}==')]
+    readme = (ROOT / 'README.md').read_text('utf-8')
+    assert set(re.findall(rf'(?<![\w-]){package}==[\d.]+', readme)) == {pin}
