@@ -51,8 +51,8 @@ def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
         '--device',
         default='auto',
         metavar='DEVICES',
-        help='of the networks, such as cpu, cuda:0 or 0,1; each GPU gets a process that feeds the '
-        'workers (default auto: all GPUs, else the CPU in every worker)',
+        help='of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a process '
+        'that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
     )
     parser.add_argument(
         '--executor',
@@ -145,6 +145,8 @@ def _make_executor(args: argparse.Namespace, devices: tuple[str, ...]) -> Any:
     from cuts3d_mm.pipeline.executors.local import LocalExecutor
 
     workers = default_workers(devices) if args.workers is None else args.workers
+    if not workers and len(devices) > 1:
+        raise ValueError('--workers must be at least 1 with several --devices, got 0')
     return LocalExecutor(workers, () if devices == ('cpu',) else devices)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -82,8 +84,7 @@ def read_image(path: Path | BinaryIO) -> Pixels:
             or is larger than Pillow's limit of about 179 megapixels.
     """
     try:
-        with ExitStack() as opened, warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow warns of large and of odd files
+        with ExitStack() as opened, _without_warnings():
             if isinstance(path, Path):
                 path = opened.enter_context(open_regular(path))
             image = opened.enter_context(Image.open(path))
@@ -93,6 +94,20 @@ def read_image(path: Path | BinaryIO) -> Pixels:
         # Pillow names the open file, by a number that differs from run to run.
         reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence Pillow, which warns of large and of odd files.
+
+    Filters belong to the process: who reads in other threads sets them once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
 
 
 def check_rgb(pixels: Pixels) -> None:

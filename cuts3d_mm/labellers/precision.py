@@ -22,7 +22,7 @@ def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[s
     Raises:
         ValueError: bfloat16 for a config without a network that could use it.
     """
-    if precision == 'auto' and device == 'cpu':
+    if precision == 'auto' and device.partition(':')[0] == 'cpu':
         return model
     changes = {}
     for part, registry in _PARTS.items():

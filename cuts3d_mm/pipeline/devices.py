@@ -11,14 +11,15 @@ def parse_devices(text: str) -> tuple[str, ...]:
     """Read `--devices`: 'auto', a device, or several with commas between them.
 
     Args:
-        text: a number N is cuda:N.
+        text: a number N is cuda:N; cpu is every worker, cpu:N a process of its own.
 
     Raises:
-        ValueError: a name is no device, is not of this machine, or comes twice.
+        ValueError: a name is no device, is not of this machine, or comes twice; or the devices
+            are of two kinds, whose labels would differ.
     """
     names = [_named(name.strip()) for name in text.split(',')]
-    if len(names) > 1 and 'auto' in names:
-        raise ValueError(f'--devices must be auto or a list of devices, got {text!r}')
+    if len({name.partition(':')[0] for name in names}) > 1 or 'cpu' in names[1:]:
+        raise ValueError(f'--devices must be auto or devices of one kind, got {text!r}')
     if len(set(names)) < len(names):
         raise ValueError(f'--devices must name each device once, got {text!r}')
     for name in names:
@@ -65,4 +66,8 @@ def default_workers(devices: tuple[str, ...]) -> int:
 
 
 def _named(name: str) -> str:
-    return f'cuda:{name}' if name.isdecimal() else name
+    """One name for one device."""
+    kind, _, index = ('cuda', ':', name) if name.isdecimal() else name.partition(':')
+    if kind == 'cuda' and not index:
+        return 'cuda:0'
+    return f'{kind}:{int(index)}' if index.isdecimal() else name

@@ -25,11 +25,11 @@ from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
 from cuts3d_mm.labels.places import Place
+from cuts3d_mm.pipeline.differences import differing_keys
 from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images
 
 FORMAT = 2
 _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')
-_NOT_SET = 'not set'
 
 
 class RunMismatch(ValueError):
@@ -82,8 +82,8 @@ class RunIdentity:
         is_fresh = not (folder / 'run.json').is_file()
         if not is_fresh:
             before = read_image_stats(folder / 'images.arrow')
-            self._check(folder, before, stats)
-            if before is not None and not is_copy(before, stats):
+            theirs = self._check(folder, before, stats)
+            if theirs.extraction and before is not None and not is_copy(before, stats):
                 return False
         elif any(folder.glob('labels-*.parquet')):
             raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
@@ -91,11 +91,11 @@ class RunIdentity:
         _write(folder / 'run.json', {'identity': vars(self)})
         return is_fresh
 
-    def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> None:
+    def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> RunIdentity:
         theirs = read_run(folder / 'run.json')
-        differing = _differing_keys(theirs.model, self.model, 'model')
+        differing = differing_keys(theirs.model, self.model, 'model')
         if theirs.extraction:
-            differing += _differing_keys(theirs.extraction, self.extraction, 'extraction')
+            differing += differing_keys(theirs.extraction, self.extraction, 'extraction')
         if before is not None:
             differing += describe_changes(before, stats)
         elif theirs.num_images != self.num_images:
@@ -105,8 +105,10 @@ class RunIdentity:
         if differing:
             raise RunMismatch(
                 f'{folder} holds labels of another run; differing: {"; ".join(differing)}. '
-                'Choose another OUT, or the same settings and images'
+                'Choose another OUT, or the same images and settings, --precision and '
+                '--batch-size included'
             )
+        return theirs
 
     def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
         """Add what was done to `run.json`."""
@@ -153,7 +155,17 @@ def read_run(path: Place) -> RunIdentity:
         raise RunMismatch(f'{path} must be the run.json of a label store, it is not') from error
     if not isinstance(run.images_per_shard, int) or run.images_per_shard < 1:
         raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
+    if not _is_extraction(run.extraction):
+        raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')
     return replace(run, model=_completed(run.model))
+
+
+def _is_extraction(value: Any) -> bool:
+    """Whether a run says how its networks ran, or nothing about it."""
+    if not isinstance(value, dict):
+        return False
+    size = value.get('batch_size', 1)
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
 
 
 def _completed(model: Any) -> Any:
@@ -167,19 +179,6 @@ def _write(path: Place, content: dict[str, Any]) -> None:
     content = {'format': FORMAT, 'versions': _versions(), **content}
     with open_atomically(path) as file:
         file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b'\n')
-
-
-def _differing_keys(theirs: Any, ours: Any, where: str) -> list[str]:
-    """Dotted keys whose values differ, as `key: theirs -> ours`; None is a value."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        return [
-            line
-            for key in sorted(theirs.keys() | ours.keys())
-            for line in _differing_keys(
-                theirs.get(key, _NOT_SET), ours.get(key, _NOT_SET), f'{where}.{key}'
-            )
-        ]
-    return [] if theirs == ours else [f'{where}: {theirs!r} -> {ours!r}']
 
 
 def _versions() -> dict[str, str]:

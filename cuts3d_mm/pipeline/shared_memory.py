@@ -11,7 +11,7 @@ import os
 import pickle
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing.shared_memory import SharedMemory
@@ -22,18 +22,14 @@ _ALIGNMENT = 64  # bytes; of each array in a segment
 _FOLDER = Path('/dev/shm')  # where Linux keeps shared memory
 
 
-class SharedMemoryFull(RuntimeError):
-    """Shared memory cannot hold what one image needs."""
-
-
 @dataclass(frozen=True)
 class Parcel:
-    """A value on its way; its arrays lie in shared memory."""
+    """A value on its way; large arrays lie in shared memory."""
 
     pickled: bytes
-    sizes: tuple[int, ...]  # of the arrays, bytes
-    slot: int = -1  # of the sender; -1: no array, and no slot
-    segment: str = ''  # name of the shared memory
+    sizes: tuple[int, ...]  # of the arrays in shared memory, bytes
+    slot: int  # of the sender, taken until the receiver has copied the value
+    segment: str = ''  # name of the shared memory; '': nothing lies there
 
 
 class Slots:
@@ -54,16 +50,15 @@ class Slots:
     def pack(self, value: Any) -> Parcel:
         """Put the arrays of a value into a slot, waiting for a free one.
 
-        Raises:
-            SharedMemoryFull: the value does not fit, though no other parcel is on its way.
+        Where shared memory is full, the arrays go with the parcel, which is slower.
         """
+        slot = self._free.pop() if self._free else self._wait_for_free()
         buffers: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         arrays = [buffer.raw() for buffer in buffers]
         sizes = tuple(array.nbytes for array in arrays)
-        if not arrays:
-            return Parcel(pickled, sizes)
-        slot = self._take_slot(sum(map(_aligned, sizes)))
+        if not any(sizes) or not self._make_room(slot, sum(map(_aligned, sizes))):
+            return Parcel(pickle.dumps(value), (), slot)
         segment, start = self._segments[slot], 0
         for array in arrays:
             _bytes_of(segment)[start : start + array.nbytes] = array
@@ -74,28 +69,18 @@ class Slots:
         """Take back a slot whose parcel was copied."""
         self._free.append(slot)
 
-    def _take_slot(self, size: int) -> int:
-        while True:
-            slot = self._free.pop() if self._free else self._wait_for_free()
-            if slot in self._segments and self._segments[slot].size >= size:
-                return slot
-            self._remove(slot)
-            try:
-                self._segments[slot] = _make_segment(self._names[slot], size)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.ENOMEM):
-                    raise
-                self._require_others(size)
-            else:
-                return slot
-
-    def _require_others(self, size: int) -> None:
-        """Go on with fewer slots, as long as there are some."""
-        if not self._segments:
-            raise SharedMemoryFull(
-                f'shared memory must hold {size / 1e6:.1f} MB for an image, it cannot; enlarge '
-                'it, in a container by --shm-size=1g'
-            )
+    def _make_room(self, slot: int, size: int) -> bool:
+        """Let the segment of a slot hold some bytes; False where shared memory is full."""
+        if slot in self._segments and self._segments[slot].size >= size:
+            return True
+        self._remove(slot)
+        try:
+            self._segments[slot] = _make_segment(self._names[slot], size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            return False
+        return True
 
     def _remove(self, slot: int) -> None:
         segment = self._segments.pop(slot, None)
@@ -106,7 +91,7 @@ class Slots:
 
 def unpack(parcel: Parcel) -> Any:
     """Copy a value out of shared memory."""
-    if not parcel.sizes:
+    if not parcel.segment:
         return pickle.loads(parcel.pickled)
     segment, start, arrays = SharedMemory(parcel.segment), 0, []
     try:
@@ -131,10 +116,19 @@ def removed_at_end(senders: Iterable[Sequence[str]]) -> Iterator[None]:
         yield
     finally:
         for name in chain.from_iterable(senders):
-            with suppress(FileNotFoundError):
-                segment = SharedMemory(name)
-                segment.close()
-                segment.unlink()
+            _remove_segment(name)
+
+
+def _remove_segment(name: str) -> None:
+    try:
+        segment = SharedMemory(name)
+    except FileNotFoundError:
+        return
+    except ValueError:  # its maker was killed before it had a size
+        (_FOLDER / name).unlink(missing_ok=True)
+        return
+    segment.close()
+    segment.unlink()
 
 
 def _make_segment(name: str, size: int) -> SharedMemory:

@@ -49,6 +49,8 @@ class Extraction:
     def __init__(
         self, labeller: Any, root: Place, batch_size: int, watch: Stopwatch, readers: int = 0
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
         has_stages = hasattr(labeller, 'extract')
         self._extract: Callable[[Sequence[NamedImage]], Sequence[Any]] = (
             labeller.extract if has_stages else labeller.predict_batch
@@ -120,14 +122,14 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
             with watch.measure(stage.name) as work:
                 content = stage.run(content)
                 work.hands_on(content)
+        with watch.measure('encode') as work:
+            record = ImageRecord(image.name, image.image_hw, _encoded(content))
+            work.hands_on(record)
+            return record
     except ImageFailure as failure:
         return _record_of_failure(image.name, str(failure) or type(failure).__name__)
     except MemoryError as failure:
         return _record_of_failure(image.name, require_out_of_memory(failure))
-    with watch.measure('encode') as work:
-        record = ImageRecord(image.name, image.image_hw, _encoded(content))
-        work.hands_on(record)
-        return record
 
 
 def require_out_of_memory(error: Exception) -> str:

@@ -24,7 +24,8 @@ def test_networks_run_in_bfloat16_on_a_gpu_unless_the_config_says_otherwise():
     assert halves(with_precision(NETWORKS, 'cuda:1', 'auto')) == (True, True)
     exact = {**NETWORKS, 'features': {**NETWORKS['features'], 'half': False}}
     assert halves(with_precision(exact, 'cuda', 'auto')) == (False, True)
-    assert with_precision(NETWORKS, 'cpu', 'auto') is NETWORKS
+    for cpu in ('cpu', 'cpu:0'):
+        assert with_precision(NETWORKS, cpu, 'auto') is NETWORKS
 
 
 def test_a_precision_that_is_asked_for_overrides_the_config():

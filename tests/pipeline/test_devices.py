@@ -16,7 +16,13 @@ def three_gpus(monkeypatch):
 
 def test_numbers_are_gpus(three_gpus):
     assert parse_devices('0,2') == ('cuda:0', 'cuda:2')
-    assert parse_devices('cuda:1, cpu') == ('cuda:1', 'cpu')
+    assert parse_devices('cuda:1, 00') == ('cuda:1', 'cuda:0')
+    assert parse_devices('cuda') == ('cuda:0',)
+
+
+def test_processes_of_their_own_on_the_cpu_have_numbers():
+    assert parse_devices('cpu:0, cpu:01') == ('cpu:0', 'cpu:1')
+    assert parse_devices('cpu') == ('cpu',)
 
 
 def test_auto_is_all_gpus_or_the_cpu(three_gpus, monkeypatch):
@@ -28,7 +34,15 @@ def test_auto_is_all_gpus_or_the_cpu(three_gpus, monkeypatch):
 
 @pytest.mark.parametrize(
     ('text', 'message'),
-    [('0,0', 'once'), ('auto,0', 'auto or a list'), ('3', 'cuda:3 must be a GPU'), ('gpu', 'gpu')],
+    [
+        ('0,0', 'once'),
+        ('cuda,0', 'once'),
+        ('auto,0', 'one kind'),
+        ('cpu,0', 'one kind'),
+        ('cpu:0,cpu', 'one kind'),
+        ('3', 'cuda:3 must be a GPU'),
+        ('gpu', 'gpu'),
+    ],
 )
 def test_lists_that_no_machine_could_follow_are_refused(three_gpus, text, message):
     with pytest.raises(ValueError, match=message):

@@ -144,4 +144,17 @@ def test_a_store_that_does_not_say_how_its_networks_ran_is_continued(images, tmp
     content = claim(tmp_path / 'out', images)
     del content['identity']['extraction']
     path.write_text(json.dumps(content))
-    claim(tmp_path / 'out', images, {'device': 'cuda', 'batch_size': 4})
+    other = {'device': 'cuda', 'batch_size': 4}
+    assert claim(tmp_path / 'out', images, other)['identity']['extraction'] == other
+    with pytest.raises(RunMismatch, match='extraction.device'):  # from now on it says so
+        claim(tmp_path / 'out', images)
+
+
+@pytest.mark.parametrize('value', [None, [1], {'batch_size': 0}, {'batch_size': True}])
+def test_a_store_whose_extraction_means_nothing_is_refused(images, tmp_path, value):
+    path = tmp_path / 'out/run.json'
+    content = claim(tmp_path / 'out', images)
+    content['identity']['extraction'] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunMismatch, match='extraction with a batch_size above 0'):
+        claim(tmp_path / 'out', images)

@@ -7,7 +7,6 @@ import pytest
 
 from cuts3d_mm.pipeline import shared_memory
 from cuts3d_mm.pipeline.shared_memory import (
-    SharedMemoryFull,
     Slots,
     removed_at_end,
     segment_names,
@@ -50,27 +49,50 @@ def test_a_sender_waits_until_a_slot_is_free_and_grows_it(rng):
         np.testing.assert_array_equal(unpack(parcels[1]), small)
 
 
-def test_a_value_without_arrays_takes_no_slot():
-    parcel = Slots(segment_names(1), never).pack(('failure', 3))
-    assert parcel.slot == -1 and unpack(parcel) == ('failure', 3)
+def test_a_value_without_arrays_needs_no_shared_memory_but_counts():
+    slots = Slots(segment_names(1), never)
+    parcel = slots.pack(('failure', 3))
+    assert parcel.segment == '' and unpack(parcel) == ('failure', 3)
+    with pytest.raises(AssertionError, match='a slot must be free'):
+        slots.pack(('failure', 4))
+    slots.release(parcel.slot)
+    assert slots.pack(4).slot == parcel.slot
 
 
-def test_a_small_shared_memory_means_fewer_slots_and_too_small_a_one_an_error(monkeypatch):
+def test_empty_arrays_need_none_either():
+    parcel = Slots(segment_names(1), never).pack([np.zeros((0, 20, 30), bool), np.zeros(0)])
+    found = unpack(parcel)
+    assert parcel.segment == '' and found[0].shape == (0, 20, 30) and found[1].shape == (0,)
+
+
+def limit_shared_memory(monkeypatch, room):
     make, made = shared_memory._make_segment, []
 
-    def full(name, size):
+    def limited(name, size):
         if len(made) == room:
             raise OSError(errno.ENOSPC, 'No space left on device')
         made.append(name)
         return make(name, size)
 
-    monkeypatch.setattr(shared_memory, '_make_segment', full)
-    names, room = segment_names(3), 1
+    monkeypatch.setattr(shared_memory, '_make_segment', limited)
+    return made
+
+
+def test_where_shared_memory_is_full_arrays_go_with_the_parcel(monkeypatch):
+    names = segment_names(3)
+    limit_shared_memory(monkeypatch, 1)
     with removed_at_end([names]):
-        slots = Slots(names, lambda: names.index(made[0]))
-        for _ in range(3):
-            unpack(slots.pack(np.ones(4)))
-    room = 0
-    made.clear()
-    with pytest.raises(SharedMemoryFull, match='--shm-size=1g'):
-        Slots(names, never).pack(np.ones(4))
+        slots = Slots(names, never)
+        parcels = [slots.pack(np.full(4, number)) for number in range(3)]
+        assert sum(parcel.segment != '' for parcel in parcels) == 1
+        assert [unpack(parcel)[0] for parcel in parcels] == [0, 1, 2]
+
+
+@pytest.mark.skipif(not shared_memory._FOLDER.is_dir(), reason='no folder of shared memory')
+def test_shared_memory_of_a_killed_maker_is_removed():
+    names = segment_names(2)
+    for name in names:
+        (shared_memory._FOLDER / name).touch()  # made, but without a size yet
+    with removed_at_end([names]):
+        pass
+    assert not any((shared_memory._FOLDER / name).exists() for name in names)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from image_folders import cuts3d_model, write_depths, write_images
 from PIL import Image
-from stand_ins import Halving
+from stand_ins import Greedy, Halving, Nothing
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.shard import was_batch_halved
@@ -97,3 +97,25 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, r
         run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, ('cpu',)),
             BuiltLabeller(Halving(), {}))  # fmt: skip
     assert not segments()
+
+
+def test_images_without_any_detection_do_not_end_a_run(tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    executor = LocalExecutor(1, ('cpu',))
+    counts, _ = run(tmp_path / 'images', tmp_path / 'out', executor, BuiltLabeller(Nothing(), {}))
+    assert counts.images == 2 and counts.instances == counts.failures == 0
+
+
+def test_an_image_whose_masks_do_not_fit_into_memory_fails_alone(tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    source = BuiltLabeller(Greedy(), {})
+    counts, _ = run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(0), source)
+    assert counts.images == counts.failures == 2
+    assert all('out of memory' in r.failure for r in read_store(tmp_path / 'out'))
+
+
+def test_a_batch_holds_an_image_at_least(tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
+        run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(0),
+            BuiltLabeller(Nothing(), {}), batch_size=0)  # fmt: skip

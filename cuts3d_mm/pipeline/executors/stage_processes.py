@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -70,6 +71,7 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
         slots: names of the shared memory that results lie in until a worker takes them.
     """
     with FailureReport(connection):
+        warnings.filterwarnings('ignore', module='PIL')  # files are read in threads
         watch = Stopwatch()
         labeller = order.labeller.build(order.device)
         readers = min(_READERS, order.batch_size)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from typing import Any
 
 from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.labels.record import ImageRecord
@@ -101,12 +103,12 @@ class _Router:
             return
         index, names = self.waiting.popleft()
         self.open[index] = _OpenShard([None] * len(names), len(names))
-        source.send((index, names))
+        _send(source, (index, names))
 
     def _release_slot(self, worker: Connection) -> None:
         task = self.busy[worker]
-        if isinstance(task, Task) and task.device is not None and task.image.slot >= 0:
-            task.device.send(task.image.slot)
+        if isinstance(task, Task) and task.device is not None:
+            _send(task.device, task.image.slot)
 
     def _take_back(self, worker: Connection, done: Done) -> Report:
         """Free a worker, and take note of the image that it has done."""
@@ -130,4 +132,10 @@ class _Router:
             work = self.writes.popleft() if self.writes else self.tasks.popleft()
             self.busy[worker] = work
             without = replace(work, device=None) if isinstance(work, Task) else work
-            worker.send((without, self.stages))
+            _send(worker, (without, self.stages))
+
+
+def _send(connection: Connection, message: Any) -> None:
+    """Send to a process; if it is gone, what it has said last tells why."""
+    with suppress(OSError):
+        connection.send(message)
