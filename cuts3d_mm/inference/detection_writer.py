@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,10 +30,15 @@ from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 KINDS = ('pictures', 'masks', 'coco')
 _IMAGES_PER_SHARD = 512
+_SAVE_EVERY_S = 2.0  # at least; what a process that is killed may lose
+_PAUSE_PER_SAVE = 20.0  # times as long as the last save took, as it writes all of the JSON again
 
 
 class DetectionWriter:
     """Writes what a detector finds; used as a context, which finishes the files.
+
+    Every few seconds the label store and `detections.json` are brought up to date, each file as
+    a whole, so that a process that is killed leaves what it found.
 
     Args:
         folder: gets `pictures/`, `masks/` (uint16 PNG, a number per instance), `labels/` (a
@@ -49,6 +55,7 @@ class DetectionWriter:
         self._video: VideoWriter | None = None
         self._claim = ExitStack()
         self._store = folder / LABELS
+        self._next_save_s = 0.0  # of the monotonic clock
 
     def __enter__(self) -> DetectionWriter:
         """Claim the folder.
@@ -56,7 +63,10 @@ class DetectionWriter:
         Raises:
             FileExistsError: it holds what no earlier detection made.
         """
-        self._claim.enter_context(claim_output(self._folder))
+        with ExitStack() as claim:
+            claim.enter_context(claim_output(self._folder))
+            self._save()  # in place of an earlier detection
+            self._claim = claim.pop_all()
         return self
 
     def __exit__(
@@ -68,17 +78,18 @@ class DetectionWriter:
         """Finish the files, also after an interruption."""
         with self._claim:
             self._close_video()
-            self._flush()
-            write_failures(self._store)
-            if 'coco' in self._kinds:
-                write_coco(self._folder / DETECTIONS, lambda: read_store(self._store))
+            self._save()
 
     def add(self, frame: Frame, sample: Any, source: object) -> Counts:
         """Write what was found in an image, or that it could not be read."""
         record = self._record(frame, sample, source)
         self._records.append(record)
         if len(self._records) == _IMAGES_PER_SHARD:
-            self._flush()
+            write_shard(self._store, self._num_shards, self._records)
+            self._num_shards += 1
+            self._records = []
+        if time.monotonic() >= self._next_save_s:
+            self._save()
         return Counts(1, len(record.instances), int(record.failure is not None))
 
     def _record(self, frame: Frame, sample: Any, source: object) -> ImageRecord:
@@ -116,8 +127,12 @@ class DetectionWriter:
             video, self._video = self._video, None
             video.close()
 
-    def _flush(self) -> None:
+    def _save(self) -> None:
+        began_s = time.monotonic()
         if self._records or not self._num_shards:
-            write_shard(self._store, self._num_shards, self._records)
-            self._num_shards += 1
-        self._records = []
+            write_shard(self._store, self._num_shards, self._records)  # the last one, not yet full
+        write_failures(self._store)
+        if 'coco' in self._kinds:
+            write_coco(self._folder / DETECTIONS, lambda: read_store(self._store))
+        ended_s = time.monotonic()
+        self._next_save_s = ended_s + max(_SAVE_EVERY_S, _PAUSE_PER_SAVE * (ended_s - began_s))
