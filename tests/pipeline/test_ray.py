@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
-from signal import SIGINT, SIGKILL, SIGTERM
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, raise_signal
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from image_folders import MASKCUT, write_images
+from ray_labellers import Deadly, Disconnected, Slow
 from stopped_runs import output_of, start, stop, wait_until
 
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.executors.ray import RayExecutor
+from cuts3d_mm.pipeline.executors.ray_crews import StagedCrew
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 pytest.importorskip('ray')
 pytestmark = pytest.mark.slow
 
 QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
-NODE = {'num_cpus': 1, 'object_store_memory': 80 * 2**20}
+NODE = {'num_cpus': 1, 'num_gpus': 1, 'object_store_memory': 80 * 2**20}
 
 
 @dataclass
@@ -43,14 +49,19 @@ class Run:
 
 @pytest.fixture(scope='module')
 def cluster():
-    """Three machines with one CPU each, as processes here; the last one claims to have a GPU."""
+    """Two machines with one CPU each, as processes here, which claim to have a GPU each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, 'include_dashboard': False})
-    cluster.others = [cluster.add_node(**NODE), cluster.add_node(**NODE, num_gpus=1)]
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('RAY_worker_niceness', '0')  # or a busy machine leaves them no time
+        patch.setenv('PYTHONPATH', str(Path(__file__).parents[1]), prepend=os.pathsep)
+        cluster = Cluster(
+            initialize_head=True, head_node_args={**NODE, 'include_dashboard': False}
+        )
+        cluster.other = cluster.add_node(**NODE)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture(scope='module')
@@ -63,9 +74,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, out, executor, at_first=None, model=MASKCUT):
+def run(folder, out, executor, at_first=None, labeller=None):
     images = list_images(folder / 'images')
-    order = WorkOrder(ConfiguredLabeller(model), images.root, folder / out, batch_size=2)
+    labeller = labeller or ConfiguredLabeller(MASKCUT)
+    order = WorkOrder(labeller, images.root, folder / out, batch_size=2)
     told = Run(at_first)
     counts = label_images(order, images, executor, Split(), told)
     assert told.counts == counts
@@ -78,14 +90,14 @@ def content(folder, out):
 
 
 def test_a_run_that_loses_a_machine_writes_the_bytes_of_a_local_run(cluster, folder):
-    lost = cluster.others[0]
+    lost = cluster.other
     counts = run(
         folder, 'lost', RayExecutor(cluster.address),
         lambda: cluster.remove_node(lost, allow_graceful=False),
     )  # fmt: skip
     assert counts.images == 60 and counts.failures == 1
     assert content(folder, 'lost') == content(folder, 'local')
-    cluster.others[0] = cluster.add_node(**NODE)
+    cluster.other = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
 
 
@@ -94,15 +106,55 @@ def test_networks_in_actors_and_the_rest_in_tasks_give_the_same_bytes(cluster, f
     assert content(folder, 'staged') == content(folder, 'local')
 
 
+def test_a_run_that_loses_a_machine_with_an_actor_labels_all_images(cluster, folder):
+    lost = cluster.other
+    counts = run(
+        folder, 'lost-actor', RayExecutor(cluster.address, gpus=1),
+        lambda: cluster.remove_node(lost, allow_graceful=False), BuiltLabeller(Slow(), {}),
+    )  # fmt: skip
+    assert counts.images == 60 and counts.failures == 1
+    cluster.other = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+
+
+def test_a_shard_that_ends_each_process_ends_the_run_with_a_remedy(cluster, folder, monkeypatch):
+    monkeypatch.setattr('cuts3d_mm.pipeline.executors.ray.RETRIES', 1)
+    with pytest.raises(WorkerLost, match='2 times.* run the same command again to resume'):
+        executor = RayExecutor(cluster.address, gpus=1)
+        run(folder, 'deadly', executor, labeller=BuiltLabeller(Deadly(), {}))
+
+
+def test_few_extracted_shards_wait_however_many_cpus_there_are():
+    ray = MagicMock()
+    ray.cluster_resources.return_value = {'CPU': 64, 'GPU': 1}
+    ray.wait.side_effect = lambda references, **_: (references, [])  # the actor is quick
+    crew = StagedCrew(ray, b'', gpus=1)
+    crew.update()
+    running = 0
+    while crew.has_room(running):
+        crew.submit((running, ()))
+        crew.update()
+        running += 1
+    assert running == 64 + 2
+
+
 def test_a_finished_run_asks_no_cluster(folder):
     assert run(folder, 'local', RayExecutor('127.0.0.1:9')).images == 60
 
 
-def test_what_ends_a_shard_is_raised_as_it_was(cluster, folder):
+@pytest.mark.parametrize('gpus', [0, 1])
+def test_what_ends_a_shard_is_raised_as_it_was(cluster, folder, gpus):
     model = {**MASKCUT, 'features': {'type': 'cuts3d_mm.ColorTextureFeatures', 'no_such': 1}}
     with pytest.raises(ValueError, match='no_such') as raised:
-        run(folder, 'wrong', RayExecutor(cluster.address), model=model)
+        executor = RayExecutor(cluster.address, gpus=gpus)
+        run(folder, f'wrong-{gpus}', executor, labeller=ConfiguredLabeller(model))
     assert 'ray_jobs.py' in str(raised.value.__cause__)
+
+
+def test_a_lost_connection_of_a_shard_is_not_taken_for_a_missing_cluster(cluster, folder):
+    with pytest.raises(ConnectionResetError, match='^the server hung up$'):
+        labeller = BuiltLabeller(Disconnected(), {})
+        run(folder, 'hung-up', RayExecutor(cluster.address), labeller=labeller)
 
 
 def test_a_cluster_that_is_not_there_is_named_within_seconds(cuts3d, folder):
@@ -119,11 +171,16 @@ def generate(cluster, folder, out):
     return start('generate', *arguments, *where)
 
 
+def test_ctrl_c_interrupts_a_run_on_a_cluster(cluster, folder):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, 'interrupted', RayExecutor(cluster.address), lambda: raise_signal(SIGINT))
+
+
 def test_a_stopped_run_on_a_cluster_goes_on(cluster, folder):
     def has_shards(count):
         return lambda: len(list((folder / 'stopped').glob('labels-*'))) >= count
 
-    for count, number, code in ((1, SIGINT, 130), (3, SIGTERM, 143), (5, SIGKILL, -9)):
+    for count, number, code in ((1, SIGTERM, 143), (4, SIGKILL, -9)):
         process = generate(cluster, folder, 'stopped')
         assert wait_until(process, has_shards(count))
         output = stop(process, number)

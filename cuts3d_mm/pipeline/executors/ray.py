@@ -1,6 +1,6 @@
 """Label shards on the machines of a Ray cluster.
 
-Ray runs a shard again when the process or the machine that had it is lost. Its bytes are the
+A shard is run again when the process or the machine that had it is lost. Its bytes are the
 same wherever it is made, so one that was published twice does no harm.
 """
 
@@ -11,8 +11,8 @@ import os
 import pickle
 import signal
 import socket
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +21,11 @@ from typing import Any
 from cuts3d_mm import __version__
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.executors.crew import WorkerLost, WorkerTraceback
-from cuts3d_mm.pipeline.executors.ray_jobs import (
-    Extractor,
-    Job,
-    finish_shard_here,
-    label_shard_here,
-)
+from cuts3d_mm.pipeline.executors.ray_crews import RETRIES, Crew, StagedCrew, WholeCrew
+from cuts3d_mm.pipeline.executors.ray_jobs import Job
 from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
 
-_RETRIES = 5  # of a shard whose process or machine was lost
-_SHARDS_PER_CPU = 2  # handed to the cluster; the second waits, so that no CPU does
 _CONNECT_S = 5.0
 _POLL_S = 1.0  # between looks at the size of the cluster, which may change
 
@@ -62,59 +56,54 @@ class RayExecutor:
             return
         with _connected(self.address) as ray:
             job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
-            submit = _submit_in_stages if self.gpus else _submit_whole
-            yield from _run(ray, submit(ray, job, self.gpus), shards)
+            crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
+            yield from _run(ray, crew, shards)
 
 
-Submit = Callable[[Shard], Any]  # returns a reference to a report
-
-
-def _submit_whole(ray: Any, job: bytes, gpus: float) -> Submit:
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(label_shard_here)
-    return lambda shard: task.remote(job, shard)
-
-
-def _submit_in_stages(ray: Any, job: bytes, gpus: float) -> Submit:
-    count = int(ray.cluster_resources().get('GPU', 0) / gpus)
-    if not count:
-        raise ValueError('the Ray cluster must have a GPU for this --device, it has none')
-    options = {'num_cpus': 1, 'num_gpus': gpus, 'max_restarts': -1, 'max_task_retries': _RETRIES}
-    actors = deque(ray.remote(**options)(Extractor).remote(job) for _ in range(count))
-    finish = ray.remote(num_cpus=1, max_retries=_RETRIES)(finish_shard_here)
-
-    def submit(shard: Shard) -> Any:
-        actors.rotate()
-        return finish.remote(job, shard[0], actors[0].extract.remote(shard[1]))
-
-    return submit
-
-
-def _run(ray: Any, submit: Submit, shards: Iterable[Shard]) -> Generator[Report, None, None]:
+def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, None, None]:
     waiting = deque(shards)
-    running: set[Any] = set()
+    running: dict[Any, Shard] = {}
+    losses: Counter[int] = Counter()
     while waiting or running:
-        room = _SHARDS_PER_CPU * max(1, int(ray.cluster_resources().get('CPU', 0)))
-        while waiting and len(running) < room:
-            running.add(submit(waiting.popleft()))
-        done, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_S)
-        for reference in done:
-            running.remove(reference)
-            yield _report_of(ray, reference)
+        crew.update()
+        while waiting and crew.has_room(len(running)):
+            shard = waiting.popleft()
+            running[crew.submit(shard)] = shard
+        references = [*running, *crew.pending()]
+        done, _ = ray.wait(references, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        for reference in filter(running.__contains__, done):
+            shard = running.pop(reference)
+            report = _report_of(ray, reference, losses[shard[0]] < RETRIES)
+            crew.close(reference, report is None)
+            if report is None:
+                losses[shard[0]] += 1
+                waiting.appendleft(shard)
+            else:
+                yield report
 
 
-def _report_of(ray: Any, reference: Any) -> Report:
+def _report_of(ray: Any, reference: Any, may_retry: bool) -> Report | None:
+    """Return the report of a shard, or None when it was lost before it was finished."""
     try:
         report: Report = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        raise cause from WorkerTraceback(f'\n{error}')
-    except ray.exceptions.RayError as error:
-        raise WorkerLost(
-            f'a shard ended its process or machine {_RETRIES + 1} times, most likely out of '
-            f'memory: {type(error).__name__}; run the same command again to resume, with a '
-            'smaller --batch-size or more memory for each CPU'
-        ) from error
+        if not isinstance(cause, ray.exceptions.RayError):
+            raise cause from WorkerTraceback(f'\n{error}')
+        if not may_retry:
+            raise _lost(cause) from error
+        return None  # what the task needs was lost with an actor
+    except ray.exceptions.RayError as error:  # Ray ran the task again itself
+        raise _lost(error) from error
     return report
+
+
+def _lost(error: Exception) -> WorkerLost:
+    return WorkerLost(
+        f'a shard ended its process or machine {RETRIES + 1} times, most likely out of '
+        f'memory: {type(error).__name__}; run the same command again to resume, with a '
+        'smaller --batch-size or more memory for each CPU'
+    )
 
 
 @contextmanager
@@ -127,14 +116,19 @@ def _connected(address: str) -> Iterator[Any]:
     _require_answer(address)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _connect(ray, address)
         _restore(before)
         yield ray
-    except ConnectionError as error:
-        raise _unreachable(address) from error
     finally:
         ray.shutdown()
         _restore(before)
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise _unreachable(address) from error
 
 
 def _restore(handler: Any) -> None:

@@ -62,19 +62,32 @@ class Extracted:
     spans: Any
 
 
+@cache
+def _extraction_of(pickled: bytes) -> tuple[Extraction, Stopwatch]:
+    order, watch = _open_job(pickled).order, Stopwatch()
+    labeller = order.labeller.build(order.device)
+    return Extraction(labeller, order.root, order.batch_size, watch), watch
+
+
 class Extractor:
-    """Runs the networks on one GPU."""
+    """Runs the networks on one GPU.
+
+    It builds them for its first shard: what is raised there ends that shard as it was raised,
+    while Ray would report only that the process died.
+    """
 
     def __init__(self, pickled: bytes) -> None:
-        order, self._watch = _open_job(pickled).order, Stopwatch()
-        labeller = order.labeller.build(order.device)
-        self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
+        self._pickled = pickled
+
+    def is_ready(self) -> bool:
+        """Tell that the process has started."""
+        return True
 
     def extract(self, names: tuple[str, ...]) -> Extracted:
         """Read the images of a shard and run the networks on them."""
-        images = [image for batch in self._extraction.run(names) for image in batch]
-        extraction = self._extraction
-        return Extracted(images, extraction.stages, extraction.was_halved, self._watch.take())
+        extraction, watch = _extraction_of(self._pickled)
+        images = [image for batch in extraction.run(names) for image in batch]
+        return Extracted(images, extraction.stages, extraction.was_halved, watch.take())
 
 
 def finish_shard_here(pickled: bytes, index: int, extracted: Extracted) -> Report:
