@@ -9,6 +9,8 @@ from cuts3d_mm.hub.locate import locate_file
 from cuts3d_mm.labellers.recipe import build_params, require_depth, uses_depth
 from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
 
+_NAMED_BY_TIMM = 'timm'  # what `TimmFeatures` takes in place of a location
+
 
 def build_labeller(model: dict[str, Any]) -> Any:
     """Build what labels images, a generator or a detector, from its config.
@@ -41,11 +43,15 @@ def fetch_weights(model: dict[str, Any]) -> None:
 
     Raises:
         HubError: one cannot be downloaded.
+        FileNotFoundError: one on this machine is not there.
     """
     for part in (model, model.get('features'), model.get('depth')):
         location = part.get('checkpoint') if isinstance(part, dict) else None
-        if isinstance(location, str) and '://' in location:
-            locate_file(location)
+        if not isinstance(location, str) or location == _NAMED_BY_TIMM:
+            continue
+        path = locate_file(location)
+        if not path.is_file():
+            raise FileNotFoundError(f'checkpoint must be a file, found none at {path}')
 
 
 def _is_generator(model: dict[str, Any]) -> bool:

@@ -7,13 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import linear, normalize, pad
+from torch.nn.functional import normalize, pad
 
 from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.batches import image_features, normalized_batch
-from cuts3d_mm.labellers.features.timm_networks import build_network, read_network_weights
+from cuts3d_mm.labellers.features.timm_networks import (
+    attention_of,
+    build_network,
+    check_name,
+    project_keys,
+    read_network_weights,
+)
 from cuts3d_mm.labellers.registry import FEATURES
 
 
@@ -79,6 +85,16 @@ class TimmFeatures:
         self.mean = torch.tensor(mean or stated['mean']).view(1, 3, 1, 1)
         self.std = torch.tensor(std or stated['std']).view(1, 3, 1, 1)
 
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        """Check the name of the network, before anything is built or written.
+
+        Raises:
+            ValueError: timm does not know it.
+        """
+        check_name(config['model'])
+        return config
+
     def to(self, device: str) -> TimmFeatures:
         """Move the network to a device."""
         self.device = torch.device(device)
@@ -138,7 +154,7 @@ class _Keys:
         if not is_sequence or not -len(blocks) <= block < len(blocks):
             raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
         self.network, self._offset = network, position_offset
-        self._attention = _attention_of(blocks[block])
+        self._attention = attention_of(blocks[block])
         self._attention.register_forward_pre_hook(self._keep_and_stop)
         self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
         self._trained_hw: tuple[int, int] = tuple(network.patch_embed.grid_size)
@@ -158,7 +174,7 @@ class _Keys:
         tokens, self._tokens = self._tokens, None
         if tokens is None:
             raise RuntimeError('the block must be run by the network, it was not')
-        keys = _project_keys(self._attention, tokens[:, self.network.num_prefix_tokens :])
+        keys = project_keys(self._attention, tokens[:, self.network.num_prefix_tokens :])
         return keys.reshape(len(batch), *grid_hw, -1)
 
     def _positions_on(self, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
@@ -171,26 +187,3 @@ class _Keys:
     def _keep_and_stop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._tokens = inputs[0]
         raise _BlockReached
-
-
-def _attention_of(block: Any) -> Any:
-    """The attention of a block.
-
-    Raises:
-        ValueError: it makes no keys by a linear layer.
-    """
-    attention: Any = getattr(block, 'attn', block)
-    layers = (getattr(attention, name, None) for name in ('k_proj', 'qkv'))
-    if attention is block or not any(isinstance(layer, nn.Linear) for layer in layers):
-        raise ValueError('blocks must have an attention with keys, those of this network have not')
-    return attention
-
-
-def _project_keys(attention: Any, tokens: Tensor) -> Tensor:
-    """Keys of (B, N, C) tokens, all heads side by side."""
-    if getattr(attention, 'k_proj', None) is not None:
-        return attention.k_proj(tokens)
-    # The middle third of q, k and v; some keep the three biases next to the layer.
-    weight, bias = attention.qkv.weight.chunk(3)[1], attention.qkv.bias
-    bias = getattr(attention, 'k_bias', None) if bias is None else bias.chunk(3)[1]
-    return linear(tokens, weight, bias)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from cuts3d_mm.weights import read_state, require_tensors
 from cuts3d_mm.weights.converters.dino import unwrap_backbone
@@ -96,6 +98,16 @@ def _rename_as_timm(
         raise ValueError(f'weights of {location} must fit {model}: {reason}') from error
 
 
+def check_name(model: str) -> None:
+    """Check the name of a network where timm is installed.
+
+    Raises:
+        ValueError: timm does not know it.
+    """
+    if find_spec('timm') is not None:
+        _require_known(_import_timm(), model)
+
+
 def _require_known(timm: ModuleType, model: str) -> None:
     """Let names of timm's registry pass, with a tag or without, and nothing that names a place."""
     names = timm.list_models(model.split('.')[0] + '.*', pretrained=True)
@@ -114,3 +126,26 @@ def _import_timm() -> ModuleType:
     except ImportError as error:
         raise ImportError("TimmFeatures needs timm: pip install 'cuts3d_mm[timm]'") from error
     return timm
+
+
+def attention_of(block: Any) -> Any:
+    """The attention of a block.
+
+    Raises:
+        ValueError: it makes no keys by a linear layer.
+    """
+    attention: Any = getattr(block, 'attn', block)
+    layers = (getattr(attention, name, None) for name in ('k_proj', 'qkv'))
+    if attention is block or not any(isinstance(layer, nn.Linear) for layer in layers):
+        raise ValueError('blocks must have an attention with keys, those of this network have not')
+    return attention
+
+
+def project_keys(attention: Any, tokens: Tensor) -> Tensor:
+    """Keys of (B, N, C) tokens, all heads side by side."""
+    if getattr(attention, 'k_proj', None) is not None:
+        return attention.k_proj(tokens)
+    # The middle third of q, k and v; some keep the three biases next to the layer.
+    weight, bias = attention.qkv.weight.chunk(3)[1], attention.qkv.bias
+    bias = getattr(attention, 'k_bias', None) if bias is None else bias.chunk(3)[1]
+    return linear(tokens, weight, bias)
