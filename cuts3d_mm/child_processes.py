@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -23,6 +24,7 @@ from cuts3d_mm.foreign_messages import silence
 STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _commands: set[subprocess.Popen[Any]] = set()
 _forker = 0, True  # id of the process that forks, whether by its main thread
@@ -137,11 +139,35 @@ def _signals_blocked() -> Iterator[None]:
         return
     # Started with the first child, and then unblocks these signals.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        with _handlers_deferred():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handlers_deferred() -> Iterator[None]:
+    """Call the handlers of Ctrl-C and SIGTERM at the end.
+
+    A signal that this thread blocks is taken by another one, but handled in this one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    current: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: handler for number, handler in current.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in received:
+            handlers[number](number, inspect.currentframe())
 
 
 def _ends_with_parent_on_linux() -> bool:
