@@ -126,6 +126,10 @@ def requested_devices(args: argparse.Namespace, batch_size: int | None) -> tuple
     from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices
 
     if args.executor == 'ray':
+        if args.workers is not None:
+            raise ValueError(
+                '--workers must be left out with --executor ray: it uses all CPUs of the cluster'
+            )
         return cluster_devices(args.devices, batch_size)
     return parse_devices(args.devices)
 
