@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +138,15 @@ def test_few_extracted_shards_wait_however_many_cpus_there_are():
         crew.update()
         running += 1
     assert running == 64 + 2
+
+
+def test_a_run_leaves_this_process_as_it_was(cluster, folder):
+    from ray.experimental import tqdm_ray
+
+    before = builtins.print, signal.getsignal(SIGTERM)
+    # What Ray calls when a machine or a task is lost: it replaces print.
+    run(folder, 'kept', RayExecutor(cluster.address), tqdm_ray.instance)
+    assert (builtins.print, signal.getsignal(SIGTERM)) == before
 
 
 def test_a_finished_run_asks_no_cluster(folder):

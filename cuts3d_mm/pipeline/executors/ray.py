@@ -6,6 +6,7 @@ same wherever it is made, so one that was published twice does no harm.
 
 from __future__ import annotations
 
+import builtins
 import logging
 import os
 import pickle
@@ -114,7 +115,7 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError("--executor ray needs Ray: pip install 'cuts3d_mm[ray]'") from error
     _require_answer(address)
-    before = signal.getsignal(signal.SIGTERM)
+    before, own_print = signal.getsignal(signal.SIGTERM), builtins.print
     try:
         _connect(ray, address)
         _restore(before)
@@ -122,6 +123,7 @@ def _connected(address: str) -> Iterator[Any]:
     finally:
         ray.shutdown()
         _restore(before)
+        builtins.print = own_print  # Ray replaces it once it has something to say
 
 
 def _connect(ray: Any, address: str) -> None:
