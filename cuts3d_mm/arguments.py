@@ -171,6 +171,16 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --exclude to a command that works on many images."""
+    parser.add_argument(
+        '--exclude',
+        type=existing_file,
+        metavar='FILE',
+        help='text file of images to leave out, a name relative to their folder a line',
+    )
+
+
 def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
     """Add --max-failures to a command that goes on after a bad image."""
     parser.add_argument(

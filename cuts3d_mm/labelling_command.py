@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import IMAGES_HELP, add_max_failures_argument, images_path, place
+from cuts3d_mm.arguments import (
+    IMAGES_HELP,
+    add_exclude_argument,
+    add_max_failures_argument,
+    images_path,
+    place,
+)
 from cuts3d_mm.cli import EXIT_FAILURES
 from cuts3d_mm.paths import require_writable
 
@@ -29,6 +35,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
     )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
+    add_exclude_argument(parser)
     parser.add_argument(
         '--profile',
         type=Path,
@@ -89,6 +96,7 @@ def label_many(
     Returns:
         The exit code.
     """
+    from cuts3d_mm.images.exclusions import read_exclusions
     from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.build import check_labeller, fetch_weights
     from cuts3d_mm.pipeline.batch_size import choose_batch_size
@@ -102,7 +110,8 @@ def label_many(
     _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
     split, names = Split.parse(args.part), requested_devices(args, batch_size)
     require_writable(args.out, 'OUT')
-    images = list_images(args.images).first(args.limit)
+    excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
+    images = list_images(args.images).without(excluded).first(args.limit)
     model = make_model()
     check_labeller(model)
     fetch_weights(model)

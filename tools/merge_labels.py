@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import label_store_path, make_parser
+from cuts3d_mm.arguments import add_exclude_argument, label_store_path, make_parser
 from cuts3d_mm.cli import run_command
 
 
@@ -43,15 +43,22 @@ def parse_args() -> argparse.Namespace:
         metavar='IOU',
         help='an old label is dropped at this mask IoU, in [0, 1], with a kept prediction',
     )
+    add_exclude_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the command."""
     args = parse_args()
+    from cuts3d_mm.images.exclusions import read_exclusions, require_known
     from cuts3d_mm.labels.merging import MergeRule, merge_stores
+    from cuts3d_mm.labels.store import read_names
 
-    counts = merge_stores(args.new, args.old, args.out, MergeRule(args.score_thr, args.iou_thr))
+    rule = MergeRule(args.score_thr, args.iou_thr)
+    excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
+    if excluded:
+        require_known(excluded, {*read_names(args.new), *read_names(args.old)})
+    counts = merge_stores(args.new, args.old, args.out, rule, excluded)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cuts3d_mm.images.exclusions import require_known
 from cuts3d_mm.images.names import list_folder, read_coco_names, read_text_list
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.paths import shown
@@ -23,6 +24,18 @@ class ImageList:
         if limit is not None and limit < 1:
             raise ValueError(f'limit must be at least 1 image, got {limit}')
         return ImageList(self.root, self.names[:limit])
+
+    def without(self, excluded: Set[str]) -> ImageList:
+        """Leave images out.
+
+        Raises:
+            ValueError: one of them is not in the list, or none is left.
+        """
+        require_known(excluded, self.names)
+        left = tuple(name for name in self.names if name not in excluded)
+        if not left:
+            raise ValueError(f'--exclude must leave an image, it names all {len(self.names)}')
+        return ImageList(self.root, left)
 
 
 def list_images(source: Place) -> ImageList:

@@ -87,11 +87,9 @@ def read_text_list(source: Place) -> tuple[Place, list[str]]:
     Raises:
         ValueError: it is no text.
     """
-    content = source.read_bytes()
-    if b'\0' in content:
+    lines = read_lines(source.read_bytes())
+    if lines is None:
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
-    text = content.decode('utf-8', 'surrogateescape').removeprefix('\ufeff')
-    lines = [line.removesuffix('\r') for line in text.split('\n') if line.strip()]
     if isinstance(source, BucketPath):
         return source.parent, [_relative(line, source.parent) for line in lines]
     root = source.parent
@@ -102,6 +100,19 @@ def read_text_list(source: Place) -> tuple[Place, list[str]]:
     return root, [_relative(line, root) for line in lines]
 
 
+def read_lines(content: bytes) -> list[str] | None:
+    """Lines of a text file that hold something; None where it is no text."""
+    if b'\0' in content:
+        return None
+    text = content.decode('utf-8', 'surrogateescape').removeprefix('\ufeff')
+    return [line.removesuffix('\r') for line in text.split('\n') if line.strip()]
+
+
+def without_dot(name: str) -> str:
+    """A name without the `./` that `find .` writes."""
+    return name.removeprefix('./')
+
+
 def _relative(name: str, root: Place) -> str:
     """Express a path by the folder that it is below; one that leaves it stays as it is."""
     path = Path(name)
@@ -109,5 +120,5 @@ def _relative(name: str, root: Place) -> str:
         name = name.removeprefix(f'{root}/')
     elif path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents:
         return path.relative_to(root.absolute()).as_posix()
-    plain = name.removeprefix('./')  # as `find .` writes it
+    plain = without_dot(name)
     return plain if is_inside(plain) else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from itertools import groupby, repeat
 from pathlib import Path
@@ -57,14 +57,27 @@ def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageR
     return replace(old, instances=kept + uncovered)
 
 
-def merge_stores(new: Place, old: Place, out: Path, rule: MergeRule) -> Counts:
+def merge_stores(
+    new: Place, old: Place, out: Path, rule: MergeRule, excluded: Set[str] = frozenset()
+) -> Counts:
     """Merge two label stores into a third; an image that only one holds is kept.
+
+    Args:
+        new: predictions.
+        old: labels of the round before.
+        out: folder to make.
+        rule: what becomes a label.
+        excluded: names of images that are left out.
 
     Raises:
         ValueError: a folder that is no label store, or an image of two sizes.
         FileExistsError: `out` is there already.
     """
-    return write_store(out, _merged(read_store(new), read_store(old), rule))
+    ours, theirs = (
+        (record for record in read_store(folder) if record.name not in excluded)
+        for folder in (new, old)
+    )
+    return write_store(out, _merged(ours, theirs, rule))
 
 
 def _merged(

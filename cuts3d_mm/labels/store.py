@@ -74,6 +74,16 @@ def read_store(folder: Place) -> Iterator[ImageRecord]:
         yield from read_shard(path)
 
 
+def read_names(folder: Place) -> list[str]:
+    """Names of all images of a store, failures included.
+
+    Raises:
+        ValueError: the folder is no store, or a shard is damaged.
+    """
+    tables = (read_table(path, ['name']) for path in shard_paths(folder))
+    return [name for table in tables for name in table['name'].to_pylist()]
+
+
 def write_failures(folder: Place) -> None:
     """Collect the failures of all shards in `failures.jsonl`, a line each."""
     with open_atomically(folder / 'failures.jsonl') as file:

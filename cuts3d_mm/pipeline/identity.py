@@ -105,8 +105,8 @@ class RunIdentity:
         if differing:
             raise RunMismatch(
                 f'{folder} holds labels of another run; differing: {"; ".join(differing)}. '
-                'Choose another OUT, or the same images and settings, --precision and '
-                '--batch-size included'
+                'Choose another OUT, or the same images and settings, --exclude, --precision '
+                'and --batch-size included'
             )
         return theirs
 

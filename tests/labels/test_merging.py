@@ -71,6 +71,17 @@ def test_stores_are_merged_image_by_image_whatever_their_shards(tmp_path):
     assert 'broken' in (tmp_path / 'out' / 'failures.jsonl').read_text()
 
 
+def test_images_left_out_are_in_neither_store_when_it_merges(tmp_path):
+    for name, hw in (('new', HW), ('old', HW[::-1])):
+        (tmp_path / name).mkdir()
+        odd = ImageRecord('b', hw, ())  # of two sizes
+        write_shard(tmp_path / name, 0, [record('a', (LEFT, 0.9)), odd])
+    folders = tmp_path / 'new', tmp_path / 'old', tmp_path / 'out'
+    counts = merge_stores(*folders, RULE, excluded={'b'})
+    assert [record.name for record in read_store(tmp_path / 'out')] == ['a']
+    assert counts.images == 1
+
+
 def test_an_existing_result_is_not_overwritten(tmp_path):
     (tmp_path / 'out').mkdir()
     with pytest.raises(FileExistsError, match='OUT must not exist yet'):

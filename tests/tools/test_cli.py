@@ -15,6 +15,7 @@ from image_folders import write_depths, write_images
 from PIL import Image
 
 from cuts3d_mm.labels import atomic
+from cuts3d_mm.labels.store import read_names
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
@@ -162,6 +163,8 @@ def wrong_calls(folder):
         'no depth given': (CUTS3D, images, out),
         'bad part': (MASKCUT, images, out, '--part', '3/2'),
         'bad limit': (MASKCUT, images, out, '--limit', 0),
+        'unknown image left out': (MASKCUT, images, out, '--exclude', folder / 'names.txt'),
+        'no list of images': (MASKCUT, images, out, '--exclude', folder / 'nothing.txt'),
         'bad workers': (MASKCUT, images, out, '--workers', -1),
         'missing weights': (
             *(MASKCUT, images, out, '--cfg-options'),
@@ -180,6 +183,7 @@ def wrong_calls(folder):
 
 @pytest.mark.parametrize('case', wrong_calls(Path()))
 def test_wrong_calls_end_with_one_line_and_nothing_written(cuts3d, folder, case):
+    (folder / 'names.txt').write_text('a/9.png')
     code, _, err = cuts3d('generate', *wrong_calls(folder)[case])
     assert code == 2
     assert len(err.strip().splitlines()) == 1 and err.startswith('cuts3d generate: ')
@@ -220,6 +224,29 @@ def test_lists_and_coco_json_name_the_images(cuts3d, folder):
         out = folder / f'out_{count}'
         code, text, _ = cuts3d('generate', MASKCUT, source, out, '--workers', 0, *QUICK)
         assert code == 0 and text.startswith(f'{count} images')
+
+
+def test_images_left_out_are_part_of_what_a_run_is(cuts3d, folder):
+    bad, arguments = folder / 'bad.txt', (MASKCUT, folder / 'images', folder / 'out')
+    bad.write_text('# blurred\na/000.png\nb/001.png\n')
+    given = (*arguments, '--workers', 0, *QUICK, '--exclude', bad)
+    for _ in range(2):  # the second time it goes on
+        code, text, err = cuts3d('generate', *given)
+        assert code == 0 and text.startswith('4 images'), err
+    assert [name for name in read_names(folder / 'out') if name.endswith('0.png')] == ['b/000.png']
+    bad.write_text('b/001.png\n')
+    code, _, err = cuts3d('generate', *given)
+    assert code == 2 and '1 image more: a/000.png' in err and '--exclude' in err
+
+
+def test_merging_leaves_images_out_and_knows_all_names(cuts3d, store, folder):
+    (folder / 'bad.txt').write_text('a/000.png\n')
+    given = (store, store, folder / 'merged', '--exclude', folder / 'bad.txt')
+    code, text, err = cuts3d('merge_labels', *given)
+    assert code == 0 and text.startswith('5 images'), err
+    (folder / 'bad.txt').write_text('000.png\n')
+    code, _, err = cuts3d('merge_labels', store, store, folder / 'more', *given[3:])
+    assert code == 2 and '1 of 1 are not: 000.png' in err and not (folder / 'more').exists()
 
 
 def test_doctor_prints_the_environment(cuts3d):
