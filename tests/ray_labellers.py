@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from signal import SIGKILL
+from types import SimpleNamespace
+
+from cuts3d_mm.labels import atomic
 
 
-class Slow:
-    """Finds nothing, and takes its time."""
+class Blind:
+    """Finds nothing."""
 
     stages = ()
 
     def extract(self, images):
-        time.sleep(0.3)
         return [[] for _ in images]
+
+
+class Slow(Blind):
+    """Finds nothing, and takes its time."""
+
+    def extract(self, images):
+        time.sleep(0.3)
+        return super().extract(images)
 
 
 class Deadly:
@@ -33,3 +44,17 @@ class Disconnected:
 
     def extract(self, images):
         raise ConnectionResetError('the server hung up')
+
+
+class WithoutRoom(Blind):
+    """Finds nothing, and fills the disk for the file that its process writes next."""
+
+    def extract(self, images):
+        # The `os` that this one module sees.
+        atomic.os = SimpleNamespace(**{**vars(os), 'fsync': _refuse_once})
+        return super().extract(images)
+
+
+def _refuse_once(descriptor):
+    atomic.os = os
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

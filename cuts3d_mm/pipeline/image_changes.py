@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.image_stats import ImageStats
 from cuts3d_mm.labels.places import BucketPath, ObjectInfo
+from cuts3d_mm.paths import is_inside
 
 _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096
@@ -46,9 +47,11 @@ def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
     """Size and time of each file, (N, 2)."""
     rows = np.full((len(names), 2), (_NO_FILE, 0), np.int64)
     for row, name in zip(rows, names, strict=True):
+        if not is_inside(name):
+            continue
         try:
             found = os.stat(os.path.join(root, name))
-        except (OSError, ValueError):  # labelling says why
+        except OSError:  # labelling says why
             continue
         row[:] = found.st_size, found.st_mtime_ns
     return rows

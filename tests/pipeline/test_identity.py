@@ -10,6 +10,7 @@ import pytest
 from cuts3d_mm.images.listing import ImageList, list_images
 from cuts3d_mm.labellers.resolved_config import resolve_config
 from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch
+from cuts3d_mm.pipeline.image_changes import stat_images
 
 MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
 MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}
@@ -75,6 +76,13 @@ def test_images_that_came_went_or_changed_are_named(images, tmp_path):
     message = str(refusal.value)
     assert '1 image more: x.jpg;' in message and '1 image fewer: c.jpg;' in message
     assert '2 images changed: a.jpg (size 10 -> 1300 bytes), b.jpg (time 1970-' in message
+
+
+def test_a_file_outside_of_the_folder_that_a_list_names_is_not_looked_at(images, tmp_path):
+    (tmp_path / 'secret.jpg').write_bytes(b'a')
+    names = ('../secret.jpg', str(tmp_path / 'secret.jpg'), *images.names)
+    stats = stat_images(ImageList(images.root, names))
+    assert stats.size.tolist() == [-1, -1, 10, 11, 12, 13, 14, 15]
 
 
 def test_many_changes_are_counted(images, tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,15 @@ from signal import SIGINT, SIGKILL, SIGTERM, raise_signal
 from unittest.mock import MagicMock
 
 import numpy as np
+import psutil
 import pytest
+from climbing_names import CLIMBING, REFUSED_IN_JSON
 from image_folders import MASKCUT, write_images
-from ray_labellers import Deadly, Disconnected, Slow
-from stopped_runs import output_of, start, stop, wait_until
+from ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
+from stopped_runs import STOP_LIMIT_S, output_of, start, stop, wait_until
 
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.executors.ray import RayExecutor
@@ -30,6 +33,7 @@ pytest.importorskip('ray')
 pytestmark = pytest.mark.slow
 
 QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
+RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'
 NODE = {'num_cpus': 1, 'num_gpus': 1, 'object_store_memory': 80 * 2**20}
 
 
@@ -51,7 +55,11 @@ class Run:
 
 @pytest.fixture(scope='module')
 def cluster():
-    """Two machines with one CPU each, as processes here, which claim to have a GPU each."""
+    """Two machines with one CPU each, as processes here, which claim to have a GPU each.
+
+    This process is connected to them, so that all runs in it share their worker processes.
+    """
+    import ray
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -61,23 +69,33 @@ def cluster():
             initialize_head=True, head_node_args={**NODE, 'include_dashboard': False}
         )
         cluster.other = cluster.add_node(**NODE)
-        cluster.wait_for_nodes()
+        ray.init(cluster.address, log_to_driver=False)
         yield cluster
+        ray.shutdown()
         cluster.shutdown()
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Images, one of them broken, and the labels of a local run."""
+    """Images, some of which are none or have hostile names, and the labels of a local run."""
     folder = tmp_path_factory.mktemp('ray')
-    write_images(folder / 'images', 60, np.random.default_rng(0))
-    (folder / 'images/a/003.png').write_bytes(b'broken')
-    run(folder, 'local', LocalExecutor(0))
+    names = write_images(folder / 'images', 48, np.random.default_rng(0))
+    (folder / 'images' / names[3]).write_bytes(b'broken')
+    (folder / 'secret.png').write_bytes((folder / 'images' / names[4]).read_bytes())
+    (folder / 'images/link.png').symlink_to(folder / 'secret.png')
+    os.mkfifo(folder / 'images/pipe.png')
+    climbing = [name.format(here=folder) for name in CLIMBING if name not in REFUSED_IN_JSON]
+    names += ['link.png', 'pipe.png', *climbing]
+    (folder / 'images.json').write_text(
+        json.dumps({'images': [{'id': i, 'file_name': name} for i, name in enumerate(names)]})
+    )
+    counts = run(folder, 'local', LocalExecutor(0))
+    assert counts.images == len(names) and counts.failures == 3 + len(climbing)
     return folder
 
 
 def run(folder, out, executor, at_first=None, labeller=None):
-    images = list_images(folder / 'images')
+    images = list_images(folder / 'images.json')
     labeller = labeller or ConfiguredLabeller(MASKCUT)
     order = WorkOrder(labeller, images.root, folder / out, batch_size=2)
     told = Run(at_first)
@@ -91,32 +109,42 @@ def content(folder, out):
     return {path.name: path.read_bytes() for path in files}
 
 
-def test_a_run_that_loses_a_machine_writes_the_bytes_of_a_local_run(cluster, folder):
-    lost = cluster.other
-    counts = run(
-        folder, 'lost', RayExecutor(cluster.address),
-        lambda: cluster.remove_node(lost, allow_graceful=False),
-    )  # fmt: skip
-    assert counts.images == 60 and counts.failures == 1
-    assert content(folder, 'lost') == content(folder, 'local')
-    cluster.other = cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
+def shards(folder, out):
+    return {name: found for name, found in content(folder, out).items() if 'labels-' in name}
 
 
-def test_networks_in_actors_and_the_rest_in_tasks_give_the_same_bytes(cluster, folder):
+def test_networks_in_actors_and_the_rest_in_tasks_give_the_bytes_of_a_local_run(cluster, folder):
     run(folder, 'staged', RayExecutor(cluster.address, gpus=1))
     assert content(folder, 'staged') == content(folder, 'local')
 
 
-def test_a_run_that_loses_a_machine_with_an_actor_labels_all_images(cluster, folder):
-    lost = cluster.other
-    counts = run(
-        folder, 'lost-actor', RayExecutor(cluster.address, gpus=1),
-        lambda: cluster.remove_node(lost, allow_graceful=False), BuiltLabeller(Slow(), {}),
-    )  # fmt: skip
-    assert counts.images == 60 and counts.failures == 1
-    cluster.other = cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
+def test_a_run_leaves_print_and_the_connection_of_this_process_as_they_were(cluster, folder):
+    import ray
+    from ray.experimental import tqdm_ray
+
+    before = builtins.print
+    # What Ray calls when a machine or a task is lost: it replaces print.
+    run(folder, 'kept', RayExecutor(cluster.address), tqdm_ray.instance)
+    assert builtins.print is before
+    assert ray.is_initialized() and content(folder, 'kept') == content(folder, 'local')
+
+
+def test_a_full_disk_ends_a_run_with_the_remedy_and_the_run_goes_on(cluster, folder):
+    executor = RayExecutor(cluster.address)
+    with pytest.raises(OSError, match='is not written; make room, then run the same command'):
+        run(folder, 'full', executor, labeller=BuiltLabeller(WithoutRoom(), {}))
+    run(folder, 'full', executor, labeller=BuiltLabeller(Blind(), {}))
+    run(folder, 'roomy', LocalExecutor(0), labeller=BuiltLabeller(Blind(), {}))
+    assert content(folder, 'full') == content(folder, 'roomy')
+    assert not list((folder / 'full').glob('.*partial'))
+
+
+def test_a_second_run_into_the_same_folder_ends_with_one_line(cuts3d, folder):
+    (folder / 'held').mkdir()
+    with hold_folder(folder / 'held'):
+        arguments = ('maskcut_color-texture', folder / 'images', folder / 'held', *QUICK)
+        code, _, err = cuts3d('generate', *arguments, '--executor', 'ray')
+    assert code == 2 and err.count('\n') == 1 and f'process {os.getpid()};' in err
 
 
 def test_a_shard_that_ends_each_process_ends_the_run_with_a_remedy(cluster, folder, monkeypatch):
@@ -140,17 +168,8 @@ def test_few_extracted_shards_wait_however_many_cpus_there_are():
     assert running == 64 + 2
 
 
-def test_a_run_leaves_this_process_as_it_was(cluster, folder):
-    from ray.experimental import tqdm_ray
-
-    before = builtins.print, signal.getsignal(SIGTERM)
-    # What Ray calls when a machine or a task is lost: it replaces print.
-    run(folder, 'kept', RayExecutor(cluster.address), tqdm_ray.instance)
-    assert (builtins.print, signal.getsignal(SIGTERM)) == before
-
-
 def test_a_finished_run_asks_no_cluster(folder):
-    assert run(folder, 'local', RayExecutor('127.0.0.1:9')).images == 60
+    run(folder, 'local', RayExecutor('127.0.0.1:9'))
 
 
 @pytest.mark.parametrize('gpus', [0, 1])
@@ -176,29 +195,68 @@ def test_a_cluster_that_is_not_there_is_named_within_seconds(cuts3d, folder):
     assert time.monotonic() - began < 10
 
 
-def generate(cluster, folder, out):
-    arguments = ('maskcut_color-texture', folder / 'images', folder / out, *QUICK)
-    where = ('--executor', 'ray', '--address', cluster.address, '--max-failures', 1)
-    return start('generate', *arguments, *where)
+def workers_at_work():
+    """Processes of the cluster that label; Ray names them by what they do."""
+    titles = (''.join(one.info['cmdline'] or ()) for one in psutil.process_iter(['cmdline']))
+    kinds = ('ray::label_shard_here', 'ray::finish_shard_here', 'ray::Extractor')
+    return [title for title in titles if title.startswith(kinds)]
 
 
-def test_ctrl_c_interrupts_a_run_on_a_cluster(cluster, folder):
+@pytest.mark.parametrize('gpus', [0, 1])
+def test_ctrl_c_ends_the_work_of_a_run_at_once(cluster, folder, gpus):
     with pytest.raises(KeyboardInterrupt):
-        run(folder, 'interrupted', RayExecutor(cluster.address), lambda: raise_signal(SIGINT))
+        executor = RayExecutor(cluster.address, gpus=gpus)
+        run(folder, f'interrupted-{gpus}', executor, lambda: raise_signal(SIGINT))
+    require_idle_workers()
 
 
-def test_a_stopped_run_on_a_cluster_goes_on(cluster, folder):
-    def has_shards(count):
-        return lambda: len(list((folder / 'stopped').glob('labels-*'))) >= count
+def require_idle_workers():
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while found := workers_at_work():
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
-    for count, number, code in ((1, SIGTERM, 143), (4, SIGKILL, -9)):
-        process = generate(cluster, folder, 'stopped')
-        assert wait_until(process, has_shards(count))
+
+def generate(cluster, folder, out):
+    arguments = ('maskcut_color-texture', folder / 'images.json', folder / out, *QUICK)
+    where = ('--executor', 'ray', '--address', cluster.address, '--max-failures', 1)
+    return start('generate', *arguments, *where, '--batch-size', 2)
+
+
+def test_a_run_stopped_in_every_way_ends_and_goes_on_with_the_bytes_of_a_local_one(
+    cluster, folder
+):
+    for number, code in ((SIGINT, 130), (SIGTERM, 143), (SIGKILL, -9)):
+        process, before = generate(cluster, folder, 'stopped'), count_shards(folder)
+        assert wait_until(process, lambda: count_shards(folder) > before)  # noqa: B023
         output = stop(process, number)
         assert process.returncode == code
-        assert number == SIGKILL or output.endswith('run the same command again to resume\n')
+        assert number == SIGKILL or output.endswith(RESUME_LINE)
+        require_idle_workers()
     process = generate(cluster, folder, 'stopped')
     output = output_of(process)
     assert process.returncode == 0, output
-    shards = {name: found for name, found in content(folder, 'local').items() if 'labels-' in name}
-    assert shards.items() <= content(folder, 'stopped').items() and len(shards) == 8
+    assert shards(folder, 'stopped') == shards(folder, 'local')
+
+
+def count_shards(folder):
+    return len(list((folder / 'stopped').glob('labels-*')))
+
+
+def test_a_run_that_loses_a_machine_writes_the_bytes_of_a_local_run(cluster, folder):
+    lost, cluster.other = cluster.other, None
+    run(
+        folder, 'lost', RayExecutor(cluster.address),
+        lambda: cluster.remove_node(lost, allow_graceful=False),
+    )  # fmt: skip
+    assert content(folder, 'lost') == content(folder, 'local')
+
+
+def test_a_run_that_loses_a_machine_with_an_actor_labels_all_images(cluster, folder):
+    lost = cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    counts = run(
+        folder, 'lost-actor', RayExecutor(cluster.address, gpus=1),
+        lambda: cluster.remove_node(lost, allow_graceful=False), BuiltLabeller(Slow(), {}),
+    )  # fmt: skip
+    assert counts.images == len(list_images(folder / 'images.json').names)

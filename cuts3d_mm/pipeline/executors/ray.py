@@ -14,7 +14,7 @@ import signal
 import socket
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ _POLL_S = 1.0  # between looks at the size of the cluster, which may change
 @dataclass(frozen=True)
 class RayExecutor:
     """Label shards on a Ray cluster whose machines have this package.
+
+    A connection to Ray that this process has already is used and kept.
 
     Args:
         address: `auto`, HOST:PORT or ray://HOST:PORT of the cluster.
@@ -58,7 +60,10 @@ class RayExecutor:
         with _connected(self.address) as ray:
             job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
             crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
-            yield from _run(ray, crew, shards)
+            try:
+                yield from _run(ray, crew, shards)
+            finally:
+                crew.end()
 
 
 def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, None, None]:
@@ -115,15 +120,24 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError("--executor ray needs Ray: pip install 'cuts3d_mm[ray]'") from error
     _require_answer(address)
-    before, own_print = signal.getsignal(signal.SIGTERM), builtins.print
+    own_print = builtins.print
+    try:
+        with nullcontext() if ray.is_initialized() else _own_connection(ray, address):
+            yield ray
+    finally:
+        builtins.print = own_print  # Ray replaces it once it has something to say
+
+
+@contextmanager
+def _own_connection(ray: Any, address: str) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
     try:
         _connect(ray, address)
         _restore(before)
-        yield ray
+        yield
     finally:
         ray.shutdown()
         _restore(before)
-        builtins.print = own_print  # Ray replaces it once it has something to say
 
 
 def _connect(ray: Any, address: str) -> None:

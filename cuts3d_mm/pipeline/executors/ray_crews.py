@@ -39,12 +39,16 @@ class Crew(Protocol):
     def close(self, reference: Any, was_lost: bool) -> None:
         """Forget a shard that is done or lost."""
 
+    def end(self) -> None:
+        """End the work on shards that are not done."""
+
 
 class WholeCrew:
     """CPUs, each of which does all the work on a shard."""
 
     def __init__(self, ray: Any, job: bytes) -> None:
         self._ray, self._job = ray, job
+        self._running: set[Any] = set()
         self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(label_shard_here)
 
     def update(self) -> None:
@@ -56,14 +60,22 @@ class WholeCrew:
 
     def submit(self, shard: Shard) -> Any:
         """Start a task."""
-        return self._task.remote(self._job, shard)
+        reference = self._task.remote(self._job, shard)
+        self._running.add(reference)
+        return reference
 
     def pending(self) -> list[Any]:
         """List nothing: only a report makes room."""
         return []
 
     def close(self, reference: Any, was_lost: bool) -> None:
-        """Do nothing: a task leaves nothing behind."""
+        """Forget a task."""
+        self._running.remove(reference)
+
+    def end(self) -> None:
+        """End the processes of the tasks."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
 
 
 @dataclass(eq=False)
@@ -127,6 +139,13 @@ class StagedCrew:
         member = self._member_of.pop(reference)
         if was_lost and member in self._members:
             self._members.remove(member)
+
+    def end(self) -> None:
+        """End the actors, and the processes of the tasks."""
+        for reference in self._member_of:
+            self._ray.cancel(reference, force=True)
+        for actor in [*self._starting.values(), *(member.actor for member in self._members)]:
+            self._ray.kill(actor)
 
     def _places(self) -> int:
         return int(self._ray.cluster_resources().get('GPU', 0) / self._gpus)
