@@ -20,8 +20,8 @@ demo: setup
 pictures: setup
 	out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(PYTHON) -m cuts3d_mm demo "$$out" \
 		--workers $(WORKERS) --pictures docs --self-training $(SEEDS)
-	CUTS3D_DOCS=$(CURDIR)/docs $(PYTHON) -m pytest -q tests/app/test_app.py \
-		tests/demo/test_notebook.py -k 'visitor or cell'
+	CUTS3D_DOCS=$(CURDIR)/docs $(PYTHON) -m pytest -q tests/app tests/demo/test_notebook.py \
+		-k 'visitor or cell'
 
 test: setup
 	$(PYTHON) -m pytest -n $(WORKERS) $(PYTEST_ARGS)

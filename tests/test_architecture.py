@@ -88,6 +88,7 @@ MAY_IMPORT = {
         'labellers',
         'inference',
         'images',
+        'labels',
         'visualization',
     },
     'demo': {
@@ -107,7 +108,6 @@ ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensec
 CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
-    'gradio': 'app/interface.py',
     'ijson': 'labels/json_entries.py',
     'plotly': 'visualization/point_cloud.py',
     'pydensecrf': 'algorithm/crf.py',
@@ -116,6 +116,7 @@ SOLVERS = {
     'diffusers': 'labellers/depth/marigold.py',
     'timm': 'labellers/features/timm_networks.py',
 }
+PAGES = ['app/interface.py', 'app/labels_page.py', 'app/page.py']
 PYARROW = [
     'labels/image_stats.py',
     'labels/random_access.py',
@@ -194,6 +195,10 @@ def users_of(library: str) -> list[str]:
 @pytest.mark.parametrize('library', SOLVERS)
 def test_library_is_known_to_one_file(library):
     assert users_of(library) == [SOLVERS[library]]
+
+
+def test_pages_alone_know_gradio():
+    assert users_of('gradio') == PAGES
 
 
 KERNELS = 'algorithm/kernels'

@@ -6,7 +6,6 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import gradio
@@ -14,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.app.page import Messages, make_page
 from cuts3d_mm.app.sliders import RecipeSlider, changed_fields, recipe_sliders
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.error_report import is_for_the_user, one_line, report
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
@@ -24,9 +23,9 @@ from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud
 from cuts3d_mm.visualization.stages_figure import draw_stages
 
+_COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110
 _MAX_MEGAPIXELS = 50
-_DELETE_CACHE_S = 600, 3600  # how often files of visitors are removed, and from which age
 _DEPTH_HINT = 'Depth map (PNG, NPY, NPZ, PFM; larger is farther). Without one there is no 3D.'
 
 
@@ -51,13 +50,7 @@ def build_page(
     Returns:
         The page, to be launched.
     """
-    # System fonts: the page needs nothing from elsewhere.
-    theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
-    with warnings.catch_warnings():  # Gradio 6 will take the theme elsewhere
-        warnings.simplefilter('ignore', DeprecationWarning)
-        page = gradio.Blocks(
-            title='CutS3D', theme=theme, analytics_enabled=False, delete_cache=_DELETE_CACHE_S
-        )
+    page = make_page('CutS3D')
     with page:
         gradio.Markdown('# CutS3D\nEvery object in a photo, found without a single human label.')
         with gradio.Tab('Cut pseudo-masks'):
@@ -85,7 +78,7 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
     figure = gradio.Image(show_label=False, elem_id='stages', format='png')
 
     def cut(photo: Pixels | None, depth: str | None, *values: float) -> Any:
-        with _Messages():
+        with Messages(_COMMAND):
             return _cut(cutter, photo, depth, changed_fields(recipe, values))
 
     button.click(cut, [photo, depth, *sliders], [overlay, cloud, figure])
@@ -109,29 +102,10 @@ def _add_detection(inferencer: CutS3DInferencer) -> None:
             count = gradio.Textbox(label='Found')
 
     def detect(photo: Pixels | None, threshold: float) -> Any:
-        with _Messages():
+        with Messages(_COMMAND):
             return _detect(inferencer, photo, threshold)
 
     button.click(detect, [photo, threshold], [overlay, count])
-
-
-class _Messages:
-    """Context manager: an error is a message of the page, not a traceback in the console."""
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, gradio.Error):
-            return
-        if not is_for_the_user(error):
-            report(error, 'cuts3d app')
-        raise gradio.Error(one_line(error), print_exception=False) from None
 
 
 def _photo_input(name: str) -> gradio.Image:
@@ -142,7 +116,7 @@ def _photo_input(name: str) -> gradio.Image:
     decode = photo.preprocess
 
     def check_and_decode(payload: Any) -> Any:
-        with _Messages():
+        with Messages(_COMMAND):
             if payload is not None and payload.path is not None:
                 _check_photo(Path(payload.path))
             return decode(payload)

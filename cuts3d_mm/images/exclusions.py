@@ -1,14 +1,16 @@
-"""Read the names of images that a command is to leave out."""
+"""Read and write the names of images that a command is to leave out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from cuts3d_mm.images.names import read_lines, without_dot
+from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.paths import open_regular, shown
 
 _COMMENT = '#'
+_HEADER = '# images to leave out, for --exclude'
 _SHOWN = 3  # names in a message
 
 
@@ -29,6 +31,12 @@ def read_exclusions(path: Path) -> frozenset[str]:
     if lines is None:
         raise ValueError(f'--exclude must be a text file with one image name a line, got {path}')
     return frozenset(shown(without_dot(line)) for line in lines if not line.startswith(_COMMENT))
+
+
+def write_exclusions(path: Path, names: Iterable[str]) -> None:
+    """Write a list of images to leave out, in the order of their names."""
+    lines = (f'./{name}' if name.startswith(_COMMENT) else name for name in sorted(names))
+    write_whole(path, '\n'.join([_HEADER, *lines, '']))
 
 
 def require_known(excluded: Collection[str], known: Collection[str]) -> None:

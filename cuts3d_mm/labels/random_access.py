@@ -8,6 +8,7 @@ no memory of the processes that read them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cuts3d_mm.arrays import Index, Mask
+from cuts3d_mm.arrays import Double, Index, Mask
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import record_from_row
 from cuts3d_mm.labels.unpacking import open_unpacked
+
+
+@dataclass(frozen=True)
+class ImageFigures:
+    """What the instances of each image are like; 0 where there is none."""
+
+    mean_score: Double  # (N,) in [0, 1]
+    largest_share: Double  # (N,) of the image that the largest instance covers, in [0, 1]
 
 
 class LabelTable:
@@ -53,16 +62,38 @@ class LabelTable:
     def _read(self, index: int) -> ImageRecord:
         batch = int(np.searchsorted(self._ends, index, side='right'))
         row = index - (int(self._ends[batch - 1]) if batch else 0)
-        found = self._reader.get_batch(batch)
-        if batch not in self._checked:  # a flipped bit in an offset would end the process
+        return record_from_row(self._batch(batch).slice(row, 1).to_pylist()[0])
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        found = self._reader.get_batch(number)
+        if number not in self._checked:  # a flipped bit in an offset would end the process
             found.validate(full=True)
-            self._checked.add(batch)
-        return record_from_row(found.slice(row, 1).to_pylist()[0])
+            self._checked.add(number)
+        return found
 
     def names(self) -> list[str]:
         """Read the names of all images, failures included."""
         batches = (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
         return [name for batch in batches for name in batch['name'].to_pylist()]
+
+    def figures(self) -> ImageFigures:
+        """Sum up the instances of each image.
+
+        Raises:
+            ValueError: the labels cannot be read.
+        """
+        parts = [np.empty((0, 2))]
+        for number in range(self._reader.num_record_batches):
+            lists = self._batch(number)['instances']
+            instances, counts = lists.flatten(), np.asarray(pc.list_value_length(lists))
+            owner = np.repeat(np.arange(len(counts)), counts)
+            score = np.bincount(owner, instances.field('score'), len(counts))
+            largest = np.zeros(len(counts))
+            np.maximum.at(largest, owner, np.asarray(instances.field('area')))
+            parts.append(np.stack([score / np.maximum(counts, 1), largest], axis=1))
+        mean_score, largest_area = np.concatenate(parts).T
+        areas = np.maximum(self.image_hw.prod(axis=1, dtype=np.int64), 1)
+        return ImageFigures(mean_score, largest_area / areas)
 
     def __getstate__(self) -> dict[str, Any]:
         return {'_path': self._path}

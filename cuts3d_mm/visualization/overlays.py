@@ -14,6 +14,7 @@ from cuts3d_mm.visualization.label_places import place_labels
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.35
 _PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX = 250, 400  # of the longer side; of text
+_DIMMED, _RED, _PX_PER_CROSS_PX = 2, (230, 40, 40), 80  # of pictures that are crossed out
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
 _PADDING = 3  # px around a label's text, per pixel of stroke
 _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
@@ -58,6 +59,16 @@ def draw_outlines(image: Pixels, masks: Sequence[Mask], colors: Sequence[Double]
     for mask, color in zip(masks, colors, strict=True):
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, outline, -1, color.tolist(), thickness)
+    return drawn
+
+
+def cross_out(image: Pixels) -> Pixels:
+    """Dim a (H, W, 3) picture and draw a red cross over all of it."""
+    height, width = image.shape[:2]
+    drawn = np.array(image // _DIMMED, np.uint8, order='C')
+    thickness = max(1, max(height, width) // _PX_PER_CROSS_PX)
+    for start, end in (((0, 0), (width, height)), ((0, height), (width, 0))):
+        cv2.line(drawn, start, end, _RED, thickness, cv2.LINE_AA)
     return drawn
 
 

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cuts3d_mm.images.reading import ImageFailure, read_named_image
+import cv2
+import numpy as np
+
+from cuts3d_mm.arrays import Mask, Pixels
+from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
@@ -48,23 +52,44 @@ def draw_records(
     for record in islice(labelled, limit):
         num_seen += 1
         try:
-            _draw(record, images, out)
+            path = path_to_write(out, picture_name(record.name))
+            save_picture(path, draw_record(record, images))
         except (ImageFailure, BadName) as failure:
             failures.append((record.name, str(failure)))
     _write_failures(out / 'not_drawn.jsonl', failures)
     return Drawn(num_seen - len(failures), tuple(failures))
 
 
-def _draw(record: ImageRecord, images: Place, out: Path) -> None:
+def draw_record(record: ImageRecord, images: Place, longest_px: int | None = None) -> Pixels:
+    """Read an image and draw its instances with their scores.
+
+    Args:
+        record: of the image.
+        images: folder that it was labelled in.
+        longest_px: most pixels of the longer side of the picture; None keeps the size.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageFailure: the image cannot be read or has another size than its labels.
+    """
     pixels = read_named_image(images, record.name)
     if pixels.shape[:2] != record.image_hw:
         raise ImageFailure(
             f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
         )
     masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
-    scores = [instance.score for instance in record.instances]
-    path = path_to_write(out, picture_name(record.name))
-    save_picture(path, draw_instances(pixels, masks, scores))
+    longest = max(record.image_hw)
+    if longest_px is not None and longest > longest_px:
+        height, width = (max(1, round(size * longest_px / longest)) for size in record.image_hw)
+        pixels = resize_rgb(pixels, (height, width))
+        masks = [_resize_mask(mask, (width, height)) for mask in masks]
+    return draw_instances(pixels, masks, [instance.score for instance in record.instances])
+
+
+def _resize_mask(mask: Mask, size_wh: tuple[int, int]) -> Mask:
+    return cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:

@@ -21,16 +21,6 @@ from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
 from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
 
 CONFIG = 'cuts3d_color-texture_file-depth.py'
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
-# Loopback only: without these Chromium looks for its maker's servers.
-FLAGS = (
-    '--no-sandbox',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--no-first-run',
-    '--enable-unsafe-swiftshader',
-)
 
 
 @pytest.fixture(scope='module')
@@ -143,18 +133,6 @@ def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
             cut(*arguments)
         assert not error.value.print_exception
     assert photo.preprocess(None) is None and 'Traceback' not in ''.join(capfd.readouterr())
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip('playwright.sync_api')
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f'no browser is installed; one of {BROWSERS} is needed')
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.mark.slow

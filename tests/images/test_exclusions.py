@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cuts3d_mm.images.exclusions import read_exclusions
+from cuts3d_mm.images.exclusions import read_exclusions, write_exclusions
 from cuts3d_mm.images.listing import ImageList
 
 IMAGES = ImageList(Path('images'), ('#c.png', 'a/x.png', 'b.png', 'd e.png'))
@@ -14,6 +14,11 @@ IMAGES = ImageList(Path('images'), ('#c.png', 'a/x.png', 'b.png', 'd e.png'))
 def test_comments_and_empty_lines_are_skipped_and_names_are_kept_as_they_are(tmp_path):
     lines = b'\xef\xbb\xbf# marked by hand\r\n\r\na/x.png\r\n  \n./b.png\n./#c.png\nd e.png\n'
     (tmp_path / 'bad.txt').write_bytes(lines)
+    assert read_exclusions(tmp_path / 'bad.txt') == frozenset(IMAGES.names)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    write_exclusions(tmp_path / 'bad.txt', IMAGES.names)
     assert read_exclusions(tmp_path / 'bad.txt') == frozenset(IMAGES.names)
 
 

@@ -57,6 +57,19 @@ def test_sizes_and_counts_are_known_without_reading_records(tmp_path):
     assert list(table.is_failure) == [record.failure is not None for record in expected]
 
 
+def test_figures_of_images_are_those_of_their_instances(tmp_path):
+    hw = (20, 31)
+    masks = [disc((9, 12), radius, hw) for radius in (3, 6, 4)]
+    scored = [encode_instance(m, None, s) for m, s in zip(masks, (0.2, 0.9, 0.4), strict=True)]
+    for shard, kept in enumerate((scored, [], scored[:1])):
+        write_shard(tmp_path, shard, [ImageRecord(f'{shard}.jpg', hw, tuple(kept))])
+    write_shard(tmp_path, 3, [ImageRecord('3.jpg', (0, 0), failure='broken')])
+    figures = LabelTable(tmp_path).figures()
+    shares = [masks[1].mean(), 0, masks[0].mean(), 0]
+    np.testing.assert_allclose(figures.mean_score, [0.5, 0, 0.2, 0], atol=1e-6)
+    np.testing.assert_allclose(figures.largest_share, shares)
+
+
 def test_a_changed_store_is_unpacked_again(tmp_path):
     write_store(tmp_path)
     assert len(LabelTable(tmp_path)) == 8

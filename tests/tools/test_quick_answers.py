@@ -76,6 +76,7 @@ HERE = Path(__file__).parent
         (('generate', FILES, '/tmp', '/nowhere/out'), 'depth folder must exist, got depth'),
         (('generate', 'cuts4d', '/tmp', '/nowhere/out'), NO_CONFIG),
         (('merge-labels', '/nowhere', '/nowhere', 'out'), NO_STORE),
+        (('browse-labels', '/nowhere', '--images', HERE), NO_LABELS),
         (('predict', TINY, '/no.pth', HERE, 'out'), NO_WEIGHTS),
         (('prepare', 'voc', '/nowhere', 'out'), 'must be a folder, found none: /nowhere'),
         (('publish', TINY, '/no.pth', '--repo', 'a/b'), NO_WEIGHTS),

@@ -1,0 +1,72 @@
+"""Look through labels in a browser, mark bad images, and list them for --exclude.
+
+Examples:
+    cuts3d browse-labels labels --images images
+    cuts3d browse-labels labels.json --images images --out bad.txt --port 8000
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, make_parser
+from cuts3d_mm.cli import run_command
+from cuts3d_mm.paths import require_writable
+
+MAX_UPLOAD = '1kb'  # nothing is uploaded
+LOOPBACK = '127.0.0.1'  # the page writes a file: it is for this machine alone
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument(
+        '--images',
+        type=image_folder,
+        required=True,
+        metavar='DIR',
+        help='folder of the images that were labelled',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('bad_images.txt'),
+        metavar='FILE',
+        help='list of the marked images, for --exclude; what it holds already stays marked',
+    )
+    parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+    if find_spec('gradio') is None:
+        raise ImportError("gradio missing: pip install 'cuts3d_mm[app]'")
+    require_writable(args.out.parent, 'the folder of --out')
+    from cuts3d_mm.app.label_browser import LabelBrowser
+
+    browser = LabelBrowser(args.labels, args.images, args.out)
+    with tempfile.TemporaryDirectory(prefix='cuts3d-labels-') as folder:
+        os.environ['GRADIO_TEMP_DIR'] = folder  # for the pictures of the page
+        from cuts3d_mm.app.labels_page import build_labels_page
+
+        page = build_labels_page(browser)
+        page.launch(
+            server_name=LOOPBACK,
+            server_port=args.port,
+            max_file_size=MAX_UPLOAD,
+            prevent_thread_lock=True,
+        )
+        threading.Event().wait()  # until Ctrl-C
+
+
+if __name__ == '__main__':
+    run_command(main, 'the page is closed')
