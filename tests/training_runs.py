@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from forked_commands import ForkedCommand, run_forked
 from label_stores import write_labelled_images
 from tiny_detectors import TINY
 
@@ -65,11 +67,34 @@ def train_command(
 
 
 def run(command: list[str], folder: Path | None = None, **env: str) -> str:
-    """Run a command, in a folder; fails with its output."""
+    """Run a command in a folder; fails with its output."""
     environment = {**os.environ, **env}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, cwd=folder
     )
+    return _output_of(done)
+
+
+def run_warm(command: list[str]) -> str:
+    """Run a tool in a forked process; fails with its output."""
+    return _output_of(run_forked(command))
+
+
+def run_ranks(command: list[str]) -> str:
+    """Run a tool as two ranks that nobody watches over, as Slurm does; the first one's output."""
+    ranks = start_ranks(command)
+    return [_output_of(rank.completed()) for rank in ranks][0]
+
+
+def start_ranks(command: list[str]) -> list[ForkedCommand]:
+    """Start a tool as two ranks."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        job = {'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free.getsockname()[1]}
+    return [ForkedCommand(command, RANK=rank, LOCAL_RANK=rank, **job) for rank in (0, 1)]
+
+
+def _output_of(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
 

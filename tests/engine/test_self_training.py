@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from training_runs import losses, run, train_command, write_training_set
+from forked_commands import ForkedCommand, run_forked
+from training_runs import (
+    losses,
+    run_ranks,
+    run_warm,
+    start_ranks,
+    train_command,
+    write_training_set,
+)
 
 from cuts3d_mm.demo.training import final_scores, read_log
 from cuts3d_mm.labels.store import read_store
@@ -40,7 +45,7 @@ def command_of(root, work_dir, *options):
 @pytest.fixture(scope='module')
 def uninterrupted(root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('uninterrupted')
-    run(command_of(root, work_dir))
+    run_warm(command_of(root, work_dir))
     return work_dir
 
 
@@ -70,7 +75,7 @@ def test_a_training_resumed_within_a_round_has_its_optimizer_and_schedule(
     for name in ('round_1', 'round_2'):
         shutil.copytree(uninterrupted / name, tmp_path / name)
     shutil.copy(uninterrupted / 'iter_6.pth', tmp_path)
-    run(command_of(root, tmp_path, '--resume'))
+    run_warm(command_of(root, tmp_path, '--resume'))
     last, same = (
         [line for line in read_log(one) if 'lr' in line][-1] for one in (uninterrupted, tmp_path)
     )
@@ -83,7 +88,7 @@ def test_labels_of_another_training_in_the_work_dir_are_not_trained_on(
 ):
     shutil.copytree(uninterrupted / 'round_1', tmp_path / 'round_1')
     other = command_of(root, tmp_path, 'train_cfg.rounds.0.score_thr=0.5')
-    done = subprocess.run(other, capture_output=True, text=True, check=False)
+    done = run_forked(other)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and 'round_1' in last and 'score_thr' in last
     assert 'choose another --work-dir' in last and len(losses(tmp_path)) == BEGINS[0]
@@ -91,22 +96,19 @@ def test_labels_of_another_training_in_the_work_dir_are_not_trained_on(
 
 def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_path):
     sampler = 'train_dataloader.sampler.type=DefaultSampler'
-    done = subprocess.run(
-        command_of(root, tmp_path, sampler), capture_output=True, text=True, check=False
-    )
-    assert (
-        done.returncode == 2 and 'cuts3d_mm.SeededInfiniteSampler' in done.stderr.splitlines()[-1]
-    )
+    done = run_forked(command_of(root, tmp_path, sampler))
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and 'cuts3d_mm.SeededInfiniteSampler' in last
     assert not losses(tmp_path)
 
 
-def wait_for(process, path):
+def kill_at(process, path):
+    """Kill a process as soon as it has made a path."""
     deadline = time.monotonic() + 180
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert path.exists(), process.communicate()[0]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while not path.exists() and process.is_running() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert path.exists(), process.completed()
 
 
 @pytest.mark.slow
@@ -116,10 +118,8 @@ def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     moments = [tmp_path / 'round_1' / 'predictions', tmp_path / 'round_2' / 'begin.pth']
     for number, moment in enumerate(moments):
         command = command_of(root, tmp_path, *(['--resume'] if number else []))
-        wait_for(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT), moment
-        )
-    run(command_of(root, tmp_path, '--resume'))
+        kill_at(ForkedCommand(command), moment)
+    run_warm(command_of(root, tmp_path, '--resume'))
     assert losses(tmp_path) == losses(uninterrupted)
     for number in (1, 2):
         assert labels_of(tmp_path, number) == labels_of(uninterrupted, number)
@@ -131,11 +131,7 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
     command = command_of(root, tmp_path)
     options = command[command.index('--cfg-options') + 1 :]
     script = Path(__file__).parents[1] / 'two_ranks.py'
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    output = run(
-        [*launch, '--master_port=29527', str(script), CONFIG, str(tmp_path), *options],
-        OMP_NUM_THREADS='1',
-    )
+    output = run_ranks([sys.executable, str(script), CONFIG, str(tmp_path), *options])
     assert '2 ranks, the same weights: True' in output
     names = [record.name for record in labels_of(uninterrupted, 2)]
     assert [record.name for record in labels_of(tmp_path, 2)] == names
@@ -144,13 +140,9 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
 @pytest.mark.slow
 def test_a_dead_rank_ends_the_others_with_one_line(root, tmp_path):
     command = command_of(root, tmp_path, 'train_cfg.silence_limit_s=4', '--launcher=pytorch')
-    ranks = []
-    for rank in (0, 1):  # as Slurm does it: nobody watches over the ranks
-        env = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'MASTER_PORT': 29537}
-        env = {**os.environ, 'MASTER_ADDR': '127.0.0.1', **{k: str(v) for k, v in env.items()}}
-        streams = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-        ranks.append(subprocess.Popen(command, env=env, **streams))
-    wait_for(ranks[0], tmp_path / 'round_1' / 'heartbeats' / 'rank_0')
-    output, _ = ranks[1].communicate(timeout=120)
-    assert ranks[1].returncode == 2 and 'Traceback' not in output, output
-    assert 'rank 0 must give a sign of life every 4 s' in output.splitlines()[-1]
+    ranks = start_ranks(command)
+    kill_at(ranks[0], tmp_path / 'round_1' / 'heartbeats' / 'rank_0')
+    done = ranks[1].completed(120)
+    output = done.stdout + done.stderr
+    assert done.returncode == 2 and 'Traceback' not in output, output
+    assert 'rank 0 must give a sign of life every 4 s' in done.stderr.splitlines()[-1]

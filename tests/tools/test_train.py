@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked_commands import ForkedCommand, run_forked
 from tiny_detectors import TINY
-from training_runs import losses, run, train_command, write_training_set
+from training_runs import losses, run, run_ranks, run_warm, train_command, write_training_set
 
 from cuts3d_mm.demo.training import final_scores, read_log
 from cuts3d_mm.weights import read_state
@@ -26,7 +25,7 @@ def root(tmp_path_factory):
 @pytest.fixture(scope='module')
 def uninterrupted(root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('uninterrupted')
-    run(train_command(root, work_dir, 8))
+    run(train_command(root, work_dir, 8))  # in a fresh interpreter
     return work_dir
 
 
@@ -39,7 +38,7 @@ def test_training_ends_with_scores_and_weights(uninterrupted):
 
 
 def test_the_same_seed_gives_the_same_losses(root, uninterrupted, tmp_path):
-    run(train_command(root, tmp_path, 3, 'train_cfg.val_interval=100'))
+    run_warm(train_command(root, tmp_path, 3, 'train_cfg.val_interval=100'))
     again, before = losses(tmp_path), losses(uninterrupted)
     assert again == {step: before[step] for step in (1, 2, 3)}
 
@@ -48,14 +47,13 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
     root, uninterrupted, tmp_path
 ):
     command = train_command(root, tmp_path, 8)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = ForkedCommand(command)
     deadline = time.monotonic() + 120
     while not (tmp_path / 'iter_4.pth').is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        time.sleep(0.002)
+    process.kill()
     assert (tmp_path / 'iter_4.pth').is_file() and not (tmp_path / 'iter_8.pth').is_file()
-    run(train_command(root, tmp_path, 8, '--resume'))
+    run_warm(train_command(root, tmp_path, 8, '--resume'))
     assert losses(tmp_path) == losses(uninterrupted)
     states = [read_state(str(one / 'iter_8.pth')).weights for one in (tmp_path, uninterrupted)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -64,10 +62,10 @@ def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
 def test_a_run_without_a_seed_goes_on_with_its_own(root, tmp_path):
     whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
     options = 'randomness.seed=None', 'default_hooks.checkpoint.max_keep_ckpts=-1'
-    run(train_command(root, whole, 6, *options))
+    run_warm(train_command(root, whole, 6, *options))
     resumed.mkdir()
     shutil.copy(whole / 'iter_2.pth', resumed)
-    run(train_command(root, resumed, 6, *options, '--resume'))
+    run_warm(train_command(root, resumed, 6, *options, '--resume'))
     before = losses(whole)
     assert losses(resumed) == {step: before[step] for step in range(3, 7)}
 
@@ -84,7 +82,7 @@ def test_a_resumed_run_takes_the_last_whole_checkpoint_and_runs_no_text_of_it(
     whole = (uninterrupted / 'iter_8.pth').read_bytes()
     (work_dir / 'iter_8.pth').write_bytes(whole[: len(whole) // 2])
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_8.pth'))
-    output = run(train_command(root, work_dir, 8, '--resume'))
+    output = run_warm(train_command(root, work_dir, 8, '--resume'))
     assert f'left out: {work_dir}/iter_8.pth must be a whole file' in output
     assert f'resume from {work_dir}/iter_6.pth' in output
     before = losses(uninterrupted)
@@ -96,7 +94,7 @@ def test_weights_are_tested_by_the_test_command(root, uninterrupted, tmp_path):
     command = train_command(root, tmp_path, 8)
     command[1] = command[1].replace('train.py', 'test.py')
     command.insert(3, str(uninterrupted / 'iter_8.pth'))
-    output = run(command)
+    output = run_warm(command)
     trained = final_scores(read_log(uninterrupted))
     assert f'coco/segm_mAP_50: {trained["AP50"] / 100:.4f}' in output
 
@@ -105,23 +103,19 @@ def test_two_ranks_train_and_agree(root, tmp_path):
     command = train_command(root, tmp_path, 2)
     options = command[command.index('--cfg-options') + 1 :]
     script = Path(__file__).parents[1] / 'two_ranks.py'
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    output = run(
-        [*launch, '--master_port=29517', str(script), TINY, str(tmp_path), *options],
-        OMP_NUM_THREADS='1',
-    )
+    output = run_ranks([sys.executable, str(script), TINY, str(tmp_path), *options])
     assert '2 ranks, the same weights: True' in output
 
 
 def test_the_command_itself_launches_two_ranks(root, tmp_path):
     command = train_command(root, tmp_path, 2, '--launcher=pytorch')
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    run([*launch, '--master_port=29518', *command[1:]], OMP_NUM_THREADS='1')
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    run([*launch, *command[1:]])
     assert set(losses(tmp_path)) == {1, 2}
 
 
 def test_an_unknown_config_is_one_clear_line(tmp_path):
     command = [sys.executable, train_command(tmp_path, tmp_path, 1)[1], 'nothing.py']
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked(command)
     assert done.returncode == 2
     assert done.stderr.startswith('cuts3d train: CONFIG must be')
