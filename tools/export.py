@@ -2,6 +2,7 @@
 
 Examples:
     cuts3d export labels labels.json
+    cuts3d export labels polygons.json --polygons
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ def parse_args() -> argparse.Namespace:
         help='label store, the OUT of cuts3d generate',
     )
     parser.add_argument('json', type=place, metavar='OUT', help='COCO JSON to write')
+    parser.add_argument(
+        '--polygons',
+        action='store_true',
+        help='write outlines of masks, as annotation tools edit them, not run-length codes',
+    )
     return parser.parse_args()
 
 
@@ -30,7 +36,7 @@ def main() -> int:
     args = parse_args()
     from cuts3d_mm.labels.export import export_store
 
-    exported = export_store(args.store, args.json)
+    exported = export_store(args.store, args.json, args.polygons)
     print(f'{exported.num_images} images -> {args.json}')
     return report_refused(exported.refused)
 

@@ -19,6 +19,7 @@ from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco_reader import read_annotated_images
 from cuts3d_mm.labels.coco_schema import CocoAnnotation, StoredConfidence
 from cuts3d_mm.labels.places import Place
+from cuts3d_mm.labels.polygons import record_polygons
 from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 from cuts3d_mm.labels.record_check import check_confidence
 from cuts3d_mm.labels.segmentation import compress_mask
@@ -29,13 +30,16 @@ CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
 DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
 
-def write_coco(path: Place, read_records: Callable[[], Iterable[ImageRecord]]) -> int:
+def write_coco(
+    path: Place, read_records: Callable[[], Iterable[ImageRecord]], as_polygons: bool = False
+) -> int:
     """Write records as one COCO JSON, streaming; failed images are left out.
 
     Args:
         path: the file to write, atomically.
         read_records: called twice, once for the images and once for the annotations, so
             that no more than one record is in memory.
+        as_polygons: write outlines of masks, for annotation tools, in place of run-length codes.
 
     Returns:
         Number of images written.
@@ -46,7 +50,7 @@ def write_coco(path: Place, read_records: Callable[[], Iterable[ImageRecord]]) -
         file.write(f'"categories": {json.dumps(CATEGORIES)},\n"images": ['.encode())
         num_images = _write_items(file, _coco_images(read_records()))
         file.write(b'],\n"annotations": [')
-        _write_items(file, _coco_annotations(read_records()))
+        _write_items(file, _coco_annotations(read_records(), as_polygons))
         file.write(b']}\n')
     return num_images
 
@@ -108,14 +112,18 @@ def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
         yield {'id': image_id, 'file_name': record.name, 'height': height, 'width': width}
 
 
-def _coco_annotations(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+def _coco_annotations(
+    records: Iterable[ImageRecord], as_polygons: bool
+) -> Iterator[dict[str, Any]]:
     labelled = (record for record in records if record.failure is None)
     annotation_id = 0
     for image_id, record in enumerate(labelled, start=1):
         for instance in record.instances:
             annotation_id += 1
-            ids = {'id': annotation_id, 'image_id': image_id}
-            yield ids | coco_annotation(instance, record.image_hw)
+            annotation = coco_annotation(instance, record.image_hw)
+            if as_polygons:
+                annotation['segmentation'] = record_polygons(instance, record.image_hw)
+            yield {'id': annotation_id, 'image_id': image_id} | annotation
 
 
 def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:

@@ -19,8 +19,13 @@ class Exported:
     refused: tuple[str, ...]  # a reason for each name that leads out of the image folder
 
 
-def export_store(store: Place, target: Place) -> Exported:
+def export_store(store: Place, target: Place, as_polygons: bool = False) -> Exported:
     """Write the labelled images of a store whose names stay in the image folder.
+
+    Args:
+        store: label store.
+        target: file to write.
+        as_polygons: write polygons in place of run-length codes.
 
     Raises:
         ValueError: `store` is no label store.
@@ -35,5 +40,5 @@ def export_store(store: Place, target: Place) -> Exported:
                 refused[record.name] = checked.failure
             yield checked
 
-    num_images = write_coco(target, records)
+    num_images = write_coco(target, records, as_polygons)
     return Exported(num_images, tuple(refused.values()))
