@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cuts3d_mm.installation import FAMILIES, OPENCV, OPERATOR, Facts, gather_facts
+from cuts3d_mm.installation import FAMILIES, OPENCV, OPERATOR, Facts
 
 # torch minor -> torchvision minor is a fixed offset since torch 2.0 / torchvision 0.15
 _TORCHVISION_OFFSET = 15
@@ -27,9 +27,8 @@ class Finding:
     is_serious: bool = True  # False: an optional part is missing
 
 
-def examine(facts: Facts | None = None) -> list[Finding]:
+def examine(facts: Facts) -> list[Finding]:
     """Find what is wrong; serious findings first."""
-    facts = gather_facts() if facts is None else facts
     checks = (_families, _opencv, _torchvision, _compiled_ops, _mmpretrain, _optional_parts)
     findings = [finding for check in checks for finding in check(facts)]
     return sorted(findings, key=lambda finding: not finding.is_serious)

@@ -36,9 +36,8 @@ class Facts:
     import_errors: Mapping[str, str]  # module that cannot be imported -> why
 
 
-def describe_environment() -> dict[str, str]:
+def describe_environment(facts: Facts) -> dict[str, str]:
     """Versions to quote in a bug report."""
-    facts = gather_facts()
     shown = {name: facts.versions[name] for name in _SHOWN if name in facts.versions}
     system = f'{platform.system()} {platform.machine()}'
     return {

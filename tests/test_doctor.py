@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from cuts3d_mm import installation
 from cuts3d_mm.doctor import examine
 from cuts3d_mm.installation import Facts, describe_environment
 
@@ -73,4 +76,23 @@ def test_missing_optional_part_is_named_and_not_serious(part):
 
 
 def test_description_names_this_package_first():
-    assert next(iter(describe_environment())) == 'cuts3d_mm'
+    assert next(iter(describe_environment(Facts(GOOD, {})))) == 'cuts3d_mm'
+
+
+def test_json_holds_what_the_text_says(cuts3d, monkeypatch):
+    broken = Facts({**GOOD, 'mmdet': '3.3.0'}, {'cv2': 'libGL'})
+    monkeypatch.setattr(installation, 'gather_facts', lambda: broken)
+    code, out, err = cuts3d('doctor', '--json')
+    assert code == 1, err
+    report = json.loads(out)
+    _, text, _ = cuts3d('doctor')
+    assert all(f'{name:24s}{found}\n' in text for name, found in report['environment'].items())
+    assert [finding['what'] for finding in report['findings'] if finding['is_serious']] == [
+        line.removeprefix('PROBLEM: ') for line in text.splitlines() if 'PROBLEM' in line
+    ]
+
+
+def test_good_environment_is_an_empty_list_in_json(cuts3d, monkeypatch):
+    monkeypatch.setattr(installation, 'gather_facts', lambda: Facts(GOOD, {}))
+    code, out, err = cuts3d('doctor', '--json')
+    assert code == 0 and json.loads(out)['findings'] == [], err
