@@ -52,6 +52,23 @@ def coco287() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope='session')
+def release(tmp_path_factory):
+    """The sdist and the wheel of this checkout."""
+    pytest.importorskip('hatchling')
+    from installed_wheel import build_release
+
+    return build_release(tmp_path_factory.mktemp('release'))
+
+
+@pytest.fixture(scope='session')
+def installed(release, tmp_path_factory):
+    """The wheel in an environment of its own."""
+    from installed_wheel import install_wheel
+
+    return install_wheel(release.wheel, tmp_path_factory.mktemp('environment'))
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A Hub on loopback that the real client talks to, with an empty cache and a token."""

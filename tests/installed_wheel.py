@@ -1,16 +1,18 @@
-"""The package as a wheel installs it, in an environment of its own."""
+"""A release as it is built, and the package as its wheel installs it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,23 +46,33 @@ class Installed:
         return done
 
 
-def build_wheel(folder):
-    """Build the wheel from a copy of the checkout."""
-    for name in ('cuts3d_mm', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'README.md'):
-        shutil.copy(ROOT / name, folder / name)
-    code = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
-    command = [sys.executable, '-c', code]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    (wheel,) = (folder / 'dist').glob('*.whl')
-    return wheel
+@dataclass(frozen=True)
+class Built:
+    """What a release consists of; the wheel is built from the unpacked sdist, as pip does it."""
+
+    sdist: Path
+    wheel: Path
+    unpacked: Path
 
 
-def install_wheel(tmp_path_factory):
-    """Build the wheel and install it into a fresh environment, which is returned."""
-    wheel = build_wheel(tmp_path_factory.mktemp('build'))
-    installed = Installed(tmp_path_factory.mktemp('environment'))
+def build_release(folder):
+    """Build the sdist from the checkout and the wheel from the sdist."""
+    sdist = build(SdistBuilder, ROOT, folder / 'dist')
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder)
+    unpacked = folder / sdist.name.removesuffix('.tar.gz')
+    return Built(sdist, build(WheelBuilder, unpacked, folder / 'dist'), unpacked)
+
+
+def build(builder, source, out, version='standard'):
+    """Build one file of a release."""
+    (path,) = builder(str(source)).build(directory=str(out), versions=[version])
+    return Path(path)
+
+
+def install_wheel(wheel, environment):
+    """Install a wheel into a fresh environment, which is returned."""
+    installed = Installed(environment)
     venv.create(installed.environment, with_pip=False)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed.site)

@@ -7,8 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from installed_wheel import ROOT, install_wheel
 
+ROOT = Path(__file__).parents[1]
 THREE_LINES = """
 from skimage.data import stereo_motorcycle
 image, _, disparity = stereo_motorcycle()
@@ -20,18 +20,6 @@ instances = generator.predict(image{depth})
 assert all(one.mask.shape == image.shape[:2] and one.mask.any() for one in instances)
 print(len(instances), cuts3d_mm.__file__)
 """
-
-
-@pytest.fixture(scope='module')
-def installed(tmp_path_factory):
-    return install_wheel(tmp_path_factory)
-
-
-def test_wheel_brings_configs_and_tools(installed):
-    shipped = installed.shipped
-    assert (shipped / 'configs/pseudo_labels/maskcut_color-texture.py').is_file()
-    assert (installed.site / 'cuts3d_mm/py.typed').is_file()
-    assert (shipped / 'tools/generate.py').is_file() and (shipped / 'model-index.yml').is_file()
 
 
 def test_commands_run_from_the_wheel(installed, tmp_path):

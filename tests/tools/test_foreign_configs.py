@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
-from installed_wheel import ROOT, install_wheel
 from training_runs import SMALL, losses, run, write_training_set
 
 from cuts3d_mm.demo.training import data_options
 
+ROOT = Path(__file__).parents[2]
 OURS = "'cuts3d_mm::demo/cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'"
 # What MMDetection's tools/train.py does: it knows nothing of us.
 MMDETECTION = """
@@ -45,7 +46,7 @@ def train(project, root, base, run_python):
 
 
 def test_a_foreign_config_trains_from_a_checkout_and_a_wheel_by_every_command(
-    root, tmp_path_factory
+    root, installed, tmp_path_factory
 ):
     def in_checkout(*arguments):
         command = [sys.executable, '-m', 'cuts3d_mm', 'train', *arguments]
@@ -54,14 +55,13 @@ def test_a_foreign_config_trains_from_a_checkout_and_a_wheel_by_every_command(
     folder = tmp_path_factory.mktemp('checkout')
     expected = train(folder, root, OURS, in_checkout)
     assert set(expected) == {1, 2}
-    wheel = install_wheel(tmp_path_factory)
     programs = {
         'cuts3d train': (OURS, '-m', 'cuts3d_mm', 'train'),
-        'mim train': (OURS, wheel.shipped / 'tools/train.py'),  # what mim runs
+        'mim train': (OURS, installed.shipped / 'tools/train.py'),  # what mim runs
         'train.py of MMDetection': (f"__import__('cuts3d_mm') and {OURS}", 'train.py'),
     }
     for name, (base, *program) in programs.items():
         folder = tmp_path_factory.mktemp('project')
         (folder / 'train.py').write_text(MMDETECTION)
-        found = train(folder, root, base, partial(wheel.run, folder, *program))
+        found = train(folder, root, base, partial(installed.run, folder, *program))
         assert found == expected, name
