@@ -14,8 +14,8 @@ SEEDS ?= 0
 setup:
 	@bash requirements/install.sh $(STACK) $(CURDIR)/$(VENV)
 
-demo: setup
-	$(PYTHON) -m cuts3d_mm demo demo_out --workers $(WORKERS)
+demo:
+	@bash requirements/demo.sh $(STACK) $(CURDIR)/$(VENV) $(WORKERS)
 
 pictures: setup
 	out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(PYTHON) -m cuts3d_mm demo "$$out" \

@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
 # Make a virtual environment with one of the pinned stacks. Safe to repeat.
-#   requirements/install.sh onedl|openmmlab FOLDER
+#   requirements/install.sh onedl|openmmlab FOLDER [cutting|check]
+# `cutting` installs only what cutting masks needs: neither torch nor mmcv. `check` installs
+# nothing and fails if the whole stack is not there.
 # Ready wheels are taken from UV_FIND_LINKS; without one mmcv is compiled.
 set -euo pipefail
 stack=$1
 venv=$2
+part=${3:-whole}
 here=$(cd "$(dirname "$0")" && pwd)
 python=$venv/bin/python
 say() { printf '\033[1m[set-up] %s\033[0m\n' "$*"; }
 
 # The stamp holds what was asked for, so that a changed pin installs again.
-wanted=$(cat "$here/$stack.txt" "$here/test.txt" "$here/../pyproject.toml" "$0" | cksum)
+wanted=$(cat "$here"/*.txt "$here/../pyproject.toml" "$0" | cksum)
 stamp=$venv/.cuts3d-stack
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$stack $wanted" ]; then
+stamped() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$1 $stack $wanted" ]; }
+if stamped whole || stamped "$part"; then
     exit 0
 fi
+[ "$part" = check ] && exit 1
 
 if ! command -v uv >/dev/null; then
     if ! python3 -m uv --version >/dev/null 2>&1; then
@@ -26,33 +31,38 @@ if ! command -v uv >/dev/null; then
         uv() { python3 -m uv "$@"; }
     fi
 fi
+# mm* packages ask for opencv-python, which overwrites the files of the -headless one.
+install() { uv pip install --quiet --python "$python" --override "$here/overrides.txt" "$@"; }
 
 say "$stack: environment in $venv"
 [ -x "$python" ] || uv venv --quiet --python 3.11 "$venv"
 export VIRTUAL_ENV=$venv
+if ! stamped cutting; then
+    say 'what cutting masks needs'
+    names=$(grep -vE '^#' "$here/cutting.txt" | paste -sd '|')
+    cat "$here/$stack.txt" "$here/test.txt" | grep -E "^($names)\b" >"$venv/cutting.txt"
+    install -r "$venv/cutting.txt"
+    install --no-deps --editable "$here/.."
+    echo "cutting $stack $wanted" >"$stamp"
+fi
+[ "$part" = cutting ] && exit 0
+
 grep -E '^(torch|torchvision|numpy|setuptools)\b' "$here/$stack.txt" >"$venv/first.txt"
 say 'torch (about 3 GB on the first run)'
-uv pip install --quiet --python "$python" -r "$venv/first.txt" wheel ninja psutil
+install -r "$venv/first.txt" wheel ninja psutil
 
 mmcv=$(grep -E '^(onedl-)?mmcv==' "$here/$stack.txt")
-if ! uv pip install --quiet --python "$python" --only-binary :all: "$mmcv" 2>/dev/null; then
+if ! install --only-binary :all: "$mmcv" 2>/dev/null; then
     say "$mmcv has no ready wheel here (UV_FIND_LINKS=${UV_FIND_LINKS:-}): compiling it"
     say 'this takes about 20 minutes on 2 cores, once; a line follows every minute'
     (while sleep 60; do say 'still compiling mmcv'; done) &
     ticker=$!
     trap 'kill $ticker 2>/dev/null || true' EXIT
-    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
-        uv pip install --quiet --python "$python" --no-build-isolation "$mmcv"
+    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} install --no-build-isolation "$mmcv"
     kill "$ticker"
 fi
 
 say 'mm packages, demo and test tools'
-uv pip install --quiet --python "$python" -r "$here/$stack.txt" -r "$here/test.txt"
-# opencv-python and -headless overwrite each other's files, and mm* packages pull both.
-# Leave exactly one, freshly unpacked.
-opencv=$(grep -E '^opencv-python-headless' "$here/$stack.txt")
-uv pip uninstall --quiet --python "$python" opencv-python opencv-python-headless 2>/dev/null || true
-uv pip install --quiet --python "$python" --no-deps "$opencv"
-uv pip install --quiet --python "$python" --no-deps --editable "$here/.."
-echo "$stack $wanted" >"$stamp"
+install -r "$here/$stack.txt" -r "$here/test.txt"
+echo "whole $stack $wanted" >"$stamp"
 say 'done'

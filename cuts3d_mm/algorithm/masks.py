@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.arrays import Index, Mask
@@ -91,12 +92,8 @@ def resize_bicubic(mask: Mask, image_hw: tuple[int, int]) -> Mask:
 
     The mask is cut at half of the resized maximum.
     """
-    import torch  # slow to import and needed by the baseline only
-
-    pixels = torch.from_numpy(mask.astype(np.uint8) * 255)[None, None]
-    resized = torch.nn.functional.interpolate(
-        pixels, size=image_hw, mode='bicubic', antialias=True, align_corners=False
-    )[0, 0].numpy()
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    resized = np.asarray(picture.resize(image_hw[::-1], Image.Resampling.BICUBIC))
     return resized > resized.max() / 2
 
 
