@@ -1,6 +1,7 @@
 # make demo                    set up .venv and run the main job on real photos
 # make test                    set up .venv and run the whole test suite
-# make pictures                make the pictures of README and notebook again; SEEDS=3 also those
+# make docs                    build the documentation into site/; a broken link is an error
+# make figures                 make the pictures of docs and notebook again; SEEDS=3 also those
 #                              of self-training, 25 minutes more
 # make test STACK=openmmlab    the same with the other mm* family, in .venv-openmmlab
 STACK ?= onedl
@@ -9,7 +10,7 @@ PYTHON := $(CURDIR)/$(VENV)/bin/python
 WORKERS ?= 2
 SEEDS ?= 0
 
-.PHONY: demo pictures test lint setup
+.PHONY: demo docs figures lint setup test
 
 setup:
 	@bash requirements/install.sh $(STACK) $(CURDIR)/$(VENV)
@@ -17,11 +18,15 @@ setup:
 demo:
 	@bash requirements/demo.sh $(STACK) $(CURDIR)/$(VENV) $(WORKERS)
 
-pictures: setup
+figures: setup
 	out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(PYTHON) -m cuts3d_mm demo "$$out" \
-		--workers $(WORKERS) --pictures docs --self-training $(SEEDS)
-	CUTS3D_DOCS=$(CURDIR)/docs $(PYTHON) -m pytest -q tests/app tests/demo/test_notebook.py \
-		-k 'visitor or cell'
+		--workers $(WORKERS) --pictures docs/pictures --self-training $(SEEDS)
+	$(PYTHON) docs/figures/data_flow.py
+	CUTS3D_DOCS=$(CURDIR)/docs/pictures $(PYTHON) -m pytest -q tests/app \
+		tests/demo/test_notebook.py -k 'visitor or cell'
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir site
 
 test: setup
 	$(PYTHON) -m pytest -n $(WORKERS) $(PYTEST_ARGS)

@@ -1,6 +1,6 @@
 """Draw when 3D helps: the gain over 2D by quality of depth and of features.
 
-    python benchmarks/depth_quality.py --photos DIR --out docs/depth_quality.png
+    python benchmarks/depth_quality.py --photos DIR --out docs/pictures/depth_quality.png
 
 Left: rendered scenes whose objects all share one feature, with noise. Right: photos of DIR
 (images/, depth/, instances.json). The depth, whose borders are exact, is blurred more and more.

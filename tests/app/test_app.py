@@ -137,7 +137,7 @@ def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_a_visitor_uploads_a_photo_and_sees_the_pictures(browser, cutter, tmp_path):
-    """With CUTS3D_DOCS=docs the screenshot of the README is taken."""
+    """With CUTS3D_DOCS=docs/pictures the screenshot of the README is taken."""
     write_checkpoint(tmp_path / 'iter_1.pth')
     tiny = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
     inferencer = CutS3DInferencer(tiny, str(tmp_path / 'iter_1.pth'), 'cpu', show_progress=False)

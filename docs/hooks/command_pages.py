@@ -1,0 +1,67 @@
+"""Write the pages that are made from the code: the commands, the configs and the changelog."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+_WIDTH = {'COLUMNS': '96', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Replace the marker of a page by what belongs there."""
+    for marker, write in _WRITERS.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, write())
+    return markdown
+
+
+def command_reference() -> str:
+    """A section for each command: its sentence, and what `--help` prints."""
+    tools = sorted((_ROOT / 'tools').glob('*.py'))
+    with ThreadPoolExecutor() as pool:
+        helps = pool.map(_help_of, tools)
+    return '\n\n'.join(
+        f'## {_name(path)}\n\n{_sentence(path)}\n\n```text\n{text}```'
+        for path, text in zip(tools, helps, strict=True)
+    )
+
+
+def config_list() -> str:
+    """A row for each shipped config: its name and what its docstring says."""
+    rows = [
+        f'| [`{path.stem}`](../configs/{path.parent.name}/{path.name}) | {_sentence(path)} |'
+        for path in sorted((_ROOT / 'configs').glob('[!_]*/*.py'))
+    ]
+    return '\n'.join(['| config | what it is |', '| --- | --- |', *rows])
+
+
+def changelog() -> str:
+    """The changelog without its title."""
+    return (_ROOT / 'CHANGELOG.md').read_text('utf-8').partition('\n')[2]
+
+
+_WRITERS = {
+    '<!-- every command -->': command_reference,
+    '<!-- every config -->': config_list,
+    '<!-- the changelog -->': changelog,
+}
+
+
+def _help_of(path: Path) -> str:
+    command = [sys.executable, '-m', 'cuts3d_mm', _name(path), '--help']
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=_WIDTH).stdout
+
+
+def _name(path: Path) -> str:
+    return path.stem.replace('_', '-')
+
+
+def _sentence(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text('utf-8'))) or ''
+    return ' '.join(text.partition('\n\n')[0].split()).replace('|', '\\|')

@@ -1,0 +1,114 @@
+"""What the pages show is what the package does: their examples run, their options exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import write_depths, write_images
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md')]
+PAGES = sorted((ROOT / 'docs').rglob('*.md'))
+BLOCK = re.compile(r'(<!-- run -->\n)?^```(bash|python)\n(.*?)^```', re.MULTILINE | re.DOTALL)
+
+
+def blocks(language, path, only_run=False):
+    found = BLOCK.findall(path.read_text('utf-8'))
+    return [text for run, kind, text in found if kind == language and (run or not only_run)]
+
+
+def commands(path):
+    """Every call of `cuts3d` in a page: the command and its words."""
+    for block in blocks('bash', path):
+        for line in block.replace('\\\n', ' ').splitlines():
+            words = shlex.split(line.split(' & ')[0], comments=True)
+            if words[:1] == ['cuts3d'] and len(words) > 1:
+                yield words[1], words[2:]
+
+
+def test_every_command_and_option_in_the_texts_exists(cuts3d):
+    helps, wrong = {}, []
+    for path in TEXTS + PAGES:
+        for command, words in commands(path):
+            if command not in helps:
+                helps[command] = cuts3d(command.replace('-', '_'), '--help')
+            code, text, _ = helps[command]
+            options = [word.split('=')[0] for word in words if word.startswith('--')]
+            known = set(re.findall(r'--[\w-]+', text))
+            wrong += [(path.name, command, one) for one in options if one not in known]
+            wrong += [(path.name, command)] if code else []
+    assert not wrong
+
+
+def test_python_in_the_texts_names_what_exists():
+    for path in TEXTS + PAGES:
+        for block in blocks('python', path):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith('cuts3d_mm'):
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, alias.name) for alias in node.names), path
+                elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == 'cuts3d_mm':
+                    assert hasattr(importlib.import_module('cuts3d_mm'), node.attr), path
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Where a reader stands: a few photos, and a depth map for each."""
+    folder, rng = tmp_path_factory.mktemp('reader'), np.random.default_rng(0)
+    names = write_images(folder / 'PHOTOS', 2, rng, (96, 128))
+    write_depths(folder / 'DEPTH_MAPS', names, rng)
+    shutil.copy(folder / 'PHOTOS' / names[0], folder / 'PHOTOS/one.png')
+    first = (folder / 'DEPTH_MAPS' / names[0]).with_suffix('.npy')
+    shutil.copy(first, folder / 'DEPTH_MAPS/one.npy')
+    return folder
+
+
+def test_examples_of_the_quick_start_run_in_order(folder, cuts3d, monkeypatch):
+    monkeypatch.chdir(folder)
+    for block in blocks('bash', ROOT / 'docs/quick_start.md', only_run=True):
+        for line in block.splitlines():
+            code, _, errors = cuts3d(*shlex.split(line)[1:])
+            assert code == 0, (line, errors)
+    assert {'LABELS', 'LABELS_2D', 'PICTURES', 'labels.json', 'stages.png'} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize('page', ['quick_start.md', 'label_format.md', 'extend.md'])
+def test_python_examples_run(folder, cuts3d, monkeypatch, page):
+    monkeypatch.chdir(folder)
+    if not Path('LABELS').exists():
+        generate = ['generate', 'cuts3d_color-texture_file-depth', 'PHOTOS', 'LABELS']
+        assert cuts3d(*generate, '--depth', 'DEPTH_MAPS')[0] == 0
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 255, (96, 128, 3), np.uint8)
+    for block in blocks('python', ROOT / 'docs' / page, only_run=True):
+        exec(block, {'image': image, 'depth': rng.random((48, 64))})
+
+
+def test_pictures_of_the_pages_are_there_and_have_a_text():
+    for path in TEXTS + PAGES:
+        for text, target in re.findall(r'!\[([^\]]*)\]\(([^)]+)\)', path.read_text('utf-8')):
+            if 'badge' in target or 'shields.io' in target:
+                continue
+            own = re.sub(r'^https://raw\S+/main/', f'{ROOT}/', target)
+            assert text and (path.parent / own).is_file(), (path, target)
+
+
+def test_links_of_the_readme_lead_to_pages_and_files_that_exist():
+    readme = (ROOT / 'README.md').read_text('utf-8')
+    for page in re.findall(r'github\.io/cuts3d_mm/([\w/]+)/', readme):
+        assert (ROOT / f'docs/{page}.md').is_file(), page
+    for name in re.findall(r'cuts3d_mm/(?:blob|tree)/main/([\w./]+)', readme):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / 'README.md').read_text('utf-8').splitlines()) < 150
