@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[2]
-_WIDTH = {'COLUMNS': '96', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
+_WIDTH = {'COLUMNS': '80', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
