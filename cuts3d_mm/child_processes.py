@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -24,6 +25,7 @@ from cuts3d_mm.foreign_messages import silence
 STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
+_KEPT_LINES = 50  # of the output of a command
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _commands: set[subprocess.Popen[Any]] = set()
@@ -79,18 +81,32 @@ def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess
     return process, ours
 
 
-def run_command_in_child(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command of this package, which ends with this process; returns its output."""
+def run_command_in_child(
+    command: Sequence[str], report: Callable[[str], None] = lambda line: None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of this package, which ends with this process.
+
+    Args:
+        command: to run.
+        report: is given each line that it writes, as it writes it.
+
+    Returns:
+        Its exit code, and the last lines that it wrote to either stream.
+    """
     environment = {**os.environ, STARTER_KEY: str(os.getpid())}
-    pipe = subprocess.PIPE
-    child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+    streams: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+    child = subprocess.Popen(command, text=True, errors='replace', env=environment, **streams)
     _commands.add(child)
+    last: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
-        output, errors = child.communicate()
+        with child:
+            for line in child.stdout or ():
+                last.append(line)
+                report(line.rstrip('\n'))
     finally:
         child.kill()
         _commands.discard(child)
-    return subprocess.CompletedProcess(command, child.returncode, output, errors)
+    return subprocess.CompletedProcess(command, child.returncode, ''.join(last))
 
 
 def end_children() -> None:

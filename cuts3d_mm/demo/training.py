@@ -81,7 +81,7 @@ def train_tiny(
     command = [sys.executable, '-m', 'cuts3d_mm', *arguments, '--cfg-options', *options]
     done = run_command_in_child(command)
     if done.returncode:
-        raise TrainingFailed(f'training failed: {(done.stderr or done.stdout)[-2000:]}')
+        raise TrainingFailed(f'training failed: {done.stdout[-2000:]}')
     return read_log(work_dir)
 
 

@@ -96,6 +96,19 @@ def read_image(path: Path | BinaryIO) -> Pixels:
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
 
 
+def read_image_hw(path: Path) -> tuple[int, int]:
+    """Read the size of an image, (height, width), from the head of its file.
+
+    Raises:
+        ImageFailure: the file cannot be opened as an image.
+    """
+    try:
+        with _without_warnings(), open_regular(path) as file, Image.open(file) as image:
+            return image.height, image.width
+    except _DECODE_ERRORS as error:
+        raise ImageFailure(f'cannot be read as an image: {error}') from error
+
+
 @contextmanager
 def _without_warnings() -> Iterator[None]:
     """Silence Pillow, which warns of large and of odd files.

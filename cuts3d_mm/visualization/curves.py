@@ -21,12 +21,15 @@ _PARTS = {
 }
 
 
-def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
+def draw_training(
+    log: Sequence[dict[str, Any]], score: str = 'mask AP50 on held-out images, %'
+) -> Figure:
     """Draw losses, part by part, and the score over the steps of a training.
 
     Args:
         log: a dict per logged line, as MMEngine writes them: `step` with losses such as
             `loss_rpn_cls` and `s0.loss_mask`, or with `coco/segm_mAP_50` in [0, 1].
+        score: what the last one is, in percent.
     """
     figure = Figure(figsize=(11, 3.6), layout='constrained')
     loss_axes, score_axes = figure.subplots(1, 2)
@@ -41,7 +44,7 @@ def draw_training(log: Sequence[dict[str, Any]]) -> Figure:
     score_axes.plot(*zip(*scores, strict=True), marker='o')
     top = _ROOM_FOR_LEGEND * max((line['loss'] for line in lines), default=1.0)
     loss_axes.set(xlabel='step', title='losses, one on top of the other', ylim=(0, top))
-    score_axes.set(xlabel='step', title='mask AP50 on held-out images, %', ylim=(0, None))
+    score_axes.set(xlabel='step', title=score, ylim=(0, None))
     return figure
 
 

@@ -1,0 +1,69 @@
+"""Choose the configs and the devices of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cuts3d_mm.hub.location import HUB_PREFIX, is_repository_name
+from cuts3d_mm.hub.release_folder import WEIGHTS_FILE
+from cuts3d_mm.learning.plan import Settings
+from cuts3d_mm.learning.request import Request
+
+EMBEDDED_2D, EMBEDDED_3D = 'maskcut_color-texture', 'cuts3d_color-texture_file-depth'
+EMBEDDED_DETECTOR = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
+NETWORKS = 'cuts3d_dino-vitb8_zoedepth'
+NETWORKS_DETECTOR = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds'
+
+
+def choose_settings(request: Request, earlier: Settings | None) -> Settings:
+    """Fill in what a request leaves open: as the plan of its folder says, or by default.
+
+    Raises:
+        ValueError: there are fewer GPUs than asked for.
+    """
+    depth = None if request.depth is None else str(request.depth.absolute())
+    if depth is None and earlier is not None:
+        depth = earlier.depth
+    generator, detector = NETWORKS, NETWORKS_DETECTOR
+    if request.offline:
+        generator = EMBEDDED_2D if depth is None else EMBEDDED_3D
+        detector = EMBEDDED_DETECTOR
+    elif earlier is not None:
+        generator, detector = earlier.generator, earlier.detector
+    before = earlier or Settings('', '', None, '', None, request.offline, count_gpus(), 0)
+    return Settings(
+        images=str(request.images.absolute()),
+        generator=request.config or generator,
+        depth=depth,
+        detector=request.detector or detector,
+        load_from=_find_weights(request.load_from) or before.load_from,
+        is_offline=request.offline or before.is_offline,
+        gpus=before.gpus if request.gpus is None else _require_gpus(request.gpus),
+        seed=before.seed if request.seed is None else request.seed,
+    )
+
+
+def count_gpus() -> int:
+    """GPUs that torch sees."""
+    import torch  # takes seconds
+
+    return int(torch.cuda.device_count())
+
+
+def _require_gpus(gpus: int) -> int:
+    present = count_gpus()
+    if not 0 <= gpus <= present:
+        raise ValueError(f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}')
+    return gpus
+
+
+def _find_weights(model: str | None) -> str | None:
+    """Location of the weights of a release, of a repository, or of a file as it is."""
+    if model is None:
+        return None
+    if (Path(model) / WEIGHTS_FILE).is_file():
+        return str((Path(model) / WEIGHTS_FILE).absolute())
+    if Path(model).is_file():
+        return str(Path(model).absolute())
+    name = model.removeprefix(HUB_PREFIX)
+    return f'{HUB_PREFIX}{name}/{WEIGHTS_FILE}' if is_repository_name(name) else model

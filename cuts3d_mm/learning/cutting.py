@@ -1,0 +1,65 @@
+"""Cut the pseudo-labels of a pass, and gather those that it trains on."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cuts3d_mm.configs import read_generator_config
+from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.build import with_depth_folder
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import read_store, write_store
+from cuts3d_mm.learning.folders import PassFolders
+from cuts3d_mm.learning.labelling import label
+from cuts3d_mm.learning.plan import Settings
+from cuts3d_mm.learning.selection import held_out_names, in_random_order
+
+MOST_WATCHED = 1000  # held-out images that detectors are compared on
+
+
+def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:
+    """Cut instances out of images, as `cuts3d generate` does."""
+    config = read_generator_config(settings.generator, [])
+    model = with_depth_folder(config.to_dict()['model'], settings.depth)
+    task = f'cutting {Path(str(images.root)).name}'
+    return label(model, config.get('custom_imports'), images, store, workers, task)
+
+
+def watched_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Held-out images that the training is watched on, in random order."""
+    return in_random_order(held_out_names(names), 'watched')[:MOST_WATCHED]
+
+
+def gather_labels(stores: Sequence[Path], names: Sequence[str], folders: PassFolders) -> None:
+    """Write the labels of all passes as those to train on and those of the held-out images.
+
+    Args:
+        stores: of all passes so far, each image in one of them.
+        names: of the images of this pass.
+        folders: of this pass; what is there already is kept.
+
+    Raises:
+        ValueError: no image to train on has an instance.
+    """
+    held_out = set(held_out_names(names))
+    chosen, watched = set(names) - held_out, set(watched_names(names))
+    if not folders.held_out.is_file():
+        write_coco(folders.held_out, lambda: _records(stores, watched))
+    if folders.labels.is_dir():
+        return
+    if not any(record.instances for record in _records(stores, chosen)):
+        raise ValueError(
+            f'the images must hold something that {folders.cut} finds, none of {len(chosen)} '
+            'images to train on has an instance; look at contact_sheet.jpg, try another --config'
+        )
+    write_store(folders.labels, _records(stores, chosen))
+
+
+def _records(stores: Sequence[Path], names: set[str]) -> Iterator[ImageRecord]:
+    """Records of some images, in the order of their names."""
+    merged = heapq.merge(*map(read_store, stores), key=lambda record: record.name)
+    return (record for record in merged if record.name in names)

@@ -1,0 +1,183 @@
+"""Make the plan of a run, or say how it goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cuts3d_mm.images.exclusions import read_exclusions
+from cuts3d_mm.images.listing import ImageList, list_images
+from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.learning.choices import choose_settings
+from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of
+from cuts3d_mm.learning.folders import Folders, PassFolders
+from cuts3d_mm.learning.plan import Pass, Plan, Settings, read_plan, write_plan
+from cuts3d_mm.learning.request import Request
+from cuts3d_mm.learning.schedule import Schedule, scale_schedule, shorten
+from cuts3d_mm.learning.selection import held_out_names
+from cuts3d_mm.learning.speed import cut_seconds, most_steps, speed_of
+from cuts3d_mm.learning.training import last_weights
+
+DEFAULT_ROUNDS = 2  # of self-training, as CutLER
+_ARGUMENTS = {  # of the command, where settings are named otherwise
+    'generator': '--config',
+    'is_offline': '--offline',
+    'images': 'IMAGES',
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, the images it is for, and what changes against an earlier one."""
+
+    plan: Plan
+    images: ImageList
+    to_cut: tuple[str, ...]
+    news: str  # what this run does that the one before did not, empty if it only resumes
+
+
+def plan_run(request: Request) -> Planned:
+    """Make the plan for a request, or continue that of the folder; nothing is written.
+
+    Raises:
+        ValueError: the request contradicts the plan, or cannot be done.
+    """
+    images = _list(request)
+    folders = Folders(request.out)
+    earlier = read_plan(folders.plan)
+    settings = choose_settings(request, None if earlier is None else earlier.settings)
+    if earlier is None:
+        first = _new_pass(request, settings, images, images.names, settings.load_from)
+        return Planned(Plan(settings, (first,)), images, images.names, '')
+    _require_same(settings, earlier.settings, request.out)
+    known = _read_names(folders.of_pass(len(earlier.passes)))
+    if known[0] != images.names:
+        return _with_other_images(request, earlier, images, folders)
+    more = _with_rounds(earlier, request)
+    news = '' if more == earlier else _describe_rounds(earlier, more)
+    return Planned(more, images, known[1], news)
+
+
+def keep_plan(planned: Planned, folders: Folders) -> None:
+    """Write a plan and the names of its images, unless they are there."""
+    one = folders.of_pass(len(planned.plan.passes))
+    one.folder.mkdir(parents=True, exist_ok=True)
+    names = {'images': planned.images.names, 'to_cut': planned.to_cut}
+    write_whole(one.images, json.dumps(names))
+    if read_plan(folders.plan) != planned.plan:
+        write_plan(folders.plan, planned.plan)
+
+
+def _list(request: Request) -> ImageList:
+    images = list_images(request.images)
+    if not isinstance(images.root, Path):
+        raise ValueError(
+            f'IMAGES must be on this machine to train on, copy {request.images} first'
+        )
+    excluded = read_exclusions(request.exclude) if request.exclude else frozenset()
+    return images.without(excluded)
+
+
+def _read_names(folders: PassFolders) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    content = json.loads(folders.images.read_text(encoding='utf-8'))
+    return tuple(content['images']), tuple(content['to_cut'])
+
+
+def _new_pass(
+    request: Request,
+    settings: Settings,
+    images: ImageList,
+    to_cut: tuple[str, ...],
+    load_from: str | None,
+) -> Pass:
+    config = load_detector_config(settings.detector)
+    held_out = held_out_names(images.names)
+    num_training = len(images.names) - len(held_out)
+    if not num_training:
+        raise ValueError(
+            f'IMAGES must hold at least 2 images: one is held out, got {len(images.names)}'
+        )
+    batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
+    schedule = scale_schedule(schedule_of(config), num_training, batch_size)
+    rounds = DEFAULT_ROUNDS if request.rounds is None else request.rounds
+    schedule = schedule.with_rounds(rounds)
+    if request.budget_s is not None:
+        schedule = _within(request.budget_s, schedule, settings, len(to_cut))
+    return Pass(len(images.names), len(to_cut), len(held_out), schedule, load_from)
+
+
+def _within(budget_s: float, schedule: Schedule, settings: Settings, num_to_cut: int) -> Schedule:
+    """Shorten a schedule to a time, less what cutting takes."""
+    speed = speed_of(settings.is_offline, settings.gpus)
+    left_s = budget_s - cut_seconds(speed, num_to_cut, settings.gpus)
+    if left_s <= 0:
+        raise ValueError(
+            f'--budget must leave time to train: cutting {num_to_cut} images alone takes '
+            f'{budget_s - left_s:.0f} s by estimate; give more time or fewer images'
+        )
+    return shorten(schedule, most_steps(speed, schedule, settings.gpus, left_s))
+
+
+def _require_same(now: Settings, before: Settings, out: Path) -> None:
+    new, old = asdict(now), asdict(before)
+    differing = [name for name in old if new[name] != old[name]]
+    if differing:
+        name = differing[0]
+        argument = _ARGUMENTS.get(name, f'--{name.replace("_", "-")}')
+        raise ValueError(
+            f'{argument} must stay {old[name]}, as the plan in {out} says, got {new[name]}; '
+            'choose another OUT for it'
+        )
+
+
+def _with_rounds(earlier: Plan, request: Request) -> Plan:
+    current = earlier.current
+    planned = len(current.schedule.round_steps)
+    rounds = planned if request.rounds is None else request.rounds
+    if rounds < planned:
+        raise ValueError(
+            f'--rounds must be at least the {planned} of the plan in {request.out}, got {rounds}; '
+            'choose another OUT for fewer'
+        )
+    schedule = current.schedule
+    if rounds > planned and not planned:
+        config = load_detector_config(earlier.settings.detector)
+        images = schedule.num_images, schedule.batch_size
+        first = scale_schedule(schedule_of(config), *images).round_steps[:1]
+        schedule = replace(schedule, round_steps=first)
+    current = replace(current, schedule=schedule.with_rounds(rounds))
+    return replace(earlier, passes=(*earlier.passes[:-1], current))
+
+
+def _describe_rounds(before: Plan, now: Plan) -> str:
+    counts = [len(plan.current.schedule.round_steps) for plan in (before, now)]
+    return f'{counts[1]} rounds instead of {counts[0]}: the training goes on where it ended'
+
+
+def _with_other_images(
+    request: Request, earlier: Plan, images: ImageList, folders: Folders
+) -> Planned:
+    """Add a pass: cut what is new, train from the weights that there are."""
+    cut: set[str] = set()
+    for number in range(1, len(earlier.passes) + 1):
+        cut |= _names_in(folders.of_pass(number).cut)
+    to_cut = tuple(name for name in images.names if name not in cut)
+    last = folders.of_pass(len(earlier.passes))
+    load_from: Any = last_weights(last, earlier.current.schedule) or earlier.current.load_from
+    again = replace(request, rounds=request.rounds or len(earlier.current.schedule.round_steps))
+    new = _new_pass(
+        again, earlier.settings, images, to_cut, None if load_from is None else str(load_from)
+    )
+    gone = len(cut - set(images.names))
+    news = (
+        f'{len(to_cut)} images are new and {gone} are gone: the new ones are cut, then training '
+        f'starts again from {load_from or "the beginning"}'
+    )
+    return Planned(replace(earlier, passes=(*earlier.passes, new)), images, to_cut, news)
+
+
+def _names_in(store: Path) -> set[str]:
+    return set(LabelTable(store).names()) if any(store.glob('labels-*.parquet')) else set()

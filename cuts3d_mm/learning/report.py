@@ -1,0 +1,174 @@
+"""Write the page about a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning.cutting import watched_names
+from cuts3d_mm.learning.folders import Folders, PassFolders
+from cuts3d_mm.learning.plan import Plan
+from cuts3d_mm.learning.request import Request, format_duration
+from cuts3d_mm.learning.scores import METRICS
+from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_record
+from cuts3d_mm.learning.steps import read_steps
+from cuts3d_mm.learning.training import read_log, train_command, weights_after
+from cuts3d_mm.visualization.curves import draw_training
+from cuts3d_mm.visualization.report.blocks import (
+    Block,
+    Details,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+)
+from cuts3d_mm.visualization.report.page import write_report
+
+_TITLE = 'What a detector learned from images alone'
+_AGREEMENT = (
+    'Agreement with pseudo-labels says whether the detector has learned what the cuts show, not '
+    'whether they show objects: look at the pictures, or give annotations to score against.'
+)
+_EMBEDDED = (
+    'This run used the embedded features, which are hand-made from colour and texture: they see '
+    'surfaces, not kinds of objects, and on photos they find little. Its detector is tiny and was '
+    'trained from scratch.'
+)
+_SHOWN_AT_ONCE = 6  # images; the others are opened by a click
+_LONGEST_PX, _SCORE_THR = 320, 0.35  # of a picture; as cuts3d detect draws them
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run has made."""
+
+    plan: Plan
+    plan_text: Sequence[str]
+    root: Path  # folder of the images
+    names: tuple[str, ...]
+    detections: Sequence[Path]  # a store per round
+    agreement: Sequence[Sequence[str]]
+    num_annotated: int
+    scores: Sequence[Sequence[str]]
+
+
+def write_run_report(request: Request, results: Results) -> None:
+    """Write `report.html`."""
+    folders = Folders(request.out)
+    current = folders.of_pass(len(results.plan.passes))
+    introduction: list[Block] = [Text(line) for line in results.plan_text]
+    if results.plan.settings.is_offline:
+        introduction.append(Text(_EMBEDDED))
+    sections = [
+        Section('Scores', _scores(results)),
+        Section('Pseudo-labels', _labels(folders, current)),
+        Section(
+            'Training', [Picture.of_figure(draw_training(read_log(current.work_dir), _WATCHED))]
+        ),
+        Section('Detections on held-out images', _detections(results, current)),
+        Section('Time and memory', [_costs(folders)]),
+        Section('The same by hand', [_commands(request, results, folders, current)]),
+    ]
+    write_report(folders.report, _TITLE, introduction, sections)
+
+
+_WATCHED = 'mask AP50 against held-out pseudo-labels, %'
+
+
+def _scores(results: Results) -> list[Block]:
+    metrics = [f'mask {metric} %' for metric in METRICS]
+    blocks: list[Block] = []
+    if results.scores:
+        caption = f'On {results.num_annotated} held-out images, against the annotations.'
+        blocks.append(Table(['labels', *metrics], results.scores, caption))
+    if results.agreement:
+        caption = 'Against the pseudo-labels of the held-out images, which no round trains on.'
+        blocks += [Table(['detections', *metrics], results.agreement, caption), Text(_AGREEMENT)]
+    else:
+        blocks.append(Text('No held-out image has a pseudo-label: nothing to agree with.'))
+    return blocks
+
+
+def _labels(folders: Folders, current: PassFolders) -> list[Block]:
+    counts = [0, 0, 0]
+    for record in read_store(current.labels):
+        counts[0] += 1
+        counts[1] += len(record.instances)
+        counts[2] += not record.instances
+    text = (
+        f'{counts[0]} images to train on, {counts[1]} instances; {counts[2]} images have none and '
+        'are not trained on.'
+    )
+    sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
+    return [Text(text), sheet]
+
+
+def _detections(results: Results, current: PassFolders) -> list[Block]:
+    names = watched_names(results.names)[:NUM_SHOWN]
+    columns = {'pseudo-labels': _by_name(read_coco(current.held_out), names)}
+    for number, store in enumerate(results.detections):
+        title = f'round {number}' if number else 'initial round'
+        columns[title] = _by_name(read_store(store), names)
+    rows: list[Block] = []
+    for name in names:
+        found = [(title, column[name]) for title, column in columns.items() if name in column]
+        pictures = [_picture(results.root, title, record) for title, record in found]
+        rows.append(Row([one for one in pictures if one is not None]))
+    text = Text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
+    if len(rows) <= _SHOWN_AT_ONCE:
+        return [text, *rows]
+    others = Details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
+    return [text, *rows[:_SHOWN_AT_ONCE], others]
+
+
+def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, ImageRecord]:
+    return {record.name: record for record in records if record.name in set(names)}
+
+
+def _picture(root: Path, title: str, record: ImageRecord) -> Picture | None:
+    score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
+    drawn = draw_record(root, record, _LONGEST_PX, score_thr)
+    count = sum(one.score >= score_thr for one in record.instances)
+    return None if drawn is None else Picture.of_pixels(drawn, f'{title}: {count}')
+
+
+def _costs(folders: Folders) -> Table:
+    rows = [
+        [name, format_duration(cost.seconds), f'{cost.peak_bytes / _MIB:.0f} MiB']
+        for name, cost in read_steps(folders.steps).items()
+    ]
+    return Table(
+        ['step', 'time', 'largest process until then'],
+        rows,
+        'Of the run in which a step ended; what was interrupted before is not counted.',
+    )
+
+
+def _commands(request: Request, results: Results, folders: Folders, current: PassFolders) -> Table:
+    settings, schedule = results.plan.settings, results.plan.current.schedule
+    depth = ['--depth', settings.depth] if settings.depth else []
+    exclude = ['--exclude', str(request.exclude)] if request.exclude else []
+    images, weights = settings.images, weights_after(current, len(schedule.round_steps))
+    training = train_command(current.config, current.work_dir, settings.gpus, resumes=False)
+    by_command = {
+        'cut': ['generate', settings.generator, images, str(current.cut), *depth, *exclude],
+        'label by the last detector': [
+            'predict',
+            str(current.config),
+            str(weights),
+            images,
+            'OUT',
+        ],
+        'detect': ['detect', images, '--model', str(folders.release)],
+        'publish': ['publish', str(folders.release), '--repo', 'OWNER/NAME'],
+    }
+    rows = [[name, shlex.join(['cuts3d', *words])] for name, words in by_command.items()]
+    rows.insert(1, ['train', shlex.join(['python', '-m', *training])])
+    return Table(['step', 'command'], rows)

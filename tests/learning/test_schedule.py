@@ -1,0 +1,50 @@
+"""Schedules follow CutLER's, by one rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from cuts3d_mm.learning.schedule import (
+    IMAGENET_IMAGES,
+    Schedule,
+    scale_schedule,
+    scale_schedulers,
+    shorten,
+)
+
+CUTLER = Schedule(IMAGENET_IMAGES, 16, 160_000, (80_000, 80_000))
+
+
+def test_the_rule_gives_both_schedules_of_cutler_that_it_goes_through():
+    assert scale_schedule(CUTLER, IMAGENET_IMAGES, 16) == CUTLER
+    assert scale_schedule(CUTLER, 1_183, 16).initial_steps == 3_600
+
+
+def test_half_the_batch_takes_twice_the_steps():
+    one, two = (scale_schedule(CUTLER, 5_000, size) for size in (8, 16))
+    assert one.initial_steps == pytest.approx(2 * two.initial_steps, abs=1)
+    assert one.round_steps[0] == pytest.approx(one.initial_steps / 2, abs=1)
+
+
+def test_rounds_begin_where_the_stage_before_ends():
+    schedule = Schedule(10, 2, 100, (50, 40))
+    assert schedule.begins == (100, 150) and schedule.total_steps == 190
+    assert schedule.with_rounds(3).round_steps == (50, 40, 40)
+    assert schedule.with_rounds(0).begins == ()
+
+
+def test_a_short_budget_takes_rounds_away_before_it_halves_a_stage():
+    schedule = Schedule(10, 2, 100, (50, 50))
+    assert shorten(schedule, 200) == schedule
+    assert shorten(schedule, 150) == Schedule(10, 2, 75, (37, 37))
+    assert shorten(schedule, 80) == Schedule(10, 2, 53, (26,))
+    assert shorten(schedule, 10) == Schedule(10, 2, 10)
+
+
+def test_the_rate_drops_at_the_same_place_and_a_warm_up_takes_a_quarter_at_most():
+    warm_up = {'type': 'LinearLR', 'begin': 0, 'end': 1000}
+    drop = {'type': 'MultiStepLR', 'end': 160_000, 'milestones': [80_000], 'gamma': 0.02}
+    short = scale_schedulers([warm_up, drop], (160_000, 200))
+    assert short == [{**warm_up, 'end': 50}, {**drop, 'end': 200, 'milestones': [100]}]
+    long = scale_schedulers([warm_up, drop], (160_000, 1_600_000))
+    assert long[0] == warm_up and long[1]['milestones'] == [800_000]

@@ -1,0 +1,63 @@
+"""Runs of `cuts3d learn` on a few drawn images, with a detector that trains in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from drawn import disc
+from PIL import Image
+from training_runs import SMALL
+
+from cuts3d_mm.configs import load_config, read_generator_config
+from cuts3d_mm.learning.request import Request
+from cuts3d_mm.learning.run import learn
+
+IMAGE_HW = (60, 90)
+INITIAL, ROUND = 3, 2  # steps
+CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
+# Detectors that have learnt next to nothing give low scores.
+OPTIONS = [
+    *SMALL,
+    'schedule_images=5',
+    f'train_cfg.rounds.0.begin={INITIAL}',
+    f'train_cfg.rounds.1.begin={INITIAL + ROUND}',
+    f'train_cfg.max_iters={INITIAL + 2 * ROUND}',
+    *(f'train_cfg.rounds.{number}.score_thr=0.02' for number in (0, 1)),
+    'train_cfg.max_per_image=3',
+    'custom_hooks.1.num_iters=1',
+    *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')),
+    *(f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val', 'test')),
+]
+
+
+def write_photos(folder: Path, count: int = 6, first: int = 0) -> Path:
+    """Images with two coloured discs each, on a textured ground."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        rng = np.random.default_rng(number)
+        image = rng.integers(0, 40, (*IMAGE_HW, 3), dtype=np.uint8)
+        for index in (0, 1):
+            center = 30 + rng.integers(-8, 8), 25 + 40 * index
+            image[disc(center, 14, IMAGE_HW)] = rng.integers(90, 255, 3)
+        Image.fromarray(image).save(folder / f'{number:03d}.png')
+    return folder
+
+
+def write_inputs(root: Path, count: int = 6) -> Path:
+    """Images and configs, of a generator and a detector that are quick."""
+    write_photos(root / 'images', count)
+    (root / 'detector.py').write_text(load_config(CONFIG, OPTIONS).pretty_text)
+    generator = read_generator_config('maskcut_color-texture', ['model.input_hw=(64,96)'])
+    (root / 'generator.py').write_text(generator.pretty_text)
+    return root
+
+
+def run(root: Path, out: Path, **changes) -> list[str]:
+    """Learn in this process from `root`, where the images and configs are."""
+    said: list[str] = []
+    options = {'offline': True, 'workers': 0, **changes}
+    configs = {'config': str(root / 'generator.py'), 'detector': str(root / 'detector.py')}
+    request = Request(root / 'images', out, **configs, **options)
+    learn(request, said.append)
+    return said

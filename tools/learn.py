@@ -1,0 +1,127 @@
+"""Train a detector on a folder of images without a label; run again to resume.
+
+Examples:
+    cuts3d learn images learned --dry-run
+    cuts3d learn images learned --offline --depth depth --rounds 2 --budget 6h
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cuts3d_mm.arguments import (
+    UsageError,
+    add_exclude_argument,
+    config_name,
+    existing_file,
+    existing_folder,
+    images_path,
+    make_parser,
+)
+from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.learning.request import Request, parse_duration
+from cuts3d_mm.paths import require_writable
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        'images',
+        type=images_path,
+        metavar='IMAGES',
+        help='folder (with its subfolders), text file of paths, or COCO JSON',
+    )
+    parser.add_argument(
+        'out', type=Path, metavar='OUT', help='folder to write, which is continued if it is there'
+    )
+    parser.add_argument(
+        '--config',
+        type=config_name,
+        metavar='CONFIG',
+        help='generator of pseudo-labels (default: DINO and ZoeDepth; with --offline the embedded '
+        'features)',
+    )
+    parser.add_argument(
+        '--detector',
+        type=config_name,
+        metavar='CONFIG',
+        help='training with rounds (default: Cascade Mask R-CNN with ResNet-50; with --offline a '
+        'tiny one)',
+    )
+    parser.add_argument(
+        '--load-from',
+        metavar='MODEL',
+        help='weights to begin with: a release folder, owner/repo on the Hugging Face Hub, a file',
+    )
+    parser.add_argument(
+        '--depth',
+        type=existing_folder,
+        metavar='DIR',
+        help='folder of depth maps, by relative path; without it --offline cuts in 2D',
+    )
+    parser.add_argument(
+        '--offline', action='store_true', help='download nothing: embedded features, tiny detector'
+    )
+    _add_extent_arguments(parser)
+    parser.add_argument(
+        '--annotations',
+        type=existing_file,
+        metavar='FILE',
+        help='COCO JSON of the true objects, to score against; nothing is trained on it',
+    )
+    add_exclude_argument(parser)
+    parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
+    return parser.parse_args()
+
+
+def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        metavar='N',
+        help='rounds of self-training after the initial one (default: 2, or as the plan in OUT)',
+    )
+    parser.add_argument(
+        '--gpus', type=int, metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
+    )
+    parser.add_argument(
+        '--budget',
+        type=_duration,
+        metavar='TIME',
+        help='shorten a new plan to a time by estimate, such as 45m or 6h',
+    )
+    parser.add_argument(
+        '--seed', type=int, metavar='N', help='of the training (default: 0, or as the plan in OUT)'
+    )
+    parser.add_argument(
+        '--workers', type=int, metavar='N', help='processes that label (default: all cores)'
+    )
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f'--budget: {error}') from error
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    for name, least in (('rounds', 0), ('gpus', 0), ('seed', 0), ('workers', 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f'--{name} must be at least {least}, got {value}')
+    require_writable(args.out, 'OUT')
+    options = {name: value for name, value in vars(args).items() if name != 'dry_run'}
+    request = Request(budget_s=options.pop('budget'), **options)
+    # Imported when the arguments are right: torch takes seconds.
+    from cuts3d_mm.learning.run import learn
+
+    learn(request, lambda line: print(line, flush=True), args.dry_run)
+
+
+if __name__ == '__main__':
+    run_command(main, RESUMES)
