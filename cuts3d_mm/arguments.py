@@ -75,6 +75,13 @@ def place(text: str) -> Place:
         raise UsageError(str(error)) from error
 
 
+def local_place(text: str) -> Path:
+    """Read a path on this machine."""
+    if isinstance(found := place(text), Path):
+        return found
+    raise UsageError(f'must be a path on this machine, got {text}; write there, then copy it')
+
+
 def images_path(text: str) -> Place:
     """Check that there is something that can name images."""
     if not place(text).exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.arguments import (
@@ -13,6 +12,7 @@ from cuts3d_mm.arguments import (
     add_exclude_argument,
     add_max_failures_argument,
     images_path,
+    local_place,
     place,
 )
 from cuts3d_mm.cli import EXIT_FAILURES
@@ -38,7 +38,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     add_exclude_argument(parser)
     parser.add_argument(
         '--profile',
-        type=Path,
+        type=local_place,
         metavar='FILE',
         help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
     )

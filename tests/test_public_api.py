@@ -137,6 +137,13 @@ def test_arguments_of_predict_that_would_be_misread_are_refused(generator, argum
         generator.predict(np.zeros((60, 200, 3), np.uint8), **arguments)
 
 
+@pytest.mark.parametrize('depth_hw', [(100, 101), (101, 100), (40, 40), (60, 61)])
+def test_depth_of_a_nearly_square_image_may_be_rounded_to_either_side(generator, depth_hw):
+    image = np.full((101, 100, 3), 99, np.uint8)
+    image[:, 40:] = 200
+    generator.predict(image, np.ones(depth_hw))
+
+
 def test_depth_for_a_recipe_in_2d_is_refused():
     generator = cuts3d_mm.load_generator('maskcut_color-texture')
     with pytest.raises(ValueError, match='depth must not be given: the recipe uses none'):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import add_config_argument, make_parser
+from cuts3d_mm.arguments import add_config_argument, local_place, make_parser
 from cuts3d_mm.cli import run_command
 
 
@@ -23,7 +23,11 @@ def parse_args() -> argparse.Namespace:
         '--seed', type=int, default=0, metavar='N', help='of the order and of the pipeline'
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('browse_out'), metavar='DIR', help='folder to write'
+        '--out',
+        type=local_place,
+        default=Path('browse_out'),
+        metavar='DIR',
+        help='folder to write',
     )
     return parser.parse_args()
 

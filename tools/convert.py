@@ -14,7 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import LABELS_HELP, labels_path, make_parser, weights_location
+from cuts3d_mm.arguments import (
+    LABELS_HELP,
+    labels_path,
+    local_place,
+    make_parser,
+    weights_location,
+)
 from cuts3d_mm.cli import report_refused, run_command
 
 DETECTORS = {
@@ -43,7 +49,10 @@ def parse_args() -> argparse.Namespace:
     labels = add_kind(kinds, 'labels', 'COCO JSON of pseudo-labels to a label store, or back')
     labels.add_argument('source', type=labels_path, metavar='LABELS', help=LABELS_HELP)
     labels.add_argument(
-        'target', type=Path, metavar='OUT', help='the other one: JSON file or label store to write'
+        'target',
+        type=local_place,
+        metavar='OUT',
+        help='the other one: JSON file or label store to write',
     )
     return parser.parse_args()
 
@@ -67,7 +76,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         help='.pth or .pkl: a file, https:// or hf:// location',
     )
     parser.add_argument(
-        'target', type=Path, metavar='OUT', help='file to write, .pth or .safetensors'
+        'target', type=local_place, metavar='OUT', help='file to write, .pth or .safetensors'
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.arguments import local_place, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
 
 
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         'out',
-        type=Path,
+        type=local_place,
         nargs='?',
         default=Path('demo_out'),
         metavar='OUT',
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         '(default 0: none)',
     )
     parser.add_argument(
-        '--pictures', type=Path, metavar='DIR', help='also write the pictures of the README'
+        '--pictures', type=local_place, metavar='DIR', help='also write the pictures of the README'
     )
     return parser.parse_args()
 

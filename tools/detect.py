@@ -16,6 +16,7 @@ from cuts3d_mm.arguments import (
     add_device_argument,
     add_max_failures_argument,
     image_source,
+    local_place,
     make_parser,
 )
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     add_device_argument(parser)
     add_max_failures_argument(parser)
     parser.add_argument(
-        '--out', type=Path, default=Path('outputs'), metavar='DIR', help='folder to write'
+        '--out', type=local_place, default=Path('outputs'), metavar='DIR', help='folder to write'
     )
     return parser.parse_args()
 

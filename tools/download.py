@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.arguments import local_place, make_parser
 from cuts3d_mm.cli import run_command
 
 
@@ -29,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--repo-type', choices=['model', 'dataset'], default='model', help='what the repository is'
     )
-    parser.add_argument('--out', type=Path, metavar='DIR', help='folder to write (default: NAME)')
+    parser.add_argument(
+        '--out', type=local_place, metavar='DIR', help='folder to write (default: NAME)'
+    )
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.arguments import add_config_argument, existing_folder, make_parser
+from cuts3d_mm.arguments import add_config_argument, existing_folder, local_place, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
 from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_arguments
 
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'data', type=existing_folder, metavar='DATA', help='folder that cuts3d prepare has written'
     )
-    parser.add_argument('out', type=Path, metavar='OUT', help='folder of the results')
+    parser.add_argument('out', type=local_place, metavar='OUT', help='folder of the results')
     parser.add_argument(
         '--datasets', nargs='+', metavar='NAME', help='which ones (default: all that DATA holds)'
     )

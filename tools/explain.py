@@ -10,7 +10,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import add_config_argument, add_device_argument, image_file, make_parser
+from cuts3d_mm.arguments import (
+    add_config_argument,
+    add_device_argument,
+    image_file,
+    local_place,
+    make_parser,
+)
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.paths import require_writable
@@ -24,7 +30,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')
     add_device_argument(parser)
     parser.add_argument(
-        '--out', type=Path, default=Path('explain.png'), metavar='FILE', help='figure to write'
+        '--out',
+        type=local_place,
+        default=Path('explain.png'),
+        metavar='FILE',
+        help='figure to write',
     )
     return parser.parse_args()
 

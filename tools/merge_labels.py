@@ -7,9 +7,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cuts3d_mm.arguments import add_exclude_argument, label_store_path, make_parser
+from cuts3d_mm.arguments import add_exclude_argument, label_store_path, local_place, make_parser
 from cuts3d_mm.cli import run_command
 
 
@@ -28,7 +27,9 @@ def parse_args() -> argparse.Namespace:
         metavar='OLD',
         help='label store that the detector was trained on',
     )
-    parser.add_argument('out', type=Path, metavar='OUT', help='label store to write, a folder')
+    parser.add_argument(
+        'out', type=local_place, metavar='OUT', help='label store to write, a folder'
+    )
     parser.add_argument(
         '--score-thr',
         type=float,

@@ -8,9 +8,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cuts3d_mm.arguments import existing_folder, make_parser
+from cuts3d_mm.arguments import existing_folder, local_place, make_parser
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.coco_semi import LAYOUT
@@ -31,7 +30,9 @@ def parse_args() -> argparse.Namespace:
         metavar='SRC',
         help='folder of the official files, with the images',
     )
-    parser.add_argument('out', type=Path, metavar='OUT', help='folder to write NAME.json into')
+    parser.add_argument(
+        'out', type=local_place, metavar='OUT', help='folder to write NAME.json into'
+    )
     return parser.parse_args()
 
 

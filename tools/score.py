@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from cuts3d_mm.arguments import (
     LABELS_HELP,
     existing_file,
     image_folder,
     labels_path,
+    local_place,
     make_parser,
 )
 from cuts3d_mm.cli import report_refused, run_command
@@ -31,12 +31,14 @@ def parse_args() -> argparse.Namespace:
         metavar='ANNOTATIONS',
         help='COCO JSON of the true objects',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures here')
+    parser.add_argument(
+        '--json', type=local_place, metavar='FILE', help='also write the figures here'
+    )
     parser.add_argument(
         '--by-count', action='store_true', help='also score images by their number of objects'
     )
     parser.add_argument(
-        '--plot', type=Path, metavar='FILE', help='draw precision and recall (.png)'
+        '--plot', type=local_place, metavar='FILE', help='draw precision and recall (.png)'
     )
     parser.add_argument(
         '--against', type=labels_path, metavar='LABELS', help='compare with these earlier labels'
@@ -51,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         '--limit', type=int, default=10, metavar='N', help='with --out: images to draw'
     )
     parser.add_argument(
-        '--out', type=Path, metavar='DIR', help='draw the images that got worse the most'
+        '--out', type=local_place, metavar='DIR', help='draw the images that got worse the most'
     )
     return parser.parse_args()
 

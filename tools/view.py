@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, make_parser
+from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, local_place, make_parser
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.paths import shown
 
@@ -26,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         metavar='IMAGES',
         help='folder of the images that were labelled',
     )
-    parser.add_argument('out', type=Path, metavar='OUT', help='folder to write')
+    parser.add_argument('out', type=local_place, metavar='OUT', help='folder to write')
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')

@@ -6,14 +6,14 @@ A bfloat16 product would move similarities across the threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cuts3d_mm.algorithm.full_float32 import full_float32
 from cuts3d_mm.algorithm.link_layout import LANES
 from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links
 from cuts3d_mm.algorithm.params import PairRule, Similarity
@@ -47,7 +47,7 @@ def link_patches_on_device(
     if not torch.isfinite(features).all():
         raise ValueError('features must be finite, got NaN or inf')
     unit = normalize(features.float(), dim=1)
-    with torch.no_grad(), _full_float32():
+    with torch.no_grad(), full_float32():
         cosines = unit @ unit.T
     threshold: Tensor | float = tau_ncut
     if importance is not None:
@@ -70,17 +70,6 @@ def _pack(is_linked: Tensor) -> PackedLinks:
         words[: len(rows)] |= rows.int() << bit
     packed.words[:] = words.cpu().numpy().astype(packed.words.dtype)
     return packed
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Forbid TF32 for a while."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 _PAIR_RULES: dict[PairRule, Callable[[Tensor, Tensor], Tensor]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from cuts3d_mm.hub.locate import locate_file
 from cuts3d_mm.labellers.recipe import build_params, require_depth, uses_depth
-from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS, is_ours
 
 _NAMED_BY_TIMM = 'timm'  # what `TimmFeatures` takes in place of a location
 
@@ -36,6 +36,14 @@ def check_labeller(model: Any) -> None:
     require_depth(params, model.get('depth'))
     if uses_depth(params):
         DEPTH.check(model['depth'])
+
+
+def has_foreign_parts(model: dict[str, Any]) -> bool:
+    """Tell whether a labeller or a part of it is of another package, which may import anything."""
+    parts = (LABELLERS, model), (FEATURES, model.get('features')), (DEPTH, model.get('depth'))
+    names = ((registry, part['type']) for registry, part in parts if isinstance(part, dict))
+    kinds = (registry.get(kind) if isinstance(kind, str) else kind for registry, kind in names)
+    return any(kind is not None and not is_ours(kind) for kind in kinds)
 
 
 def fetch_weights(model: dict[str, Any]) -> None:

@@ -103,6 +103,11 @@ class FolderRegistry(Registry):
         return self._modules
 
 
+def is_ours(kind: type) -> bool:
+    """Tell whether a class is of this package."""
+    return kind.__module__.startswith(f'{SCOPE}.')
+
+
 def _build(config: dict[str, Any], registry: FolderRegistry) -> Any:
     """Build an object from its config, whatever the default scope is."""
     registry.check(config)

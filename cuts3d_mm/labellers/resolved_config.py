@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS, SCOPE
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS, SCOPE, is_ours
 
 FindClass = Callable[[str], 'type | None']
 
@@ -52,17 +52,13 @@ def _part_of_a_labeller(name: str) -> type | None:
 
 
 def _our_class(kind: Any, find_class: FindClass) -> type | None:
-    if isinstance(kind, type) and _is_ours(kind):
+    if isinstance(kind, type) and is_ours(kind):
         return find_class(kind.__name__)
     if not isinstance(kind, str):
         return None
     name = kind.removeprefix(f'{SCOPE}.')
     found = None if '.' in name else find_class(name)
-    return found if found is not None and _is_ours(found) else None
-
-
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith(f'{SCOPE}.')
+    return found if found is not None and is_ours(found) else None
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from mmengine.utils import import_modules_from_strings
 from numpy.typing import NDArray
 
 from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.labellers.build import has_foreign_parts
 from cuts3d_mm.labellers.device import choose_device
 from cuts3d_mm.labellers.registry import LABELLERS
 from cuts3d_mm.labellers.resolved_config import resolve_config
@@ -57,6 +59,9 @@ class LabellerSource(Protocol):
     def build(self, device: str) -> ImageLabeller:
         """Make the labeller in this process."""
 
+    def prepare(self) -> None:
+        """Let this process run the stages of a labeller that another one has."""
+
 
 @dataclass(frozen=True)
 class ConfiguredLabeller:
@@ -78,17 +83,21 @@ class ConfiguredLabeller:
 
     def build(self, device: str) -> ImageLabeller:
         """Build it, and give this process one thread, so that sums are taken in one order."""
-        self._import_custom()
+        self.prepare()
         labeller: ImageLabeller = LABELLERS.build(self.config).to(choose_device(device))
         use_one_thread()  # when what it needs is imported
         return labeller
 
     def import_parts(self) -> None:
-        """Import all classes that the config names."""
-        self._import_custom()
+        """Import all classes that the config names, and torch, which a foreign one may need."""
+        self.prepare()
         resolve_config(self.config)
+        if has_foreign_parts(self.config):
+            with suppress(ImportError):
+                import torch  # noqa: F401
 
-    def _import_custom(self) -> None:
+    def prepare(self) -> None:
+        """Import the modules that register parts."""
         if self.custom_imports:
             import_modules_from_strings(**self.custom_imports)
 
@@ -103,6 +112,9 @@ class BuiltLabeller:
     def build(self, device: str) -> ImageLabeller:
         """Return it as it is."""
         return self.labeller
+
+    def prepare(self) -> None:
+        """Do nothing: its modules are imported with its stages."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
+from image_folders import MASKCUT
 
 from cuts3d_mm.pipeline.devices import default_workers, parse_devices, resolve_devices
+from cuts3d_mm.pipeline.work_order import ConfiguredLabeller
 
 
 @pytest.fixture
@@ -54,3 +57,26 @@ def test_workers_take_the_cores_that_devices_leave(monkeypatch):
     assert default_workers(('cpu',)) == 8
     assert default_workers(('cuda:0', 'cuda:1')) == 6
     assert default_workers(tuple(f'cuda:{n}' for n in range(9))) == 1
+
+
+LATE = """
+class Late:
+    def __init__(self):
+        import torch
+"""
+TORCH = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 2)
+"""
+
+
+def test_features_of_another_package_that_import_torch_late_get_a_gpu(tmp_path, monkeypatch):
+    (tmp_path / 'late_features.py').write_text(LATE)
+    (tmp_path / 'torch.py').write_text(TORCH)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'torch')  # is there again at the end
+    ConfiguredLabeller(MASKCUT).import_parts()
+    assert 'torch' not in sys.modules
+    ConfiguredLabeller({**MASKCUT, 'features': {'type': 'late_features.Late'}}).import_parts()
+    assert resolve_devices(('auto',)) == ('cuda:0', 'cuda:1')

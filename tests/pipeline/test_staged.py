@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pickle
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -8,11 +11,14 @@ from image_folders import cuts3d_model, write_depths, write_images
 from PIL import Image
 from stand_ins import Greedy, Halving, Nothing
 
+from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.shard import was_batch_halved
 from cuts3d_mm.labels.store import read_store, shard_paths
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
+from cuts3d_mm.pipeline.executors.ray_jobs import Extracted, Job, finish_shard_here
+from cuts3d_mm.pipeline.executors.stage_processes import serve_worker
 from cuts3d_mm.pipeline.plan import Split
 from cuts3d_mm.pipeline.run import label_images
 from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
@@ -112,6 +118,20 @@ def test_an_image_whose_masks_do_not_fit_into_memory_fails_alone(tmp_path, rng):
     counts, _ = run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(0), source)
     assert counts.images == counts.failures == 2
     assert all('out of memory' in r.failure for r in read_store(tmp_path / 'out'))
+
+
+def test_a_process_without_networks_imports_what_registers_parts(tmp_path, monkeypatch):
+    (tmp_path / 'registers_parts.py').touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    source = ConfiguredLabeller({}, {'imports': ['registers_parts']})
+    order = WorkOrder(source, tmp_path, tmp_path / 'out', 1)
+    serve_worker(MagicMock(recv=MagicMock(side_effect=EOFError)), order)
+    assert sys.modules.pop('registers_parts', None)
+    label_nothing = pickle.dumps(Job(order, str(tmp_path), __version__)), 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'out').mkdir()
+    finish_shard_here(*label_nothing, Extracted([], (), False, ()))
+    assert 'registers_parts' in sys.modules
 
 
 def test_a_batch_holds_an_image_at_least(tmp_path, rng):

@@ -111,6 +111,37 @@ def test_a_second_run_stops_and_names_the_first(cuts3d, images, tmp_path):
     assert partial.read_bytes() == b'half'  # its writer is alive
 
 
+IN_A_BUCKET = 's3://bucket/out'
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('view', 'labels', 'images', IN_A_BUCKET),
+        ('convert', 'labels', 'labels', IN_A_BUCKET),
+        ('convert', 'dino', 'images/000.png', IN_A_BUCKET),
+        ('merge_labels', 'labels', 'labels', IN_A_BUCKET),
+        ('detect', 'images', '--model', 'owner/repo', '--out', IN_A_BUCKET),
+        ('explain', MASKCUT, 'images/000.png', '--out', IN_A_BUCKET),
+        ('score', 'labels', 'truth.json', '--plot', IN_A_BUCKET),
+        ('generate', MASKCUT, 'images', 'new', '--profile', IN_A_BUCKET),
+        ('browse', MASKCUT, '--out', IN_A_BUCKET),
+        ('download', 'owner/repo', '--out', IN_A_BUCKET),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_is_written_on_this_machine_only_is_refused_in_a_bucket_with_one_line(
+    cuts3d, tmp_path, monkeypatch, command
+):
+    write_labelled_images(tmp_path)
+    (tmp_path / 'truth.json').write_text('{}')
+    before = content(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cuts3d(*command)
+    assert code == 2 and f'must be a path on this machine, got {IN_A_BUCKET}; write' in err
+    assert err.count('\n') == 1 and content(tmp_path) == before
+
+
 @pytest.mark.slow
 def test_a_killed_run_is_taken_over_at_once(cuts3d, images, tmp_path):
     out = tmp_path / 'out'

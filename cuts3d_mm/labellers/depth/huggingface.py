@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.algorithm.full_float32 import full_float32
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.hub.pretrained import load_pretrained
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
@@ -105,7 +106,7 @@ class HFDepth:
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, H', W')."""
         batch = to_device(batch, self.device).to(self.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             depth: torch.Tensor = self.network(pixel_values=batch).predicted_depth
             if not self.average_flipped:
                 return depth

@@ -12,6 +12,8 @@ from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure
 
 LargerIs = Literal['far', 'near']
+# Ratio of the sides: more than rounding to a patch makes of a square, less than any common format.
+_NEARLY_SQUARE = 1.1
 
 
 def given_depth(depth: ArrayLike, larger_is: LargerIs = 'far') -> Float:
@@ -66,16 +68,27 @@ def check_larger_is(larger_is: str) -> None:
 
 
 def require_orientation(depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
-    """Refuse upright depth for a wide image and the other way round; a square map fits any.
+    """Refuse upright depth for a wide image and the other way round.
+
+    A nearly square map or image fits any other: sizes are rounded.
 
     Raises:
         ValueError: the longer sides differ.
     """
-    if (depth_hw[0] - depth_hw[1]) * (image_hw[0] - image_hw[1]) < 0:
+    sides = _longer_side(depth_hw), _longer_side(image_hw)
+    if None not in sides and sides[0] != sides[1]:
         raise ValueError(
             f'depth must lie as the image does, got (height, width) {tuple(depth_hw)} for an '
             f'image of {tuple(image_hw)}; is it transposed, or of an image that EXIF turned?'
         )
+
+
+def _longer_side(shape: tuple[int, ...]) -> int | None:
+    """Axis of the longer side; None of a nearly square shape."""
+    height, width = shape
+    if max(height, width) <= _NEARLY_SQUARE * min(height, width):
+        return None
+    return 0 if height > width else 1
 
 
 def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:

@@ -10,9 +10,10 @@ from torch.func import functional_call
 from torch.nn.functional import normalize, pad
 
 from cuts3d_mm.algorithm.affinity import normalize_features
-from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.algorithm.full_float32 import full_float32
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.batches import image_features, normalized_batch
+from cuts3d_mm.labellers.features.grid_positions import GridPositions
 from cuts3d_mm.labellers.features.timm_networks import (
     attention_of,
     build_network,
@@ -112,7 +113,7 @@ class TimmFeatures:
             (h, w, C) float32 of length 1, one per image; on a GPU a tensor.
         """
         batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             features = self._describe(batch).float()
             if self.device.type != 'cpu':
                 return image_features(normalize(features, dim=-1))
@@ -153,11 +154,11 @@ class _Keys:
         is_sequence = hasattr(network, 'num_prefix_tokens') and hasattr(network, 'patch_embed')
         if not is_sequence or not -len(blocks) <= block < len(blocks):
             raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
-        self.network, self._offset = network, position_offset
+        self.network = network
         self._attention = attention_of(blocks[block])
         self._attention.register_forward_pre_hook(self._keep_and_stop)
         self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
-        self._trained_hw: tuple[int, int] = tuple(network.patch_embed.grid_size)
+        self._positions = GridPositions(tuple(network.patch_embed.grid_size), position_offset)
         self._tokens: Tensor | None = None
 
     def __call__(self, batch: Tensor) -> Tensor:
@@ -181,8 +182,7 @@ class _Keys:
         positions = self.network.pos_embed
         if positions is None:  # rotary ones alone
             return {}
-        resized = interpolate_positions(positions, self._trained_hw, grid_hw, self._offset)
-        return {'pos_embed': resized}
+        return {'pos_embed': self._positions.on(grid_hw, positions)}
 
     def _keep_and_stop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._tokens = inputs[0]

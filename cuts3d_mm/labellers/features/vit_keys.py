@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.algorithm.full_float32 import full_float32
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.labellers.batches import image_features, normalized_batch
+from cuts3d_mm.labellers.features.grid_positions import GridPositions
 from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.converters.dino import convert_backbone
@@ -69,9 +70,7 @@ class ViTKeyFeatures:
         self.network.requires_grad_(False).to(self.dtype)
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
-        self.position_offset = position_offset
-        self.trained_hw: tuple[int, int] = tuple(self.network.patch_resolution)
-        self._positions: tuple[tuple[int, int], Tensor] | None = None  # of the latest grid
+        self._positions = GridPositions(tuple(self.network.patch_resolution), position_offset)
         self._qkv: Tensor | None = None
         self.network.layers[-1].attn.qkv.register_forward_hook(self._keep_and_stop)
 
@@ -79,7 +78,6 @@ class ViTKeyFeatures:
         """Move the network to a device."""
         self.device = torch.device(device)
         self.network.to(self.device)
-        self._positions = None
         return self
 
     def __call__(self, images: list[Pixels]) -> list[Any]:
@@ -94,15 +92,16 @@ class ViTKeyFeatures:
         """
         batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
         grid_hw = self._grid_hw(batch.shape[2:])
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             keys = self._run_to_keys(batch, grid_hw)
         return image_features(keys.reshape(len(images), *grid_hw, -1))
 
     def _run_to_keys(self, batch: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) -> (B, h * w, C)."""
         self.network.patch_resolution = grid_hw  # mmpretrain interpolates nothing by itself
+        positions = self._positions.on(grid_hw, self.network.pos_embed)
         try:
-            functional_call(self.network, {'pos_embed': self._positions_on(grid_hw)}, (batch,))
+            functional_call(self.network, {'pos_embed': positions}, (batch,))
         except _KeysReached:
             pass
         qkv, self._qkv = self._qkv, None
@@ -111,14 +110,6 @@ class ViTKeyFeatures:
         # (B, N, q|k|v * heads * channels): the middle third, heads already side by side.
         _, keys, _ = qkv.chunk(3, dim=-1)
         return keys[:, self.network.num_extra_tokens :]
-
-    def _positions_on(self, grid_hw: tuple[int, int]) -> Tensor:
-        if self._positions is None or self._positions[0] != grid_hw:
-            positions = interpolate_positions(
-                self.network.pos_embed, self.trained_hw, grid_hw, self.position_offset
-            )
-            self._positions = grid_hw, positions
-        return self._positions[1]
 
     def _keep_and_stop(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._qkv = output

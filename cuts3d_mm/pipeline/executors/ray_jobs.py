@@ -36,6 +36,7 @@ def _open_job(pickled: bytes) -> Job:
         )
     if os.path.isdir(job.folder):
         os.chdir(job.folder)
+    job.order.labeller.prepare()
     use_one_thread()
     return job
 

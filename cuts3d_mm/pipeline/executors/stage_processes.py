@@ -101,6 +101,7 @@ def _next_shard(connection: Connection, memory: Slots) -> Any:
 def serve_worker(connection: Connection, order: WorkOrder) -> None:
     """Finish the images and write the shards that come, in this process."""
     with FailureReport(connection):
+        order.labeller.prepare()
         use_one_thread()
         watch = Stopwatch()
         connection.send(Done())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tiny_depth_models import depth_anything, dpt, marigold, zoe
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
@@ -23,6 +24,15 @@ def test_depth_is_a_finite_map_for_any_image(folder, rng, image_hw):
     depth, again = HFDepth(str(folder))([image, image])
     assert depth.ndim == 2 and depth.dtype == np.float32 and np.isfinite(depth).all()
     assert (depth == again).all()
+
+
+def test_a_gpu_computes_in_full_float32(folder, rng):
+    extractor, allowed = HFDepth(str(folder)), []
+    extractor.network.register_forward_pre_hook(
+        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
+    extractor([NamedImage('a', rng.integers(0, 256, (60, 88, 3), np.uint8))])
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32
 
 
 def test_weights_are_read_from_safetensors_only(folder):

@@ -15,6 +15,8 @@ timm = pytest.importorskip('timm')
 import tiny_timm  # noqa: E402, F401
 from timm.models import eva  # noqa: E402
 
+from cuts3d_mm.algorithm.position_embedding import interpolate_positions  # noqa: E402
+from cuts3d_mm.labellers.features import grid_positions  # noqa: E402
 from cuts3d_mm.labellers.features.timm_features import TimmFeatures  # noqa: E402
 from cuts3d_mm.labellers.features.timm_networks import locate_weights  # noqa: E402
 from cuts3d_mm.labellers.features.vit_keys import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
@@ -72,6 +74,29 @@ def test_keys_equal_those_of_vit_key_features(rng, tmp_path, image_hw):
     (expected,) = ViTKeyFeatures(TEST_VIT, path)([image])
     assert found.shape == (-(-image_hw[0] // 16), -(-image_hw[1] // 16), 64)
     assert np.abs(found - of_length_one(expected)).max() < 1e-5
+
+
+def test_a_gpu_computes_in_full_float32(images):
+    extractor, allowed = TimmFeatures('test_vit', block=-1, checkpoint=None), []
+    extractor.network.patch_embed.register_forward_pre_hook(
+        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
+    extractor(images)
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32
+
+
+def test_positions_are_interpolated_once_for_images_of_one_size(rng, monkeypatch):
+    grids = []
+
+    def noted(positions, trained_hw, grid_hw, offset):
+        grids.append(grid_hw)
+        return interpolate_positions(positions, trained_hw, grid_hw, offset)
+
+    monkeypatch.setattr(grid_positions, 'interpolate_positions', noted)
+    extractor = TimmFeatures('test_vit', block=-1, checkpoint=None)
+    for image_hw in ((96, 144), (96, 144), (64, 144)):
+        extractor([photo(rng, image_hw)])
+    assert grids == [(6, 9), (4, 9)]
 
 
 @pytest.mark.parametrize('block', [0, 1, -1])

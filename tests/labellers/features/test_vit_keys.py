@@ -8,7 +8,7 @@ from reference import dino_positions
 mmpretrain = pytest.importorskip('mmpretrain.models')
 
 from cuts3d_mm.algorithm.position_embedding import interpolate_positions  # noqa: E402
-from cuts3d_mm.labellers.features import vit_keys  # noqa: E402
+from cuts3d_mm.labellers.features import grid_positions  # noqa: E402
 from cuts3d_mm.labellers.features.vit_keys import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -69,6 +69,15 @@ def test_sides_that_are_no_multiple_of_the_patch_are_padded(rng):
     assert ViTKeyFeatures(TINY)([image])[0].shape == (5, 6, 24)
 
 
+def test_a_gpu_computes_in_full_float32(images):
+    extractor, allowed = ViTKeyFeatures(TINY), []
+    extractor.network.patch_embed.register_forward_pre_hook(
+        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
+    extractor(images)
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32
+
+
 def test_half_precision_stays_close(images):
     torch.manual_seed(0)
     exact = ViTKeyFeatures(TINY)
@@ -109,7 +118,7 @@ def test_positions_are_interpolated_once_per_size(images, rng, monkeypatch):
         sizes.append(grid_hw)
         return interpolate_positions(positions, trained_hw, grid_hw, offset)
 
-    monkeypatch.setattr(vit_keys, 'interpolate_positions', count)
+    monkeypatch.setattr(grid_positions, 'interpolate_positions', count)
     extractor = ViTKeyFeatures(TINY)
     first, again = extractor(images), extractor(images)
     assert (first[0] == again[0]).all()
