@@ -1,0 +1,30 @@
+"""Files that hosts and indexes read: they name this version, this address and the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+import cuts3d_mm
+
+ROOT = Path(__file__).parents[1]
+ADDRESS = 'https://github.com/cuts3d-mm/cuts3d_mm'
+
+
+def read_yaml(name):
+    return yaml.safe_load((ROOT / name).read_text('utf-8'))
+
+
+def test_citation_names_this_version_and_the_paper_of_the_method():
+    citation = read_yaml('CITATION.cff')
+    assert str(citation['version']) == cuts3d_mm.__version__
+    assert citation['repository-code'] == ADDRESS
+    assert citation['preferred-citation']['title'].startswith('CutS3D: ')
+
+
+def test_bug_form_asks_for_the_output_of_the_doctor():
+    form = read_yaml('.github/ISSUE_TEMPLATE/bug.yml')
+    (field,) = [field for field in form['body'] if field.get('id') == 'doctor']
+    assert field['attributes']['label'] == 'Output of `cuts3d doctor --json`'
+    assert field['validations']['required']
