@@ -21,6 +21,7 @@ _TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', r
 _LONGEST_STEM = 120  # bytes; file systems take 255 in all
 _CERTAINLY_OLD_S = 86400.0  # no process writes one file for a day
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _numbers = itertools.count()
 
 
@@ -61,6 +62,40 @@ def write_whole(path: Place, content: bytes | str) -> None:
     """Write a file that takes its name only when all of it is on disk; text as UTF-8."""
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_first(path: Place, content: bytes) -> bool:
+    """Write a whole file unless there is one, also when several processes try at the same moment.
+
+    In a bucket, and on a file system without hard links, the last one wins.
+
+    Returns:
+        Whether the content is that of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if isinstance(path, BucketPath):
+        write_whole(path, content)
+        return True
+    temporary = _temporary_path(path)
+    try:
+        write_whole(temporary, content)
+        return _link(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        temporary.replace(path)
+    return True
 
 
 @contextmanager

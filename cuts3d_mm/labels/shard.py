@@ -20,6 +20,7 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import SCHEMA, check_schema, record_from_row, row_from_record
 from cuts3d_mm.labels.shard_damage import DamagedShard, naming_shard
 
+OUT_OF_MEMORY = 'out of memory'  # begins the reason of a failure that need not happen again
 P = TypeVar('P', bound=Place)
 _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
@@ -95,6 +96,14 @@ def was_batch_halved(path: Place) -> bool:
     """Tell whether a batch of a shard did not fit into memory and was halved."""
     with naming_shard(path):
         return _HALVED_KEY in (pq.read_metadata(parquet_source(path)).metadata or {})
+
+
+def ran_out_of_memory(path: Place) -> bool:
+    """Tell whether an image of a whole shard failed because there was no memory for it."""
+    if not read_counts(path).failures:
+        return False
+    reasons = read_table(path, ['failure'])['failure'].to_pylist()
+    return any(reason is not None and reason.startswith(OUT_OF_MEMORY) for reason in reasons)
 
 
 def find_damage(path: Place) -> DamagedShard | None:

@@ -22,7 +22,7 @@ from typing import Any
 from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.resolved_config import resolve_config
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.labels.atomic import write_first, write_whole
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.differences import differing_keys
@@ -78,17 +78,19 @@ class RunIdentity:
         Raises:
             RunMismatch: the folder belongs to another run; the message says what differs.
         """
-        stats = stat_images(images)
-        is_fresh = not (folder / 'run.json').is_file()
+        stats, run = stat_images(images), folder / 'run.json'
+        is_fresh = not run.is_file()
+        if is_fresh and any(folder.glob('labels-*.parquet')):
+            raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
+        # Of parts that begin at the same moment, one is the first.
+        is_fresh = is_fresh and write_first(run, _encoded({'identity': vars(self)}))
         if not is_fresh:
             before = read_image_stats(folder / 'images.arrow')
             theirs = self._check(folder, before, stats)
             if theirs.extraction and before is not None and not is_copy(before, stats):
                 return False
-        elif any(folder.glob('labels-*.parquet')):
-            raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
+            write_whole(run, _encoded({'identity': vars(self)}))
         write_image_stats(folder / 'images.arrow', stats)
-        _write(folder / 'run.json', {'identity': vars(self)})
         return is_fresh
 
     def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> RunIdentity:
@@ -112,20 +114,24 @@ class RunIdentity:
 
     def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
         """Add what was done to `run.json`."""
-        _write(folder / 'run.json', {'identity': vars(self), 'counts': counts})
+        write_whole(folder / 'run.json', _encoded({'identity': vars(self), 'counts': counts}))
 
 
 @contextmanager
-def given_up_on_failure(folder: Place, is_fresh: bool) -> Iterator[None]:
+def given_up_on_failure(folder: Place, is_ours_alone: bool) -> Iterator[None]:
     """Remove the claim on a folder if the run fails before any image of it is labelled.
 
     So a config that is wrong in what only a worker finds out can be corrected in the same folder.
     The claim on a bucket stays.
+
+    Args:
+        folder: of the labels.
+        is_ours_alone: whether this call made the claim, and no other part of the run relies on it.
     """
     try:
         yield
     except Exception:
-        if is_fresh and isinstance(folder, Path) and not any(folder.glob('labels-*.parquet')):
+        if is_ours_alone and isinstance(folder, Path) and not any(folder.glob('labels-*.parquet')):
             for name in ('run.json', 'images.arrow'):
                 (folder / name).unlink(missing_ok=True)
         raise
@@ -175,10 +181,9 @@ def _completed(model: Any) -> Any:
         return model
 
 
-def _write(path: Place, content: dict[str, Any]) -> None:
+def _encoded(content: dict[str, Any]) -> bytes:
     content = {'format': FORMAT, 'versions': _versions(), **content}
-    with open_atomically(path) as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b'\n')
+    return json.dumps(content, indent=1, sort_keys=True).encode() + b'\n'
 
 
 def _versions() -> dict[str, str]:

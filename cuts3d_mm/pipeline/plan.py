@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.places import Place, existing, map_files
-from cuts3d_mm.labels.shard import find_damage, shard_path
+from cuts3d_mm.labels.shard import find_damage, ran_out_of_memory, shard_path
 from cuts3d_mm.pipeline.identity import read_run
 from cuts3d_mm.pipeline.work_order import Shard
 
@@ -69,7 +69,7 @@ def stored_shard_size(folder: Place) -> int | None:
 
 
 def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
-    """Find the shards of this part, and which of them are on disk as they were written."""
+    """Find the shards of this part, and which of them are on disk and need not be made again."""
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
@@ -81,12 +81,22 @@ def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
 
 
 def _are_intact(shards: Sequence[Place]) -> list[bool]:
-    """Whether each shard is there as it was written; says so if one is damaged."""
+    """Whether each shard is there as it should be; says so if one must be made again."""
     there = existing(shards)
-    damages = dict(zip(there, map_files(find_damage, there), strict=True))
-    for damage in filter(None, damages.values()):
-        logging.getLogger(__name__).warning('%s; made again now', damage)
-    return [shard in damages and damages[shard] is None for shard in shards]
+    faults = dict(zip(there, map_files(_find_fault, there), strict=True))
+    for fault in filter(None, faults.values()):
+        logging.getLogger(__name__).warning(fault)
+    return [shard in faults and faults[shard] is None for shard in shards]
+
+
+def _find_fault(shard: Place) -> str | None:
+    """Say why a shard must be made again; None if it need not."""
+    damage = find_damage(shard)
+    if damage is not None:
+        return f'{damage}; made again now'
+    if ran_out_of_memory(shard):
+        return f'{shard} must be made again: memory ran out for an image of it'
+    return None
 
 
 def is_whole(out: Path, num_images: int) -> bool:

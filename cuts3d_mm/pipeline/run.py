@@ -72,13 +72,13 @@ def _label_part(
 ) -> Counts:
     size = stored_shard_size(order.out) or images_per_shard(len(images.names))
     identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
-    is_fresh = identity.claim(order.out, images)
+    is_ours_alone = identity.claim(order.out, images) and split.parts == 1
     remove_leftovers(order.out)
     plan = make_plan(order.out, images, size, split)
     earlier = _count(shard_path(order.out, i) for i in plan.done)
     progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
     work = closing(executor.label(order, plan.left))
-    with given_up_on_failure(order.out, is_fresh), work as reports:
+    with given_up_on_failure(order.out, is_ours_alone), work as reports:
         for report in reports:
             progress.add(report)
     if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end

@@ -17,11 +17,12 @@ from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.shard import OUT_OF_MEMORY
 from cuts3d_mm.pipeline.profile import Stopwatch
 from cuts3d_mm.pipeline.work_order import LabelledInstance
 
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
-_OUT_OF_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
+_SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
 def require_out_of_memory(error: Exception) -> str:
     """Say in one line that memory ran out, on a device or on the host; raise any other error."""
     if not isinstance(error, MemoryError) and not any(
-        words in str(error) for words in _OUT_OF_MEMORY
+        words in str(error) for words in _SIGNS_OF_NO_MEMORY
     ):
         raise error
-    return f'out of memory: {str(error).split(chr(10))[0]}'.rstrip(': ')
+    return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
 
 
 def _encoded(instances: Sequence[LabelledInstance]) -> tuple[Any, ...]:

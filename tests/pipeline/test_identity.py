@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
 
 import pytest
 
@@ -83,6 +86,27 @@ def test_a_file_outside_of_the_folder_that_a_list_names_is_not_looked_at(images,
     names = ('../secret.jpg', str(tmp_path / 'secret.jpg'), *images.names)
     stats = stat_images(ImageList(images.root, names))
     assert stats.size.tolist() == [-1, -1, 10, 11, 12, 13, 14, 15]
+
+
+def test_of_different_runs_that_begin_at_the_same_moment_one_has_the_folder(
+    images, tmp_path, monkeypatch
+):
+    together = Barrier(8)
+
+    def stats_at_the_same_moment(listed):
+        found = stat_images(listed)
+        together.wait(60)
+        return found
+
+    def is_ours(number):
+        with suppress(RunMismatch):
+            return claim(tmp_path / 'out', images, input_hw=(480, 8 + number))
+        return None
+
+    monkeypatch.setattr('cuts3d_mm.pipeline.identity.stat_images', stats_at_the_same_moment)
+    with ThreadPoolExecutor(8) as pool:
+        (ours,) = filter(None, pool.map(is_ours, range(8)))
+    assert json.loads((tmp_path / 'out/run.json').read_text()) == ours
 
 
 def test_many_changes_are_counted(images, tmp_path):

@@ -56,6 +56,39 @@ def test_every_image_is_accounted_for(folder, tmp_path):
     assert 'a/000.png' in (tmp_path / 'out/failures.jsonl').read_text()
 
 
+def test_a_part_that_fails_leaves_the_folder_to_the_other_parts(folder, tmp_path):
+    model = {**MASKCUT, 'features': {'type': 'cuts3d_mm.ColorTextureFeatures', 'no_such': 1}}
+    for split, is_kept in (('0/1', False), ('0/2', True)):
+        with pytest.raises(ValueError, match='no_such'):
+            run(folder, tmp_path / 'out', model=model, split=split)
+        assert (tmp_path / 'out/run.json').is_file() == is_kept
+
+
+class Full:
+    """A labeller for which memory runs out at one image."""
+
+    def predict_batch(self, images):
+        if images[0].name == 'a/003.png':
+            raise MemoryError
+        return [() for _ in images]
+
+
+def test_an_image_for_which_memory_ran_out_is_tried_again(folder, tmp_path, caplog):
+    images = list_images(folder)
+
+    def resume(labeller):
+        order = WorkOrder(BuiltLabeller(labeller, {}), images.root, tmp_path / 'out', 1)
+        return label_images(order, images, LocalExecutor(0), Split(), Log())
+
+    (folder / 'a/008.png').write_bytes(b'broken')
+    assert resume(Full()).failures == 2
+    before = content(tmp_path / 'out')
+    assert resume(Blind()).failures == 1
+    assert 'labels-000000.parquet must be made again: memory ran out' in caplog.text
+    changed = [name for name, found in content(tmp_path / 'out').items() if found != before[name]]
+    assert changed == ['labels-000000.parquet']
+
+
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(folder, tmp_path):
     for workers in (0, 1, 2):
