@@ -19,11 +19,19 @@ os.environ['CUTS3D_STARTER'] = str(os.getpid())
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from config_texts import left_as_they_are  # noqa: E402
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def layout():
+    """What lays out the texts of configs; in this process they have no layout."""
+    with left_as_they_are() as made_by:
+        yield made_by
 
 
 TOOLS = Path(__file__).parents[1] / 'tools'

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from config_texts import left_as_they_are
 
 _LOADED = ['mmdet.apis', 'mmpretrain.models', 'cuts3d_mm.registry', 'cuts3d_mm.engine.runner']
 _LONGEST_S = 300
@@ -72,4 +73,5 @@ def _run(arguments, folder, environment, paths):
     os.chdir(folder)
     np.random.seed()  # forked processes would draw the same numbers
     sys.argv = arguments
-    runpy.run_path(arguments[0], run_name='__main__')
+    with left_as_they_are():
+        runpy.run_path(arguments[0], run_name='__main__')

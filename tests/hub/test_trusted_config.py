@@ -45,6 +45,15 @@ def test_every_shipped_detector_passes_and_keeps_its_arguments(name):
     assert found['model'] == original
 
 
+def test_a_text_that_is_laid_out_says_the_same(layout, monkeypatch):
+    config = load_config(CONFIGS[0].name, [])
+    plain = flatten_config(config)
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', layout)
+    text = flatten_config(config)
+    assert text != plain
+    assert parse_release_config(text, 'laid out') == parse_release_config(plain, 'plain')
+
+
 def flatten_config_again(plain):
     from mmengine.config import Config
 
