@@ -9,9 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +30,11 @@ class ForkedCommand:
 
     Args:
         command: this interpreter, the file and its arguments.
+        dies_at: a path; as soon as it is there the process ends as if killed.
         env: variables apart from those of this process.
     """
 
-    def __init__(self, command, **env):
+    def __init__(self, command, dies_at=None, **env):
         program, *arguments = map(str, command)
         assert program == sys.executable and arguments[0].endswith('.py'), command
         self._written = tempfile.TemporaryDirectory()
@@ -39,17 +42,9 @@ class ForkedCommand:
         for path in self._paths:
             path.touch()
         environment = {**os.environ, **{name: str(value) for name, value in env.items()}}
-        work = (arguments, os.getcwd(), environment, self._paths)
+        work = (arguments, os.getcwd(), environment, self._paths, dies_at)
         self._process = _context.Process(target=_run, args=work)
         self._process.start()
-
-    def is_running(self):
-        return self._process.is_alive()
-
-    def kill(self):
-        """End it by SIGKILL, and wait for that."""
-        self._process.kill()
-        self._process.join()
 
     def completed(self, limit_s=_LONGEST_S):
         """Wait for its end; what `subprocess.run` returns."""
@@ -60,18 +55,27 @@ class ForkedCommand:
         return subprocess.CompletedProcess(self._process.name, code, *texts)
 
 
-def run_forked(command):
+def run_forked(command, dies_at=None):
     """Run a Python file with arguments in a forked process."""
-    return ForkedCommand(command).completed()
+    return ForkedCommand(command, dies_at).completed()
 
 
-def _run(arguments, folder, environment, paths):
+def _run(arguments, folder, environment, paths, dies_at):
     for number, path in enumerate(paths, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     np.random.seed()  # forked processes would draw the same numbers
+    if dies_at is not None:
+        sys.addaudithook(partial(_die_if_there, str(dies_at)))
     sys.argv = arguments
     with left_as_they_are():
         runpy.run_path(arguments[0], run_name='__main__')
+
+
+def _die_if_there(path, *event):
+    # Python calls this at all that it opens, moves or imports: no moment is missed, as it would
+    # be by a process that looks from time to time.
+    if os.path.exists(path):
+        signal.raise_signal(signal.SIGKILL)

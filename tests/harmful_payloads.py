@@ -52,7 +52,7 @@ def write_payloads(folder: Path):
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     handler.log_message = None
     server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield Payloads(folder, payloads.marker, f'http://127.0.0.1:{server.server_port}')
     finally:

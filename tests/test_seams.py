@@ -77,10 +77,10 @@ if __name__ == '__main__':
 
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
-    """A checkout of our own, to add files to."""
+    """A checkout of our own, to add files to, with what is compiled already."""
     root = tmp_path_factory.mktemp('tree')
     for name in ('cuts3d_mm', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(ROOT / name, root / name)
     return root
 
 

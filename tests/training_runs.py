@@ -86,12 +86,15 @@ def run_ranks(command: list[str]) -> str:
     return [_output_of(rank.completed()) for rank in ranks][0]
 
 
-def start_ranks(command: list[str]) -> list[ForkedCommand]:
-    """Start a tool as two ranks."""
+def start_ranks(command: list[str], dies_at: Path | None = None) -> list[ForkedCommand]:
+    """Start a tool as two ranks, the first of which dies when a path is there."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         job = {'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free.getsockname()[1]}
-    return [ForkedCommand(command, RANK=rank, LOCAL_RANK=rank, **job) for rank in (0, 1)]
+    return [
+        ForkedCommand(command, end, RANK=rank, LOCAL_RANK=rank, **job)
+        for rank, end in enumerate((dies_at, None))
+    ]
 
 
 def _output_of(done: subprocess.CompletedProcess[str]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
-from forked_commands import ForkedCommand, run_forked
+from forked_commands import run_forked
 from training_runs import (
     losses,
     run_ranks,
@@ -102,15 +102,6 @@ def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_p
     assert not losses(tmp_path)
 
 
-def kill_at(process, path):
-    """Kill a process as soon as it has made a path."""
-    deadline = time.monotonic() + 180
-    while not path.exists() and process.is_running() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.kill()
-    assert path.exists(), process.completed()
-
-
 @pytest.mark.slow
 def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     root, uninterrupted, tmp_path
@@ -118,7 +109,8 @@ def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     moments = [tmp_path / 'round_1' / 'predictions', tmp_path / 'round_2' / 'begin.pth']
     for number, moment in enumerate(moments):
         command = command_of(root, tmp_path, *(['--resume'] if number else []))
-        kill_at(ForkedCommand(command), moment)
+        assert run_forked(command, dies_at=moment).returncode == -SIGKILL
+        assert moment.exists()
     run_warm(command_of(root, tmp_path, '--resume'))
     assert losses(tmp_path) == losses(uninterrupted)
     for number in (1, 2):
@@ -140,9 +132,9 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
 @pytest.mark.slow
 def test_a_dead_rank_ends_the_others_with_one_line(root, tmp_path):
     command = command_of(root, tmp_path, 'train_cfg.silence_limit_s=4', '--launcher=pytorch')
-    ranks = start_ranks(command)
-    kill_at(ranks[0], tmp_path / 'round_1' / 'heartbeats' / 'rank_0')
-    done = ranks[1].completed(120)
+    ranks = start_ranks(command, dies_at=tmp_path / 'round_1' / 'heartbeats' / 'rank_0')
+    assert ranks[0].completed().returncode == -SIGKILL
+    done = ranks[1].completed()
     output = done.stdout + done.stderr
     assert done.returncode == 2 and 'Traceback' not in output, output
     assert 'rank 0 must give a sign of life every 4 s' in done.stderr.splitlines()[-1]

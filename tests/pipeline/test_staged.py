@@ -15,6 +15,7 @@ from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.shard import was_batch_halved
 from cuts3d_mm.labels.store import read_store, shard_paths
+from cuts3d_mm.pipeline import shared_memory
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.executors.ray_jobs import Extracted, Job, finish_shard_here
@@ -38,8 +39,18 @@ class Log:
         self.spans += report.spans
 
 
-def segments():
-    return sorted(path.name for path in SHARED.glob('cuts3d_*')) if SHARED.is_dir() else []
+@pytest.fixture
+def segments(monkeypatch):
+    """Names of the shared memory that this test has made and not removed."""
+    token_hex, tokens = shared_memory.secrets.token_hex, []
+
+    def remembered(num_bytes):
+        tokens.append(token_hex(num_bytes))
+        return tokens[-1]
+
+    monkeypatch.setattr(shared_memory.secrets, 'token_hex', remembered)
+    yield lambda: [path.name for one in tokens for path in SHARED.glob(f'cuts3d_{one}_*')]
+    assert tokens
 
 
 def run(folder, out, executor, source, batch_size=3):
@@ -55,7 +66,7 @@ def content(out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', [('cpu',), ('cpu', 'cpu')])
-def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, devices):
+def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, segments, devices):
     names = write_images(tmp_path / 'images', 20, rng)
     write_depths(tmp_path / 'depth', names[1:], rng)
     (tmp_path / 'images' / names[9]).write_bytes(b'')
@@ -94,7 +105,7 @@ def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
     assert reasons == {'a.png': None, 'b.png': 'cannot be cut', 'd.png': None}
 
 
-def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, rng):
+def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, rng, segments):
     (tmp_path / 'images').mkdir()
     Image.fromarray(rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(
         tmp_path / 'images/c.png'

@@ -76,7 +76,7 @@ def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / 'in'))
     handler.log_message = None
     server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     base = f'http://127.0.0.1:{server.server_port}'
     try:
         code, out, _ = cuts3d(

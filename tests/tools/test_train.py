@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 import torch
-from forked_commands import ForkedCommand, run_forked
+from forked_commands import run_forked
 from tiny_detectors import TINY
 from training_runs import losses, run, run_ranks, run_warm, train_command, write_training_set
 
@@ -46,12 +46,8 @@ def test_the_same_seed_gives_the_same_losses(root, uninterrupted, tmp_path):
 def test_a_killed_run_goes_on_with_the_losses_of_an_uninterrupted_one(
     root, uninterrupted, tmp_path
 ):
-    command = train_command(root, tmp_path, 8)
-    process = ForkedCommand(command)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / 'iter_4.pth').is_file() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.kill()
+    done = run_forked(train_command(root, tmp_path, 8), dies_at=tmp_path / 'iter_6.pth')
+    assert done.returncode == -SIGKILL
     assert (tmp_path / 'iter_4.pth').is_file() and not (tmp_path / 'iter_8.pth').is_file()
     run_warm(train_command(root, tmp_path, 8, '--resume'))
     assert losses(tmp_path) == losses(uninterrupted)
