@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from drawn import disc
 from PIL import Image
+from safetensors.numpy import load_file
 from training_runs import SMALL
 
 from cuts3d_mm.configs import load_config, read_generator_config
@@ -61,3 +62,11 @@ def run(root: Path, out: Path, **changes) -> list[str]:
     request = Request(root / 'images', out, **configs, **options)
     learn(request, said.append)
     return said
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two runs have released the same weights, to the bit."""
+    first, second = (load_file(out / 'release/model.safetensors') for out in (one, other))
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first
+    )

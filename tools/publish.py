@@ -3,6 +3,7 @@ r"""Publish a trained detector, and its labels, on the Hugging Face Hub; safe to
 Examples:
     cuts3d publish cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet \
       iter_160000.pth --repo owner/name --dry-run
+    cuts3d publish learned/release --repo owner/name
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.arguments import (
     config_name,
@@ -20,6 +22,7 @@ from cuts3d_mm.arguments import (
     weights_location,
 )
 from cuts3d_mm.cli import run_command
+from cuts3d_mm.hub.release_folder import CONFIG_FILE
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,15 +30,17 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         'config',
-        type=config_name,
+        type=_config_or_release,
         metavar='CONFIG',
-        help='config file, or name of a shipped config',
+        help='config file, name of a shipped config, or a release folder of cuts3d learn',
     )
     parser.add_argument(
         'checkpoint',
         type=weights_location,
+        nargs='?',
         metavar='CHECKPOINT',
-        help='made by cuts3d train; its moving average is used if it has one',
+        help='made by cuts3d train; its moving average is used if it has one; left out with a '
+        'release folder',
     )
     parser.add_argument(
         '--repo', required=True, metavar='OWNER/NAME', help='is made if it does not exist'
@@ -64,9 +69,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _config_or_release(text: str) -> str:
+    return text if (Path(text) / CONFIG_FILE).is_file() else config_name(text)
+
+
 def main() -> None:
     """Run the command."""
     args = parse_args()
+    if (args.checkpoint is None) != Path(args.config).is_dir():
+        raise ValueError('publish needs CONFIG and CHECKPOINT, or a release folder alone')
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.hub.location import HubRepository
 
@@ -85,18 +96,17 @@ def main() -> None:
 
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository: its name, its kind, name -> local file."""
-    from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.hub.publishing.label_release import label_files
     from cuts3d_mm.hub.publishing.model_card import read_scores
     from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
     scores = read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
-    config = load_config(args.config, [])
+    config, checkpoint = _trained(args)
     expected = build_detector(config).state_dict()
     facts = ReleaseFacts(args.repo, scores, args.license)
     (folder / 'model').mkdir()
-    paths = write_release(args.checkpoint, config, expected, facts, folder / 'model')
+    paths = write_release(checkpoint, config, expected, facts, folder / 'model')
     repositories = [(args.repo, 'model', {path.name: path for path in paths})]
     if args.labels is not None:
         (folder / 'labels').mkdir()
@@ -104,6 +114,21 @@ def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict
         files = label_files(args.labels, folder / 'labels', name, args.license)
         repositories.append((name, 'dataset', files))
     return repositories
+
+
+def _trained(args: argparse.Namespace) -> tuple[Any, str]:
+    """Config and checkpoint of the detector to publish."""
+    if args.checkpoint is not None:
+        from cuts3d_mm.configs import load_config
+
+        return load_config(args.config, []), args.checkpoint
+    from mmengine.config import Config
+
+    from cuts3d_mm.hub.publishing.release import CHECKPOINT_FILE
+    from cuts3d_mm.hub.trusted_config import read_release_config
+
+    release = Path(args.config)
+    return Config(read_release_config(release / CONFIG_FILE)), str(release / CHECKPOINT_FILE)
 
 
 def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> None:

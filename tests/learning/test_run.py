@@ -6,14 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from learning_runs import IMAGE_HW, INITIAL, ROUND, run, write_inputs, write_photos
-from safetensors.numpy import load_file
+from learning_runs import IMAGE_HW, INITIAL, ROUND, run, same_weights, write_inputs, write_photos
 
 import cuts3d_mm
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.store import read_store
-
-WEIGHTS = 'release/model.safetensors'
 
 
 @pytest.fixture(scope='module')
@@ -28,11 +25,12 @@ def learned(root):
     return root / 'out'
 
 
-def same_weights(one, other):
-    first, second = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
-    return first.keys() == second.keys() and all(
-        np.array_equal(first[name], second[name]) for name in first
-    )
+def test_the_release_can_be_published_as_it_is(learned, cuts3d):
+    code, out, err = cuts3d('publish', learned / 'release', '--repo', 'owner/name', '--dry-run')
+    assert code == 0, err
+    assert 'owner/name would get' in out and 'model.safetensors' in out
+    code, _, err = cuts3d('publish', learned / 'plan.json', '--repo', 'owner/name')
+    assert code == 2 and 'CONFIG and CHECKPOINT, or a release folder alone' in err
 
 
 def test_the_release_is_a_detector(learned):
