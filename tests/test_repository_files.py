@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 import cuts3d_mm
@@ -28,3 +30,20 @@ def test_bug_form_asks_for_the_output_of_the_doctor():
     (field,) = [field for field in form['body'] if field.get('id') == 'doctor']
     assert field['attributes']['label'] == 'Output of `cuts3d doctor --json`'
     assert field['validations']['required']
+
+
+@pytest.mark.parametrize('family', ['onedl', 'openmmlab'])
+def test_install_workflow_takes_the_pinned_versions(family):
+    pins = set((ROOT / f'requirements/{family}.txt').read_text('utf-8').splitlines())
+    matrix = read_yaml('.github/workflows/install.yml')['jobs']['install']['strategy']['matrix']
+    (entry,) = [entry for entry in matrix['include'] if entry['family'] == family]
+    named = f'{entry["first"]} {entry["mmcv"]}'.split()
+    assert {name for name in named if '==' in name} <= pins
+
+
+def test_install_workflow_covers_the_pythons_of_the_metadata():
+    matrix = read_yaml('.github/workflows/install.yml')['jobs']['install']['strategy']['matrix']
+    metadata = (ROOT / 'pyproject.toml').read_text('utf-8')
+    assert matrix['python'] == re.findall(
+        r'"Programming Language :: Python :: (3\.\d+)"', metadata
+    )
