@@ -51,7 +51,7 @@ class Nothing:
     stages = (Stage('unpack', partial(read_detections, confidence_source='none')),)
 
     def extract(self, images):
-        nothing = DetectorOutput(np.zeros((0, 60, 88), bool), np.zeros(0))
+        nothing = DetectorOutput((), np.zeros(0), (60, 88))
         return [nothing for _ in images]
 
 

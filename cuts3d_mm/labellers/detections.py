@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -24,23 +25,43 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class MaskCrop:
+    """The part of a mask outside of which it is 0.
+
+    A hundred whole masks of a large photo are gigabytes.
+    """
+
+    values: NDArray[np.bool_] | NDArray[np.uint8]  # (h, w); uint8: probability in 1/255
+    top_left: tuple[int, int]  # in the image, pixels
+
+
+@dataclass(frozen=True)
 class DetectorOutput:
     """What a detector has found in one image, the best first."""
 
-    masks: NDArray[np.bool_] | NDArray[np.uint8]  # (n, H, W); uint8: probability in 1/255
+    crops: tuple[MaskCrop, ...]
     scores: Double  # (n,) in [0, 1]
+    image_hw: tuple[int, int]
 
 
-def read_detections(found: DetectorOutput, confidence_source: str) -> list[Detection]:
-    """Turn the output of a detector into instances; empty masks are left out.
+def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[Detection]:
+    """Turn the output of a detector into instances, one at a time; empty masks are left out.
 
     Args:
         found: with probabilities if `confidence_source` is 'map', else with masks.
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
-    pairs = zip(found.masks, found.scores.tolist(), strict=True)
-    detections = [_detection(mask, score, confidence_source) for mask, score in pairs]
-    return [detection for detection in detections if detection.mask.any()]
+    for crop, score in zip(found.crops, found.scores.tolist(), strict=True):
+        detection = _detection(_whole(crop, found.image_hw), score, confidence_source)
+        if detection.mask.any():
+            yield detection
+
+
+def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:
+    mask = np.zeros(image_hw, crop.values.dtype)
+    (top, left), (height, width) = crop.top_left, crop.values.shape
+    mask[top : top + height, left : left + width] = crop.values
+    return mask
 
 
 def _detection(mask: NDArray[np.generic], score: float, confidence_source: str) -> Detection:

@@ -13,12 +13,18 @@ from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import NamedImage, check_rgb
-from cuts3d_mm.labellers.detections import Detection, DetectorOutput, read_detections
+from cuts3d_mm.labellers.detections import (
+    Detection,
+    DetectorOutput,
+    MaskCrop,
+    read_detections,
+)
 from cuts3d_mm.labellers.detector_config import check_options
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
 from cuts3d_mm.labellers.resolved_config import with_defaults
@@ -92,7 +98,8 @@ class DetectorLabeller(nn.Module):
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
         """Find the instances of images, the best first."""
-        return [read_detections(found, self.confidence_source) for found in self.extract(images)]
+        source = self.confidence_source
+        return [list(read_detections(found, source)) for found in self.extract(images)]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -117,8 +124,8 @@ class DetectorLabeller(nn.Module):
         best = torch.argsort(found.scores, descending=True, stable=True)[: self.max_per_image]
         scores = found.scores[best].cpu().numpy().astype(np.float64)
         count = int((scores >= self.score_thr).sum())
-        masks = found.masks[best[:count]].cpu().numpy()
-        return DetectorOutput(masks, np.minimum(scores[:count], 1))
+        masks = found.masks[best[:count]]
+        return DetectorOutput(_crops(masks), np.minimum(scores[:count], 1), pixels.shape[:2])
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
         state = read_state(checkpoint).weights
@@ -129,6 +136,23 @@ class DetectorLabeller(nn.Module):
             )
         check_weights_fit(state, self.detector.state_dict())
         self.detector.load_state_dict(state)
+
+
+def _crops(masks: Tensor) -> tuple[MaskCrop, ...]:
+    """Crop (n, H, W) masks to what is not 0, before they leave the device."""
+    used = zip(*(masks.any(dim=axis).cpu().numpy() for axis in (2, 1)), strict=True)
+    crops = []
+    for mask, (rows, columns) in zip(masks, used, strict=True):
+        (top, bottom), (left, right) = _used_range(rows), _used_range(columns)
+        # Copied: a view would keep the whole mask.
+        values = mask[top:bottom, left:right].cpu().numpy().copy()
+        crops.append(MaskCrop(values, (top, left)))
+    return tuple(crops)
+
+
+def _used_range(is_used: NDArray[np.bool_]) -> tuple[int, int]:
+    indices = np.flatnonzero(is_used)
+    return (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, 0)
 
 
 def _part_of_a_detector(name: str) -> type | None:

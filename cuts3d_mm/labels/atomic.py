@@ -71,9 +71,6 @@ def write_first(path: Place, content: bytes) -> bool:
 
     Returns:
         Whether the content is that of the file.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     if isinstance(path, BucketPath):
         write_whole(path, content)

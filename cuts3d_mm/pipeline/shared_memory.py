@@ -18,6 +18,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
+_MOST_BYTES = 2**31  # from one sender; a hundred masks of a large photo are much of it
 _ALIGNMENT = 64  # bytes; of each array in a segment
 _FOLDER = Path('/dev/shm')  # where Linux keeps shared memory
 
@@ -39,25 +40,32 @@ class Slots:
         names: of the segments, at least one, and as many as parcels may be on their way at a time.
         wait_for_free: called when all are; waits until the receiver of one has copied it, and
             returns its slot.
+        most_bytes: of all parcels on their way; a larger one goes alone.
     """
 
-    def __init__(self, names: Sequence[str], wait_for_free: Callable[[], int]) -> None:
-        self._names = names
+    def __init__(
+        self,
+        names: Sequence[str],
+        wait_for_free: Callable[[], int],
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:
+        self._names, self._most_bytes = names, most_bytes
         self._free = list(range(len(names)))
         self._segments: dict[int, SharedMemory] = {}
         self._wait_for_free = wait_for_free
 
     def pack(self, value: Any) -> Parcel:
-        """Put the arrays of a value into a slot, waiting for a free one.
+        """Put the arrays of a value into a slot, waiting for a free one and for room.
 
         Where shared memory is full, the arrays go with the parcel, which is slower.
         """
-        slot = self._free.pop() if self._free else self._wait_for_free()
         buffers: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         arrays = [buffer.raw() for buffer in buffers]
         sizes = tuple(array.nbytes for array in arrays)
-        if not any(sizes) or not self._make_room(slot, sum(map(_aligned, sizes))):
+        size = sum(map(_aligned, sizes))
+        slot = self._take_slot(size)
+        if not any(sizes) or not self._make_room(slot, size):
             return Parcel(pickle.dumps(value), (), slot)
         segment, start = self._segments[slot], 0
         for array in arrays:
@@ -69,11 +77,29 @@ class Slots:
         """Take back a slot whose parcel was copied."""
         self._free.append(slot)
 
+    def _take_slot(self, size: int) -> int:
+        """Wait until there is a slot, and room for some bytes besides those on their way."""
+        while not self._free or self._bytes_on_their_way() + size > self._most_bytes:
+            if len(self._free) == len(self._names):
+                break
+            self._free.append(self._wait_for_free())
+        return self._free.pop()
+
+    def _bytes_on_their_way(self) -> int:
+        return self._bytes() - sum(
+            self._segments[i].size for i in self._free if i in self._segments
+        )
+
+    def _bytes(self) -> int:
+        return sum(segment.size for segment in self._segments.values())
+
     def _make_room(self, slot: int, size: int) -> bool:
         """Let the segment of a slot hold some bytes; False where shared memory is full."""
         if slot in self._segments and self._segments[slot].size >= size:
             return True
-        self._remove(slot)
+        for unused in (slot, *self._free):
+            if unused == slot or self._bytes() + size > self._most_bytes:
+                self._remove(unused)
         try:
             self._segments[slot] = _make_segment(self._names[slot], size)
         except OSError as error:

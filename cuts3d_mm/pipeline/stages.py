@@ -7,7 +7,7 @@ image by image, in any process. Executors decide where both run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -142,7 +142,7 @@ def require_out_of_memory(error: Exception) -> str:
     return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
 
 
-def _encoded(instances: Sequence[LabelledInstance]) -> tuple[Any, ...]:
+def _encoded(instances: Iterable[LabelledInstance]) -> tuple[Any, ...]:
     return tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances)
 
 

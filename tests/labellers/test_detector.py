@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,13 @@ from mmdet.registry import MODELS
 from tiny_detectors import tiny_config
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.detections import _mean_inside
-from cuts3d_mm.labellers.detector import DetectorLabeller
+from cuts3d_mm.labellers.detections import (
+    DetectorOutput,
+    MaskCrop,
+    _mean_inside,
+    read_detections,
+)
+from cuts3d_mm.labellers.detector import DetectorLabeller, _crops
 from cuts3d_mm.weights.digest import digest_weights
 
 
@@ -38,6 +45,32 @@ def test_masks_have_the_size_of_their_image_and_scores_fall(parts, rng):
         assert all(one.mask.shape == image.pixels.shape[:2] and one.mask.any() for one in found)
         scores = [one.score for one in found]
         assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
+
+
+@pytest.mark.parametrize('confidence_source', ['none', 'map'])
+def test_what_leaves_the_device_are_the_used_parts_of_masks(parts, rng, confidence_source):
+    found = labeller(parts, confidence_source=confidence_source).extract(images(rng, 1))[0]
+    assert found.crops and found.image_hw == (70, 110)
+    for crop in found.crops:
+        assert crop.values.base is None  # a view would keep the whole mask
+        assert not crop.values.size or (crop.values[0].any() and crop.values[:, -1].any())
+    first, second = torch.zeros(2, 40, 60, dtype=torch.uint8)
+    first[3:9, 50:] = 7
+    crop, empty = _crops(torch.stack([first, second]))
+    assert crop.top_left == (3, 50) and crop.values.shape == (6, 10) and (crop.values == 7).all()
+    assert empty.values.size == 0
+
+
+def test_detections_are_made_one_at_a_time():
+    crop = MaskCrop(np.ones((5, 7), bool), (990, 1990))
+    found = DetectorOutput((crop,) * 100, np.full(100, 0.5), (1000, 2000))
+    tracemalloc.start()
+    try:
+        areas = [one.mask.sum() for one in read_detections(found, 'none')]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert areas == [35] * 100 and peak < 10 * 1000 * 2000
 
 
 def test_labels_of_an_image_do_not_depend_on_its_neighbours(parts, rng):

@@ -49,6 +49,27 @@ def test_a_sender_waits_until_a_slot_is_free_and_grows_it(rng):
         np.testing.assert_array_equal(unpack(parcels[1]), small)
 
 
+@pytest.mark.skipif(not shared_memory._FOLDER.is_dir(), reason='no folder of shared memory')
+def test_a_sender_waits_until_there_is_room_for_its_bytes_and_a_huge_value_goes_alone():
+    names, held, most = segment_names(4), [], []
+
+    def note():
+        sizes = [(shared_memory._FOLDER / name).stat().st_size for name in names
+                 if (shared_memory._FOLDER / name).exists()]  # fmt: skip
+        most.append(sum(sizes))
+
+    def wait():
+        return held.pop(0)
+
+    with removed_at_end([names]):
+        slots = Slots(names, wait, most_bytes=100_000)
+        for size, waiting in ((60_000, 1), (30_000, 2), (60_000, 2), (300_000, 1), (60_000, 1)):
+            held.append(slots.pack(np.zeros(size, np.uint8)).slot)
+            assert len(held) == waiting
+            note()
+    assert max(most[:3]) < 110_000 and most[3] < 310_000 and most[4] < 310_000
+
+
 def test_a_value_without_arrays_needs_no_shared_memory_but_counts():
     slots = Slots(segment_names(1), never)
     parcel = slots.pack(('failure', 3))
