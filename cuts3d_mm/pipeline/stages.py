@@ -6,11 +6,9 @@ image by image, in any process. Executors decide where both run.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
@@ -18,9 +16,11 @@ from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.shard import OUT_OF_MEMORY
-from cuts3d_mm.pipeline.profile import Stopwatch
+from cuts3d_mm.pipeline.profile import Stopwatch, size_of
+from cuts3d_mm.pipeline.read_ahead import ReadAhead
 from cuts3d_mm.pipeline.work_order import LabelledInstance
 
+_MOST_PIXEL_BYTES = 2**31  # of a batch, and of what is read ahead: 7 images of 100 megapixels
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
 _SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
 
@@ -35,6 +35,9 @@ class ExtractedImage:
     failure: str | None = None
 
 
+Read = NamedImage | ExtractedImage  # an image, or why it cannot be read
+
+
 class Extraction:
     """Reads images and runs the networks on them.
 
@@ -42,7 +45,7 @@ class Extraction:
         labeller: on its device. It has `extract` and `stages`, or only `predict_batch`, which
             then does all of its work.
         root: image folder.
-        batch_size: images that go through the networks together.
+        batch_size: images that go through the networks together; fewer of very large ones.
         watch: measures the stages.
         readers: threads that read images while the networks run; 0: none.
     """
@@ -58,32 +61,26 @@ class Extraction:
         )
         self.stages: tuple[Stage, ...] = labeller.stages if has_stages else ()
         self._root, self._batch_size, self._watch = root, batch_size, watch
+        self._readers = readers
         self._pool = ThreadPoolExecutor(readers) if readers else None
         self.was_halved = False  # whether a batch did not fit into memory
 
     def run(self, names: Sequence[str]) -> Iterator[list[ExtractedImage]]:
         """Extract the images of one shard, batch by batch; a batch never crosses a shard."""
         self.was_halved = False
-        images = self._read_all(names)
-        while batch := list(islice(images, self._batch_size)):
+        for batch in _batches(self._read_all(names), self._batch_size):
             good = [image for image in batch if isinstance(image, NamedImage)]
             extracted = iter(self._extract_batch(good))
             yield [next(extracted) if isinstance(image, NamedImage) else image for image in batch]
 
-    def _read_all(self, names: Sequence[str]) -> Iterator[NamedImage | ExtractedImage]:
+    def _read_all(self, names: Sequence[str]) -> Iterator[Read]:
         if self._pool is None:
             yield from map(self._read, names)
             return
-        remaining = iter(names)
-        reads: deque[Future[NamedImage | ExtractedImage]] = deque()
-        while True:
-            for name in islice(remaining, 2 * self._batch_size - len(reads)):
-                reads.append(self._pool.submit(self._read, name))
-            if not reads:
-                return
-            yield reads.popleft().result()
+        most, most_bytes = 2 * self._batch_size, _MOST_PIXEL_BYTES
+        yield from ReadAhead(self._read, names, self._pool, self._readers, most, most_bytes)
 
-    def _read(self, name: str) -> NamedImage | ExtractedImage:
+    def _read(self, name: str) -> Read:
         with self._watch.measure('read') as work:
             try:
                 image = NamedImage(name, read_named_image(self._root, name))
@@ -111,6 +108,24 @@ class Extraction:
             return [_failed(images[0].name, reason)]
         half = len(images) // 2
         return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
+
+
+def _batches(images: Iterable[Read], most: int) -> Iterator[list[Read]]:
+    """Batches of images in their order, smaller ones where the images are very large."""
+    batch: list[Read] = []
+    num_bytes = 0
+    for image in images:
+        image_bytes = size_of(image)
+        if batch and num_bytes + image_bytes > _MOST_PIXEL_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+        batch.append(image)
+        num_bytes += image_bytes
+        if len(batch) == most:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatch) -> ImageRecord:
