@@ -26,7 +26,9 @@ def detector(tmp_path_factory):
 
 def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, detector, tmp_path):
     write_labelled_images(tmp_path)
-    run = {'identity': {'model': {'depth': {'root': '/home/me/depth'}}}}
+    depth = {'type': 'cuts3d_mm.FileDepth', 'root': '/home/me/depth'}
+    model = {'features': {'type': 'ViTKeyFeatures', 'checkpoint': '/home/me/vit.pth'}}
+    run = {'identity': {'model': {**model, 'depth': depth, 'recipe': {}}}}
     (tmp_path / 'labels/run.json').write_text(json.dumps(run))
     scores = {'bbox': {'AP50': 0.2, 'APs': -1.0}, 'segm': {'AP50': 0.1}}
     (tmp_path / 'scores.json').write_text(json.dumps(scores))
@@ -43,13 +45,16 @@ def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, dete
 
     code, out, err = cuts3d('download', REPO, '--out', tmp_path / 'copy')
     assert code == 0 and 'model.safetensors' in out, err
-    assert 'box AP50' in (tmp_path / 'copy/README.md').read_text()
+    card = (tmp_path / 'copy/README.md').read_text()
+    assert 'box AP50' in card and 'without a single human label' not in card
     labels = (f'{REPO}-labels', '--repo-type', 'dataset', '--out', tmp_path / 'back')
     code, _, err = cuts3d('download', *labels)
     assert code == 0, err
     assert list(read_store(tmp_path / 'back/data')) == list(read_store(tmp_path / 'labels'))
     assert '/home/me' not in (tmp_path / 'back/run.json').read_text()
-    assert '5 images, 6\ninstances, 1 failures' in (tmp_path / 'back/README.md').read_text()
+    card = (tmp_path / 'back/README.md').read_text()
+    assert '5 images, 6 instances, 1 failures' in card
+    assert 'with `ViTKeyFeatures` of `vit.pth` and `FileDepth`, published by' in card
 
 
 def test_dry_run_writes_the_files_and_asks_nobody(hub, cuts3d, detector):

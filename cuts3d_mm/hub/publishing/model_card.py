@@ -21,8 +21,7 @@ _CITATION = """```bibtex
 
 _BODY = """# {name}
 
-A class-agnostic instance segmentation detector, trained without a single human label by
-[CutS3D]({paper_url}) in cuts3d_mm {version}: it outlines every object it finds and names none.
+{what}, published by cuts3d_mm {version}.
 
 ## Use
 
@@ -43,23 +42,20 @@ load_from = 'hf://{repo_id}/model.safetensors'
 
 `model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
 
-## Method and data
+## Training
 
-Pseudo-masks are cut out of unlabelled images in 3D: normalized cut on self-supervised ViT
-features, minimum cut on the point cloud of a monocular depth map, confidence from the agreement
-of several cuts. A detector is trained on them and then on its own predictions. `config.py` names
-the data and every setting of the training; no annotation was used.
+{training}
+
+`config.py` holds the detector and the size of its test images, not its training.
 
 ## Scores
 
 {table}
 
-Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.
-
 ## Limits
 
-What counts as an object is what the cuts found; parts, groups and background regions are found
-as well. The scores order detections, they are no probabilities.
+What counts as an object is what its training labels outlined. The scores order detections, they
+are no probabilities.
 
 ## Licence
 
@@ -67,8 +63,14 @@ as well. The scores order detections, they are no probabilities.
 
 ## Citation
 
+cuts3d_mm implements [CutS3D]({paper_url}):
+
 {citation}
 """
+_NO_TRAINING = 'Neither the config nor the checkpoint says how it was trained.'
+_SCORES_NOTE = (
+    'Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.'
+)
 
 
 def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -116,6 +118,8 @@ class ModelCardText:
     repo_id: str
     scores: dict[str, dict[str, float]]
     licence: str
+    training: list[str]  # sentences
+    num_classes: int
 
     def render(self) -> str:
         """Write the card, metadata first."""
@@ -139,13 +143,26 @@ class ModelCardText:
             license=self.licence,
             library_name='mmdetection',
             pipeline_tag='image-segmentation',
-            tags=['instance-segmentation', 'unsupervised', 'class-agnostic', 'cuts3d'],
+            tags=['instance-segmentation', *self._tags(), 'cuts3d'],
         )
         return f'---\n{data.to_yaml()}\n---\n\n{self._body()}'
+
+    def _tags(self) -> list[str]:
+        return ['class-agnostic'] if self.num_classes == 1 else []
+
+    def _what(self) -> str:
+        if self.num_classes == 1:
+            return (
+                'A class-agnostic instance segmentation detector, which outlines objects and '
+                'names none'
+            )
+        return f'An instance segmentation detector of {self.num_classes} classes'
 
     def _body(self) -> str:
         return _BODY.format(
             name=self.repo_id.split('/')[-1],
+            what=self._what(),
+            training='\n'.join(f'- {fact}' for fact in self.training) or _NO_TRAINING,
             repo_id=self.repo_id,
             version=__version__,
             paper_url=PAPER_URL,
@@ -166,4 +183,4 @@ class ModelCardText:
         for name, scores in self.scores.items():
             cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
             lines.append(f'| {name} | {" | ".join(cells)} |')
-        return '\n'.join(lines)
+        return '\n'.join([*lines, '', _SCORES_NOTE])

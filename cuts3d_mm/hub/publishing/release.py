@@ -16,6 +16,7 @@ from cuts3d_mm import __version__
 from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
 from cuts3d_mm.hub.publishing.model_card import ModelCardText
 from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
+from cuts3d_mm.hub.publishing.training_facts import describe_training
 from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.trusted_config import read_release_config, release_config
 from cuts3d_mm.labels.atomic import open_atomically
@@ -73,7 +74,9 @@ def write_release(
     facts = replace(facts, scores=without_local_paths(facts.scores))
     buffer = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, buffer)
-    card = ModelCardText(facts.repo_id, facts.scores, facts.licence)
+    training = describe_training(config.to_dict(), state.meta)
+    num_classes = len(dataset_meta['classes'])
+    card = ModelCardText(facts.repo_id, facts.scores, facts.licence, training, num_classes)
     files = {
         CONFIG_FILE: text.encode(),
         WEIGHTS_FILE: save(weights, metadata={'format': 'pt'}),
