@@ -1,5 +1,6 @@
 # make demo                    set up .venv and run the main job on real photos
 # make test                    set up .venv and run the whole test suite
+# make test-fast               all but the tests that are marked as slow, for daily work
 # make docs                    build the documentation into site/; a broken link is an error
 # make figures                 make the pictures of docs and notebook again; SEEDS=3 also those
 #                              of self-training, 25 minutes more
@@ -10,7 +11,7 @@ PYTHON := $(CURDIR)/$(VENV)/bin/python
 WORKERS ?= 2
 SEEDS ?= 0
 
-.PHONY: demo docs figures lint setup test
+.PHONY: demo docs figures lint setup test test-fast
 
 setup:
 	@bash requirements/install.sh $(STACK) $(CURDIR)/$(VENV)
@@ -28,8 +29,12 @@ figures: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir site
 
+# Tests of a file stay on one worker, where they share what was made for them.
 test: setup
-	$(PYTHON) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-fast: setup
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -42,6 +42,7 @@ def cuts3d(monkeypatch, capsys):
     """Run a command in this process: exit code, output, errors."""
 
     def run(command, *arguments):
+        capsys.readouterr()  # of what ran before the command
         monkeypatch.setattr(sys, 'argv', [f'cuts3d {command}', *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(TOOLS / f'{command}.py'), run_name='__main__')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ PYARROW = [
 ]
 
 
+@cache
 def imported_names(path: Path) -> list[str]:
     names = []
     for node in ast.walk(ast.parse(path.read_text())):

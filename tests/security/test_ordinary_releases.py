@@ -41,7 +41,7 @@ SCALE_WH = (128, 96)  # pixels
 
 
 def small_config(name):
-    """The config with a ResNet of 18 layers and small test images."""
+    """The config with a ResNet of 18 layers, small test images and few detections."""
     path = find_config(name) if name == TINY else SHIPPED / name
     config = Config.fromfile(str(path))
     backbone = config.model.backbone
@@ -54,6 +54,10 @@ def small_config(name):
             neck.in_channels = [512]
         if 'panoptic_head' in config.model:
             config.model.panoptic_head.in_channels = [64, 128, 256, 512]
+    limits = config.model.get('test_cfg') or {}
+    for part in (limits, limits.get('rcnn') or {}):
+        if 'max_per_img' in part and 'nms' in part:
+            part.max_per_img = 5
     for step in config.test_dataloader.dataset.pipeline:
         if step['type'] in ('Resize', 'Pad'):
             step['scale' if step['type'] == 'Resize' else 'size'] = SCALE_WH
