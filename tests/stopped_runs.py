@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -35,6 +37,16 @@ def wait_until(process, is_there):
         assert time.monotonic() < deadline, 'nothing happened'
         time.sleep(0.01)
     return process.poll() is None
+
+
+def is_guarded(pid):
+    """Whether a process handles SIGTERM by now, as a command does before it loads anything."""
+    status = Path(f'/proc/{pid}/status')
+    try:
+        caught = int(re.search(r'SigCgt:\s*(\w+)', status.read_text())[1], 16)
+    except FileNotFoundError:  # no Linux, or it has ended
+        return not Path('/proc/self/status').exists() and time.sleep(2) is None
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def members(group):

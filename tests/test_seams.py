@@ -114,6 +114,7 @@ model = dict(
 """
 
 
+@pytest.mark.slow
 def test_feature_and_depth_sources_are_files_of_their_folders(tree, rng):
     features, depth = SOURCES.split('@DEPTH')
     head = features.split('@FEATURES')[0]
@@ -122,6 +123,7 @@ def test_feature_and_depth_sources_are_files_of_their_folders(tree, rng):
     label(tree, MODEL.format('cuts3d_mm.'), rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('imports', 'scope'),
     [("custom_imports = dict(imports=['stranger'])\n", ''), ('', 'stranger.')],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 THREE_LINES = """
 from skimage.data import stereo_motorcycle
 image, _, disparity = stereo_motorcycle()

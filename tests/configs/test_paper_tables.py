@@ -187,6 +187,7 @@ def stand_in(place, done, cuts3d, monkeypatch):
     return StandIn(place, cuts3d, done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('title', TITLES)
 def test_row_runs_from_images_to_scores(title, rows, stand_in, monkeypatch):
     calls = rows[title]

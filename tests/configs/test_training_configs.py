@@ -44,6 +44,7 @@ def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path
     assert sample['data_samples'].gt_instances.masks.doubt.shape[1:] == sample['inputs'].shape[1:]
 
 
+@pytest.mark.slow
 def test_whole_method_trains_in_the_stock_cascade(rng):
     model = MODELS.build(load(STOCK).model).train()
     inputs, samples = batch_of((2, 1), rng)

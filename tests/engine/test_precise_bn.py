@@ -169,6 +169,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
     assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
 
 
+@pytest.mark.slow
 def test_two_ranks_agree_and_count_what_both_saw(tmp_path):
     arguments = str(tmp_path / 'store'), str(tmp_path)
     multiprocessing.spawn(measure_on_rank, arguments, nprocs=2)

@@ -21,6 +21,7 @@ from training_runs import (
 from cuts3d_mm.demo.training import final_scores, read_log
 from cuts3d_mm.labels.store import read_store
 
+pytestmark = pytest.mark.slow
 CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
 BEGINS = 3, 5
 MAX_ITERS = 7
@@ -102,7 +103,6 @@ def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_p
     assert not losses(tmp_path)
 
 
-@pytest.mark.slow
 def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     root, uninterrupted, tmp_path
 ):
@@ -118,7 +118,6 @@ def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     assert final_scores(read_log(tmp_path)) == final_scores(read_log(uninterrupted))
 
 
-@pytest.mark.slow
 def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
     command = command_of(root, tmp_path)
     options = command[command.index('--cfg-options') + 1 :]
@@ -129,7 +128,6 @@ def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
     assert [record.name for record in labels_of(tmp_path, 2)] == names
 
 
-@pytest.mark.slow
 def test_a_dead_rank_ends_the_others_with_one_line(root, tmp_path):
     command = command_of(root, tmp_path, 'train_cfg.silence_limit_s=4', '--launcher=pytorch')
     ranks = start_ranks(command, dies_at=tmp_path / 'round_1' / 'heartbeats' / 'rank_0')

@@ -105,6 +105,7 @@ torch.save(found[0].pred_instances.scores, sys.argv[2] + '/scores.pt')
 """
 
 
+@pytest.mark.slow
 def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, tmp_path):
     path = release(trained, tmp_path / 'release')['model.pth']
     content = torch.load(path, weights_only=True)

@@ -12,6 +12,8 @@ import cuts3d_mm
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.store import read_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
@@ -64,7 +66,6 @@ def test_the_same_command_again_changes_nothing(root, learned):
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
-@pytest.mark.slow
 def test_more_rounds_give_the_weights_of_a_run_that_had_them_from_the_start(root, learned):
     said = run(root, learned, rounds=2)
     assert any('2 rounds instead of 1' in line for line in said)
@@ -79,7 +80,6 @@ def test_a_setting_that_the_plan_fixes_cannot_be_changed(root, learned):
         run(root, learned, seed=1)
 
 
-@pytest.mark.slow
 def test_more_images_are_cut_and_training_starts_again_from_the_last_round(root, tmp_path):
     inputs = write_inputs(tmp_path / 'inputs')
     run(inputs, tmp_path / 'out', rounds=0)

@@ -133,6 +133,7 @@ def without_random_weights(monkeypatch):
             monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
 
 
+@pytest.mark.slow
 def test_every_detector_and_part_that_mmdetection_ships_is_built(without_random_weights):
     found = set()
     started = time.process_time()

@@ -86,6 +86,7 @@ def load_unsafely(filename, map_location=None):
     return torch.load(filename, map_location, weights_only=False)
 
 
+@pytest.mark.slow
 def test_payloads_are_live_where_mmengine_is_let_at_them(ordinary, payloads, monkeypatch):
     """Otherwise the next test would prove nothing."""
     live = [name for name, case in HOSTILE.items() if case.trigger]

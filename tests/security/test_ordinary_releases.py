@@ -79,6 +79,7 @@ def write_release(folder, config):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ORDINARY)
 def test_ordinary_releases_load_and_detect(cuts3d, tmp_path, name):
     pixels = np.random.default_rng(0).integers(0, 255, (60, 88, 3), np.uint8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from label_stores import write_labelled_images
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from cuts3d_mm.labels.store import read_store
 CASCADE = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 
 
+@pytest.mark.slow
 def test_detectors_go_to_detectron2_and_back(cuts3d, tmp_path):
     ours = build_detector(load_config(CASCADE, [])).state_dict()
     torch.save({'state_dict': ours, 'meta': {}}, tmp_path / 'ours.pth')

@@ -115,6 +115,7 @@ def test_inputs_that_are_nothing_are_one_line(
     assert code == 2 and message in err and not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_it_prints_its_result_and_nothing_of_other_packages(detector, tmp_path, rng):
     write_images(tmp_path / 'in', 2, rng)
     command = [sys.executable, '-m', 'cuts3d_mm', 'detect', tmp_path / 'in', *detector]

@@ -45,6 +45,7 @@ def train(project, root, base, run_python):
     return losses(project)
 
 
+@pytest.mark.slow
 def test_a_foreign_config_trains_from_a_checkout_and_a_wheel_by_every_command(
     root, installed, tmp_path_factory
 ):

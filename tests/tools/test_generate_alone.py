@@ -44,6 +44,7 @@ def generate(folder, environment, *options):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_it_cuts_where_neither_mmdetection_nor_torch_can_be_imported(folder):
     run = generate(folder, environment_without(folder, 'mmdet', 'mmcv', 'mmpretrain', 'torch'))
     assert run.returncode == 0, run.stderr
@@ -52,6 +53,7 @@ def test_it_cuts_where_neither_mmdetection_nor_torch_can_be_imported(folder):
     assert all(record.failure is None for record in records)
 
 
+@pytest.mark.slow
 def test_features_of_another_package_are_one_file_and_their_full_name(folder):
     (folder / 'my_features.py').write_text(MEAN_COLOR)
     environment = environment_without(folder, 'mmdet', 'mmcv', 'torch')

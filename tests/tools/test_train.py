@@ -16,6 +16,8 @@ from training_runs import losses, run, run_ranks, run_warm, train_command, write
 from cuts3d_mm.demo.training import final_scores, read_log
 from cuts3d_mm.weights import read_state
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
