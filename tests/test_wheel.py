@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,16 @@ def test_mim_finds_the_command_that_trains(installed, tmp_path):
         pytest.skip('openmim is not installed')
     run = installed.run(tmp_path, '-m', 'mim', 'train', 'cuts3d_mm', 'none.py', check=False)
     assert 'none.py' in run.stdout + run.stderr
+
+
+def test_onedl_mim_takes_the_folder_of_our_command_for_the_package():
+    """It looks for `.mim` next to the first file of RECORD; installers sort, and `..` is first.
+
+    When this fails, `mim train cuts3d_mm` may work with onedl-mim: try it, and change the docs.
+    """
+    try:
+        files = distribution('cuts3d_mm').files
+    except PackageNotFoundError:
+        pytest.skip('cuts3d_mm is not installed by an installer')
+    first = str(files[0])
+    assert first.startswith('..') and first.endswith('/cuts3d')

@@ -88,23 +88,44 @@ def main() -> None:
             print(f'{repo_id} would get:')
             for name, path in files.items():
                 print(f'  {name:24s}{path.stat().st_size:>12,d} bytes  {path}')
+        print_zoo_entry(args, f'https://huggingface.co/{args.repo}/resolve/main')
         return
     with tempfile.TemporaryDirectory() as folder:
         for repo_id, repo_type, files in prepare(args, Path(folder)):
-            upload(repo_id, repo_type, files, args.private)
+            url = upload(repo_id, repo_type, files, args.private)
+            if repo_type == 'model':
+                print_zoo_entry(args, url)
+
+
+def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
+    """Print what lists the detector in the model zoo, if its config is one of the zoo's."""
+    from cuts3d_mm.configs import find_config, shipped_root
+    from cuts3d_mm.hub.publishing.release import CHECKPOINT_FILE
+    from cuts3d_mm.hub.publishing.zoo_entry import METAFILE, zoo_entry
+
+    if args.checkpoint is None:
+        return
+    config = find_config(args.config).resolve()
+    if config.parent == (shipped_root() / METAFILE).resolve().parent:
+        print(f'\nlist it in the model zoo by this entry of {METAFILE}:')
+        print(zoo_entry(config, f'{url}/{CHECKPOINT_FILE}', _scores(args)), end='')
+
+
+def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    from cuts3d_mm.hub.publishing.model_card import read_scores
+
+    return read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository: its name, its kind, name -> local file."""
     from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.hub.publishing.label_release import label_files
-    from cuts3d_mm.hub.publishing.model_card import read_scores
     from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
-    scores = read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
     config, checkpoint = _trained(args)
     expected = build_detector(config).state_dict()
-    facts = ReleaseFacts(args.repo, scores, args.license)
+    facts = ReleaseFacts(args.repo, _scores(args), args.license)
     (folder / 'model').mkdir()
     paths = write_release(checkpoint, config, expected, facts, folder / 'model')
     repositories = [(args.repo, 'model', {path.name: path for path in paths})]
@@ -131,8 +152,8 @@ def _trained(args: argparse.Namespace) -> tuple[Any, str]:
     return Config(read_release_config(release / CONFIG_FILE)), str(release / CHECKPOINT_FILE)
 
 
-def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> None:
-    """Upload one repository and say what was done."""
+def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> str:
+    """Upload one repository, say what was done, and name the address of its files."""
     from cuts3d_mm.hub.publishing.upload import upload_files
 
     done = upload_files(files, repo_id, repo_type, is_private)
@@ -141,6 +162,7 @@ def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: boo
     if done.uploaded and done.unchanged:
         print(f'  unchanged: {", ".join(done.unchanged)}')
     print('  checked: every file has the hash of the local one')
+    return f'{done.url}/resolve/{done.revision}'
 
 
 if __name__ == '__main__':

@@ -68,13 +68,18 @@ def write_release(
     weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
     text = flatten_config(config)
     dataset_meta = without_local_paths(plain_dataset_meta(state.meta))
-    meta = {'dataset_meta': dataset_meta, 'cfg': text, 'cuts3d_mm': __version__}
+    training = describe_training(config.to_dict(), state.meta)
+    meta = {
+        'dataset_meta': dataset_meta,
+        'cfg': text,
+        'cuts3d_mm': __version__,
+        'training': training,
+    }
     refuse_secrets(meta, CHECKPOINT_FILE)
     refuse_secrets(vars(facts), CARD_FILE)
     facts = replace(facts, scores=without_local_paths(facts.scores))
     buffer = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, buffer)
-    training = describe_training(config.to_dict(), state.meta)
     num_classes = len(dataset_meta['classes'])
     card = ModelCardText(facts.repo_id, facts.scores, facts.licence, training, num_classes)
     files = {

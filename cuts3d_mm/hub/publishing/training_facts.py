@@ -15,8 +15,11 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
 
     Args:
         config: of the training.
-        meta: of its checkpoint, as MMEngine writes it; what is missing is not described.
+        meta: of its checkpoint, as MMEngine writes it, or of a release, which holds the
+            sentences; what is missing is not described.
     """
+    if isinstance(recorded := meta.get('training'), list):
+        return [str(fact) for fact in recorded]
     loader = config.get('train_dataloader')
     names = sorted({_short(type_) for type_ in _data_types(loader)})
     facts = [_describe_data(names)] if names else []

@@ -51,3 +51,7 @@ def test_every_joined_data_set_is_named():
     config = {'train_dataloader': {'dataset': {'type': 'ConcatDataset', 'datasets': parts}}}
     expected = 'Trained on annotations that `CocoDataset` and `PseudoLabelDataset` read.'
     assert describe_training(config, {}) == [expected]
+
+
+def test_facts_of_a_release_are_those_that_it_records():
+    assert describe_training({'load_from': 'x.pth'}, {'training': [PSEUDO]}) == [PSEUDO]
