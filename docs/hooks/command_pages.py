@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 _ROOT = Path(__file__).parents[2]
 _WIDTH = {'COLUMNS': '80', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
 
@@ -33,12 +35,17 @@ def command_reference() -> str:
 
 
 def config_list() -> str:
-    """A row for each shipped config: its name and what its docstring says."""
+    """A row for each shipped config: its name, what its docstring says, published weights."""
+    metafile = yaml.safe_load((_ROOT / 'configs/cuts3d/metafile.yml').read_text('utf-8'))
+    weights = {
+        model['Name']: f'[weights]({model["Weights"]})' for model in metafile['Models'] or []
+    }
     rows = [
-        f'| [`{path.stem}`](../configs/{path.parent.name}/{path.name}) | {_sentence(path)} |'
+        f'| [`{path.stem}`](../configs/{path.parent.name}/{path.name}) '
+        f'| {_sentence(path)} | {weights.get(path.stem, "")} |'
         for path in sorted((_ROOT / 'configs').glob('[!_]*/*.py'))
     ]
-    return '\n'.join(['| config | what it is |', '| --- | --- |', *rows])
+    return '\n'.join(['| config | what it is | weights |', '| --- | --- | --- |', *rows])
 
 
 def changelog() -> str:
