@@ -71,6 +71,12 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='COCO JSON of the true objects, to score against; nothing is trained on it',
     )
+    parser.add_argument(
+        '--labels',
+        type=existing_file,
+        metavar='FILE',
+        help='COCO JSON with classes of a few images, to fine-tune on at the end',
+    )
     add_exclude_argument(parser)
     parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
     return parser.parse_args()

@@ -6,6 +6,7 @@ from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCocoDataset
 from cuts3d_mm.datasets.mixed_images import MixedImagesDataset
 from cuts3d_mm.datasets.pseudo_labels import PseudoLabelDataset
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
+from cuts3d_mm.datasets.seeded_coco import SeededCocoDataset
 from cuts3d_mm.datasets.transforms import (
     AlphaBlendCopyPaste,
     ConfidentCopyPaste,
@@ -19,5 +20,6 @@ __all__ = [
     'LoadPseudoLabels',
     'MixedImagesDataset',
     'PseudoLabelDataset',
+    'SeededCocoDataset',
     'SeededInfiniteSampler',
 ]

@@ -78,6 +78,11 @@ class Folders:
         """The detector, as others load it."""
         return self.out / 'release'
 
+    @property
+    def class_release(self) -> Path:
+        """The detector that was fine-tuned on a few labels."""
+        return self.out / 'release_classes'
+
     def of_pass(self, number: int) -> PassFolders:
         """Folders of a pass, counted from 1."""
         return PassFolders(self.out / f'pass_{number}')

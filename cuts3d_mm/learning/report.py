@@ -11,6 +11,7 @@ from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import watched_names
+from cuts3d_mm.learning.few_labels import FewLabels
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.plan import Plan
 from cuts3d_mm.learning.request import Request, format_duration
@@ -57,6 +58,7 @@ class Results:
     agreement: Sequence[Sequence[str]]
     num_annotated: int
     scores: Sequence[Sequence[str]]
+    few: FewLabels | None
 
 
 def write_run_report(request: Request, results: Results) -> None:
@@ -66,8 +68,10 @@ def write_run_report(request: Request, results: Results) -> None:
     introduction: list[Block] = [Text(line) for line in results.plan_text]
     if results.plan.settings.is_offline:
         introduction.append(Text(_EMBEDDED))
+    few = [] if results.few is None else [Section('With a few labels', [_few(results.few)])]
     sections = [
         Section('Scores', _scores(results)),
+        *few,
         Section('Pseudo-labels', _labels(folders, current)),
         Section(
             'Training', [Picture.of_figure(draw_training(read_log(current.work_dir), _WATCHED))]
@@ -94,6 +98,15 @@ def _scores(results: Results) -> list[Block]:
     else:
         blocks.append(Text('No held-out image has a pseudo-label: nothing to agree with.'))
     return blocks
+
+
+def _few(few: FewLabels) -> Table:
+    caption = (
+        f'By class, on {few.num_tested} images that are not trained on. Both were trained for '
+        f'{few.num_steps} steps on {few.num_images} labelled images; the second one began with '
+        'the weights that a training without labels begins with.'
+    )
+    return Table(['start', 'mask AP %', 'mask AP50 %', 'box AP50 %'], few.rows, caption)
 
 
 def _labels(folders: Folders, current: PassFolders) -> list[Block]:

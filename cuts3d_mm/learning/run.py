@@ -12,6 +12,7 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import cut_images, gather_labels
 from cuts3d_mm.learning.describe import describe_plan
 from cuts3d_mm.learning.detecting import detect_after_each_round
+from cuts3d_mm.learning.few_labels import ClassRun, learn_classes
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.look import look_at
 from cuts3d_mm.learning.planning import Planned, keep_plan, plan_run
@@ -71,6 +72,13 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
         keep_last_round(current, schedule)
     release(config, weights_after(current, len(schedule.round_steps)), folders.release)
     say(f'the detector is in {folders.release}')
+    few = None
+    if request.labels is not None:
+        shared = ClassRun(plan.settings, Path(str(images.root)).absolute(), folders)
+        files = request.labels, request.annotations
+        weights = weights_after(current, len(schedule.round_steps))
+        few = learn_classes(shared, files, images.names, weights, say)
+        say(f'the detector with classes is in {folders.class_release}')
     with timed(folders.steps, f'detect, pass {number}'):
         detections = detect_after_each_round(config, schedule, images, current, request.workers)
     count, rows = 0, list[list[str]]()
@@ -79,7 +87,7 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
         count, rows = scores(request.annotations, watched, current, detections)
     found = agreement(current, detections)
     root = Path(str(images.root))
-    results = Results(plan, text, root, images.names, detections, found, count, rows)
+    results = Results(plan, text, root, images.names, detections, found, count, rows, few)
     write_run_report(request, results)
     say(f'look at {folders.report}')
 
