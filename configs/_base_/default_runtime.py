@@ -16,8 +16,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# With tensorboard installed:
+# With tensorboard, or wandb, installed:
 #   --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
+#   --cfg-options visualizer.vis_backends.0.type=WandbVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
