@@ -24,7 +24,7 @@ figures: setup
 		--workers $(WORKERS) --pictures docs/pictures --self-training $(SEEDS)
 	$(PYTHON) docs/figures/data_flow.py
 	CUTS3D_DOCS=$(CURDIR)/docs/pictures $(PYTHON) -m pytest -q tests/app \
-		tests/demo/test_notebook.py -k 'visitor or cell'
+		tests/demo/test_notebook.py tests/inference/test_tracking.py -k 'visitor or cell or rendered'
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir site

@@ -70,6 +70,7 @@ MAY_IMPORT = {
     },
     'inference': {
         'inference',
+        'algorithm',
         'images',
         'labels',
         'hub',

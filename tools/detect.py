@@ -2,6 +2,7 @@ r"""Outline every object in photos, folders, URLs, videos or a webcam by a train
 
 Examples:
     cuts3d detect images clip.mp4 --model owner/repo
+    cuts3d detect clip.mp4 --model owner/repo --track
     cuts3d detect images --model cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
       --weights iter_200.pth --save masks --out detected
 """
@@ -48,6 +49,12 @@ def parse_args() -> argparse.Namespace:
         '(default: pictures coco)',
     )
     parser.add_argument(
+        '--track',
+        action='store_true',
+        help='follow objects through videos: each has a number, which is drawn and is track_id '
+        'in the COCO JSON; every INPUT must be a video or a webcam',
+    )
+    parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
@@ -69,13 +76,16 @@ def main() -> int:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # What takes seconds to import comes after all that is quick to check.
     from cuts3d_mm.hub.release_folder import fetch_detector
-    from cuts3d_mm.images.sources import open_sources
+    from cuts3d_mm.images.sources import VideoSource, open_sources
     from cuts3d_mm.labellers.device import check_device, choose_device
 
     check_device(args.device)
     require_writable(args.out, '--out')
     sources = open_sources(args.inputs)
+    if args.track and not all(isinstance(source, VideoSource) for source in sources):
+        raise ValueError('--track must have videos or webcams, got images; leave them or it out')
     fetch_detector(args.model, args.weights)
+    from cuts3d_mm.algorithm.tracking import MaskTracker
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
@@ -92,7 +102,12 @@ def main() -> int:
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
         counts = detect_all(
-            inferencer, sources, writer, args.batch_size, lambda done: progress.add(Report(done))
+            inferencer,
+            sources,
+            writer,
+            args.batch_size,
+            lambda done: progress.add(Report(done)),
+            MaskTracker() if args.track else None,
         )
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '

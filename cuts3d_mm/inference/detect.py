@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cuts3d_mm.algorithm.tracking import MaskTracker
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.sources import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
+from cuts3d_mm.inference.results import number_objects
 from cuts3d_mm.labels.shard import Counts
 
 
@@ -21,6 +23,7 @@ def detect_all(
     writer: DetectionWriter,
     batch_size: int,
     on_counts: Callable[[Counts], None],
+    tracker: MaskTracker | None = None,
 ) -> Counts:
     """Detect in every image of every source.
 
@@ -30,13 +33,18 @@ def detect_all(
         writer: of the results.
         batch_size: images that go through the network together.
         on_counts: called with the counts of each image.
+        tracker: numbers the objects of videos; None: they are not followed.
 
     Returns:
         Images, instances and failures.
     """
     total = Counts()
     for source in sources:
+        if tracker is not None:
+            tracker.forget()
         for frame, sample in _detect(inferencer, source, batch_size):
+            if tracker is not None and sample is not None:
+                number_objects(sample, tracker, writer.score_thr)
             counts = writer.add(frame, sample, source)
             on_counts(counts)
             total += counts

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from cuts3d_mm.inference.output_folder import (
     PICTURES,
     claim_output,
 )
-from cuts3d_mm.inference.results import to_index_image, to_record, to_supervision
+from cuts3d_mm.inference.results import to_index_image, to_record, to_supervision, track_ids
 from cuts3d_mm.inference.video_writer import VideoWriter
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
@@ -49,8 +50,9 @@ class DetectionWriter:
     """
 
     def __init__(self, folder: Path, kinds: Collection[str], score_thr: float) -> None:
-        self._folder, self._kinds, self._score_thr = folder, kinds, score_thr
+        self._folder, self._kinds, self.score_thr = folder, kinds, score_thr
         self._records: list[ImageRecord] = []
+        self._track_ids: list[Sequence[int]] = []  # of all records
         self._num_shards = 0
         self._video: VideoWriter | None = None
         self._claim = ExitStack()
@@ -84,6 +86,8 @@ class DetectionWriter:
         """Write what was found in an image, or that it could not be read."""
         record = self._record(frame, sample, source)
         self._records.append(record)
+        is_found = record.failure is None
+        self._track_ids.append(track_ids(sample, self.score_thr) if is_found else ())
         if len(self._records) == _IMAGES_PER_SHARD:
             write_shard(self._store, self._num_shards, self._records)
             self._num_shards += 1
@@ -100,14 +104,16 @@ class DetectionWriter:
                 self._draw(frame.name, frame.pixels, sample, source)
             if 'masks' in self._kinds:
                 path = path_to_write(self._folder / MASKS, f'{frame.file_name or frame.name}.png')
-                save_picture(path, to_index_image(sample, self._score_thr))
+                save_picture(path, to_index_image(sample, self.score_thr))
         except BadName as failure:
             return ImageRecord(frame.name, (0, 0), failure=f'cannot be drawn: {failure}')
-        return to_record(sample, frame.name, self._score_thr)
+        return to_record(sample, frame.name, self.score_thr)
 
     def _draw(self, name: str, pixels: Pixels, sample: Any, source: object) -> None:
-        found = to_supervision(sample, self._score_thr)
-        drawn = draw_instances(pixels, list(found['mask']), found['confidence'].tolist())
+        found = to_supervision(sample, self.score_thr)
+        masks, scores = list(found['mask']), found['confidence'].tolist()
+        numbers = found['tracker_id'].tolist() if 'tracker_id' in found else None
+        drawn = draw_instances(pixels, masks, scores, numbers=numbers)
         if isinstance(source, VideoSource):
             self._video_of(source, pixels.shape[:2]).add(drawn)
         else:
@@ -133,6 +139,7 @@ class DetectionWriter:
             write_shard(self._store, self._num_shards, self._records)  # the last one, not yet full
         write_failures(self._store)
         if 'coco' in self._kinds:
-            write_coco(self._folder / DETECTIONS, lambda: read_store(self._store))
+            records = partial(read_store, self._store)
+            write_coco(self._folder / DETECTIONS, records, track_ids=self._track_ids)
         ended_s = time.monotonic()
         self._next_save_s = ended_s + max(_SAVE_EVERY_S, _PAUSE_PER_SAVE * (ended_s - began_s))

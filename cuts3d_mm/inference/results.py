@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.tracking import MaskTracker
 from cuts3d_mm.arrays import Mask
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
@@ -23,18 +24,38 @@ def to_supervision(sample: Any, score_thr: float = 0.0) -> dict[str, NDArray[Any
 
     Returns:
         `xyxy` (N, 4) float32 px, `mask` (N, H, W) bool, `confidence` (N,) float32,
-        `class_id` (N,) int64; the best first.
+        `class_id` (N,) int64; the best first. With `tracker_id` (N,) int64 where objects are
+        followed.
     """
     found = sample.pred_instances.cpu()
     scores = found.scores.numpy().astype(np.float32)
     chosen = np.argsort(-scores, kind='stable')
     chosen = chosen[scores[chosen] >= score_thr]
-    return {
+    arguments = {
         'xyxy': found.bboxes.numpy().astype(np.float32)[chosen],
         'mask': _masks(found, tuple(sample.ori_shape))[chosen],
         'confidence': scores[chosen],
         'class_id': found.labels.numpy()[chosen],
     }
+    if 'instances_id' in found:
+        arguments['tracker_id'] = found.instances_id.numpy()[chosen]
+    return arguments
+
+
+def number_objects(sample: Any, tracker: MaskTracker, score_thr: float) -> None:
+    """Set `pred_instances.instances_id`: the numbers of objects in the next frame of a video.
+
+    Args:
+        sample: `DetDataSample` of the frame.
+        tracker: has seen the frames before.
+        score_thr: smallest score of an object, in [0, 1]; all others have the number 0.
+    """
+    found = sample.pred_instances
+    masks = _masks(found.cpu(), tuple(sample.ori_shape))
+    is_object = (found.scores.cpu().numpy() >= score_thr) & masks.any(axis=(1, 2))
+    numbers = np.zeros(len(masks), np.int64)
+    numbers[is_object] = tracker.update(masks[is_object])
+    found.instances_id = found.labels.new_tensor(numbers)
 
 
 def _masks(found: Any, image_hw: tuple[int, int]) -> Mask:
@@ -58,6 +79,12 @@ def to_record(sample: Any, name: str, score_thr: float = 0.0) -> ImageRecord:
     return ImageRecord(name, tuple(sample.ori_shape), instances)
 
 
+def track_ids(sample: Any, score_thr: float = 0.0) -> list[int]:
+    """Numbers of the objects of `to_record`, in its order; none where they are not followed."""
+    found = to_supervision(sample, score_thr)
+    return [int(number) for number in found.get('tracker_id', ()) if number]
+
+
 def to_coco(sample: Any, image_id: int, score_thr: float = 0.0) -> list[dict[str, Any]]:
     """COCO results, which `pycocotools.COCO.loadRes` reads; boxes are those of the masks."""
     record = to_record(sample, str(image_id), score_thr)
@@ -72,9 +99,17 @@ def to_index_image(sample: Any, score_thr: float = 0.0) -> NDArray[np.uint16]:
 
     Returns:
         (H, W) uint16; 0 for none, 1 for the best instance, which also lies on top, and so on.
+        Of objects that are followed each has its own number.
+
+    Raises:
+        ValueError: an object that is followed has a number that does not fit.
     """
-    masks = to_supervision(sample, score_thr)['mask'][:MOST_INSTANCES]
+    found = to_supervision(sample, score_thr)
+    masks = found['mask'][:MOST_INSTANCES]
+    numbers = found.get('tracker_id', np.arange(1, len(masks) + 1))
+    if numbers.max(initial=0) > MOST_INSTANCES:
+        raise ValueError(f'mask images hold {MOST_INSTANCES} objects; leave out --save masks')
     index = np.zeros(tuple(sample.ori_shape), np.uint16)
-    for number in range(len(masks), 0, -1):
-        index[masks[number - 1]] = number
+    for mask, number in reversed(list(zip(masks, numbers, strict=False))):
+        index[mask] = number
     return index

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -31,7 +32,10 @@ DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60
 
 
 def write_coco(
-    path: Place, read_records: Callable[[], Iterable[ImageRecord]], as_polygons: bool = False
+    path: Place,
+    read_records: Callable[[], Iterable[ImageRecord]],
+    as_polygons: bool = False,
+    track_ids: Sequence[Sequence[int]] = (),
 ) -> int:
     """Write records as one COCO JSON, streaming; failed images are left out.
 
@@ -40,6 +44,8 @@ def write_coco(
         read_records: called twice, once for the images and once for the annotations, so
             that no more than one record is in memory.
         as_polygons: write outlines of masks, for annotation tools, in place of run-length codes.
+        track_ids: of the instances of each record, failures included, where objects are
+            followed through a video.
 
     Returns:
         Number of images written.
@@ -50,7 +56,7 @@ def write_coco(
         file.write(f'"categories": {json.dumps(CATEGORIES)},\n"images": ['.encode())
         num_images = _write_items(file, _coco_images(read_records()))
         file.write(b'],\n"annotations": [')
-        _write_items(file, _coco_annotations(read_records(), as_polygons))
+        _write_items(file, _coco_annotations(read_records(), as_polygons, track_ids))
         file.write(b']}\n')
     return num_images
 
@@ -113,16 +119,20 @@ def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
 
 
 def _coco_annotations(
-    records: Iterable[ImageRecord], as_polygons: bool
+    records: Iterable[ImageRecord], as_polygons: bool, track_ids: Sequence[Sequence[int]]
 ) -> Iterator[dict[str, Any]]:
-    labelled = (record for record in records if record.failure is None)
+    numbered = zip(records, chain(track_ids, repeat(())), strict=False)
+    labelled = ((record, numbers) for record, numbers in numbered if record.failure is None)
     annotation_id = 0
-    for image_id, record in enumerate(labelled, start=1):
-        for instance in record.instances:
+    for image_id, (record, numbers) in enumerate(labelled, start=1):
+        known = chain(numbers, repeat(None))
+        for instance, number in zip(record.instances, known, strict=False):
             annotation_id += 1
             annotation = coco_annotation(instance, record.image_hw)
             if as_polygons:
                 annotation['segmentation'] = record_polygons(instance, record.image_hw)
+            if number is not None:
+                annotation['track_id'] = number
             yield {'id': annotation_id, 'image_id': image_id} | annotation
 
 

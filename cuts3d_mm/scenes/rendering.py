@@ -19,8 +19,8 @@ SCENE_HW = (300, 400)  # px; not square, so that swapped sizes show
 MIN_VISIBLE_RATIO = 0.004  # an object that shows less of itself is no instance
 _CAMERA_HEIGHT = 1.6  # all lengths in metres
 _FOCAL_PER_WIDTH = 0.9
-_WALL_Z = 14.0
-_SHAPES = ('sphere', 'box', 'cylinder')
+WALL_Z = 14.0
+SHAPES = ('sphere', 'box', 'cylinder')
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def render_scene(
         image_hw: size in pixels.
     """
     solids, textures = _compose(rng)
-    rays = _camera_rays(image_hw)
-    surface = cast_rays(rays, solids, wall_z=_WALL_Z)
-    image = _shade(rays, surface, textures, rng)
+    rays = camera_rays(image_hw)
+    surface = cast_rays(rays, solids, wall_z=WALL_Z)
+    image = shade(rays, surface, textures, rng)
     labels = surface.label.reshape(image_hw)
     masks = np.stack([labels == label for label in range(2, len(solids) + 2)])
     visible = masks.reshape(len(masks), -1).mean(axis=1) >= MIN_VISIBLE_RATIO
@@ -72,7 +72,7 @@ def _compose(rng: np.random.Generator) -> tuple[list[Solid], list[Texture]]:
     middles = rng.permutation([-1.2, 1.3])[:num_groups] if num_groups > 1 else [0.0]
     for middle in middles:
         look = random_texture(rng, saturation=0.8)
-        for solid in _group(rng, float(middle), str(rng.choice(_SHAPES))):
+        for solid in _group(rng, float(middle), str(rng.choice(SHAPES))):
             solids.append(solid)
             textures.append(look.vary(rng))
     return solids, textures
@@ -95,7 +95,8 @@ def _group(rng: np.random.Generator, middle_x: float, shape: str) -> list[Solid]
     return solids
 
 
-def _camera_rays(image_hw: tuple[int, int]) -> Rays:
+def camera_rays(image_hw: tuple[int, int]) -> Rays:
+    """Rays through the middle of every pixel, row by row."""
     height, width = image_hw
     rows, columns = np.mgrid[:height, :width] + 0.5
     focal = _FOCAL_PER_WIDTH * width
@@ -105,9 +106,17 @@ def _camera_rays(image_hw: tuple[int, int]) -> Rays:
     return Rays(np.array([0.0, _CAMERA_HEIGHT, 0.0]), directions)
 
 
-def _shade(
+def shade(
     rays: Rays, surface: Surface, textures: list[Texture], rng: np.random.Generator
 ) -> Pixels:
+    """Colour what the rays meet, (P, 3), by its texture and one light.
+
+    Args:
+        rays: of the camera.
+        surface: what they meet.
+        textures: of floor and wall, then of each solid.
+        rng: of the direction of the light and of the noise.
+    """
     light = np.array([rng.uniform(-0.6, 0.6), 1.0, -0.8])
     light /= np.linalg.norm(light)
     diffuse = np.clip(surface.normal @ light, 0, 1)

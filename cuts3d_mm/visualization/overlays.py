@@ -27,7 +27,11 @@ def instance_color(index: int) -> Double:
 
 
 def draw_instances(
-    image: Pixels, masks: Sequence[Mask], scores: Sequence[float] | None = None, first: int = 0
+    image: Pixels,
+    masks: Sequence[Mask],
+    scores: Sequence[float] | None = None,
+    first: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> Pixels:
     """Tint and outline instances, and write their scores where they hide no object.
 
@@ -37,18 +41,22 @@ def draw_instances(
         scores: of the instances, or None for no labels.
         first: number of the first instance in the palette; the i-th after it takes the i-th
             colour after that one's.
+        numbers: of objects that are followed, from 1; each keeps its colour, and its number is
+            written instead of its score.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     drawn = np.array(image, np.uint8, order='C')
-    for index, mask in enumerate(masks, start=first):
-        color = instance_color(index)
+    places = range(first, first + len(masks)) if numbers is None else [one - 1 for one in numbers]
+    colors = [instance_color(place) for place in places]
+    for mask, color in zip(masks, colors, strict=True):
         drawn[mask] = ((1 - _OPACITY) * drawn[mask] + _OPACITY * color).astype(np.uint8)
-    colors = [instance_color(first + index) for index in range(len(masks))]
     drawn = draw_outlines(drawn, masks, colors)
-    if scores is not None:
-        _write_scores(drawn, masks, scores, colors)
+    if numbers is not None:
+        _write_labels(drawn, masks, [str(number) for number in numbers], colors)
+    elif scores is not None:
+        _write_labels(drawn, masks, [f'{score:.2f}' for score in scores], colors)
     return drawn
 
 
@@ -72,22 +80,24 @@ def cross_out(image: Pixels) -> Pixels:
     return drawn
 
 
-def _write_scores(
+def _write_labels(
     drawn: Pixels,
     masks: Sequence[Mask],
-    scores: Sequence[float],
+    texts: Sequence[str],
     colors: Sequence[Double],
 ) -> None:
     visible = [index for index, mask in enumerate(masks) if mask.any()]
     stroke = max(1, round(max(drawn.shape[:2]) / _PX_PER_STROKE_PX))
     font = _FONT, _FONT_SCALE * stroke
-    (width, height), _ = cv2.getTextSize('0.00', *font, stroke)
     padding = _PADDING * stroke
-    size_wh = width + 2 * padding, height + 2 * padding
-    corners = place_labels([masks[index] for index in visible], [size_wh] * len(visible))
-    for index, (x, y) in zip(visible, corners, strict=True):
+    sizes_wh = []
+    for index in visible:
+        (width, height), _ = cv2.getTextSize(texts[index], *font, stroke)
+        sizes_wh.append((width + 2 * padding, height + 2 * padding))
+    corners = place_labels([masks[index] for index in visible], sizes_wh)
+    for index, (x, y), (width, height) in zip(visible, corners, sizes_wh, strict=True):
         color = colors[index]
         ink = (0, 0, 0) if color @ _LUMINANCE > _BRIGHT else (255, 255, 255)
-        drawn[y : y + size_wh[1], x : x + size_wh[0]] = color
-        place = x + padding, y + padding + height
-        cv2.putText(drawn, f'{scores[index]:.2f}', place, *font, ink, stroke, cv2.LINE_AA)
+        drawn[y : y + height, x : x + width] = color
+        place = x + padding, y + height - padding
+        cv2.putText(drawn, texts[index], place, *font, ink, stroke, cv2.LINE_AA)

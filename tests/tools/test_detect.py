@@ -56,6 +56,26 @@ def test_photos_and_a_video_become_pictures_masks_and_coco(cuts3d, detector, tmp
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and video.get(cv2.CAP_PROP_FPS) == 12
 
 
+def test_objects_of_a_video_are_followed(cuts3d, detector, tmp_path):
+    write_video(tmp_path / 'clip.mp4', 3)
+    arguments = ('--out', tmp_path / 'out', '--score-thr', '0', '--track')
+    code, _, err = cuts3d('detect', tmp_path / 'clip.mp4', *detector, *arguments)
+    assert code == 0, err
+    found = json.loads((tmp_path / 'out/detections.json').read_text())['annotations']
+    frames = [[one['track_id'] for one in found if one['image_id'] == i] for i in (1, 2, 3)]
+    assert all(len(set(numbers)) == len(numbers) for numbers in frames)
+    assert set(frames[0]) & set(frames[1]) & set(frames[2])
+
+
+def test_photos_cannot_be_followed(cuts3d, detector, tmp_path, rng):
+    write_images(tmp_path / 'in', 2, rng)
+    code, _, err = cuts3d(
+        'detect', tmp_path / 'in', *detector, '--track', '--out', tmp_path / 'out'
+    )
+    assert code == 2 and err.startswith('cuts3d detect: --track must have videos or webcams')
+    assert err.count('\n') == 1 and not (tmp_path / 'out').exists()
+
+
 def test_unreadable_photos_are_recorded_in_their_place(cuts3d, detector, tmp_path, rng):
     names = write_images(tmp_path / 'in', 3, rng)
     (tmp_path / 'in' / names[0]).write_bytes(b'no image')

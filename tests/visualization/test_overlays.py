@@ -47,6 +47,15 @@ def test_an_instance_keeps_its_colour_where_it_is_drawn_alone():
     assert not np.allclose(instance_color(0), instance_color(1))
 
 
+def test_a_followed_object_keeps_colour_and_label_whatever_its_place():
+    masks = [disc((60, 50), 20, HW), disc((60, 150), 20, HW)]
+    both = draw_instances(IMAGE, masks, [0.9, 0.8], numbers=[3, 12])
+    turned = draw_instances(IMAGE, masks[::-1], [0.2, 0.1], numbers=[12, 3])
+    assert (both == turned).all()
+    alone = draw_instances(IMAGE, masks[:1], first=2)
+    assert (both[masks[0]] == alone[masks[0]]).all()
+
+
 def test_empty_masks_get_no_label():
     nothing = np.zeros(HW, bool)
     assert (draw_instances(IMAGE, [nothing], [0.5]) == IMAGE).all()

@@ -1,0 +1,78 @@
+"""Render clips in which objects pass in front of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cuts3d_mm.scenes.rendering import SHAPES, WALL_Z, Scene, camera_rays, shade
+from cuts3d_mm.scenes.solids import Solid, cast_rays
+from cuts3d_mm.scenes.textures import random_texture
+
+CLIP_HW = (180, 240)  # px
+_HALF_WIDTH_AT_1 = 0.5  # metres seen to each side, a metre from the camera
+_SWING = 0.5  # metres that an object leads or lags its steady path, so that its speed changes
+
+
+@dataclass(frozen=True)
+class _Mover:
+    """A solid that crosses the picture."""
+
+    solid: Solid
+    start_x: float  # metres
+    end_x: float
+    swings: float  # there and back, over the clip
+    phase: float  # radians
+
+    def at(self, share: float) -> Solid:
+        """The solid when a share of the clip, in [0, 1], has passed."""
+        swing = _SWING * np.sin(2 * np.pi * self.swings * share + self.phase)
+        x = self.start_x + share * (self.end_x - self.start_x) + swing
+        _, y, z = self.solid.center
+        return replace(self.solid, center=(float(x), y, z))
+
+
+def render_clip(
+    rng: np.random.Generator, num_frames: int, image_hw: tuple[int, int] = CLIP_HW
+) -> Iterator[Scene]:
+    """Render a clip of objects that cross the picture at different depths and speeds.
+
+    Args:
+        rng: source of everything random.
+        num_frames: length of the clip.
+        image_hw: size in pixels.
+
+    Yields:
+        A scene for each frame. Its i-th mask is always of the same object, and empty where that
+        is hidden or out of the picture.
+    """
+    movers = _movers(rng)
+    textures = [random_texture(rng, saturation=0.15) for _ in range(2)]
+    textures += [random_texture(rng, saturation=0.8) for _ in movers]
+    rays, light_seed = camera_rays(image_hw), int(rng.integers(2**32))
+    for number in range(num_frames):
+        solids = [mover.at(number / max(1, num_frames - 1)) for mover in movers]
+        surface = cast_rays(rays, solids, wall_z=WALL_Z)
+        image = shade(rays, surface, textures, np.random.default_rng(light_seed))
+        labels = surface.label.reshape(image_hw)
+        masks = np.stack([labels == label for label in range(2, len(solids) + 2)])
+        depth = surface.distance_z.reshape(image_hw).astype(np.float32)
+        yield Scene(f'frame_{number:04d}.png', image.reshape(*image_hw, 3), depth, masks)
+
+
+def _movers(rng: np.random.Generator) -> list[_Mover]:
+    """Three to five solids, one behind the other, that set out from either side."""
+    movers = []
+    for index in range(int(rng.integers(3, 6))):
+        z = 3.5 + 1.3 * index
+        half, height = rng.uniform(0.35, 0.6), rng.uniform(0.5, 0.9)
+        shape = str(rng.choice(SHAPES))
+        height = half if shape == 'sphere' else height
+        yaw = rng.uniform(0, np.pi)
+        solid = Solid(shape, (0.0, height, z), (half, height, half), yaw)
+        side = rng.choice([-1.0, 1.0]) * _HALF_WIDTH_AT_1 * z
+        start, end = side * rng.uniform(0.4, 1.1), -side * rng.uniform(0.2, 1.1)
+        movers.append(_Mover(solid, start, end, rng.uniform(0.5, 1.5), rng.uniform(0, 2 * np.pi)))
+    return movers
