@@ -16,11 +16,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from cuts3d_mm.scenes.rendering import render_scenes
+
 HERE = Path(__file__).parents[1]
 CUTS3D = ('-m', 'cuts3d_mm')
 LOAD = 'import cuts3d_mm; g = cuts3d_mm.load_generator("cuts3d_color-texture_file-depth")'
-DATA = 'import numpy as np; i = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)'
-CUT = f'{LOAD}; {DATA}; g.predict(i, depth=i[..., 0].astype("f4") + 1)'
+SCENE = 'scene.npz'  # in the folder of the commands
+DATA = f'import numpy as np; s = np.load("{SCENE}")'
+CUT = f'{LOAD}; {DATA}; assert g.predict(s["image"], depth=s["depth"])'
 CASES: dict[str, Sequence[str]] = {
     'import cuts3d_mm': ('-c', 'import cuts3d_mm'),
     'cuts3d --help': (*CUTS3D, '--help'),
@@ -38,6 +43,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3, help='of which the least counts')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        (scene,) = render_scenes(1, seed=3)
+        np.savez(Path(folder) / SCENE, image=scene.image, depth=scene.depth)
         for name, command in CASES.items():
             seconds = min(cpu_seconds(command, folder) for _ in range(args.rounds))
             print(f'{name:34s}{seconds:6.2f} s')
