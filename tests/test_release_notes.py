@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-release_notes = runpy.run_path(str(Path(__file__).parents[1] / '.ci/release_notes.py'))[
-    'release_notes'
-]
+ROOT = Path(__file__).parents[1]
+release_notes = runpy.run_path(str(ROOT / '.ci/release_notes.py'))['release_notes']
 CHANGELOG = """# Changelog
 
 ## [Unreleased]
@@ -59,3 +58,13 @@ def test_changelog_without_a_dated_section_is_refused(root):
     (root / 'CHANGELOG.md').write_text('# Changelog\n\n## [1.2.3] - unreleased\n')
     with pytest.raises(ValueError, match='must have a section'):
         release_notes('v1.2.3', root)
+
+
+def test_section_of_the_next_version_is_cut_by_naming_and_dating_it(root):
+    changelog = (ROOT / 'CHANGELOG.md').read_text('utf-8')
+    assert changelog.count('## [Unreleased]\n') == 1
+    dated = changelog.replace('## [Unreleased]\n', '## [1.2.3] - 2026-01-31\n')
+    (root / 'CHANGELOG.md').write_text(dated)
+    notes = release_notes('v1.2.3', root)
+    headings = [line for line in notes.splitlines() if line.startswith('#')]
+    assert headings == ['### Added', '### Changed', '### Fixed', '### Removed']
