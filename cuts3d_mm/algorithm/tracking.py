@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -112,5 +113,9 @@ def _coarse(masks: Mask) -> Mask:
         return masks
     padded = np.pad(masks, ((0, 0), (0, -height % step), (0, -width % step)))
     grid_hw = padded.shape[1] // step, padded.shape[2] // step
-    cells = padded.reshape(count, grid_hw[0], step, grid_hw[1], step)
-    return np.asarray(cells.any(axis=(2, 4)))
+    # Ten times as fast as any() over two axes.
+    rows = padded.reshape(count, grid_hw[0], step, padded.shape[2])
+    masks = reduce(np.logical_or, (rows[:, :, index] for index in range(step)))
+    columns = masks.reshape(count, *grid_hw, step)
+    coarse: Mask = reduce(np.logical_or, (columns[..., index] for index in range(step)))
+    return coarse

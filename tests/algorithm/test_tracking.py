@@ -90,6 +90,10 @@ def test_large_masks_are_compared_on_fewer_pixels():
         assert tracker.update(np.kron(small, np.ones((1, 6, 6), bool))).tolist() == [1, 2]
 
 
+def test_no_object_of_a_large_frame_is_no_number():
+    assert MaskTracker().update(np.zeros((0, 1080, 1920), bool)).tolist() == []
+
+
 def test_an_object_of_one_pixel_of_a_large_image_is_followed():
     tracker = MaskTracker()
     for frame in range(4):
