@@ -25,7 +25,7 @@ from cuts3d_mm.learning.plan import Settings
 from cuts3d_mm.learning.releasing import release
 from cuts3d_mm.learning.selection import held_out_names
 from cuts3d_mm.learning.steps import timed
-from cuts3d_mm.learning.training import Say, read_log, train
+from cuts3d_mm.learning.training import Say, checkpoint_after, has_ended, read_log, train
 
 STARTS = ('fine-tuned', 'without self-training')
 _SCORES = ('coco/segm_mAP', 'coco/segm_mAP_50', 'coco/bbox_mAP_50')
@@ -81,7 +81,7 @@ def learn_classes(
         work_dir = folder / start.replace(' ', '_')
         _train(run, config, work_dir, say)
         if load_from is not None:
-            release(config, work_dir / f'iter_{num_steps}.pth', run.folders.class_release)
+            release(config, checkpoint_after(work_dir, num_steps), run.folders.class_release)
         rows.append([start, *_last_scores(read_log(work_dir))])
     return FewLabels(num_images, num_steps, len(test['images']), rows)
 
@@ -90,7 +90,7 @@ def _train(run: ClassRun, config: Any, work_dir: Path, say: Say) -> None:
     path = work_dir.with_suffix('.py')
     write_whole(path, config.pretty_text)
     num_steps = config.train_cfg.max_iters
-    if (work_dir / f'iter_{num_steps}.pth').is_file():
+    if has_ended(work_dir, num_steps):
         return
     say(f'with classes, {work_dir.name}: {num_steps} steps')
     with timed(run.folders.steps, f'classes, {work_dir.name}'):

@@ -23,6 +23,11 @@ class PassFolders:
         return self.folder / 'cut'
 
     @property
+    def is_cut(self) -> bool:
+        """Whether `cut` holds labels; a run that was killed early has only claimed it."""
+        return any(self.cut.glob('labels-*.parquet'))
+
+    @property
     def labels(self) -> Path:
         """Label store to train on."""
         return self.folder / 'labels'

@@ -163,7 +163,8 @@ def _with_other_images(
     """Add a pass: cut what is new, train from the weights that there are."""
     cut: set[str] = set()
     for number in range(1, len(earlier.passes) + 1):
-        cut |= _names_in(folders.of_pass(number).cut)
+        one = folders.of_pass(number)
+        cut |= set(LabelTable(one.cut).names()) if one.is_cut else set()
     to_cut = tuple(name for name in images.names if name not in cut)
     last = folders.of_pass(len(earlier.passes))
     load_from: Any = last_weights(last, earlier.current.schedule) or earlier.current.load_from
@@ -177,7 +178,3 @@ def _with_other_images(
         f'starts again from {load_from or "the beginning"}'
     )
     return Planned(replace(earlier, passes=(*earlier.passes, new)), images, to_cut, news)
-
-
-def _names_in(store: Path) -> set[str]:
-    return set(LabelTable(store).names()) if any(store.glob('labels-*.parquet')) else set()

@@ -62,8 +62,8 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
     number = len(plan.passes)
     current = folders.of_pass(number)
     _cut(request, planned, folders, current, say)
-    stores = [folders.of_pass(index).cut for index in range(1, number + 1)]
-    gather_labels([store for store in stores if store.is_dir()], images.names, current)
+    passes = [folders.of_pass(index) for index in range(1, number + 1)]
+    gather_labels([one.cut for one in passes if one.is_cut], images.names, current)
     config = write_training_config(plan.settings, plan.current, current, Path(str(images.root)))
     schedule = plan.current.schedule
     if not keep_last_round(current, schedule):

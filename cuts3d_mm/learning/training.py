@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.child_processes import run_command_in_child
+from cuts3d_mm.engine.resume import require_training
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.progress import shorten_line
 from cuts3d_mm.learning.schedule import Schedule
+from cuts3d_mm.weights import read_state
 
 Say = Callable[[str], None]
 
@@ -67,6 +69,23 @@ def last_weights(folders: PassFolders, schedule: Schedule) -> Path | None:
     return next((one for n in rounds if (one := weights_after(folders, n)).is_file()), None)
 
 
+def has_ended(work_dir: Path, num_steps: int) -> bool:
+    """Tell whether a training has saved its last checkpoint; one that a kill has torn is none."""
+    last = checkpoint_after(work_dir, num_steps)
+    if not last.is_file():
+        return False
+    try:
+        require_training(read_state(str(last)))
+    except ValueError:  # the training resumes from the one before
+        return False
+    return True
+
+
+def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
+    """Checkpoint that MMEngine saves after a number of steps."""
+    return work_dir / f'iter_{num_steps}.pth'
+
+
 def keep_last_round(folders: PassFolders, schedule: Schedule) -> bool:
     """Keep the last checkpoint of a training as the one that another round would begin with.
 
@@ -74,9 +93,9 @@ def keep_last_round(folders: PassFolders, schedule: Schedule) -> bool:
         Whether the training has ended.
     """
     kept = weights_after(folders, len(schedule.round_steps))
-    last = folders.work_dir / f'iter_{schedule.total_steps}.pth'
-    if last.is_file() and not kept.is_file():
+    if not kept.is_file() and has_ended(folders.work_dir, schedule.total_steps):
         kept.parent.mkdir(parents=True, exist_ok=True)
+        last = checkpoint_after(folders.work_dir, schedule.total_steps)
         with last.open('rb') as source, open_atomically(kept) as target:
             shutil.copyfileobj(source, target)
     return kept.is_file()

@@ -1,0 +1,37 @@
+"""What a second call makes of what the first one has left."""
+
+from __future__ import annotations
+
+import pytest
+from learning_runs import run, write_inputs, write_photos
+
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning import run as steps
+from cuts3d_mm.learning.training import TrainingFailed
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_inputs(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _ends_before_training(monkeypatch):
+    def fail(*arguments):
+        raise TrainingFailed('stopped')
+
+    monkeypatch.setattr(steps, 'train', fail)
+
+
+def begin(root, **changes):
+    with pytest.raises(TrainingFailed):
+        run(root, root / 'out', **changes)
+
+
+def test_a_store_without_a_shard_is_left_out_when_images_have_changed(root):
+    begin(root)
+    for shard in (root / 'out/pass_1/cut').glob('labels-*.parquet'):
+        shard.unlink()
+    write_photos(root / 'images', 1, first=6)
+    begin(root)
+    assert len(list(read_store(root / 'out/pass_2/cut'))) == 7
