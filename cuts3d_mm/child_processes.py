@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import multiprocessing
 import os
 import pickle
@@ -13,20 +12,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from cuts3d_mm.blocked_signals import signals_blocked
 from cuts3d_mm.foreign_messages import silence
 
 STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
 _KEPT_LINES = 50  # of the output of a command
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _commands: set[subprocess.Popen[Any]] = set()
 _forker = 0, True  # id of the process that forks, whether by its main thread
@@ -75,7 +72,7 @@ def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess
     # Pickled apart: the child begins to watch before it imports what the payload needs.
     arguments = (theirs, os.getpid(), by_main_thread, pickle.dumps((target, payload)))
     process = context.Process(target=_begin, args=arguments, daemon=True)
-    with _signals_blocked():
+    with signals_blocked():
         process.start()
     theirs.close()
     return process, ours
@@ -145,45 +142,6 @@ def _begin(connection: Connection, pid: int, by_main_thread: bool, work: bytes) 
     silence()
     target, payload = pickle.loads(work)
     target(connection, *payload)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM; a process that is started meanwhile never gets them."""
-    if not hasattr(signal, 'pthread_sigmask'):
-        yield
-        return
-    # Started with the first child, and then unblocks these signals.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        with _handlers_deferred():
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _handlers_deferred() -> Iterator[None]:
-    """Call the handlers of Ctrl-C and SIGTERM at the end.
-
-    A signal that this thread blocks is taken by another one, but handled in this one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    current: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-    handlers = {number: handler for number, handler in current.items() if callable(handler)}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in received:
-            handlers[number](number, inspect.currentframe())
 
 
 def _ends_with_parent_on_linux() -> bool:

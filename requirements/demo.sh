@@ -7,19 +7,33 @@ venv=$2
 workers=$3
 here=$(cd "$(dirname "$0")" && pwd)
 say() { printf '\033[1m[demo] %s\033[0m\n' "$*"; }
-demo() { "$venv/bin/python" -m cuts3d_mm demo demo_out --workers "$workers" "$@"; }
+demo=("$venv/bin/python" -m cuts3d_mm demo demo_out --workers "$workers")
+end_started() {
+    for started in ${cutting:-} ${installer:+-$installer}; do
+        kill -- "$started" 2>/dev/null || true
+    done
+    wait
+}
 
 if ! bash "$here/install.sh" "$stack" "$venv" check; then
     bash "$here/install.sh" "$stack" "$venv" cutting
+    trap end_started EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     log=$venv/install.log
     # A group of its own, which can be ended with all its compilers.
     setsid nice bash "$here/install.sh" "$stack" "$venv" >"$log" 2>&1 &
     installer=$!
-    trap 'kill -- "-$installer" 2>/dev/null || true' EXIT
     say "cutting the first masks; what training needs is being installed, see $log"
-    demo --iters 0
+    # In the background, since a shell takes signals only while it waits.
+    "${demo[@]}" --iters 0 &
+    cutting=$!
+    wait "$cutting"
+    cutting=
     say 'demo_out/index.html shows them; training follows as soon as the installation has ended'
     wait "$installer" || { tail -20 "$log"; exit 1; }
-    trap - EXIT
+    installer=
+    trap - EXIT HUP INT TERM
 fi
-demo
+"${demo[@]}"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cuts3d_mm import child_processes
+from cuts3d_mm.blocked_signals import signals_blocked
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def other_thread():
 def test_a_signal_that_another_thread_takes_waits_until_a_child_is_started(other_thread):
     is_started = False
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), child_processes._signals_blocked():
+    with pytest.raises(KeyboardInterrupt), signals_blocked():
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(200):
             time.sleep(0.001)

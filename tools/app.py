@@ -60,6 +60,7 @@ def main() -> None:
     from cuts3d_mm.app.cutting import PhotoCutter
     from cuts3d_mm.app.examples import write_examples
     from cuts3d_mm.app.interface import build_page
+    from cuts3d_mm.app.page import launch
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
@@ -70,13 +71,7 @@ def main() -> None:
         if args.model or args.weights:
             inferencer = CutS3DInferencer(args.model, args.weights, device)
         page = build_page(cutter, inferencer, write_examples(Path(folder)))
-        page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            allowed_paths=[folder],
-            max_file_size=MAX_UPLOAD,
-            prevent_thread_lock=True,
-        )
+        launch(page, args.host, args.port, allowed_paths=[folder], max_file_size=MAX_UPLOAD)
         threading.Event().wait()  # until Ctrl-C
 
 

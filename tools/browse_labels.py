@@ -19,7 +19,6 @@ from cuts3d_mm.cli import run_command
 from cuts3d_mm.paths import require_writable
 
 MAX_UPLOAD = '1kb'  # nothing is uploaded
-LOOPBACK = '127.0.0.1'  # the page writes a file: it is for this machine alone
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,14 +56,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix='cuts3d-labels-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for the pictures of the page
         from cuts3d_mm.app.labels_page import build_labels_page
+        from cuts3d_mm.app.page import LOOPBACK, launch
 
-        page = build_labels_page(browser)
-        page.launch(
-            server_name=LOOPBACK,
-            server_port=args.port,
-            max_file_size=MAX_UPLOAD,
-            prevent_thread_lock=True,
-        )
+        # The page writes a file: it is for this machine alone.
+        launch(build_labels_page(browser), LOOPBACK, args.port, max_file_size=MAX_UPLOAD)
         threading.Event().wait()  # until Ctrl-C
 
 

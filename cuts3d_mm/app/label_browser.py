@@ -44,9 +44,9 @@ class LabelBrowser:
 
     def __init__(self, labels: Place, images: Place, out: Path) -> None:
         self.out = out
-        self.marked = set(read_exclusions(out)) if out.exists() else set[str]()
         self._table, self._images = LabelTable(labels), images
         self._names = self._table.names()
+        self.marked = self._listed()
         figures = self._table.figures()
         self._keys: dict[str, NDArray[Any]] = {
             'score': figures.mean_score,
@@ -94,8 +94,13 @@ class LabelBrowser:
         """Mark an image as bad, or take its mark back, and write the list.
 
         Raises:
-            OSError: the list cannot be written.
+            OSError: the list cannot be read or written.
         """
-        marked = self.marked ^ {self._names[number]}
+        name = self._names[number]
+        marked = self._listed()  # another page may have written it
+        marked = marked - {name} if name in self.marked else marked | {name}
         write_exclusions(self.out, marked)
         self.marked = marked
+
+    def _listed(self) -> frozenset[str]:
+        return read_exclusions(self.out) if self.out.exists() else frozenset()

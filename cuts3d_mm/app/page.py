@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
+from typing import Any
 
 import gradio
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cuts3d_mm.error_report import is_for_the_user, one_line, report
 
+LOOPBACK = '127.0.0.1'
+_NAMES_OF_LOOPBACK = [LOOPBACK, 'localhost']
 _DELETE_CACHE_S = 600, 3600  # how often files of visitors are removed, and from which age
 
 
@@ -20,6 +25,28 @@ def make_page(title: str) -> gradio.Blocks:
         return gradio.Blocks(
             title=title, theme=theme, analytics_enabled=False, delete_cache=_DELETE_CACHE_S
         )
+
+
+def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> str:
+    """Serve a page in a thread; returns its address.
+
+    Args:
+        page: to serve.
+        host: address to listen at. At LOOPBACK, requests must name this machine as well: a
+            site whose name leads here cannot use the page through a visitor's browser.
+        port: TCP port; None: a free one.
+        options: further arguments of Gradio's `launch`.
+    """
+    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=_NAMES_OF_LOOPBACK)]
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        prevent_thread_lock=True,
+        app_kwargs={'middleware': guards} if host == LOOPBACK else None,
+        **options,
+    )
+    return str(address)
 
 
 class Messages:

@@ -34,9 +34,14 @@ def read_exclusions(path: Path) -> frozenset[str]:
 
 
 def write_exclusions(path: Path, names: Iterable[str]) -> None:
-    """Write a list of images to leave out, in the order of their names."""
+    """Write a list of images to leave out, in the order of their names; comments stay."""
+    comments = [_HEADER]
+    if path.exists():
+        text = path.read_text(encoding='utf-8', errors='surrogateescape')
+        comments += [line for line in text.splitlines() if line.startswith(_COMMENT)]
     lines = (f'./{name}' if name.startswith(_COMMENT) else name for name in sorted(names))
-    write_whole(path, '\n'.join([_HEADER, *lines, '']))
+    text = '\n'.join([*dict.fromkeys(comments), *lines, ''])
+    write_whole(path, text.encode('utf-8', errors='surrogateescape'))
 
 
 def require_known(excluded: Collection[str], known: Collection[str]) -> None:

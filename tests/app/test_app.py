@@ -15,6 +15,7 @@ gradio = pytest.importorskip('gradio')
 from cuts3d_mm.app.cutting import PhotoCutter  # noqa: E402
 from cuts3d_mm.app.examples import write_examples  # noqa: E402
 from cuts3d_mm.app.interface import build_page  # noqa: E402
+from cuts3d_mm.app.page import LOOPBACK, launch  # noqa: E402
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
 from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
@@ -143,9 +144,7 @@ def test_a_visitor_uploads_a_photo_and_sees_the_pictures(browser, cutter, tmp_pa
     inferencer = CutS3DInferencer(tiny, str(tmp_path / 'iter_1.pth'), 'cpu', show_progress=False)
     example = write_examples(tmp_path)[0]
     site = build_page(cutter, inferencer, [example])
-    _, url, _ = site.launch(
-        prevent_thread_lock=True, quiet=True, allowed_paths=[str(tmp_path)], server_port=None
-    )
+    url = launch(site, LOOPBACK, None, quiet=True, allowed_paths=[str(tmp_path)])
     try:
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})
         page.set_default_timeout(60_000)

@@ -16,6 +16,7 @@ gradio = pytest.importorskip('gradio')
 
 from cuts3d_mm.app.label_browser import LabelBrowser  # noqa: E402
 from cuts3d_mm.app.labels_page import build_labels_page  # noqa: E402
+from cuts3d_mm.app.page import LOOPBACK, launch  # noqa: E402
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.images.exclusions import read_exclusions  # noqa: E402
 from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
@@ -133,6 +134,28 @@ def write_scenes(folder, count):
     write_store(folder / 'labels', records)
 
 
+def test_a_name_of_another_site_that_leads_to_this_machine_is_refused(folder):
+    site = build_labels_page(browser_of(folder))
+    url = launch(site, LOOPBACK, None, quiet=True)
+    try:
+        for path in ('', 'config', 'gradio_api/info'):
+            request = urllib.request.Request(url + path, headers={'Host': 'evil.example'})
+            with pytest.raises(urllib.error.HTTPError, match='400'):
+                urllib.request.urlopen(request)
+            assert urllib.request.urlopen(url + path).status == 200
+    finally:
+        site.close()
+
+
+def test_comments_of_the_list_and_marks_of_another_page_stay(folder):
+    (folder / 'bad.txt').write_text('# reviewed by Ann\n')
+    first, second = browser_of(folder), browser_of(folder)
+    first.toggle(0)
+    second.toggle(1)
+    assert read_exclusions(folder / 'bad.txt') == set(first.names([0, 1]))
+    assert '# reviewed by Ann' in (folder / 'bad.txt').read_text().splitlines()
+
+
 @pytest.mark.slow
 def test_a_visitor_marks_bad_images_page_by_page(browser, tmp_path, monkeypatch):
     """With CUTS3D_DOCS=docs the screenshot of the docs is taken."""
@@ -140,7 +163,7 @@ def test_a_visitor_marks_bad_images_page_by_page(browser, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     labels = LabelBrowser(tmp_path / 'labels', tmp_path / 'images', Path('bad.txt'))
     site = build_labels_page(labels)
-    _, url, _ = site.launch(prevent_thread_lock=True, quiet=True, server_port=None)
+    url = launch(site, LOOPBACK, None, quiet=True)
     try:
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})
         page.set_default_timeout(60_000)
