@@ -34,6 +34,8 @@ class Pass:
     num_images: int
     num_to_cut: int  # images that no earlier pass has cut
     num_held_out: int
+    num_rounds: int  # that were asked for, before a budget
+    budget_s: float | None
     schedule: Schedule
     load_from: str | None
 

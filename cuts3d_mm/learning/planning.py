@@ -16,6 +16,7 @@ from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.plan import Pass, Plan, Settings, read_plan, write_plan
 from cuts3d_mm.learning.request import Request
+from cuts3d_mm.learning.request_check import check_request
 from cuts3d_mm.learning.schedule import Schedule, scale_schedule, shorten
 from cuts3d_mm.learning.selection import held_out_names
 from cuts3d_mm.learning.speed import cut_seconds, most_steps, speed_of
@@ -46,6 +47,7 @@ def plan_run(request: Request) -> Planned:
         ValueError: the request contradicts the plan, or cannot be done.
     """
     images = _list(request)
+    check_request(request, images)
     folders = Folders(request.out)
     earlier = read_plan(folders.plan)
     settings = choose_settings(request, None if earlier is None else earlier.settings)
@@ -57,8 +59,7 @@ def plan_run(request: Request) -> Planned:
     if known[0] != images.names:
         return _with_other_images(request, earlier, images, folders)
     more = _with_rounds(earlier, request)
-    news = '' if more == earlier else _describe_rounds(earlier, more)
-    return Planned(more, images, known[1], news)
+    return Planned(more, images, known[1], _describe_changes(earlier, more, request.budget_s))
 
 
 def keep_plan(planned: Planned, folders: Folders) -> None:
@@ -106,7 +107,8 @@ def _new_pass(
     schedule = schedule.with_rounds(rounds)
     if request.budget_s is not None:
         schedule = _within(request.budget_s, schedule, settings, len(to_cut))
-    return Pass(len(images.names), len(to_cut), len(held_out), schedule, load_from)
+    counts = len(images.names), len(to_cut), len(held_out)
+    return Pass(*counts, rounds, request.budget_s, schedule, load_from)
 
 
 def _within(budget_s: float, schedule: Schedule, settings: Settings, num_to_cut: int) -> Schedule:
@@ -136,7 +138,9 @@ def _require_same(now: Settings, before: Settings, out: Path) -> None:
 def _with_rounds(earlier: Plan, request: Request) -> Plan:
     current = earlier.current
     planned = len(current.schedule.round_steps)
-    rounds = planned if request.rounds is None else request.rounds
+    rounds = current.num_rounds if request.rounds is None else request.rounds
+    if rounds == current.num_rounds:
+        return earlier
     if rounds < planned:
         raise ValueError(
             f'--rounds must be at least the {planned} of the plan in {request.out}, got {rounds}; '
@@ -148,13 +152,20 @@ def _with_rounds(earlier: Plan, request: Request) -> Plan:
         images = schedule.num_images, schedule.batch_size
         first = scale_schedule(schedule_of(config), *images).round_steps[:1]
         schedule = replace(schedule, round_steps=first)
-    current = replace(current, schedule=schedule.with_rounds(rounds))
+    current = replace(current, num_rounds=rounds, schedule=schedule.with_rounds(rounds))
     return replace(earlier, passes=(*earlier.passes[:-1], current))
 
 
-def _describe_rounds(before: Plan, now: Plan) -> str:
+def _describe_changes(before: Plan, now: Plan, budget_s: float | None) -> str:
+    changes = []
     counts = [len(plan.current.schedule.round_steps) for plan in (before, now)]
-    return f'{counts[1]} rounds instead of {counts[0]}: the training goes on where it ended'
+    if counts[0] != counts[1]:
+        changes.append(
+            f'{counts[1]} rounds instead of {counts[0]}: the training goes on where it ended'
+        )
+    if budget_s not in (None, before.current.budget_s):
+        changes.append('--budget shortens new plans only, the schedule stays as it is')
+    return '; '.join(changes)
 
 
 def _with_other_images(
@@ -168,7 +179,8 @@ def _with_other_images(
     to_cut = tuple(name for name in images.names if name not in cut)
     last = folders.of_pass(len(earlier.passes))
     load_from: Any = last_weights(last, earlier.current.schedule) or earlier.current.load_from
-    again = replace(request, rounds=request.rounds or len(earlier.current.schedule.round_steps))
+    rounds = earlier.current.num_rounds if request.rounds is None else request.rounds
+    again = replace(request, rounds=rounds)
     new = _new_pass(
         again, earlier.settings, images, to_cut, None if load_from is None else str(load_from)
     )

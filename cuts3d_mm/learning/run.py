@@ -83,8 +83,7 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
         detections = detect_after_each_round(config, schedule, images, current, request.workers)
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
-        watched = [record.name for record in read_store(detections[0])]
-        count, rows = scores(request.annotations, watched, current, detections)
+        count, rows = scores(request.annotations, current, detections)
     found = agreement(current, detections)
     root = Path(str(images.root))
     results = Results(plan, text, root, images.names, detections, found, count, rows, few)

@@ -30,14 +30,15 @@ def agreement(folders: PassFolders, detections: Sequence[Path]) -> list[list[str
 
 
 def scores(
-    annotations: Path, names: Sequence[str], folders: PassFolders, detections: Sequence[Path]
+    annotations: Path, folders: PassFolders, detections: Sequence[Path]
 ) -> tuple[int, list[list[str]]]:
-    """Score pseudo-labels and detections on the held-out images that are annotated.
+    """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
 
     Returns:
         Number of those images, and a row for the labels and for each round, in percent; no rows
         without an image.
     """
+    names = _labelled(read_coco(folders.held_out)) & _labelled(read_store(detections[0]))
     truth = _of_images(read_ground_truth(annotations, needs_masks=True), names)
     if not truth['images']:
         return 0, []
@@ -46,13 +47,17 @@ def scores(
     return len(truth['images']), rows
 
 
-def _of_images(truth: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _of_images(truth: dict[str, Any], names: set[str]) -> dict[str, Any]:
     """Keep the annotations of some images, named in full or by their last part."""
     known = {*names, *(PurePosixPath(name).name for name in names)}
     images = [image for image in truth['images'] if image['file_name'] in known]
     ids = {image['id'] for image in images}
     annotations = [one for one in truth['annotations'] if one['image_id'] in ids]
     return {**truth, 'images': images, 'annotations': annotations}
+
+
+def _labelled(records: Iterable[ImageRecord]) -> set[str]:
+    return {record.name for record in records if record.failure is None}
 
 
 def _row(name: str, records: Iterable[ImageRecord], truth: dict[str, Any]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from learning_runs import INITIAL, ROUND, write_inputs
+import json
+from dataclasses import replace
 
-from cuts3d_mm.learning.planning import plan_run
+import pytest
+from learning_runs import INITIAL, ROUND, write_inputs, write_photos
+
+from cuts3d_mm.learning.folders import Folders
+from cuts3d_mm.learning.planning import keep_plan, plan_run
 from cuts3d_mm.learning.request import Request, format_duration, parse_duration
 from cuts3d_mm.learning.run import learn
 from cuts3d_mm.learning.training import train_command
@@ -33,6 +37,48 @@ def test_a_budget_shortens_the_training(request_of):
     assert schedule.total_steps < INITIAL + 2 * ROUND
     with pytest.raises(ValueError, match='--budget must leave time to train: cutting 6 images'):
         plan_run(request_of(budget_s=1.0))
+
+
+def keep(request):
+    planned = plan_run(request)
+    keep_plan(planned, Folders(request.out))
+    return planned
+
+
+def test_the_same_request_with_a_budget_changes_no_plan(request_of, tmp_path):
+    request = replace(request_of(rounds=2, budget_s=4.0), out=tmp_path)
+    first = keep(request)
+    assert len(first.plan.current.schedule.round_steps) == 1  # the budget leaves one out
+    again = plan_run(request)
+    assert (again.plan, again.news) == (first.plan, '')
+    other = plan_run(replace(request, budget_s=9.0))
+    assert other.plan == first.plan and '--budget shortens new plans only' in other.news
+    assert '3 rounds instead of 1' in plan_run(replace(request, rounds=3)).news
+
+
+def test_no_round_is_asked_for_with_other_images_too(tmp_path):
+    root = write_inputs(tmp_path)
+    detector = str(root / 'detector.py')
+    request = Request(root / 'images', root / 'out', detector=detector, offline=True, rounds=1)
+    keep(request)
+    write_photos(root / 'images', 1, first=6)
+    assert plan_run(replace(request, rounds=0)).plan.current.schedule.round_steps == ()
+    assert len(plan_run(replace(request, rounds=None)).plan.current.schedule.round_steps) == 1
+
+
+def test_a_folder_in_that_of_the_images_is_refused(request_of):
+    images = request_of().images
+    for out in (images, images / 'out'):
+        with pytest.raises(ValueError, match='OUT must not lie in the folder of IMAGES'):
+            plan_run(replace(request_of(), out=out))
+
+
+@pytest.mark.parametrize('argument', ['annotations', 'labels'])
+def test_annotations_are_read_before_anything_is_done(request_of, tmp_path, argument):
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps({'a': 1}))
+    with pytest.raises(ValueError, match=r'truth\.json'):
+        plan_run(request_of(**{argument: path}))
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(request_of):

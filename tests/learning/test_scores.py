@@ -1,0 +1,22 @@
+"""Scores on the held-out images."""
+
+from __future__ import annotations
+
+import json
+
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import write_store
+from cuts3d_mm.learning.folders import PassFolders
+from cuts3d_mm.learning.scores import scores
+
+
+def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
+    folders = PassFolders(tmp_path)
+    write_coco(folders.held_out, lambda: [])
+    failed = ImageRecord('a.png', (0, 0), failure='no image')
+    write_store(folders.detections(0), [failed])
+    truth = tmp_path / 'truth.json'
+    image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
+    truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
+    assert scores(truth, folders, [folders.detections(0)]) == (0, [])
