@@ -26,17 +26,17 @@ _context.set_forkserver_preload(_LOADED)
 
 
 class ForkedCommand:
-    """A Python file that runs with arguments.
+    """A Python file or module that runs with arguments.
 
     Args:
-        command: this interpreter, the file and its arguments.
+        command: this interpreter, the file or `-m` and the module, and its arguments.
         dies_at: a path; as soon as it is there the process ends as if killed.
         env: variables apart from those of this process.
     """
 
     def __init__(self, command, dies_at=None, **env):
         program, *arguments = map(str, command)
-        assert program == sys.executable and arguments[0].endswith('.py'), command
+        assert program == sys.executable, command
         self._written = tempfile.TemporaryDirectory()
         self._paths = [Path(self._written.name, name) for name in ('stdout', 'stderr')]
         for path in self._paths:
@@ -56,7 +56,7 @@ class ForkedCommand:
 
 
 def run_forked(command, dies_at=None):
-    """Run a Python file with arguments in a forked process."""
+    """Run a Python file or module with arguments in a forked process."""
     return ForkedCommand(command, dies_at).completed()
 
 
@@ -69,9 +69,12 @@ def _run(arguments, folder, environment, paths, dies_at):
     np.random.seed()  # forked processes would draw the same numbers
     if dies_at is not None:
         sys.addaudithook(partial(_die_if_there, str(dies_at)))
-    sys.argv = arguments
+    sys.argv = arguments[1:] if arguments[0] == '-m' else arguments
     with left_as_they_are():
-        runpy.run_path(arguments[0], run_name='__main__')
+        if arguments[0] == '-m':
+            runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name='__main__')
 
 
 def _die_if_there(path, *event):

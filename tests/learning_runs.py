@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from drawn import disc
+from forked_commands import run_forked
 from PIL import Image
 from safetensors.numpy import load_file
 from training_runs import SMALL
@@ -60,7 +63,8 @@ def run(root: Path, out: Path, **changes) -> list[str]:
     options = {'offline': True, 'workers': 0, **changes}
     configs = {'config': str(root / 'generator.py'), 'detector': str(root / 'detector.py')}
     request = Request(root / 'images', out, **configs, **options)
-    learn(request, said.append)
+    with patch('cuts3d_mm.learning.training.run_command_in_child', _train_in_fork):
+        learn(request, said.append)
     return said
 
 
@@ -70,3 +74,11 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(
         np.array_equal(first[name], second[name]) for name in first
     )
+
+
+def _train_in_fork(command, report):
+    done = run_forked(command)
+    output = done.stdout + done.stderr
+    for line in output.splitlines():
+        report(line)
+    return subprocess.CompletedProcess(command, done.returncode, output)

@@ -1,7 +1,7 @@
 """Give malformed files to the commands in this process, one after another.
 
 usage: malformed_runs.py FOLDER SEED COUNT [FIRST]: prints a JSON line for each case before and
-after it, and at last the peak of the memory.
+after it, the peak of the memory once every use has loaded what it needs, and at last.
 """
 
 from __future__ import annotations
@@ -140,9 +140,15 @@ def main() -> None:
         result, message = outcome(folder, path, kind)
         report(case=index, outcome=result, message=message)
         shutil.rmtree(folder / 'out', ignore_errors=True)
+        if index == len(USES) - 1:
+            report(loaded_bytes=peak_bytes())
+    report(peak_bytes=peak_bytes())
+
+
+def peak_bytes() -> int | None:
     # Not from getrusage: that counts the memory of the process that has started this one.
     peak_kb = re.search(r'VmHWM:\s*(\d+) kB', Path('/proc/self/status').read_text())
-    report(peak_bytes=int(peak_kb[1]) * 1024 if peak_kb else None)
+    return int(peak_kb[1]) * 1024 if peak_kb else None
 
 
 def report(**facts: Any) -> None:

@@ -16,7 +16,7 @@ from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 @pytest.mark.slow
 def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path):
     pictures = tmp_path / 'pictures'
-    table = run_demo(tmp_path, num_scenes=3, workers=1, pictures=pictures, max_iters=0)
+    table = run_demo(tmp_path, num_scenes=3, workers=0, pictures=pictures, max_iters=0)
     page = (tmp_path / 'index.html').read_text()
     num_images = 3 + 3  # photos and scenes
     assert page.count('<figcaption>') == 2 * page.count('<details>') == 2 * num_images
