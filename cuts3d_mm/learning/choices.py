@@ -21,18 +21,18 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
     Raises:
         ValueError: there are fewer GPUs than asked for.
     """
-    depth = None if request.depth is None else str(request.depth.absolute())
+    depth = None if request.depth is None else str(request.depth.resolve())
     if depth is None and earlier is not None:
         depth = earlier.depth
     generator, detector = NETWORKS, NETWORKS_DETECTOR
-    if request.offline:
+    if earlier is not None:
+        generator, detector = earlier.generator, earlier.detector
+    elif request.offline:
         generator = EMBEDDED_2D if depth is None else EMBEDDED_3D
         detector = EMBEDDED_DETECTOR
-    elif earlier is not None:
-        generator, detector = earlier.generator, earlier.detector
     before = earlier or Settings('', '', None, '', None, request.offline, count_gpus(), 0)
     return Settings(
-        images=str(request.images.absolute()),
+        images=str(request.images.resolve()),
         generator=request.config or generator,
         depth=depth,
         detector=request.detector or detector,

@@ -169,9 +169,10 @@ def _commands(request: Request, results: Results, folders: Folders, current: Pas
     depth = ['--depth', settings.depth] if settings.depth else []
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
     images, weights = settings.images, weights_after(current, len(schedule.round_steps))
-    training = train_command(current.config, current.work_dir, settings.gpus, resumes=False)
+    # Folders of their own: typed as shown, no command writes into the run.
+    training = train_command(current.config, Path('WORK_DIR'), settings.gpus, resumes=False)
     by_command = {
-        'cut': ['generate', settings.generator, images, str(current.cut), *depth, *exclude],
+        'cut': ['generate', settings.generator, images, 'LABELS', *depth, *exclude],
         'label by the last detector': [
             'predict',
             str(current.config),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.lock import hold_folder
+from cuts3d_mm.labels.lock import FolderInUse, hold_folder
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import cut_images, gather_labels
 from cuts3d_mm.learning.describe import describe_plan
@@ -15,6 +16,7 @@ from cuts3d_mm.learning.detecting import detect_after_each_round
 from cuts3d_mm.learning.few_labels import ClassRun, learn_classes
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.look import look_at
+from cuts3d_mm.learning.plan import read_plan
 from cuts3d_mm.learning.planning import Planned, keep_plan, plan_run
 from cuts3d_mm.learning.releasing import release
 from cuts3d_mm.learning.report import Results, write_run_report
@@ -43,8 +45,10 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> None:
     Raises:
         ValueError: the request cannot be done, or contradicts the plan of its folder.
         TrainingFailed: a training has ended with an error.
+        FolderInUse: another run works in the folder, or has changed its plan meanwhile.
     """
     request = replace(request, out=request.out.absolute())
+    earlier = read_plan(Folders(request.out).plan)
     planned = plan_run(request)
     text = describe_plan(planned.plan, look_at(planned.images), planned.news)
     for line in text:
@@ -53,6 +57,11 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> None:
         return
     request.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(request.out):
+        if read_plan(Folders(request.out).plan) != earlier:
+            raise FolderInUse(
+                f'{request.out} must not change while a run is planned, another run has changed '
+                'it; run the same command again'
+            )
         keep_plan(planned, Folders(request.out))
         _run(request, planned, text, say)
 
@@ -63,7 +72,10 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
     current = folders.of_pass(number)
     _cut(request, planned, folders, current, say)
     passes = [folders.of_pass(index) for index in range(1, number + 1)]
-    gather_labels([one.cut for one in passes if one.is_cut], images.names, current)
+    stores = [one.cut for one in passes if one.is_cut]
+    if not folders.contact_sheet.is_file():
+        _write_sheet(folders, images, stores, say)
+    gather_labels(stores, images.names, current)
     config = write_training_config(plan.settings, plan.current, current, Path(str(images.root)))
     schedule = plan.current.schedule
     if not keep_last_round(current, schedule):
@@ -100,16 +112,17 @@ def _cut(
     if len(images.names) > _CUT_FIRST:
         some = ImageList(images.root, tuple(sorted(_random_names(images.names))))
         cut_images(settings, some, current.folder / 'sheet', workers)
-        _write_sheet(folders, some, current.folder / 'sheet', say)
+        _write_sheet(folders, some, [current.folder / 'sheet'], say)
     if images.names:
         with timed(folders.steps, f'cut, pass {len(planned.plan.passes)}'):
             cut_images(settings, images, current.cut, workers)
-        _write_sheet(folders, images, current.cut, say)
+        _write_sheet(folders, images, [current.cut], say)
 
 
-def _write_sheet(folders: Folders, images: ImageList, store: Path, say: Say) -> None:
+def _write_sheet(folders: Folders, images: ImageList, stores: list[Path], say: Say) -> None:
     chosen = set(_random_names(images.names))
-    records = (record for record in read_store(store) if record.name in chosen)
+    labelled = chain.from_iterable(map(read_store, stores))
+    records = (record for record in labelled if record.name in chosen)
     save_picture(folders.contact_sheet, draw_sheet(Path(str(images.root)), records))
     say(f'pseudo-labels of {len(chosen)} images: {folders.contact_sheet}')
 

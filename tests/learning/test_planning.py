@@ -56,6 +56,14 @@ def test_the_same_request_with_a_budget_changes_no_plan(request_of, tmp_path):
     assert '3 rounds instead of 1' in plan_run(replace(request, rounds=3)).news
 
 
+def test_the_same_request_is_recognized_however_it_is_spelled(request_of, tmp_path):
+    request = replace(request_of(), out=tmp_path, config='cuts3d_color-texture_file-depth')
+    first = keep(request)
+    images = request.images / '..' / request.images.name
+    again = plan_run(replace(request, images=images, config=None, detector=None))
+    assert (again.plan, again.news) == (first.plan, '')
+
+
 def test_no_round_is_asked_for_with_other_images_too(tmp_path):
     root = write_inputs(tmp_path)
     detector = str(root / 'detector.py')

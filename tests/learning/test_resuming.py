@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from learning_runs import run, write_inputs, write_photos
 
+from cuts3d_mm.labels.lock import FolderInUse
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning import run as steps
+from cuts3d_mm.learning.look import look_at
 from cuts3d_mm.learning.training import TrainingFailed
 
 
@@ -35,3 +37,26 @@ def test_a_store_without_a_shard_is_left_out_when_images_have_changed(root):
     write_photos(root / 'images', 1, first=6)
     begin(root)
     assert len(list(read_store(root / 'out/pass_2/cut'))) == 7
+
+
+def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(root):
+    begin(root)
+    sheet = root / 'out/contact_sheet.jpg'
+    sheet.unlink()
+    (root / 'images/005.png').unlink()
+    begin(root)
+    assert sheet.is_file() and not (root / 'out/pass_2/cut').exists()
+
+
+def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(root, monkeypatch):
+    plan = root / 'out/plan.json'
+
+    def look(images):
+        plan.write_text(plan.read_text().replace('"seed": 0', '"seed": 1'))
+        return look_at(images)
+
+    begin(root)
+    monkeypatch.setattr(steps, 'look_at', look)
+    with pytest.raises(FolderInUse, match='another run .* run the same command again'):
+        run(root, root / 'out')
+    assert '"seed": 1' in plan.read_text()

@@ -54,6 +54,8 @@ def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
         assert f'<figcaption>{caption}' in page
     assert 'src="data:image/' in page and 'src="http' not in page
     assert 'cuts3d generate' in page and 'hand-made' in page
+    # Typed as shown, no command writes into the run.
+    assert '--work-dir WORK_DIR' in page and f'{learned / "pass_1" / "cut"}' not in page
 
 
 def test_the_same_command_again_changes_nothing(root, learned):
