@@ -15,8 +15,9 @@ from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.labelling import label
+from cuts3d_mm.learning.pass_images import read_pass_images
 from cuts3d_mm.learning.plan import Settings
-from cuts3d_mm.learning.selection import held_out_names, in_random_order
+from cuts3d_mm.learning.selection import in_random_order
 
 MOST_WATCHED = 1000  # held-out images that detectors are compared on
 
@@ -29,24 +30,24 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     return label(model, config.get('custom_imports'), images, store, workers, task)
 
 
-def watched_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Held-out images that the training is watched on, in random order."""
-    return in_random_order(held_out_names(names), 'watched')[:MOST_WATCHED]
+def watched_names(folders: PassFolders) -> tuple[str, ...]:
+    """Held-out images of a pass that its training is watched on, in random order."""
+    held_out = read_pass_images(folders.images).held_out
+    return in_random_order(held_out, 'watched')[:MOST_WATCHED]
 
 
-def gather_labels(stores: Sequence[Path], names: Sequence[str], folders: PassFolders) -> None:
+def gather_labels(stores: Sequence[Path], folders: PassFolders) -> None:
     """Write the labels of all passes as those to train on and those of the held-out images.
 
     Args:
         stores: of all passes so far, each image in one of them.
-        names: of the images of this pass.
         folders: of this pass; what is there already is kept.
 
     Raises:
         ValueError: no image to train on has an instance.
     """
-    held_out = set(held_out_names(names))
-    chosen, watched = set(names) - held_out, set(watched_names(names))
+    images = read_pass_images(folders.images)
+    chosen, watched = set(images.names) - set(images.held_out), set(watched_names(folders))
     if not folders.held_out.is_file():
         write_coco(folders.held_out, lambda: _records(stores, watched))
     if folders.labels.is_dir():

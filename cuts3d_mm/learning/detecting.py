@@ -35,7 +35,7 @@ def detect_after_each_round(
     Returns:
         A label store for each round, the initial one first.
     """
-    watched = ImageList(images.root, tuple(sorted(watched_names(images.names))))
+    watched = ImageList(images.root, tuple(sorted(watched_names(folders))))
     stores = []
     for number in range(len(schedule.round_steps) + 1):
         weights = weights_after(folders, number)

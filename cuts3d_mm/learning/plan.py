@@ -83,4 +83,8 @@ def read_plan(path: Path) -> Plan | None:
 def _pass(content: dict[str, Any]) -> Pass:
     schedule = dict(content['schedule'])
     schedule['round_steps'] = tuple(schedule['round_steps'])
+    counts = [value for key, value in schedule.items() if key != 'round_steps']
+    counts += schedule['round_steps']
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise ValueError(f'numbers of a schedule must be integers above 0, got {schedule}')
     return Pass(**{**content, 'schedule': Schedule(**schedule)})

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.exclusions import read_exclusions
 from cuts3d_mm.images.listing import ImageList, list_images
-from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.random_access import LabelTable
 from cuts3d_mm.learning.choices import choose_settings
 from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of
-from cuts3d_mm.learning.folders import Folders, PassFolders
+from cuts3d_mm.learning.folders import Folders
+from cuts3d_mm.learning.pass_images import PassImages, read_pass_images, write_pass_images
 from cuts3d_mm.learning.plan import Pass, Plan, Settings, read_plan, write_plan
 from cuts3d_mm.learning.request import Request
 from cuts3d_mm.learning.request_check import check_request
@@ -37,6 +36,7 @@ class Planned:
     plan: Plan
     images: ImageList
     to_cut: tuple[str, ...]
+    held_out: tuple[str, ...]
     news: str  # what this run does that the one before did not, empty if it only resumes
 
 
@@ -52,22 +52,25 @@ def plan_run(request: Request) -> Planned:
     earlier = read_plan(folders.plan)
     settings = choose_settings(request, None if earlier is None else earlier.settings)
     if earlier is None:
-        first = _new_pass(request, settings, images, images.names, settings.load_from)
-        return Planned(Plan(settings, (first,)), images, images.names, '')
+        held_out = held_out_names(images.names)
+        counts = len(images.names), len(images.names), len(held_out)
+        first = _new_pass(request, settings, counts, settings.load_from)
+        return Planned(Plan(settings, (first,)), images, images.names, held_out, '')
     _require_same(settings, earlier.settings, request.out)
-    known = _read_names(folders.of_pass(len(earlier.passes)))
-    if known[0] != images.names:
+    known = read_pass_images(folders.of_pass(len(earlier.passes)).images)
+    if known.names != images.names:
         return _with_other_images(request, earlier, images, folders)
     more = _with_rounds(earlier, request)
-    return Planned(more, images, known[1], _describe_changes(earlier, more, request.budget_s))
+    news = _describe_changes(earlier, more, request.budget_s)
+    return Planned(more, images, known.to_cut, known.held_out, news)
 
 
 def keep_plan(planned: Planned, folders: Folders) -> None:
     """Write a plan and the names of its images, unless they are there."""
     one = folders.of_pass(len(planned.plan.passes))
     one.folder.mkdir(parents=True, exist_ok=True)
-    names = {'images': planned.images.names, 'to_cut': planned.to_cut}
-    write_whole(one.images, json.dumps(names))
+    images = PassImages(planned.images.names, planned.to_cut, planned.held_out)
+    write_pass_images(one.images, images)
     if read_plan(folders.plan) != planned.plan:
         write_plan(folders.plan, planned.plan)
 
@@ -82,32 +85,23 @@ def _list(request: Request) -> ImageList:
     return images.without(excluded)
 
 
-def _read_names(folders: PassFolders) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    content = json.loads(folders.images.read_text(encoding='utf-8'))
-    return tuple(content['images']), tuple(content['to_cut'])
-
-
 def _new_pass(
     request: Request,
     settings: Settings,
-    images: ImageList,
-    to_cut: tuple[str, ...],
+    counts: tuple[int, int, int],  # images, to cut, held out
     load_from: str | None,
 ) -> Pass:
     config = load_detector_config(settings.detector)
-    held_out = held_out_names(images.names)
-    num_training = len(images.names) - len(held_out)
+    num_images, num_to_cut, num_held_out = counts
+    num_training = num_images - num_held_out
     if not num_training:
-        raise ValueError(
-            f'IMAGES must hold at least 2 images: one is held out, got {len(images.names)}'
-        )
+        raise ValueError(f'IMAGES must hold at least 2 images: one is held out, got {num_images}')
     batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
     schedule = scale_schedule(schedule_of(config), num_training, batch_size)
     rounds = DEFAULT_ROUNDS if request.rounds is None else request.rounds
     schedule = schedule.with_rounds(rounds)
     if request.budget_s is not None:
-        schedule = _within(request.budget_s, schedule, settings, len(to_cut))
-    counts = len(images.names), len(to_cut), len(held_out)
+        schedule = _within(request.budget_s, schedule, settings, num_to_cut)
     return Pass(*counts, rounds, request.budget_s, schedule, load_from)
 
 
@@ -172,21 +166,25 @@ def _with_other_images(
     request: Request, earlier: Plan, images: ImageList, folders: Folders
 ) -> Planned:
     """Add a pass: cut what is new, train from the weights that there are."""
-    cut: set[str] = set()
+    cut, held, trained = set[str](), set[str](), set[str]()
     for number in range(1, len(earlier.passes) + 1):
         one = folders.of_pass(number)
         cut |= set(LabelTable(one.cut).names()) if one.is_cut else set()
+        before = read_pass_images(one.images)
+        held |= set(before.held_out)
+        trained |= set(before.names) - set(before.held_out)
     to_cut = tuple(name for name in images.names if name not in cut)
     last = folders.of_pass(len(earlier.passes))
     load_from: Any = last_weights(last, earlier.current.schedule) or earlier.current.load_from
     rounds = earlier.current.num_rounds if request.rounds is None else request.rounds
     again = replace(request, rounds=rounds)
-    new = _new_pass(
-        again, earlier.settings, images, to_cut, None if load_from is None else str(load_from)
-    )
+    held_out = held_out_names(images.names, held, trained)
+    counts = len(images.names), len(to_cut), len(held_out)
+    new = _new_pass(again, earlier.settings, counts, None if load_from is None else str(load_from))
     gone = len(cut - set(images.names))
     news = (
         f'{len(to_cut)} images are new and {gone} are gone: the new ones are cut, then training '
         f'starts again from {load_from or "the beginning"}'
     )
-    return Planned(replace(earlier, passes=(*earlier.passes, new)), images, to_cut, news)
+    plan = replace(earlier, passes=(*earlier.passes, new))
+    return Planned(plan, images, to_cut, held_out, news)

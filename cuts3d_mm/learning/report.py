@@ -53,7 +53,6 @@ class Results:
     plan: Plan
     plan_text: Sequence[str]
     root: Path  # folder of the images
-    names: tuple[str, ...]
     detections: Sequence[Path]  # a store per round
     agreement: Sequence[Sequence[str]]
     num_annotated: int
@@ -124,7 +123,7 @@ def _labels(folders: Folders, current: PassFolders) -> list[Block]:
 
 
 def _detections(results: Results, current: PassFolders) -> list[Block]:
-    names = watched_names(results.names)[:NUM_SHOWN]
+    names = watched_names(current)[:NUM_SHOWN]
     columns = {'pseudo-labels': _by_name(read_coco(current.held_out), names)}
     for number, store in enumerate(results.detections):
         title = f'round {number}' if number else 'initial round'

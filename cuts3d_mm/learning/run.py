@@ -75,7 +75,7 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
     stores = [one.cut for one in passes if one.is_cut]
     if not folders.contact_sheet.is_file():
         _write_sheet(folders, images, stores, say)
-    gather_labels(stores, images.names, current)
+    gather_labels(stores, current)
     config = write_training_config(plan.settings, plan.current, current, Path(str(images.root)))
     schedule = plan.current.schedule
     if not keep_last_round(current, schedule):
@@ -98,7 +98,7 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
         count, rows = scores(request.annotations, current, detections)
     found = agreement(current, detections)
     root = Path(str(images.root))
-    results = Results(plan, text, root, images.names, detections, found, count, rows, few)
+    results = Results(plan, text, root, detections, found, count, rows, few)
     write_run_report(request, results)
     say(f'look at {folders.report}')
 

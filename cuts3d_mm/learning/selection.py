@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 _HELD_OUT_SHARE = 0.1
 _BITS = 64
 
 
-def held_out_names(names: Sequence[str]) -> tuple[str, ...]:
+def held_out_names(
+    names: Sequence[str],
+    held_before: Set[str] = frozenset(),
+    trained_before: Set[str] = frozenset(),
+) -> tuple[str, ...]:
     """Choose a tenth of the images, at least one, to watch the training on; sorted.
 
-    An image is held out or not by its name alone, however many others there are. Where that
-    chooses none, the image with the smallest hash is held out.
+    An image is held out or not by its name alone, however many others there are, and stays on its
+    side in later passes. Where that chooses none, one that was not trained on is held out if there
+    is one; where it chooses all, one of several is trained on.
+
+    Args:
+        names: of the images.
+        held_before: names that earlier passes have held out.
+        trained_before: names that earlier passes have trained on.
     """
-    held_out = [name for name in names if _hash(name, 'held out') < _HELD_OUT_SHARE]
-    return tuple(sorted(held_out or in_random_order(names, 'held out')[:1]))
+    ordered = in_random_order(names, 'held out')
+    held_out = [
+        name
+        for name in ordered
+        if name in held_before
+        or (name not in trained_before and _hash(name, 'held out') < _HELD_OUT_SHARE)
+    ]
+    if not held_out:
+        held_out = [name for name in ordered if name not in trained_before][:1] or [ordered[0]]
+    if len(held_out) == len(names) > 1:
+        held_out.pop()
+    return tuple(sorted(held_out))
 
 
 def in_random_order(names: Sequence[str], purpose: str) -> tuple[str, ...]:

@@ -64,6 +64,25 @@ def test_the_same_request_is_recognized_however_it_is_spelled(request_of, tmp_pa
     assert (again.plan, again.news) == (first.plan, '')
 
 
+@pytest.mark.parametrize(
+    ('name', 'old', 'new'),
+    [
+        ('plan.json', f'"initial_steps": {INITIAL}', '"initial_steps": -5'),
+        ('plan.json', f'"initial_steps": {INITIAL}', '"initial_steps": "x"'),
+        ('plan.json', '{', '['),
+        ('pass_1/images.json', '{', '['),
+        ('pass_1/images.json', '["', '[1, "'),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(request_of, tmp_path, name, old, new):
+    request = replace(request_of(), out=tmp_path)
+    keep(request)
+    path = tmp_path / name
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=f'{name} must .*; choose another OUT'):
+        plan_run(request)
+
+
 def test_no_round_is_asked_for_with_other_images_too(tmp_path):
     root = write_inputs(tmp_path)
     detector = str(root / 'detector.py')
