@@ -39,6 +39,7 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
     assert (params.local_cut is None) == name.startswith('maskcut')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_generator_is_built_without_weights(name, tmp_path):
     model = model_of(name)

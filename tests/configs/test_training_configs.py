@@ -28,6 +28,7 @@ def load(name):
     return Config.fromfile(str(CONFIGS / 'cuts3d' / name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', FULL, ids=lambda path: path.stem)
 def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path):
     write_labelled_images(tmp_path, image_hw=(60, 90))

@@ -70,6 +70,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_examples_of_the_quick_start_run_in_order(folder, cuts3d, monkeypatch):
     monkeypatch.chdir(folder)
     for block in blocks('bash', ROOT / 'docs/quick_start.md', only_run=True):

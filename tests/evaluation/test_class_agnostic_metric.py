@@ -108,6 +108,7 @@ def drawn_dataset():
     return {'images': images, 'annotations': annotations, 'categories': categories}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kinds', [['bbox', 'segm'], ['bbox']])
 def test_scores_equal_pycocotools_on_relabelled_annotations(tmp_path, rng, kinds):
     check(drawn_dataset(), tmp_path, rng, kinds)

@@ -24,6 +24,7 @@ from cuts3d_mm.hub.publishing.upload import upload_files
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
 
+pytestmark = pytest.mark.slow
 REPO = 'someone/tiny'
 
 
@@ -105,7 +106,6 @@ torch.save(found[0].pred_instances.scores, sys.argv[2] + '/scores.pt')
 """
 
 
-@pytest.mark.slow
 def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, tmp_path):
     path = release(trained, tmp_path / 'release')['model.pth']
     content = torch.load(path, weights_only=True)

@@ -58,6 +58,7 @@ def facts(files):
     return {name: content for name, content in files.items() if name != 'images.arrow'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_run_in_a_bucket_writes_the_bytes_of_a_local_run(cuts3d, bucket, local, stored, workers):
     bucket.put_folder(local / 'images', 'images')

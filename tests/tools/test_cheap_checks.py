@@ -12,6 +12,7 @@ import pytest
 from image_folders import write_images
 from loopback_hub import serve_hub
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DINO = 'cuts3d_dino-vitb8_zoedepth'
 TRAINED = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet'

@@ -65,6 +65,7 @@ def run(tmp_path, url, *arguments):
     return done.returncode, done.stderr, cpu, time.monotonic() - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', [closed_port, silent_port, full_port, no_name])
 @pytest.mark.parametrize('command', ['generate', 'detect'])
 def test_what_is_missing_is_said_within_seconds(tmp_path, rng, network, command):

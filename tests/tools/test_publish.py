@@ -15,6 +15,7 @@ from cuts3d_mm.hub.literal_text import read_literals
 from cuts3d_mm.labels.shard import write_shard
 from cuts3d_mm.labels.store import read_store
 
+pytestmark = pytest.mark.slow
 REPO = 'someone/tiny'
 
 

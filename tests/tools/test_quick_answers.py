@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(path.stem.replace('_', '-') for path in (ROOT / 'tools').glob('*.py'))
 MOST_S = 0.5  # of CPU, byte code compiled

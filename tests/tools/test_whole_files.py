@@ -69,6 +69,7 @@ def test_detect_refuses_a_folder_with_files_of_others(cuts3d, detector, images, 
     assert content(project) == before
 
 
+@pytest.mark.slow
 def test_detect_replaces_its_own_labels_but_no_others(cuts3d, detector, images, tmp_path):
     arguments = ('detect', images / 'a', *detector, '--out', tmp_path / 'out')
     assert cuts3d(*arguments)[0] == 0

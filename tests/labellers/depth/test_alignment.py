@@ -92,6 +92,7 @@ def test_depth_lies_on_the_image(tmp_path, family, average_flipped):
         assert iou(shown(depth, image_hw), mask) >= 0.99, image_hw
 
 
+@pytest.mark.slow
 def test_marigold_lies_on_the_image(tmp_path):
     marigold(tmp_path).save_pretrained(tmp_path / 'model', safe_serialization=True)
     extractor = MarigoldDepth(
