@@ -36,6 +36,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'out', type=Path, metavar='OUT', help='folder to write, which is continued if it is there'
     )
+    _add_model_arguments(parser)
+    _add_extent_arguments(parser)
+    _add_annotation_arguments(parser)
+    add_exclude_argument(parser)
+    parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
+    return parser.parse_args()
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--config',
         type=config_name,
@@ -64,22 +73,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--offline', action='store_true', help='download nothing: embedded features, tiny detector'
     )
-    _add_extent_arguments(parser)
-    parser.add_argument(
-        '--annotations',
-        type=existing_file,
-        metavar='FILE',
-        help='COCO JSON of the true objects, to score against; nothing is trained on it',
-    )
-    parser.add_argument(
-        '--labels',
-        type=existing_file,
-        metavar='FILE',
-        help='COCO JSON with classes of a few images, to fine-tune on at the end',
-    )
-    add_exclude_argument(parser)
-    parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
-    return parser.parse_args()
 
 
 def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +96,21 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that label (default: all cores)'
+    )
+
+
+def _add_annotation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--annotations',
+        type=existing_file,
+        metavar='FILE',
+        help='COCO JSON of the true objects, to score against; nothing is trained on it',
+    )
+    parser.add_argument(
+        '--labels',
+        type=existing_file,
+        metavar='FILE',
+        help='COCO JSON with classes of a few images, to fine-tune on at the end',
     )
 
 

@@ -15,7 +15,7 @@ from cuts3d_mm.learning.folders import Folders
 from cuts3d_mm.learning.pass_images import PassImages, read_pass_images, write_pass_images
 from cuts3d_mm.learning.plan import Pass, Plan, Settings, read_plan, write_plan
 from cuts3d_mm.learning.request import Request
-from cuts3d_mm.learning.request_check import check_request
+from cuts3d_mm.learning.request_check import check_request, require_unchanged
 from cuts3d_mm.learning.schedule import Schedule, scale_schedule, shorten
 from cuts3d_mm.learning.selection import held_out_names
 from cuts3d_mm.learning.speed import cut_seconds, most_steps, speed_of
@@ -57,6 +57,8 @@ def plan_run(request: Request) -> Planned:
         first = _new_pass(request, settings, counts, settings.load_from)
         return Planned(Plan(settings, (first,)), images, images.names, held_out, '')
     _require_same(settings, earlier.settings, request.out)
+    passes = range(1, len(earlier.passes) + 1)
+    require_unchanged(images, [folders.of_pass(number).cut for number in passes])
     known = read_pass_images(folders.of_pass(len(earlier.passes)).images)
     if known.names != images.names:
         return _with_other_images(request, earlier, images, folders)

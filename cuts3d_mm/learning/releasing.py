@@ -9,7 +9,7 @@ from cuts3d_mm.engine.runner import build_detector
 from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
 _NAME = 'owner/name'  # in the model card, until cuts3d publish writes the real one
-_LICENCE = 'apache-2.0'
+_LICENCE = 'unknown'  # in the model card, until cuts3d publish is given one
 
 
 def release(config: Any, checkpoint: Path, folder: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats
 from cuts3d_mm.learning.class_labels import of_images, read_class_labels, require_images
 from cuts3d_mm.learning.request import Request
+from cuts3d_mm.pipeline.image_changes import describe_changes, stat_images
 
 
 def check_request(request: Request, images: ImageList) -> None:
@@ -25,3 +32,25 @@ def check_request(request: Request, images: ImageList) -> None:
     if request.labels is not None:
         labelled = read_class_labels(request.labels)
         require_images(request.labels, labelled, of_images(labelled, images.names))
+
+
+def require_unchanged(images: ImageList, stores: Sequence[Path]) -> None:
+    """Check that images which were cut are the files that they were then.
+
+    Raises:
+        ValueError: some have changed; the message names them.
+    """
+    present = set(images.names)
+    for store in stores:
+        stats = read_image_stats(store / 'images.arrow')
+        if stats is None or present.isdisjoint(stats.names):
+            continue
+        is_there = np.array([name in present for name in stats.names], bool)
+        names = tuple(name for name in stats.names if name in present)
+        before = ImageStats(names, stats.size[is_there], stats.mtime_ns[is_there])
+        changes = describe_changes(before, stat_images(ImageList(images.root, names)))
+        if changes:
+            raise ValueError(
+                f'images must stay as they were when {store} was cut, {"; ".join(changes)}; leave '
+                'them out by --exclude, or choose another OUT'
+            )

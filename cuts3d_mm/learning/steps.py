@@ -35,7 +35,7 @@ def read_steps(path: Path) -> dict[str, StepCost]:
 
 @contextmanager
 def timed(path: Path, name: str) -> Iterator[None]:
-    """Note the cost of a block under a name, when it has ended; interrupted time counts not."""
+    """Note the cost of a block when it has ended; interrupted time is not counted."""
     began = time.monotonic()
     yield
     costs = read_steps(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from learning_runs import run, write_inputs, write_photos
 
@@ -60,3 +62,14 @@ def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(root, 
     with pytest.raises(FolderInUse, match='another run .* run the same command again'):
         run(root, root / 'out')
     assert '"seed": 1' in plan.read_text()
+
+
+@pytest.mark.parametrize('num_new', [0, 1])
+def test_an_image_that_has_changed_since_it_was_cut_is_named(root, num_new):
+    begin(root)
+    os.utime(root / 'images/005.png', (1, 1))
+    write_photos(root / 'images', num_new, first=6)
+    with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* leave .* --exclude'):
+        run(root, root / 'out')
+    (root / 'bad.txt').write_text('005.png')
+    begin(root, exclude=root / 'bad.txt')

@@ -30,6 +30,7 @@ def learned(root):
 def test_the_release_can_be_published_as_it_is(learned, cuts3d):
     code, out, err = cuts3d('publish', learned / 'release', '--repo', 'owner/name', '--dry-run')
     assert code == 0, err
+    assert 'license: unknown' in (learned / 'release/README.md').read_text()
     assert 'owner/name would get' in out and 'model.safetensors' in out
     code, _, err = cuts3d('publish', learned / 'plan.json', '--repo', 'owner/name')
     assert code == 2 and 'CONFIG and CHECKPOINT, or a release folder alone' in err
