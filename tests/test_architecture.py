@@ -105,6 +105,7 @@ MAY_IMPORT = {
         'labels',
         'pipeline',
         'visualization',
+        'weights',
         'configs',
     },
     'demo': {

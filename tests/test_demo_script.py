@@ -51,7 +51,7 @@ def test_a_stopped_demo_leaves_no_installer_and_no_command(tmp_path, number):
         env={**os.environ, 'SECONDS_TO_SLEEP': seconds},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     try:
         wait_for(2, seconds)
