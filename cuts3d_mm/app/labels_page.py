@@ -15,7 +15,8 @@ _COMMAND = 'cuts3d browse-labels'
 _COLUMNS, _TILES = 3, 12  # of a page
 _INTRODUCTION = (
     '# Labels\nClick an image to mark it as bad, and again to take the mark back. Every mark is '
-    'written at once; `--exclude` of `generate`, `learn` and `merge-labels` leaves them out.'
+    'written at once; `--exclude` of `generate`, `predict`, `learn` and `merge-labels` leaves '
+    'them out.'
 )
 
 
