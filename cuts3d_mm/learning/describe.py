@@ -22,7 +22,7 @@ def describe_plan(plan: Plan, look: Look, news: str) -> list[str]:
         *look.describe(),
         f'cut: {one.num_to_cut} images by {settings.generator}, {_depth(settings)}',
         _training(settings, one),
-        f'watch: {one.num_held_out} held-out images, by agreement with their pseudo-labels',
+        f'watch: held-out images ({one.num_held_out}), by agreement with their pseudo-labels',
         f'time: {_time(settings, one)} ({SOURCE})',
     ]
     if news:

@@ -77,7 +77,7 @@ def write_run_report(request: Request, results: Results) -> None:
         ),
         Section('Detections on held-out images', _detections(results, current)),
         Section('Time and memory', [_costs(folders)]),
-        Section('The same by hand', [_commands(request, results, folders, current)]),
+        Section('The same by hand', _commands(request, results, folders, current)),
     ]
     write_report(folders.report, _TITLE, introduction, sections)
 
@@ -159,11 +159,13 @@ def _costs(folders: Folders) -> Table:
     return Table(
         ['step', 'time', 'largest process until then'],
         rows,
-        'Of the run in which a step ended; what was interrupted before is not counted.',
+        'Of the longest run that ended a step; what was interrupted is not counted.',
     )
 
 
-def _commands(request: Request, results: Results, folders: Folders, current: PassFolders) -> Table:
+def _commands(
+    request: Request, results: Results, folders: Folders, current: PassFolders
+) -> list[Block]:
     settings, schedule = results.plan.settings, results.plan.current.schedule
     depth = ['--depth', settings.depth] if settings.depth else []
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
@@ -182,6 +184,6 @@ def _commands(request: Request, results: Results, folders: Folders, current: Pas
         'detect': ['detect', images, '--model', str(folders.release)],
         'publish': ['publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
-    rows = [[name, shlex.join(['cuts3d', *words])] for name, words in by_command.items()]
-    rows.insert(1, ['train', shlex.join(['python', '-m', *training])])
-    return Table(['step', 'command'], rows)
+    lines = {name: shlex.join(['cuts3d', *words]) for name, words in by_command.items()}
+    lines['train'] = shlex.join(['python', '-m', *training])
+    return [Text(f'{name}: {line}') for name, line in lines.items()]

@@ -17,7 +17,7 @@ _KIB = 1024
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step took, when it last had anything to do."""
+    """What a step took in the longest run that ended it; a later run finds it done."""
 
     seconds: float
     peak_bytes: int  # of main memory, of the largest process so far; 0: not known
@@ -38,8 +38,9 @@ def timed(path: Path, name: str) -> Iterator[None]:
     """Note the cost of a block when it has ended; interrupted time is not counted."""
     began = time.monotonic()
     yield
-    costs = read_steps(path)
-    costs[name] = StepCost(time.monotonic() - began, _peak_bytes())
+    costs, cost = read_steps(path), StepCost(time.monotonic() - began, _peak_bytes())
+    if name not in costs or cost.seconds > costs[name].seconds:
+        costs[name] = cost
     content = {one: asdict(cost) for one, cost in costs.items()}
     write_whole(path, json.dumps(content, indent=1))
 
