@@ -14,21 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.demo.datasets import write_training_scenes
 from cuts3d_mm.demo.run import RECIPES, label_set
-from cuts3d_mm.demo.training import (
-    NUM_HELD_OUT,
-    NUM_TRAINING,
-    data_options,
-    final_scores,
-    read_log,
-    train_tiny,
-    write_training_scenes,
-)
+from cuts3d_mm.learning.training import read_log, train
 from cuts3d_mm.visualization.tables import format_table
 
 PASTE = 'train_dataloader.dataset.pipeline.0'
 RANDOM = f'{PASTE}.type=cuts3d_mm.AlphaBlendCopyPaste'
 HARD, STOCK_LOSS = f'{PASTE}.alpha=False', 'model.roi_head.mask_head.confidence_source=none'
+
+CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes'
+NUM_TRAINING, NUM_HELD_OUT = 96, 24  # scenes
+SCORES = {'AP': 'coco/segm_mAP', 'AP50': 'coco/segm_mAP_50'}
 
 # name -> labels, changes of the config
 VARIANTS = {
@@ -47,17 +45,26 @@ def make_labels(root: Path, workers: int) -> None:
         label_set(config, training, root / f'labels_{name}', workers)
 
 
-def train(out: Path, name: str, seed: int, max_iters: int) -> dict[str, float]:
+def train_variant(out: Path, name: str, seed: int, max_iters: int) -> dict[str, float]:
     """One cell of the table; a finished one is read from its log."""
     labels, changes = VARIANTS[name]
     work_dir = out / 'work_dirs' / f'{name.replace(" ", "_")}_{seed}'
-    log = read_log(work_dir)
-    if not any(line.get('step') == max_iters and 'coco/segm_mAP' in line for line in log):
+    if not (work_dir / f'iter_{max_iters}.pth').is_file():
         schedule = [f'train_cfg.max_iters={max_iters}', f'train_cfg.val_interval={max_iters}']
-        paths = data_options(out, out / f'labels_{labels}')
-        options = [*paths, *changes, *schedule, f'randomness.seed={seed}']
-        log = train_tiny(work_dir, options)
-    return final_scores(log)
+        data = 'train_dataloader.dataset.dataset'
+        root, truth = f'{out.absolute()}/', f'{out.absolute()}/held_out/instances.json'
+        paths = [
+            f'{data}.data_root={root}',
+            f'{data}.ann_file={root}labels_{labels}',
+            *(f'{part}_dataloader.dataset.data_root={root}' for part in ('val', 'test')),
+            *(f'{part}_evaluator.ann_file={truth}' for part in ('val', 'test')),
+        ]
+        config = load_config(CONFIG, [*paths, *changes, *schedule, f'randomness.seed={seed}'])
+        work_dir.mkdir(parents=True, exist_ok=True)
+        work_dir.with_suffix('.py').write_text(config.pretty_text)
+        train(work_dir.with_suffix('.py'), work_dir, 0, lambda line: print(line, flush=True))
+    scored = [line for line in read_log(work_dir) if SCORES['AP'] in line]
+    return {name: 100 * scored[-1][key] for name, key in SCORES.items()}
 
 
 def main() -> None:
@@ -71,7 +78,9 @@ def main() -> None:
     make_labels(args.out, args.workers)
     rows = []
     for name in VARIANTS:
-        scores = [train(args.out, name, seed, args.max_iters) for seed in range(args.seeds)]
+        scores = [
+            train_variant(args.out, name, seed, args.max_iters) for seed in range(args.seeds)
+        ]
         row = [name]
         for metric in ('AP50', 'AP'):
             values = [one[metric] for one in scores]

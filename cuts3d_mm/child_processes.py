@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -79,18 +79,21 @@ def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess
 
 
 def run_command_in_child(
-    command: Sequence[str], report: Callable[[str], None] = lambda line: None
+    command: Sequence[str],
+    report: Callable[[str], None] = lambda line: None,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of this package, which ends with this process.
 
     Args:
         command: to run.
         report: is given each line that it writes, as it writes it.
+        variables: of its environment, next to those of this process.
 
     Returns:
         Its exit code, and the last lines that it wrote to either stream.
     """
-    environment = {**os.environ, STARTER_KEY: str(os.getpid())}
+    environment = {**os.environ, **(variables or {}), STARTER_KEY: str(os.getpid())}
     streams: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
     child = subprocess.Popen(command, text=True, errors='replace', env=environment, **streams)
     _commands.add(child)

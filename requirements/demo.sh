@@ -27,7 +27,7 @@ if ! bash "$here/install.sh" "$stack" "$venv" check; then
     installer=$!
     say "cutting the first masks; what training needs is being installed, see $log"
     # In the background, since a shell takes signals only while it waits.
-    "${demo[@]}" --iters 0 &
+    "${demo[@]}" --seeds 0 &
     cutting=$!
     wait "$cutting"
     cutting=

@@ -76,7 +76,7 @@ def same_weights(one: Path, other: Path) -> bool:
     )
 
 
-def _train_in_fork(command, report):
+def _train_in_fork(command, report, _variables):
     done = run_forked(command)
     output = done.stdout + done.stderr
     for line in output.splitlines():

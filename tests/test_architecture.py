@@ -110,6 +110,7 @@ MAY_IMPORT = {
     },
     'demo': {
         'demo',
+        'learning',
         'scenes',
         'child_processes',
         'labellers',

@@ -8,14 +8,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from forked_commands import ForkedCommand, run_forked
 from label_stores import write_labelled_images
 from tiny_detectors import TINY
 
-from cuts3d_mm.demo.training import data_options, read_log
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import decode_mask, encode_instance
+from cuts3d_mm.learning.training import read_log
 
 SMALL = [
     'train_dataloader.dataset.dataset.pipeline.2.scales=[(96,64)]',
@@ -105,3 +106,25 @@ def _output_of(done: subprocess.CompletedProcess[str]) -> str:
 def losses(work_dir: Path) -> dict[int, float]:
     """Loss of each step."""
     return {line['step']: line['loss'] for line in read_log(work_dir) if 'loss' in line}
+
+
+def data_options(root: Path, labels: Path) -> list[str]:
+    """Config changes that point the tiny config to scenes and labels."""
+    train, val = 'train_dataloader.dataset.dataset', 'val_dataloader.dataset'
+    root, labels = root.resolve(), labels.resolve()
+    return [
+        f'{train}.data_root={root}',
+        f'{train}.ann_file={labels}',
+        *(f'{part}.data_root={root}' for part in (val, 'test_dataloader.dataset')),
+        *(
+            f'{part}.ann_file={root}/held_out/instances.json'
+            for part in ('val_evaluator', 'test_evaluator')
+        ),
+    ]
+
+
+def final_scores(log: list[dict[str, Any]]) -> dict[str, float]:
+    """Scores of the last evaluation in percent: AP and AP50 of masks."""
+    scored = [line for line in log if 'coco/segm_mAP' in line]
+    names = {'AP': 'coco/segm_mAP', 'AP50': 'coco/segm_mAP_50'}
+    return {name: 100 * float(scored[-1][key]) for name, key in names.items()}

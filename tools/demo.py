@@ -2,7 +2,7 @@
 
 Examples:
     cuts3d demo
-    cuts3d demo demo_out --scenes 8 --iters 0
+    cuts3d demo demo_out --scenes 8 --seeds 0
 """
 
 from __future__ import annotations
@@ -28,19 +28,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scenes', type=int, default=24, metavar='N', help='rendered scenes')
     parser.add_argument('--workers', type=int, default=2, metavar='N', help='processes')
     parser.add_argument(
-        '--iters',
-        type=int,
-        default=200,
-        metavar='N',
-        help='training steps of a tiny detector, about 1 s each; 0: no training',
+        '--rounds', type=int, default=2, metavar='N', help='rounds of self-training'
     )
     parser.add_argument(
-        '--self-training',
+        '--seeds',
         type=int,
-        default=0,
+        default=1,
         metavar='N',
-        help='also train with two rounds of self-training, with N seeds, about 8 minutes each '
-        '(default 0: none)',
+        help='trainings of a tiny detector, about 6 minutes each; 0: none',
     )
     parser.add_argument(
         '--pictures', type=local_place, metavar='DIR', help='also write the pictures of the README'
@@ -53,9 +48,7 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.demo.run import run_demo
 
-    table = run_demo(
-        args.out, args.scenes, args.workers, args.pictures, args.iters, args.self_training
-    )
+    table = run_demo(args.out, args.scenes, args.workers, args.pictures, args.rounds, args.seeds)
     print(f'\n{table}\n\nlook at {args.out / "index.html"}')
 
 

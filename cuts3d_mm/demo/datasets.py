@@ -17,6 +17,8 @@ from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.scenes.rendering import Scene, render_scenes
 from cuts3d_mm.visualization.pictures import save_picture
 
+TRAINING_SEED, _HELD_OUT_SEED = 100, 200  # of rendered scenes
+
 
 @dataclass(frozen=True)
 class DemoSet:
@@ -63,6 +65,21 @@ def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
 def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
     """Render scenes into a set."""
     _write(target, render_scenes(count, seed))
+
+
+def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> list[DemoSet]:
+    """Write scenes to train on and scenes to test on.
+
+    Returns:
+        Both sets; the second lies in `held_out/` of the first.
+    """
+    title = f'{num_training} scenes to train on'
+    training = DemoSet(title, root, 'far', is_photo=False)
+    title = f'{num_held_out} held-out scenes'
+    held_out = DemoSet(title, root / 'held_out', 'far', is_photo=False)
+    write_scenes(training, num_training, TRAINING_SEED)
+    write_scenes(held_out, num_held_out, _HELD_OUT_SEED)
+    return [training, held_out]
 
 
 def scenes_to_coco(scenes: Iterable[Scene]) -> dict[str, Any]:

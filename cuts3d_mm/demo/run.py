@@ -9,17 +9,8 @@ from typing import Any
 
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.demo.datasets import DemoSet, write_demo_sets
+from cuts3d_mm.demo.learning import learn_from_scenes
 from cuts3d_mm.demo.page import Comparison, Training, write_page
-from cuts3d_mm.demo.rounds import train_in_rounds
-from cuts3d_mm.demo.training import (
-    NUM_HELD_OUT,
-    NUM_TRAINING,
-    data_options,
-    final_scores,
-    schedule_options,
-    train_tiny,
-    write_training_scenes,
-)
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image
@@ -35,7 +26,6 @@ from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import label_images
 from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.visualization.comparison import draw_comparison
-from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.report.blocks import Table
 from cuts3d_mm.visualization.stages_figure import draw_stages
@@ -49,10 +39,6 @@ METRICS = ('AP', 'AP50', 'AR100')
 _PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
 _PHOTO_INSTANCES = 6  # a photo holds more than the three objects of a recipe's default
 _PICTURE_DPI = 110
-_WHY_LOSSES_RISE = (
-    'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
-    'overlap an object, and there are few of those until the RPN has learned to propose some.'
-)
 
 
 def run_demo(
@@ -60,8 +46,8 @@ def run_demo(
     num_scenes: int,
     workers: int,
     pictures: Path | None,
-    max_iters: int,
-    num_seeds: int = 0,
+    rounds: int,
+    num_seeds: int,
 ) -> str:
     """Run everything into a folder; labels and a training that are there already are kept.
 
@@ -70,8 +56,8 @@ def run_demo(
         num_scenes: scenes to render.
         workers: processes.
         pictures: folder for the pictures of the README, or None.
-        max_iters: of the tiny detector's training; 0 leaves it out.
-        num_seeds: trainings with rounds of self-training; 0 leaves them out.
+        rounds: of self-training.
+        num_seeds: trainings of a tiny detector; 0 leaves them out.
 
     Returns:
         The tables of scores as text.
@@ -83,7 +69,7 @@ def run_demo(
     scores = _score_table(sets[-1], stores[-1])
     write_whole(out / 'scores.json', json.dumps(scores.rows, indent=1))
     *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
-    trainings = dict(_train_all(out, workers, max_iters, num_seeds))
+    trainings = dict(learn_from_scenes(out, workers, rounds, num_seeds)) if num_seeds else {}
     shown = [one for photo in photos for one in photo]
     write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
     if pictures is not None:
@@ -107,39 +93,6 @@ def _write_pictures(
     }
     for name, figure in figures.items():
         save_figure(folder / name, figure, _PICTURE_DPI)
-
-
-def _train_all(
-    out: Path, workers: int, max_iters: int, num_seeds: int
-) -> Iterator[tuple[str, Training]]:
-    """Train as asked for, on pseudo-labels of other scenes; each with the name of its picture."""
-    if not max_iters and not num_seeds:
-        return
-    root = out / 'training'
-    training, held_out = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
-    config = RECIPES['CutS3D']
-    label_set(config, training, root / 'labels', workers)
-    if max_iters:
-        label_set(config, held_out, root / 'labels_held_out', workers)
-        label_scores = _score(held_out, root / 'labels_held_out')[:2]
-        yield 'training', _train(out, root, label_scores, max_iters)
-    if num_seeds:
-        yield 'self_training', train_in_rounds(out, root, num_seeds)
-
-
-def _train(out: Path, root: Path, label_scores: list[str], max_iters: int) -> Training:
-    """Train the tiny detector; compare it with the pseudo-labels of the held-out scenes."""
-    options = [*data_options(root, root / 'labels'), *schedule_options(max_iters)]
-    log = train_tiny(out / 'work_dir', options)
-    trained = [f'{value:.2f}' for value in final_scores(log).values()]
-    rows = [['pseudo-labels themselves', *label_scores], ['detector trained on others', *trained]]
-    header = [f'on {NUM_HELD_OUT} held-out scenes', *(f'mask {name} %' for name in METRICS[:2])]
-    text = (
-        f'A ResNet-18 from scratch, trained for {max_iters} steps on the pseudo-labels of '
-        f'{NUM_TRAINING} scenes and tested on {NUM_HELD_OUT} others. {_WHY_LOSSES_RISE}'
-    )
-    title = 'A detector trained on the pseudo-labels'
-    return Training(title, text, Table(header, rows), draw_training(log))
 
 
 def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.record import ImageRecord
@@ -18,7 +19,7 @@ from cuts3d_mm.learning.request import Request, format_duration
 from cuts3d_mm.learning.scores import METRICS
 from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_record
 from cuts3d_mm.learning.steps import read_steps
-from cuts3d_mm.learning.training import read_log, train_command, weights_after
+from cuts3d_mm.learning.training import train_command, weights_after
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.report.blocks import (
     Block,
@@ -58,6 +59,7 @@ class Results:
     num_annotated: int
     scores: Sequence[Sequence[str]]
     few: FewLabels | None
+    log: Sequence[dict[str, Any]]  # of the training
 
 
 def write_run_report(request: Request, results: Results) -> None:
@@ -72,9 +74,7 @@ def write_run_report(request: Request, results: Results) -> None:
         Section('Scores', _scores(results)),
         *few,
         Section('Pseudo-labels', _labels(folders, current)),
-        Section(
-            'Training', [Picture.of_figure(draw_training(read_log(current.work_dir), _WATCHED))]
-        ),
+        Section('Training', [Picture.of_figure(draw_training(results.log, _WATCHED))]),
         Section('Detections on held-out images', _detections(results, current)),
         Section('Time and memory', [_costs(folders)]),
         Section('The same by hand', _commands(request, results, folders, current)),

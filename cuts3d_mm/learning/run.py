@@ -25,7 +25,7 @@ from cuts3d_mm.learning.scores import agreement, scores
 from cuts3d_mm.learning.selection import in_random_order
 from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_sheet
 from cuts3d_mm.learning.steps import timed
-from cuts3d_mm.learning.training import keep_last_round, train, weights_after
+from cuts3d_mm.learning.training import keep_last_round, read_log, train, weights_after
 from cuts3d_mm.learning.training_config import write_training_config
 from cuts3d_mm.visualization.pictures import save_picture
 
@@ -34,13 +34,16 @@ _CUT_FIRST = 10 * NUM_SHOWN  # images; of more than that the contact sheet is cu
 Say = Callable[[str], None]
 
 
-def learn(request: Request, say: Say, is_dry: bool = False) -> None:
+def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
     """Cut, train, report and release, or go on where an earlier run has ended.
 
     Args:
         request: the command line.
         say: is given lines to show.
         is_dry: say what would be done, and end.
+
+    Returns:
+        What was made; None for a dry run.
 
     Raises:
         ValueError: the request cannot be done, or contradicts the plan of its folder.
@@ -54,7 +57,7 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> None:
     for line in text:
         say(line)
     if is_dry:
-        return
+        return None
     request.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(request.out):
         if read_plan(Folders(request.out).plan) != earlier:
@@ -63,10 +66,10 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> None:
                 'it; run the same command again'
             )
         keep_plan(planned, Folders(request.out))
-        _run(request, planned, text, say)
+        return _run(request, planned, text, say)
 
 
-def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
+def _run(request: Request, planned: Planned, text: list[str], say: Say) -> Results:
     plan, images, folders = planned.plan, planned.images, Folders(request.out)
     number = len(plan.passes)
     current = folders.of_pass(number)
@@ -97,10 +100,11 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> None:
     if request.annotations is not None:
         count, rows = scores(request.annotations, current, detections)
     found = agreement(current, detections)
-    root = Path(str(images.root))
-    results = Results(plan, text, root, detections, found, count, rows, few)
+    root, log = Path(str(images.root)), read_log(current.work_dir)
+    results = Results(plan, text, root, detections, found, count, rows, few, log)
     write_run_report(request, results)
     say(f'look at {folders.report}')
+    return results
 
 
 def _cut(

@@ -37,7 +37,10 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
         TrainingFailed: the message is the end of its output.
     """
     command = train_command(config, work_dir, gpus, has_checkpoint(work_dir))
-    done = run_command_in_child([sys.executable, '-m', *command], lambda line: _pass_on(line, say))
+    hidden = None if gpus else {'CUDA_VISIBLE_DEVICES': ''}
+    done = run_command_in_child(
+        [sys.executable, '-m', *command], lambda line: _pass_on(line, say), hidden
+    )
     if done.returncode:
         raise TrainingFailed(f'training failed: {done.stdout[-2000:].strip()}')
 

@@ -7,16 +7,16 @@ import pytest
 pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
 
-from cuts3d_mm.demo.datasets import scenes_to_coco  # noqa: E402
+from cuts3d_mm.demo import learning  # noqa: E402
+from cuts3d_mm.demo.datasets import scenes_to_coco, write_training_scenes  # noqa: E402
 from cuts3d_mm.demo.run import run_demo  # noqa: E402
-from cuts3d_mm.demo.training import write_training_scenes  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
 
 @pytest.mark.slow
 def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path):
     pictures = tmp_path / 'pictures'
-    table = run_demo(tmp_path, num_scenes=3, workers=0, pictures=pictures, max_iters=0)
+    table = run_demo(tmp_path, num_scenes=3, workers=0, pictures=pictures, rounds=0, num_seeds=0)
     page = (tmp_path / 'index.html').read_text()
     num_images = 3 + 3  # photos and scenes
     assert page.count('<figcaption>') == 2 * page.count('<details>') == 2 * num_images
@@ -26,6 +26,15 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
     rows = json.loads((tmp_path / 'scores.json').read_text())
     assert [row[0] for row in rows] == ['MaskCut (2D)', 'CutS3D']
     assert all(cell in table for row in rows for cell in row)
+
+
+@pytest.mark.slow
+def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, 'NUM_SCENES', 3)
+    trainings = dict(learning.learn_from_scenes(tmp_path, workers=1, rounds=0, num_seeds=1))
+    table = trainings['training'].table
+    assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']
+    assert (tmp_path / 'learned_0' / 'report.html').is_file()
 
 
 def test_scenes_to_train_on_and_to_test_on_differ(tmp_path):

@@ -10,6 +10,7 @@ from signal import SIGKILL
 import pytest
 from forked_commands import run_forked
 from training_runs import (
+    final_scores,
     losses,
     run_ranks,
     run_warm,
@@ -18,8 +19,8 @@ from training_runs import (
     write_training_set,
 )
 
-from cuts3d_mm.demo.training import final_scores, read_log
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning.training import read_log
 
 pytestmark = pytest.mark.slow
 CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'

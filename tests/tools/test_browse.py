@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 from tiny_detectors import TINY
-from training_runs import SMALL, write_training_set
+from training_runs import SMALL, data_options, write_training_set
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.demo.training import data_options
 from cuts3d_mm.engine.browse import browse
 
 

@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from training_runs import SMALL, losses, run, write_training_set
-
-from cuts3d_mm.demo.training import data_options
+from training_runs import SMALL, data_options, losses, run, write_training_set
 
 ROOT = Path(__file__).parents[2]
 OURS = "'cuts3d_mm::demo/cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'"

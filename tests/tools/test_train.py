@@ -11,9 +11,17 @@ import pytest
 import torch
 from forked_commands import run_forked
 from tiny_detectors import TINY
-from training_runs import losses, run, run_ranks, run_warm, train_command, write_training_set
+from training_runs import (
+    final_scores,
+    losses,
+    run,
+    run_ranks,
+    run_warm,
+    train_command,
+    write_training_set,
+)
 
-from cuts3d_mm.demo.training import final_scores, read_log
+from cuts3d_mm.learning.training import read_log
 from cuts3d_mm.weights import read_state
 
 pytestmark = pytest.mark.slow
