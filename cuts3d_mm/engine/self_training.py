@@ -22,7 +22,7 @@ from cuts3d_mm.engine.round_data import (
 )
 from cuts3d_mm.engine.rounds import RoundFolders, label_next_round
 from cuts3d_mm.labellers.detector import DetectorLabeller
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.labels.atomic import name_atomically, write_whole
 from cuts3d_mm.labels.merging import MergeRule
 from cuts3d_mm.models.roi_heads.drop_loss_bbox_head import DropLossBBoxHead
 from cuts3d_mm.registry import LOOPS
@@ -183,7 +183,8 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         """Save the training where a round ends and the next one is about to label."""
         path = self._folders(self.begins.index(self._iter) + 1).checkpoint
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.runner.save_checkpoint(str(path.parent), path.name, by_epoch=True)
+        with name_atomically(path) as temporary:
+            self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
         # Where MMEngine looks for the checkpoint to resume from.
         write_whole(Path(self.runner.work_dir) / 'last_checkpoint', str(path))
 

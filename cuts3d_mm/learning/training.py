@@ -57,8 +57,8 @@ def train_command(config: Path, work_dir: Path, gpus: int, resumes: bool) -> lis
 
 
 def has_checkpoint(work_dir: Path) -> bool:
-    """Tell whether a training has saved anything to resume from."""
-    return any(work_dir.glob('iter_*.pth')) or any(work_dir.glob('round_*/begin.pth'))
+    """Tell whether a training has saved anything to resume from; what a kill has torn is none."""
+    return any(map(_is_whole, (*work_dir.glob('iter_*.pth'), *work_dir.glob('round_*/begin.pth'))))
 
 
 def weights_after(folders: PassFolders, number: int) -> Path:
@@ -75,13 +75,7 @@ def last_weights(folders: PassFolders, schedule: Schedule) -> Path | None:
 def has_ended(work_dir: Path, num_steps: int) -> bool:
     """Tell whether a training has saved its last checkpoint; one that a kill has torn is none."""
     last = checkpoint_after(work_dir, num_steps)
-    if not last.is_file():
-        return False
-    try:
-        require_training(read_state(str(last)))
-    except ValueError:  # the training resumes from the one before
-        return False
-    return True
+    return last.is_file() and _is_whole(last)
 
 
 def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
@@ -112,6 +106,14 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
             lines[line['step'], 'loss' in line] = line
     return [lines[key] for key in sorted(lines)]
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        require_training(read_state(str(checkpoint)))
+    except ValueError:
+        return False
+    return True
 
 
 def _pass_on(line: str, say: Say) -> None:

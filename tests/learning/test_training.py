@@ -6,8 +6,10 @@ import torch
 
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.schedule import Schedule
-from cuts3d_mm.learning.training import keep_last_round, weights_after
+from cuts3d_mm.learning.training import has_checkpoint, keep_last_round, weights_after
 
+HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
+CONTENT = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
 SCHEDULE = Schedule(num_images=5, batch_size=2, initial_steps=3, round_steps=(2,))
 
 
@@ -15,11 +17,17 @@ def test_a_checkpoint_that_a_kill_has_torn_does_not_end_a_training(tmp_path):
     folders = PassFolders(tmp_path)
     last = folders.work_dir / 'iter_5.pth'
     last.parent.mkdir()
-    hub = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
-    content = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
-    torch.save({**content, 'message_hub': hub}, last)
+    torch.save({**CONTENT, 'message_hub': HUB}, last)
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     assert not keep_last_round(folders, SCHEDULE) and not weights_after(folders, 1).exists()
     last.write_bytes(whole)
     assert keep_last_round(folders, SCHEDULE) and weights_after(folders, 1).read_bytes() == whole
+
+
+def test_a_training_with_nothing_but_a_torn_checkpoint_begins_again(tmp_path):
+    first = tmp_path / 'iter_1.pth'
+    torch.save({**CONTENT, 'message_hub': HUB}, first)
+    assert has_checkpoint(tmp_path)
+    first.write_bytes(first.read_bytes()[:-100])
+    assert not has_checkpoint(tmp_path)
