@@ -34,6 +34,13 @@ def layout():
         yield made_by
 
 
+@pytest.fixture(autouse=True)
+def new_loggers():
+    """MMEngine keeps a logger, with its output, for each name; here for one test."""
+    if 'mmengine.logging' in sys.modules:
+        sys.modules['mmengine.logging'].MMLogger._instance_dict.clear()
+
+
 TOOLS = Path(__file__).parents[1] / 'tools'
 
 
