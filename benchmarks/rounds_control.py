@@ -1,0 +1,116 @@
+"""What rounds of self-training are worth: new labels against the same steps on the old ones.
+
+    python benchmarks/rounds_control.py OUT [--seeds 0 1 2] [--rounds 2]
+
+`cuts3d learn --offline` trains on 96 rendered scenes with exact depth. The control begins with
+the weights of its initial round and trains as many steps of the same rounds, in which no
+prediction is good enough to become a label. Both are scored on 48 other scenes. About 12
+minutes of one core for each seed; run again to resume, and seeds one by one on several cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.demo.datasets import DemoSet, write_scenes
+from cuts3d_mm.evaluation.label_scores import score_labels
+from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.visualization.tables import format_table
+
+SCENES, TEST_SCENES, TEST_SEED = 96, 48, 200
+METRICS = ('AP', 'AP50')
+NOTHING = 1.0  # smallest score of a prediction that becomes a label
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--rounds', type=int, default=2)
+    args = parser.parse_args()
+    train, test = (scenes(args.out / name, *what) for name, what in SETS.items())
+    found: dict[str, list[list[float]]] = {}
+    for seed in args.seeds:
+        folder = args.out / f'seed_{seed}'
+        for name, weights in all_weights(folder, train, seed, args.rounds).items():
+            found.setdefault(name, []).append(score(folder, name, weights, test))
+    header = ['after', *(f'mask {name} %' for name in METRICS), 'AP50 of each seed']
+    print(format_table(header, [row(name, values) for name, values in found.items()]))
+
+
+SETS = {'train': (SCENES, 0), 'test': (TEST_SCENES, TEST_SEED)}
+
+
+def scenes(folder: Path, count: int, seed: int) -> DemoSet:
+    """Render scenes, unless they are there."""
+    target = DemoSet(folder.name, folder, 'far', is_photo=False)
+    if not target.ground_truth.is_file():
+        write_scenes(target, count, seed)
+    return target
+
+
+def all_weights(folder: Path, train: DemoSet, seed: int, rounds: int) -> dict[str, Path]:
+    """Train with new labels and without; checkpoints by their names in the table."""
+    learned = folder / 'learned'
+    options = ['--offline', '--depth', train.depth, '--rounds', rounds, '--seed', seed]
+    cuts3d('learn', train.images, learned, *options, '--gpus', 0, '--workers', 0)
+    work_dir = learned / 'pass_1' / 'training'
+    control = train_control(folder / 'control', learned / 'pass_1' / 'training.py', work_dir)
+    weights = {'initial round': work_dir / 'round_1' / 'begin.pth'}
+    for number in range(1, rounds + 1):
+        weights[f'round {number}'] = work_dir / f'round_{number + 1}' / 'begin.pth'
+    last = load_config(str(learned / 'pass_1' / 'training.py'), []).train_cfg.max_iters
+    return {**weights, f'control, steps of {rounds} rounds': control / f'iter_{last}.pth'}
+
+
+def train_control(out: Path, config: Path, work_dir: Path) -> Path:
+    """Train the steps of the rounds on the labels of the initial round."""
+    loop = load_config(str(config), []).train_cfg
+    if (out / f'iter_{loop.max_iters}.pth').is_file():
+        return out
+    if not (out / 'last_checkpoint').is_file():
+        begin = out / 'round_1' / 'begin.pth'
+        begin.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(work_dir / 'round_1' / 'begin.pth', begin)
+        (out / 'last_checkpoint').write_text(str(begin))
+    numbers = range(len(loop.rounds))
+    rules = [f'train_cfg.rounds.{number}.score_thr={NOTHING}' for number in numbers]
+    cuts3d('train', config, '--work-dir', out, '--resume', '--cfg-options', *rules)
+    return out
+
+
+def score(folder: Path, name: str, weights: Path, test: DemoSet) -> list[float]:
+    """Score a detector on the test scenes, in percent."""
+    config = folder / 'learned' / 'pass_1' / 'training.py'
+    store = folder / 'found' / name.replace(' ', '_').replace(',', '')
+    limits = ['--score-thr', 0, '--max-per-image', 100, '--workers', 0]
+    cuts3d('predict', config, weights, test.images, store, *limits)
+    scores = score_labels(read_store(store), read_ground_truth(test.ground_truth))['segm']
+    return [100 * scores[metric] for metric in METRICS]
+
+
+def row(name: str, values: list[list[float]]) -> list[str]:
+    """Mean and standard deviation over the seeds, and what each has."""
+    means = np.mean(values, axis=0)
+    spread = np.std(values, axis=0, ddof=1) if len(values) > 1 else np.full(len(METRICS), np.nan)
+    cells = [f'{mean:.1f} ± {sd:.1f}' for mean, sd in zip(means, spread, strict=True)]
+    return [name, *cells, ' '.join(f'{value[1]:.1f}' for value in values)]
+
+
+def cuts3d(*words: Any) -> None:
+    """Run a command."""
+    subprocess.run([sys.executable, '-m', 'cuts3d_mm', *map(str, words)], check=True)
+
+
+if __name__ == '__main__':
+    main()
