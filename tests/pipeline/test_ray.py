@@ -230,7 +230,7 @@ def test_a_run_stopped_in_every_way_ends_and_goes_on_with_the_bytes_of_a_local_o
         process, before = generate(cluster, folder, 'stopped'), count_shards(folder)
         assert wait_until(process, lambda: count_shards(folder) > before)  # noqa: B023
         output = stop(process, number)
-        assert process.returncode == code
+        assert process.returncode == code, output
         assert number == SIGKILL or output.endswith(RESUME_LINE)
         require_idle_workers()
     process = generate(cluster, folder, 'stopped')

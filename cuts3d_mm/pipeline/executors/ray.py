@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
+from cuts3d_mm.interruption import was_interrupted
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.executors.crew import WorkerLost, WorkerTraceback
 from cuts3d_mm.pipeline.executors.ray_crews import RETRIES, Crew, StagedCrew, WholeCrew
@@ -63,7 +64,8 @@ class RayExecutor:
             try:
                 yield from _run(ray, crew, shards)
             finally:
-                crew.end()
+                if not was_interrupted():
+                    crew.end()
 
 
 def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, None, None]:
@@ -136,8 +138,11 @@ def _own_connection(ray: Any, address: str) -> Iterator[None]:
         _restore(before)
         yield
     finally:
-        ray.shutdown()
-        _restore(before)
+        # An interrupted process ends now, and Ray ends the work of a driver that is gone. Ray
+        # aborts a driver that cancels tasks and shuts down just when one of them is done.
+        if not was_interrupted():
+            ray.shutdown()
+            _restore(before)
 
 
 def _connect(ray: Any, address: str) -> None:
