@@ -38,6 +38,7 @@ MAY_IMPORT = {
         'images',
         'labels',
         'child_processes',
+        'interruption',
         '__version__',
     },
     'structures': {'structures', 'algorithm'},
