@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cuts3d_mm.arguments import (
     IMAGES_HELP,
@@ -17,6 +17,9 @@ from cuts3d_mm.arguments import (
 )
 from cuts3d_mm.cli import EXIT_FAILURES
 from cuts3d_mm.paths import require_writable
+
+if TYPE_CHECKING:
+    from cuts3d_mm.images.listing import ImageList
 
 Config = dict[str, Any]
 
@@ -61,6 +64,10 @@ def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a process '
         'that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
     )
+    _add_cluster_arguments(parser)
+
+
+def _add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--executor',
         choices=['local', 'ray'],
@@ -96,8 +103,6 @@ def label_many(
     Returns:
         The exit code.
     """
-    from cuts3d_mm.images.exclusions import read_exclusions
-    from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.build import check_labeller, fetch_weights
     from cuts3d_mm.pipeline.batch_size import choose_batch_size
     from cuts3d_mm.pipeline.devices import resolve_devices
@@ -110,8 +115,7 @@ def label_many(
     _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
     split, names = Split.parse(args.part), requested_devices(args, batch_size)
     require_writable(args.out, 'OUT')
-    excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
-    images = list_images(args.images).without(excluded).first(args.limit)
+    images = _list_images(args)
     model = make_model()
     check_labeller(model)
     fetch_weights(model)
@@ -124,6 +128,14 @@ def label_many(
     with line, profiled(line, args.profile) as progress:
         counts = label_images(order, images, _make_executor(args, devices), split, progress)
     return _report(counts, args)
+
+
+def _list_images(args: argparse.Namespace) -> ImageList:
+    from cuts3d_mm.images.exclusions import read_exclusions
+    from cuts3d_mm.images.listing import list_images
+
+    excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
+    return list_images(args.images).without(excluded).first(args.limit)
 
 
 def requested_devices(args: argparse.Namespace, batch_size: int | None) -> tuple[str, ...]:

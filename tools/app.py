@@ -13,6 +13,7 @@ import tempfile
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.arguments import add_device_argument, config_name, make_parser
 from cuts3d_mm.cli import run_command
@@ -50,18 +51,23 @@ def main() -> None:
         raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
     from cuts3d_mm.hub.release_folder import fetch_detector
     from cuts3d_mm.labellers.build import check_labeller, fetch_weights
-    from cuts3d_mm.labellers.device import check_device, choose_device
+    from cuts3d_mm.labellers.device import check_device
 
     model = load_generator_config(args.config, [])
     check_labeller(model)
     check_device(args.device)
     fetch_weights(model)
     fetch_detector(args.model, args.weights)
+    _serve(model, args)
+
+
+def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.app.cutting import PhotoCutter
     from cuts3d_mm.app.examples import write_examples
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.app.page import launch
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.device import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuts3d_mm.arguments import (
     add_device_argument,
@@ -24,6 +26,11 @@ from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.detector_arguments import add_model_arguments
 from cuts3d_mm.interruption import advise
 from cuts3d_mm.paths import require_writable
+
+if TYPE_CHECKING:
+    from cuts3d_mm.images.sources import Source
+    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labels.shard import Counts
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,6 +47,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.35, metavar='SCORE', help='smallest score, in [0, 1]'
     )
+    _add_output_arguments(parser)
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images that the network sees at once',
+    )
+    add_device_argument(parser)
+    add_max_failures_argument(parser)
+    return parser.parse_args()
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--save',
         nargs='+',
@@ -55,18 +76,8 @@ def parse_args() -> argparse.Namespace:
         'in the COCO JSON; every INPUT must be a video or a webcam',
     )
     parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        metavar='N',
-        help='images that the network sees at once',
-    )
-    add_device_argument(parser)
-    add_max_failures_argument(parser)
-    parser.add_argument(
         '--out', type=local_place, default=Path('outputs'), metavar='DIR', help='folder to write'
     )
-    return parser.parse_args()
 
 
 def main() -> int:
@@ -85,23 +96,30 @@ def main() -> int:
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
     fetch_detector(args.model, args.weights)
-    from cuts3d_mm.algorithm.tracking import MaskTracker
-    from cuts3d_mm.inference.detect import detect_all
-    from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labels.shard import Counts
-    from cuts3d_mm.pipeline.profile import Report
-    from cuts3d_mm.pipeline.progress import ProgressLine
 
     device = choose_device(args.device)
     inferencer = CutS3DInferencer(args.model, args.weights, device, show_progress=False)
     advise(f'what was found until now is in {args.out}')
+    return _report(_detect(inferencer, sources, args), args)
+
+
+def _detect(
+    inferencer: CutS3DInferencer, sources: Sequence[Source], args: argparse.Namespace
+) -> Counts:
+    from cuts3d_mm.algorithm.tracking import MaskTracker
+    from cuts3d_mm.inference.detect import detect_all
+    from cuts3d_mm.inference.detection_writer import DetectionWriter
+    from cuts3d_mm.labels.shard import Counts
+    from cuts3d_mm.pipeline.profile import Report
+    from cuts3d_mm.pipeline.progress import ProgressLine
+
     with (
         DetectionWriter(args.out, args.save, args.score_thr) as writer,
         ProgressLine(f'detecting in {args.inputs[0]}') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
-        counts = detect_all(
+        return detect_all(
             inferencer,
             sources,
             writer,
@@ -109,6 +127,9 @@ def main() -> int:
             lambda done: progress.add(Report(done)),
             MaskTracker() if args.track else None,
         )
+
+
+def _report(counts: Counts, args: argparse.Namespace) -> int:
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

@@ -41,39 +41,50 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from cuts3d_mm.configs import load_config
-    from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
-    from cuts3d_mm.evaluation.suite import evaluate_set, suite_table
-    from cuts3d_mm.labels.atomic import write_whole
-    from cuts3d_mm.visualization.pictures import save_figure
-    from cuts3d_mm.visualization.tables import draw_table, format_table
+    from cuts3d_mm.evaluation.suite import evaluate_set
 
-    present = [name for name in EVALUATION_SETS if (args.data / f'{name}.json').is_file()]
-    names = args.datasets or present
-    absent = sorted(set(names) - set(present))
-    if absent or not names:
-        raise ValueError(
-            f'DATA must hold NAME.json of {absent or "any set"}, made by cuts3d prepare; '
-            f'found {present} in {args.data}'
-        )
+    names = _names_in(args.data, args.datasets)
     config = load_config(args.config, args.cfg_options, args.launcher)
     args.out.mkdir(parents=True, exist_ok=True)
     scores = {}
     for name in names:
         annotations = args.data / f'{name}.json'
         scores[name] = evaluate_set(config, args.checkpoint, name, annotations, args.out)
-    if not is_main_process():
-        return
-    write_whole(args.out / 'table.json', json.dumps(scores, indent=1) + '\n')
+    if is_main_process():
+        _write_tables(args.out, Path(args.checkpoint).stem, scores)
+
+
+def _names_in(data: Path, wanted: list[str] | None) -> list[str]:
+    from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
+
+    present = [name for name in EVALUATION_SETS if (data / f'{name}.json').is_file()]
+    names = wanted or present
+    absent = sorted(set(names) - set(present))
+    if absent or not names:
+        raise ValueError(
+            f'DATA must hold NAME.json of {absent or "any set"}, made by cuts3d prepare; '
+            f'found {present} in {data}'
+        )
+    return names
+
+
+def _write_tables(out: Path, method: str, scores: dict[str, dict[str, float]]) -> None:
+    from cuts3d_mm.evaluation.suite import suite_table
+    from cuts3d_mm.labels.atomic import write_whole
+    from cuts3d_mm.visualization.pictures import save_figure
+    from cuts3d_mm.visualization.tables import draw_table, format_table
+
+    write_whole(out / 'table.json', json.dumps(scores, indent=1) + '\n')
     texts = []
     for kind, what in (('bbox', 'detection: box'), ('segm', 'segmentation: mask')):
-        header, rows = suite_table(Path(args.checkpoint).stem, scores, kind)
+        header, rows = suite_table(method, scores, kind)
         if not rows:
             continue
         title = f'Class-agnostic zero-shot {what} AP50 / AP, percent'
         texts.append(f'{title}\n\n{format_table(header, rows)}\n')
         if kind == 'bbox':
-            save_figure(args.out / 'table.png', draw_table(header, rows, title), dpi=120)
-    write_whole(args.out / 'table.md', '\n'.join(texts))
+            save_figure(out / 'table.png', draw_table(header, rows, title), dpi=120)
+    write_whole(out / 'table.md', '\n'.join(texts))
     print('\n'.join(texts), end='')
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.arguments import (
     add_config_argument,
@@ -57,13 +58,17 @@ def main() -> None:
     check_labeller(model)
     check_device(args.device)
     fetch_weights(model)
+    generator = build_labeller(model)
+    generator.to(choose_device(args.device))
+    _draw(generator, args)
+
+
+def _draw(generator: Any, args: argparse.Namespace) -> None:
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
     from cuts3d_mm.labellers.explain import explain_image
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.stages_figure import draw_stages
 
-    generator = build_labeller(model)
-    generator.to(choose_device(args.device))
     try:
         image = NamedImage(args.image.name, read_image(args.image))
         stages = explain_image(generator, image)

@@ -36,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'out', type=Path, metavar='OUT', help='folder to write, which is continued if it is there'
     )
+    _add_config_arguments(parser)
     _add_model_arguments(parser)
     _add_extent_arguments(parser)
     _add_annotation_arguments(parser)
@@ -44,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--config',
         type=config_name,
@@ -59,6 +60,9 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help='training with rounds (default: Cascade Mask R-CNN with ResNet-50; with --offline a '
         'tiny one)',
     )
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--load-from',
         metavar='MODEL',

@@ -45,6 +45,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--repo', required=True, metavar='OWNER/NAME', help='is made if it does not exist'
     )
+    _add_content_arguments(parser)
+    parser.add_argument('--private', action='store_true', help='make a new repository private')
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='write the files, print where they are, upload nothing',
+    )
+    return parser.parse_args()
+
+
+def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--metrics',
         type=existing_file,
@@ -60,13 +71,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', default='apache-2.0', metavar='NAME', help='of the weights and labels'
     )
-    parser.add_argument('--private', action='store_true', help='make a new repository private')
-    parser.add_argument(
-        '--dry-run',
-        action='store_true',
-        help='write the files, print where they are, upload nothing',
-    )
-    return parser.parse_args()
 
 
 def _config_or_release(text: str) -> str:

@@ -40,6 +40,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--plot', type=local_place, metavar='FILE', help='draw precision and recall (.png)'
     )
+    _add_comparison_arguments(parser)
+    return parser.parse_args()
+
+
+def _add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--against', type=labels_path, metavar='LABELS', help='compare with these earlier labels'
     )
@@ -55,7 +60,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=local_place, metavar='DIR', help='draw the images that got worse the most'
     )
-    return parser.parse_args()
 
 
 def main() -> int:

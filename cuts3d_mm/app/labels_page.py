@@ -25,37 +25,52 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
     page = make_page('Labels')
     with page:
         gradio.Markdown(_INTRODUCTION)
-        with gradio.Row():
-            order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
-            largest = gradio.Checkbox(label='Largest first', elem_id='largest')
-            marked = gradio.Checkbox(label='Marked only', elem_id='marked')
-        with gradio.Row():
-            back = gradio.Button('Back', elem_id='back')
-            number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
-            forth = gradio.Button('Next', elem_id='next')
+        choices = _add_choices()
+        back, number, forth = _add_turning()
         with gradio.Row():
             place = gradio.Textbox(show_label=False, elem_id='place', interactive=False)
             marks = gradio.Textbox(show_label=False, elem_id='marks', interactive=False)
-        tiles = gradio.Gallery(
-            columns=_COLUMNS,
-            height='max-content',
-            object_fit='contain',
-            allow_preview=False,
-            show_label=False,
-            show_download_button=False,
-            interactive=False,
-            format='jpeg',
-            elem_id='tiles',
-        )
-        shown = gradio.State([])
-        choices, views = [order, largest, marked, number], [tiles, shown, number, place, marks]
+        tiles, shown = _add_tiles(), gradio.State([])
+        views = [tiles, shown, number, place, marks]
         for event, step in ((back.click, -1), (forth.click, 1), (number.submit, 0)):
-            event(partial(_show, browser, step), choices, views)
-        for change in (order.input, largest.input, marked.input):
-            change(partial(_show_first, browser), choices[:3], views)
-        page.load(partial(_show_first, browser), choices[:3], views)
+            event(partial(_show, browser, step), [*choices, number], views)
+        for choice in choices:
+            choice.input(partial(_show_first, browser), choices, views)
+        page.load(partial(_show_first, browser), choices, views)
         tiles.select(_marker(browser), shown, [tiles, marks])
     return page
+
+
+def _add_choices() -> list[Any]:
+    """Order, whether the largest come first, whether only the marked are shown."""
+    with gradio.Row():
+        order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
+        largest = gradio.Checkbox(label='Largest first', elem_id='largest')
+        marked = gradio.Checkbox(label='Marked only', elem_id='marked')
+    return [order, largest, marked]
+
+
+def _add_turning() -> tuple[Any, Any, Any]:
+    """Button back, number of the page, button to the next."""
+    with gradio.Row():
+        back = gradio.Button('Back', elem_id='back')
+        number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
+        forth = gradio.Button('Next', elem_id='next')
+    return back, number, forth
+
+
+def _add_tiles() -> gradio.Gallery:
+    return gradio.Gallery(
+        columns=_COLUMNS,
+        height='max-content',
+        object_fit='contain',
+        allow_preview=False,
+        show_label=False,
+        show_download_button=False,
+        interactive=False,
+        format='jpeg',
+        elem_id='tiles',
+    )
 
 
 def _show_first(browser: LabelBrowser, order: str, largest: bool, marked: bool) -> Any:

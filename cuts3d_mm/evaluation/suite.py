@@ -21,6 +21,10 @@ from cuts3d_mm.weights.digest import digest_weights
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # next to the scores
+_OF_TRAINING = (
+    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
+    *('val_dataloader', 'val_cfg', 'val_evaluator'),
+)
 
 
 def evaluate_set(
@@ -115,28 +119,30 @@ def _run(config: Config, checkpoint: str, name: str, annotations: Path, out: Pat
     config.load_from = checkpoint
     config.work_dir = str(out / 'logs' / name)
     config.experiment_name = f'suite_{name}'
-    dataset = config.test_dataloader.dataset
-    config.test_dataloader.dataset = {
-        'type': 'cuts3d_mm.ClassAgnosticCocoDataset',
-        'ann_file': str(annotations.resolve()),
-        'data_prefix': {'img': _image_folder(annotations)},
-        'test_mode': True,
-        'pipeline': without_labels(dataset.pipeline),
-        'backend_args': None,
-    }
-    config.test_evaluator = {
-        'type': 'cuts3d_mm.ClassAgnosticCocoMetric',
-        'ann_file': str(annotations.resolve()),
-        'metric': list(KINDS) if chosen.has_masks else ['bbox'],
-    }
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-        config[key] = None
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+    _set_test(config, annotations, list(KINDS) if chosen.has_masks else ['bbox'])
+    for key in _OF_TRAINING:
         config[key] = None
     config.custom_hooks = []  # those of training
     runner = build_runner(config)
     runner.logger.info(f'evaluating on {chosen.title}, {annotations}')
     return {key: float(value) for key, value in runner.test().items()}
+
+
+def _set_test(config: Config, annotations: Path, metric: list[str]) -> None:
+    pipeline = without_labels(config.test_dataloader.dataset.pipeline)
+    config.test_dataloader.dataset = {
+        'type': 'cuts3d_mm.ClassAgnosticCocoDataset',
+        'ann_file': str(annotations.resolve()),
+        'data_prefix': {'img': _image_folder(annotations)},
+        'test_mode': True,
+        'pipeline': pipeline,
+        'backend_args': None,
+    }
+    config.test_evaluator = {
+        'type': 'cuts3d_mm.ClassAgnosticCocoMetric',
+        'ann_file': str(annotations.resolve()),
+        'metric': metric,
+    }
 
 
 def _image_folder(annotations: Path) -> str:

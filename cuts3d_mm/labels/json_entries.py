@@ -123,12 +123,13 @@ def _build(events: Events, event: str, value: Any, entry: Entry) -> Any:
                 return top
             top = outer.pop()
             continue
-        inner = {} if event == 'start_map' else [] if event == 'start_array' else value
+        is_nested = event == 'start_map' or event == 'start_array'
+        inner = ({} if event == 'start_map' else []) if is_nested else value
         if type(top) is list:
             top.append(inner)
         else:
             top[key] = inner
-        if event == 'start_map' or event == 'start_array':
+        if is_nested:
             outer.append(top)
             if len(outer) >= MAX_DEPTH:
                 raise ValueError(f'{entry.where} must be nested at most {MAX_DEPTH} deep')

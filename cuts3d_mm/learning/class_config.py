@@ -109,11 +109,16 @@ def _set_data(
         **common,
     )
     for part in ('val', 'test'):
-        dataset = config[f'{part}_dataloader'].dataset
-        dataset.update(type='CocoDataset', ann_file=str(annotations[1]), **common)
-        config[f'{part}_evaluator'] = ConfigDict(
-            type='CocoMetric', ann_file=str(annotations[1]), metric=['bbox', 'segm']
-        )
+        _set_scored(config, part, annotations[1], common)
+
+
+def _set_scored(config: Any, part: str, annotations: Path, common: dict[str, Any]) -> None:
+    """Let images be validated or tested on, by COCO's scores."""
+    dataset, ann_file = config[f'{part}_dataloader'].dataset, str(annotations)
+    dataset.update(type='CocoDataset', ann_file=ann_file, **common)
+    config[f'{part}_evaluator'] = ConfigDict(
+        type='CocoMetric', ann_file=ann_file, metric=['bbox', 'segm']
+    )
 
 
 def _resize(pipeline: Sequence[Any]) -> Any:

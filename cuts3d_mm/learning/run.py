@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.lock import FolderInUse, hold_folder
@@ -13,7 +14,7 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import cut_images, gather_labels
 from cuts3d_mm.learning.describe import describe_plan
 from cuts3d_mm.learning.detecting import detect_after_each_round
-from cuts3d_mm.learning.few_labels import ClassRun, learn_classes
+from cuts3d_mm.learning.few_labels import ClassRun, FewLabels, learn_classes
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.look import look_at
 from cuts3d_mm.learning.plan import read_plan
@@ -70,41 +71,76 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
 
 
 def _run(request: Request, planned: Planned, text: list[str], say: Say) -> Results:
-    plan, images, folders = planned.plan, planned.images, Folders(request.out)
-    number = len(plan.passes)
-    current = folders.of_pass(number)
-    _cut(request, planned, folders, current, say)
-    passes = [folders.of_pass(index) for index in range(1, number + 1)]
-    stores = [one.cut for one in passes if one.is_cut]
-    if not folders.contact_sheet.is_file():
-        _write_sheet(folders, images, stores, say)
-    gather_labels(stores, current)
-    config = write_training_config(plan.settings, plan.current, current, Path(str(images.root)))
-    schedule = plan.current.schedule
-    if not keep_last_round(current, schedule):
-        with timed(folders.steps, f'train, pass {number}'):
-            train(current.config, current.work_dir, plan.settings.gpus, say)
-        keep_last_round(current, schedule)
-    release(config, weights_after(current, len(schedule.round_steps)), folders.release)
-    say(f'the detector is in {folders.release}')
+    folders = Folders(request.out)
+    current = folders.of_pass(len(planned.plan.passes))
+    _label(request, planned, current, say)
+    config = _train(planned, folders, current, say)
     few = None
     if request.labels is not None:
-        shared = ClassRun(plan.settings, Path(str(images.root)).absolute(), folders)
-        files = request.labels, request.annotations
-        weights = weights_after(current, len(schedule.round_steps))
-        few = learn_classes(shared, files, images.names, weights, say)
-        say(f'the detector with classes is in {folders.class_release}')
-    with timed(folders.steps, f'detect, pass {number}'):
-        detections = detect_after_each_round(config, schedule, images, current, request.workers)
-    count, rows = 0, list[list[str]]()
-    if request.annotations is not None:
-        count, rows = scores(request.annotations, current, detections)
-    found = agreement(current, detections)
-    root, log = Path(str(images.root)), read_log(current.work_dir)
-    results = Results(plan, text, root, detections, found, count, rows, few, log)
+        few = _learn_classes((request.labels, request.annotations), planned, folders, say)
+    results = _compare(request, planned, config, few, text)
     write_run_report(request, results)
     say(f'look at {folders.report}')
     return results
+
+
+def _label(request: Request, planned: Planned, current: PassFolders, say: Say) -> None:
+    """Cut the images that no pass has cut, and gather the labels of all."""
+    folders = Folders(request.out)
+    _cut(request, planned, folders, current, say)
+    passes = [folders.of_pass(index + 1) for index in range(len(planned.plan.passes))]
+    stores = [one.cut for one in passes if one.is_cut]
+    if not folders.contact_sheet.is_file():
+        _write_sheet(folders, planned.images, stores, say)
+    gather_labels(stores, current)
+
+
+def _train(planned: Planned, folders: Folders, current: PassFolders, say: Say) -> Any:
+    """Train all rounds, release the last, and return the config."""
+    plan, root = planned.plan, _root_of(planned)
+    config = write_training_config(plan.settings, plan.current, current, root)
+    schedule = plan.current.schedule
+    if not keep_last_round(current, schedule):
+        with timed(folders.steps, f'train, pass {len(plan.passes)}'):
+            train(current.config, current.work_dir, plan.settings.gpus, say)
+        keep_last_round(current, schedule)
+    release(config, _last_weights(planned, current), folders.release)
+    say(f'the detector is in {folders.release}')
+    return config
+
+
+def _learn_classes(
+    files: tuple[Path, Path | None], planned: Planned, folders: Folders, say: Say
+) -> FewLabels:
+    shared = ClassRun(planned.plan.settings, _root_of(planned).absolute(), folders)
+    weights = _last_weights(planned, folders.of_pass(len(planned.plan.passes)))
+    few = learn_classes(shared, files, planned.images.names, weights, say)
+    say(f'the detector with classes is in {folders.class_release}')
+    return few
+
+
+def _compare(
+    request: Request, planned: Planned, config: Any, few: FewLabels | None, text: list[str]
+) -> Results:
+    """Let the detector of each round label the held-out images, and score what it finds."""
+    folders, plan = Folders(request.out), planned.plan
+    current, schedule = folders.of_pass(len(plan.passes)), plan.current.schedule
+    images, workers = planned.images, request.workers
+    with timed(folders.steps, f'detect, pass {len(plan.passes)}'):
+        detections = detect_after_each_round(config, schedule, images, current, workers)
+    count, rows = 0, list[list[str]]()
+    if request.annotations is not None:
+        count, rows = scores(request.annotations, current, detections)
+    found, log = agreement(current, detections), read_log(current.work_dir)
+    return Results(plan, text, _root_of(planned), detections, found, count, rows, few, log)
+
+
+def _last_weights(planned: Planned, current: PassFolders) -> Path:
+    return weights_after(current, len(planned.plan.current.schedule.round_steps))
+
+
+def _root_of(planned: Planned) -> Path:
+    return Path(str(planned.images.root))
 
 
 def _cut(

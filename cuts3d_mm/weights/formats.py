@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,17 +68,9 @@ def _read_zip(file: BinaryIO) -> Any:
     size = _size_of(file)
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
-        is_stored = all(
-            info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
-            for info in records.values()
-        )
-        total = sum(info.file_size for info in records.values())
-        if not is_stored or total > size or len(records) > _MOST_RECORDS:
-            raise ValueError('it is a zip with compressed, encrypted or overlapping records')
-        pickles = [name for name in records if name.count('/') == 1 and name.endswith('/data.pkl')]
-        if len(pickles) != 1 or records[pickles[0]].file_size > _LARGEST_PICKLE_BYTES:
-            raise ValueError('it is a zip without the one data.pkl that PyTorch writes')
-        root = pickles[0].removesuffix('data.pkl')
+        _require_plain(records, size)
+        pickle = _pickle_of(records)
+        root = pickle.removesuffix('data.pkl')
         order = records.get(f'{root}byteorder')
         if order is not None and archive.read(order) != b'little':
             raise ValueError('it was written on a machine of another byte order')
@@ -92,7 +84,24 @@ def _read_zip(file: BinaryIO) -> Any:
                 _read_into(storage, record)
             return storage
 
-        return _read_one(io.BytesIO(archive.read(pickles[0])), TensorBuilder(load))
+        return _read_one(io.BytesIO(archive.read(pickle)), TensorBuilder(load))
+
+
+def _require_plain(records: dict[str, zipfile.ZipInfo], size: int) -> None:
+    is_stored = all(
+        info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+        for info in records.values()
+    )
+    total = sum(info.file_size for info in records.values())
+    if not is_stored or total > size or len(records) > _MOST_RECORDS:
+        raise ValueError('it is a zip with compressed, encrypted or overlapping records')
+
+
+def _pickle_of(records: dict[str, zipfile.ZipInfo]) -> str:
+    pickles = [name for name in records if name.count('/') == 1 and name.endswith('/data.pkl')]
+    if len(pickles) != 1 or records[pickles[0]].file_size > _LARGEST_PICKLE_BYTES:
+        raise ValueError('it is a zip without the one data.pkl that PyTorch writes')
+    return pickles[0]
 
 
 def _read_pickles(file: BinaryIO) -> Any:
@@ -119,14 +128,19 @@ def _read_pickles(file: BinaryIO) -> Any:
     if version != _OLD_VERSION or system.get('little_endian') is not True:
         raise ValueError('it is of another version or byte order')
     content = _read_one(file, builder)
-    for key in to_plain(_read_one(file, builder)):
+    _fill(storages, to_plain(_read_one(file, builder)), file)
+    return content
+
+
+def _fill(storages: dict[str, Storage], keys: Iterable[str], file: BinaryIO) -> None:
+    """Read the content of all storages, which stand in the order of the keys."""
+    for key in keys:
         storage = storages.pop(key)
         if int.from_bytes(file.read(8), 'little') != storage.content.numel():
             raise ValueError(f'its storage {key} is not as large as it says')
         _read_into(storage, file)
     if storages:
         raise ValueError('it refers to storages that it does not have')
-    return content
 
 
 def _to_tensors(content: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -62,37 +63,37 @@ def write_release(
             may not name, or something looks like a secret.
     """
     state = read_state(checkpoint)
-    weights = state.weights
-    check_weights_fit(weights, expected)
+    check_weights_fit(state.weights, expected)
     # Copies, so that no file holds more of a shared storage than the weight itself.
-    weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+    weights = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
     text = flatten_config(config)
-    dataset_meta = without_local_paths(plain_dataset_meta(state.meta))
-    training = describe_training(config.to_dict(), state.meta)
     meta = {
-        'dataset_meta': dataset_meta,
+        'dataset_meta': without_local_paths(plain_dataset_meta(state.meta)),
         'cfg': text,
         'cuts3d_mm': __version__,
-        'training': training,
+        'training': describe_training(config.to_dict(), state.meta),
     }
     refuse_secrets(meta, CHECKPOINT_FILE)
     refuse_secrets(vars(facts), CARD_FILE)
-    facts = replace(facts, scores=without_local_paths(facts.scores))
     buffer = io.BytesIO()
     torch.save({'state_dict': weights, 'meta': meta}, buffer)
-    num_classes = len(dataset_meta['classes'])
-    card = ModelCardText(facts.repo_id, facts.scores, facts.licence, training, num_classes)
     files = {
         CONFIG_FILE: text.encode(),
         WEIGHTS_FILE: save(weights, metadata={'format': 'pt'}),
         CHECKPOINT_FILE: buffer.getvalue(),
-        CARD_FILE: card.render().encode(),
+        CARD_FILE: _card(facts, meta).encode(),
     }
     for name, data in files.items():
         with open_atomically(folder / name) as file:
             file.write(data)
     read_release_config(folder / CONFIG_FILE)
     return [folder / name for name in files]
+
+
+def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
+    scores, num_classes = without_local_paths(facts.scores), len(meta['dataset_meta']['classes'])
+    card = ModelCardText(facts.repo_id, scores, facts.licence, meta['training'], num_classes)
+    return card.render()
 
 
 def flatten_config(config: Config) -> str:

@@ -36,8 +36,7 @@ def upload_files(
     Raises:
         HubError: the Hub refused, or holds something else afterwards.
     """
-    client = hub_client()
-    api = client.HfApi()
+    api = hub_client().HfApi()
     made = call_hub(
         repo_id,
         api.create_repo,
@@ -51,20 +50,24 @@ def upload_files(
     if not changed:
         info = call_hub(repo_id, api.repo_info, repo_id, repo_type=repo_type)
         return Published(str(made), str(info.sha), (), tuple(files))
-
-    def commit() -> str:
-        operations = [client.CommitOperationAdd(name, str(files[name])) for name in changed]
-        message = f'Publish {", ".join(changed)}'[:200]
-        done = api.create_commit(repo_id, operations, commit_message=message, repo_type=repo_type)
-        return str(done.oid)
-
-    revision = call_hub(repo_id, commit)
+    sent = {name: files[name] for name in changed}
+    revision = call_hub(repo_id, _commit, sent, repo_id, repo_type)
     wrong = set(files) - _find_same(files, repo_id, repo_type, revision)
     if wrong:
         raise HubError(
             f'{repo_id} does not hold what was sent: {", ".join(sorted(wrong))}; publish again'
         )
     return Published(str(made), revision, tuple(changed), tuple(sorted(same)))
+
+
+def _commit(files: dict[str, Path], repo_id: str, repo_type: str) -> str:
+    client = hub_client()
+    operations = [client.CommitOperationAdd(name, str(path)) for name, path in files.items()]
+    message = f'Publish {", ".join(files)}'[:200]
+    done = client.HfApi().create_commit(
+        repo_id, operations, commit_message=message, repo_type=repo_type
+    )
+    return str(done.oid)
 
 
 def _find_same(
