@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from learned_scenes import cuts3d, learn, row, scenes
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.demo.datasets import DemoSet, write_scenes
+from cuts3d_mm.demo.datasets import DemoSet
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.visualization.tables import format_table
 
-SCENES, TEST_SCENES, TEST_SEED = 96, 48, 200
 METRICS = ('AP', 'AP50')
 NOTHING = 1.0  # smallest score of a prediction that becomes a label
 
@@ -38,32 +34,20 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--rounds', type=int, default=2)
     args = parser.parse_args()
-    train, test = (scenes(args.out / name, *what) for name, what in SETS.items())
+    train, test = scenes(args.out, 'train'), scenes(args.out, 'test')
     found: dict[str, list[list[float]]] = {}
     for seed in args.seeds:
         folder = args.out / f'seed_{seed}'
         for name, weights in all_weights(folder, train, seed, args.rounds).items():
             found.setdefault(name, []).append(score(folder, name, weights, test))
     header = ['after', *(f'mask {name} %' for name in METRICS), 'AP50 of each seed']
-    print(format_table(header, [row(name, values) for name, values in found.items()]))
-
-
-SETS = {'train': (SCENES, 0), 'test': (TEST_SCENES, TEST_SEED)}
-
-
-def scenes(folder: Path, count: int, seed: int) -> DemoSet:
-    """Render scenes, unless they are there."""
-    target = DemoSet(folder.name, folder, 'far', is_photo=False)
-    if not target.ground_truth.is_file():
-        write_scenes(target, count, seed)
-    return target
+    print(format_table(header, [row(name, values, 1) for name, values in found.items()]))
 
 
 def all_weights(folder: Path, train: DemoSet, seed: int, rounds: int) -> dict[str, Path]:
     """Train with new labels and without; checkpoints by their names in the table."""
     learned = folder / 'learned'
-    options = ['--offline', '--depth', train.depth, '--rounds', rounds, '--seed', seed]
-    cuts3d('learn', train.images, learned, *options, '--gpus', 0, '--workers', 0)
+    learn(train, learned, seed, rounds)
     work_dir = learned / 'pass_1' / 'training'
     control = train_control(folder / 'control', learned / 'pass_1' / 'training.py', work_dir)
     weights = {'initial round': work_dir / 'round_1' / 'begin.pth'}
@@ -97,19 +81,6 @@ def score(folder: Path, name: str, weights: Path, test: DemoSet) -> list[float]:
     cuts3d('predict', config, weights, test.images, store, *limits)
     scores = score_labels(read_store(store), read_ground_truth(test.ground_truth))['segm']
     return [100 * scores[metric] for metric in METRICS]
-
-
-def row(name: str, values: list[list[float]]) -> list[str]:
-    """Mean and standard deviation over the seeds, and what each has."""
-    means = np.mean(values, axis=0)
-    spread = np.std(values, axis=0, ddof=1) if len(values) > 1 else np.full(len(METRICS), np.nan)
-    cells = [f'{mean:.1f} ± {sd:.1f}' for mean, sd in zip(means, spread, strict=True)]
-    return [name, *cells, ' '.join(f'{value[1]:.1f}' for value in values)]
-
-
-def cuts3d(*words: Any) -> None:
-    """Run a command."""
-    subprocess.run([sys.executable, '-m', 'cuts3d_mm', *map(str, words)], check=True)
 
 
 if __name__ == '__main__':
