@@ -69,7 +69,10 @@ def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
         help='also publish OWNER/NAME-labels, a dataset',
     )
     parser.add_argument(
-        '--license', default='apache-2.0', metavar='NAME', help='of the weights and labels'
+        '--license',
+        metavar='NAME',
+        help='of the weights and labels, such as apache-2.0 (default: the model card says that it '
+        'is unknown)',
     )
 
 
@@ -87,6 +90,8 @@ def main() -> None:
 
     if HubRepository.parse(args.repo).revision is not None:
         raise ValueError(f'--repo must be OWNER/NAME without a revision, got {args.repo}')
+    if args.license is None:
+        print('no --license is named, so that others may not use what is published')
     if args.dry_run:
         for repo_id, _, files in prepare(args, Path(tempfile.mkdtemp(prefix='cuts3d_release_'))):
             print(f'{repo_id} would get:')
@@ -125,18 +130,20 @@ def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict
     """Write the files of each repository: its name, its kind, name -> local file."""
     from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.hub.publishing.label_release import label_files
+    from cuts3d_mm.hub.publishing.model_card import NO_LICENCE
     from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
     config, checkpoint = _trained(args)
     expected = build_detector(config).state_dict()
-    facts = ReleaseFacts(args.repo, _scores(args), args.license)
+    licence = args.license or NO_LICENCE
+    facts = ReleaseFacts(args.repo, _scores(args), licence)
     (folder / 'model').mkdir()
     paths = write_release(checkpoint, config, expected, facts, folder / 'model')
     repositories = [(args.repo, 'model', {path.name: path for path in paths})]
     if args.labels is not None:
         (folder / 'labels').mkdir()
         name = f'{args.repo}-labels'
-        files = label_files(args.labels, folder / 'labels', name, args.license)
+        files = label_files(args.labels, folder / 'labels', name, licence)
         repositories.append((name, 'dataset', files))
     return repositories
 

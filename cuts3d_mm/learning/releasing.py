@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.engine.runner import build_detector
+from cuts3d_mm.hub.publishing.model_card import NO_LICENCE
 from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
 
 _NAME = 'owner/name'  # in the model card, until cuts3d publish writes the real one
-_LICENCE = 'unknown'  # in the model card, until cuts3d publish is given one
 
 
 def release(config: Any, checkpoint: Path, folder: Path) -> None:
@@ -22,4 +22,4 @@ def release(config: Any, checkpoint: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = build_detector(config).state_dict()
-    write_release(str(checkpoint), config, expected, ReleaseFacts(_NAME, {}, _LICENCE), folder)
+    write_release(str(checkpoint), config, expected, ReleaseFacts(_NAME, {}, NO_LICENCE), folder)

@@ -35,7 +35,7 @@ def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, dete
     (tmp_path / 'scores.json').write_text(json.dumps(scores))
     arguments = (
         *detector, '--repo', REPO, '--metrics', tmp_path / 'scores.json',
-        '--labels', tmp_path / 'labels',
+        '--labels', tmp_path / 'labels', '--license', 'mit',
     )  # fmt: skip
     code, out, err = cuts3d('publish', *arguments)
     assert code == 0, err
@@ -47,7 +47,8 @@ def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, dete
     code, out, err = cuts3d('download', REPO, '--out', tmp_path / 'copy')
     assert code == 0 and 'model.safetensors' in out, err
     card = (tmp_path / 'copy/README.md').read_text()
-    assert 'box AP50' in card and 'without a single human label' not in card
+    assert 'box AP50' in card and 'license: mit' in card
+    assert 'without a single human label' not in card
     labels = (f'{REPO}-labels', '--repo-type', 'dataset', '--out', tmp_path / 'back')
     code, _, err = cuts3d('download', *labels)
     assert code == 0, err

@@ -8,6 +8,7 @@ from typing import Any
 from cuts3d_mm import __version__
 from cuts3d_mm.hub.connection import hub_client
 
+NO_LICENCE = 'unknown'  # as the Hub calls it
 PAPER_URL = 'https://arxiv.org/abs/2411.16319'
 _CITATION = """```bibtex
 @inproceedings{cuts3d,
