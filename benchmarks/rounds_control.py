@@ -1,6 +1,6 @@
 """What rounds of self-training are worth: new labels against the same steps on the old ones.
 
-    python benchmarks/rounds_control.py OUT [--seeds 0 1 2] [--rounds 2]
+    python benchmarks/rounds_control.py OUT [--seeds 0 1 2] [--rounds 2] [--plot FILE]
 
 `cuts3d learn --offline` trains on 96 rendered scenes with exact depth. The control begins with
 the weights of its initial round and trains as many steps of the same rounds, in which no
@@ -14,6 +14,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+import numpy as np
 from learned_scenes import cuts3d, learn, row, scenes
 
 from cuts3d_mm.configs import load_config
@@ -21,6 +22,8 @@ from cuts3d_mm.demo.datasets import DemoSet
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.visualization.curves import draw_rounds
+from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.tables import format_table
 
 METRICS = ('AP', 'AP50')
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument('out', type=Path)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--rounds', type=int, default=2)
+    parser.add_argument('--plot', type=Path)
     args = parser.parse_args()
     train, test = scenes(args.out, 'train'), scenes(args.out, 'test')
     found: dict[str, list[list[float]]] = {}
@@ -42,6 +46,9 @@ def main() -> None:
             found.setdefault(name, []).append(score(folder, name, weights, test))
     header = ['after', *(f'mask {name} %' for name in METRICS), 'AP50 of each seed']
     print(format_table(header, [row(name, values, 1) for name, values in found.items()]))
+    if args.plot is not None:
+        *rounds, control = np.array(list(found.values()))[:, :, 1]
+        save_figure(args.plot, draw_rounds(np.array(rounds).T, control), dpi=120)
 
 
 def all_weights(folder: Path, train: DemoSet, seed: int, rounds: int) -> dict[str, Path]:

@@ -53,11 +53,12 @@ def _sum_of(line: dict[str, Any], mark: str) -> float:
     return float(sum(value for key, value in line.items() if mark in key))
 
 
-def draw_rounds(scores: Double) -> Figure:
+def draw_rounds(scores: Double, control: Double | None = None) -> Figure:
     """Draw how the score moves from round to round.
 
     Args:
         scores: (S, R) mask AP50 in percent of S seeds after R rounds, the initial one first.
+        control: (S,) of detectors that trained as long without new labels.
     """
     figure = Figure(figsize=(5, 3.2), layout='constrained')
     axes = figure.subplots()
@@ -65,6 +66,10 @@ def draw_rounds(scores: Double) -> Figure:
     for values in scores:
         axes.plot(rounds, values, color='0.7', marker='o', linewidth=1)
     axes.plot(rounds, scores.mean(axis=0), marker='o', linewidth=2, label='mean')
+    if control is not None:
+        ends, mean = [0, rounds[-1]], [scores[:, 0].mean(), control.mean()]
+        axes.plot([rounds[-1]] * len(control), control, '^', color='C1', alpha=0.4)
+        axes.plot(ends, mean, '^--', color='C1', label='mean of the same steps on the old labels')
     axes.set(
         xlabel='round of self-training',
         ylabel='mask AP50 on held-out images, %',

@@ -206,7 +206,8 @@ def workers_at_work():
 def test_ctrl_c_ends_the_work_of_a_run_at_once(cluster, folder, gpus):
     with pytest.raises(KeyboardInterrupt):
         executor = RayExecutor(cluster.address, gpus=gpus)
-        run(folder, f'interrupted-{gpus}', executor, lambda: raise_signal(SIGINT))
+        slow = BuiltLabeller(Slow(), {})
+        run(folder, f'interrupted-{gpus}', executor, lambda: raise_signal(SIGINT), slow)
     require_idle_workers()
 
 

@@ -58,13 +58,15 @@ class RayExecutor:
         """
         if not shards:
             return
-        with _connected(self.address) as ray:
+        with _connected(self.address) as (ray, is_ours):
             job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
             crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
             try:
                 yield from _run(ray, crew, shards)
             finally:
-                if not was_interrupted():
+                # With our connection Ray ends our work. Ray aborts the process that cancels a
+                # task just when it is done (ray-project/ray#54260), so nothing is cancelled there.
+                if not is_ours:
                     crew.end()
 
 
@@ -115,17 +117,17 @@ def _lost(error: Exception) -> WorkerLost:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Connect to a cluster; Ctrl-C and SIGTERM stay ours."""
+def _connected(address: str) -> Iterator[tuple[Any, bool]]:
+    """Connect to a cluster, and tell whether it was done here; Ctrl-C and SIGTERM stay ours."""
     try:
         import ray
     except ImportError as error:
         raise ImportError("--executor ray needs Ray: pip install 'cuts3d_mm[ray]'") from error
     _require_answer(address)
-    own_print = builtins.print
+    own_print, is_ours = builtins.print, not ray.is_initialized()
     try:
-        with nullcontext() if ray.is_initialized() else _own_connection(ray, address):
-            yield ray
+        with _own_connection(ray, address) if is_ours else nullcontext():
+            yield ray, is_ours
     finally:
         builtins.print = own_print  # Ray replaces it once it has something to say
 
@@ -138,8 +140,7 @@ def _own_connection(ray: Any, address: str) -> Iterator[None]:
         _restore(before)
         yield
     finally:
-        # An interrupted process ends now, and Ray ends the work of a driver that is gone. Ray
-        # aborts a driver that cancels tasks and shuts down just when one of them is done.
+        # An interrupted process ends now, and Ray ends the work of a driver that is gone.
         if not was_interrupted():
             ray.shutdown()
             _restore(before)

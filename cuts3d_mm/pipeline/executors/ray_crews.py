@@ -18,6 +18,7 @@ from cuts3d_mm.pipeline.work_order import Shard
 
 RETRIES = 5  # of a shard whose process or machine was lost
 _SHARDS_PER_CPU = 2  # handed to the cluster; the second waits, so that no CPU does
+_SETTLE_S = 1.0  # for tasks that are as good as done
 _SHARDS_PER_ACTOR = 2  # the second waits, so that no GPU does
 
 
@@ -40,7 +41,7 @@ class Crew(Protocol):
         """Forget a shard that is done or lost."""
 
     def end(self) -> None:
-        """End the work on shards that are not done."""
+        """End the work on shards that are not done, on a connection that stays."""
 
 
 class WholeCrew:
@@ -74,8 +75,7 @@ class WholeCrew:
 
     def end(self) -> None:
         """End the processes of the tasks."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        _cancel(self._ray, list(self._running))
 
 
 @dataclass(eq=False)
@@ -142,8 +142,7 @@ class StagedCrew:
 
     def end(self) -> None:
         """End the actors, and the processes of the tasks."""
-        for reference in self._member_of:
-            self._ray.cancel(reference, force=True)
+        _cancel(self._ray, list(self._member_of))
         for actor in [*self._starting.values(), *(member.actor for member in self._members)]:
             self._ray.kill(actor)
 
@@ -175,6 +174,16 @@ class StagedCrew:
 
 def _needs_a_shard(member: _Member) -> bool:
     return len(member.extracting) < _SHARDS_PER_ACTOR
+
+
+def _cancel(ray: Any, references: list[Any]) -> None:
+    """End tasks, but not one that is just done: then Ray may abort this process."""
+    if not references:
+        return
+    count = len(references)
+    _, left = ray.wait(references, num_returns=count, timeout=_SETTLE_S, fetch_local=False)
+    for reference in left:
+        ray.cancel(reference, force=True)
 
 
 def _cpus(ray: Any) -> int:
