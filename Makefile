@@ -2,14 +2,13 @@
 # make test                    set up .venv and run the whole test suite
 # make test-fast               all but the tests that are marked as slow, for daily work
 # make docs                    build the documentation into site/; a broken link is an error
-# make figures                 make the pictures of docs and notebook again; SEEDS=3 also that
-#                              of self-training, 15 minutes more
+# make figures                 make the pictures of docs and notebook again; SEEDS='0 1 2' also
+#                              that of self-training, 40 minutes of CPU more
 # make test STACK=openmmlab    the same with the other mm* family, in .venv-openmmlab
 STACK ?= onedl
 VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 PYTHON := $(CURDIR)/$(VENV)/bin/python
 WORKERS ?= 2
-SEEDS ?= 1
 
 .PHONY: demo docs figures lint setup test test-fast
 
@@ -21,7 +20,9 @@ demo:
 
 figures: setup
 	out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(PYTHON) -m cuts3d_mm demo "$$out" \
-		--workers $(WORKERS) --pictures docs/pictures --seeds $(SEEDS)
+		--workers $(WORKERS) --pictures docs/pictures $(if $(SEEDS),&& $(PYTHON) \
+		benchmarks/rounds_control.py "$$out/rounds" --seeds $(SEEDS) \
+		--plot docs/pictures/self_training.png)
 	$(PYTHON) docs/figures/data_flow.py
 	CUTS3D_DOCS=$(CURDIR)/docs/pictures $(PYTHON) -m pytest -q tests/app \
 		tests/demo/test_notebook.py tests/inference/test_tracking.py -k 'visitor or cell or rendered'
