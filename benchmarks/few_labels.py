@@ -4,7 +4,7 @@
 
 `cuts3d learn --offline --labels` on 96 rendered scenes with exact depth: the detector that learned
 without labels is fine-tuned on a few true scenes, and the same steps are trained on them from
-scratch. Both are scored on all other scenes of the 96, whose labels neither has seen. About 10
+scratch. Both are scored on all other scenes of the 96, whose labels neither has seen. About 30
 minutes of one core for each seed; `OUT` may be that of `rounds_control.py`, whose detectors are
 used then. Run again to resume.
 """

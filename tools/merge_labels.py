@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.images.exclusions import read_exclusions, require_known
-    from cuts3d_mm.labels.merging import MergeRule, merge_stores
+    from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
     from cuts3d_mm.labels.store import read_names
 
     rule = MergeRule(args.score_thr, args.iou_thr)
@@ -68,6 +68,7 @@ def main() -> None:
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'
     )
+    print(KeptPredictions.of(args.new, rule).describe())
 
 
 if __name__ == '__main__':

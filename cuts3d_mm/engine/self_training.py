@@ -8,11 +8,11 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dist import broadcast, master_only
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from cuts3d_mm.engine.heartbeats import SILENCE_LIMIT_S
+from cuts3d_mm.engine.hooks.resume_in_round import ResumeInRound
 from cuts3d_mm.engine.round_data import (
     batches_after,
     merged_config,
@@ -23,7 +23,7 @@ from cuts3d_mm.engine.round_data import (
 from cuts3d_mm.engine.rounds import RoundFolders, label_next_round
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.atomic import name_atomically, write_whole
-from cuts3d_mm.labels.merging import MergeRule
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.models.roi_heads.drop_loss_bbox_head import DropLossBBoxHead
 from cuts3d_mm.registry import LOOPS
 
@@ -95,7 +95,7 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         self.max_per_image = max_per_image
         self.confidence_source = confidence_source
         self.silence_limit_s = silence_limit_s
-        runner.register_hook(_ResumeInRound())
+        runner.register_hook(ResumeInRound())
 
     def run(self) -> Any:
         """Train round after round."""
@@ -174,6 +174,8 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         earlier = self._folders(number - 1).labels if number > 1 else None
         rule, limit = self.rules[number - 1], self.silence_limit_s
         label_next_round(labeller, dataset, earlier, folders, rule, limit)
+        kept = KeptPredictions.of(folders.predictions, rule)
+        self.runner.logger.info(f'Round {number}: {kept.describe()}')
 
     def _folders(self, number: int) -> RoundFolders:
         return RoundFolders(Path(self.runner.work_dir).resolve() / f'round_{number}')
@@ -187,13 +189,3 @@ class SelfTrainingLoop(IterBasedTrainLoop):
             self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
         # Where MMEngine looks for the checkpoint to resume from.
         write_whole(Path(self.runner.work_dir) / 'last_checkpoint', str(path))
-
-
-class _ResumeInRound(Hook):
-    """Make the optimizer of a round before MMEngine loads its state, which no loop can."""
-
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Make the optimizer and schedule whose state is about to be loaded."""
-        loop = runner.train_loop
-        if runner._resume and checkpoint['meta']['iter'] > loop.begins[0]:
-            loop.reset_schedule()

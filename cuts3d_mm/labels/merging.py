@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.shard import Counts
-from cuts3d_mm.labels.store import read_store, write_store
+from cuts3d_mm.labels.store import read_scores, read_store, write_store
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,35 @@ class MergeRule:
         for name, value in vars(self).items():
             if not 0 <= value <= 1:
                 raise ValueError(f'{name} must lie in [0, 1], got {value}')
+
+
+@dataclass(frozen=True)
+class KeptPredictions:
+    """How many predictions a rule makes labels."""
+
+    num_kept: int
+    num_all: int
+    best_score: float  # 0 without a prediction
+    score_thr: float
+
+    @classmethod
+    def of(cls, predictions: Place, rule: MergeRule) -> KeptPredictions:
+        """Count those of a label store.
+
+        Raises:
+            ValueError: the folder is no store, or a shard is damaged.
+        """
+        scores = read_scores(predictions)
+        num_kept = int((scores >= rule.score_thr).sum())
+        return cls(num_kept, len(scores), float(scores.max(initial=0.0)), rule.score_thr)
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        text = (
+            f'{self.num_kept:,} of {self.num_all:,} predictions score {self.score_thr:g} or more '
+            f'and become labels; the best scores {self.best_score:.2f}'
+        )
+        return text if self.num_kept else f'{text}; the labels stay as they are'
 
 
 def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageRecord:

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
 from cuts3d_mm.labels.places import Place, map_files
 from cuts3d_mm.labels.record import ImageRecord
@@ -82,6 +85,17 @@ def read_names(folder: Place) -> list[str]:
     """
     tables = (read_table(path, ['name']) for path in shard_paths(folder))
     return [name for table in tables for name in table['name'].to_pylist()]
+
+
+def read_scores(folder: Place) -> Double:
+    """Scores of all instances of a store, (N,), in [0, 1].
+
+    Raises:
+        ValueError: the folder is no store, or a shard is damaged.
+    """
+    tables = (read_table(path, ['instances.list.element.score']) for path in shard_paths(folder))
+    lists = (table['instances'].combine_chunks().flatten() for table in tables)
+    return np.concatenate([found.field('score').to_numpy().astype(np.float64) for found in lists])
 
 
 def write_failures(folder: Place) -> None:

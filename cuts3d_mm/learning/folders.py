@@ -47,6 +47,10 @@ class PassFolders:
         """Checkpoints and logs of the training."""
         return self.folder / 'training'
 
+    def predictions(self, number: int) -> Path:
+        """Label store of the images to train on, by the detector before a round (from 1)."""
+        return self.work_dir / f'round_{number}' / 'predictions'
+
     def detections(self, number: int) -> Path:
         """Label store of the held-out images, by the detector after a round (0: initial)."""
         return self.folder / 'detections' / f'round_{number}'

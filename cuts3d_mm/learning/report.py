@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.merging import KeptPredictions
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.cutting import watched_names
 from cuts3d_mm.learning.few_labels import FewLabels
 from cuts3d_mm.learning.folders import Folders, PassFolders
 from cuts3d_mm.learning.plan import Plan
+from cuts3d_mm.learning.report_detections import show_detections
 from cuts3d_mm.learning.request import Request, format_duration
 from cuts3d_mm.learning.scores import METRICS
-from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_record
 from cuts3d_mm.learning.steps import read_steps
 from cuts3d_mm.learning.training import train_command, weights_after
 from cuts3d_mm.visualization.curves import draw_training
 from cuts3d_mm.visualization.report.blocks import (
     Block,
-    Details,
     Picture,
-    Row,
     Section,
     Table,
     Text,
@@ -42,8 +38,10 @@ _EMBEDDED = (
     'surfaces, not kinds of objects, and on photos they find little. Its detector is tiny and was '
     'trained from scratch.'
 )
-_SHOWN_AT_ONCE = 6  # images; the others are opened by a click
-_LONGEST_PX, _SCORE_THR = 320, 0.35  # of a picture; as cuts3d detect draws them
+_NOTHING_NEW = (
+    'A round in which no prediction became a label has trained longer on the labels that were '
+    'there: what it gained is the gain of more steps.'
+)
 _MIB = 2**20
 
 
@@ -55,6 +53,7 @@ class Results:
     plan_text: Sequence[str]
     root: Path  # folder of the images
     detections: Sequence[Path]  # a store per round
+    kept: Sequence[KeptPredictions]  # by each round of self-training
     agreement: Sequence[Sequence[str]]
     num_annotated: int
     scores: Sequence[Sequence[str]]
@@ -74,8 +73,11 @@ def write_run_report(request: Request, results: Results) -> None:
         Section('Scores', _scores(results)),
         *few,
         Section('Pseudo-labels', _labels(folders, current)),
-        Section('Training', [Picture.of_figure(draw_training(results.log, _WATCHED))]),
-        Section('Detections on held-out images', _detections(results, current)),
+        Section('Training', _training(results, current)),
+        Section(
+            'Detections on held-out images',
+            show_detections(results.root, current, results.detections),
+        ),
         Section('Time and memory', [_costs(folders)]),
         Section('The same by hand', _commands(request, results, folders, current)),
     ]
@@ -122,33 +124,20 @@ def _labels(folders: Folders, current: PassFolders) -> list[Block]:
     return [Text(text), sheet]
 
 
-def _detections(results: Results, current: PassFolders) -> list[Block]:
-    names = watched_names(current)[:NUM_SHOWN]
-    columns = {'pseudo-labels': _by_name(read_coco(current.held_out), names)}
-    for number, store in enumerate(results.detections):
-        title = f'round {number}' if number else 'initial round'
-        columns[title] = _by_name(read_store(store), names)
-    rows: list[Block] = []
-    for name in names:
-        found = [(title, column[name]) for title, column in columns.items() if name in column]
-        pictures = [_picture(results.root, title, record) for title, record in found]
-        rows.append(Row([one for one in pictures if one is not None]))
-    text = Text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
-    if len(rows) <= _SHOWN_AT_ONCE:
-        return [text, *rows]
-    others = Details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
-    return [text, *rows[:_SHOWN_AT_ONCE], others]
-
-
-def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, ImageRecord]:
-    return {record.name: record for record in records if record.name in set(names)}
-
-
-def _picture(root: Path, title: str, record: ImageRecord) -> Picture | None:
-    score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
-    drawn = draw_record(root, record, _LONGEST_PX, score_thr)
-    count = sum(one.score >= score_thr for one in record.instances)
-    return None if drawn is None else Picture.of_pixels(drawn, f'{title}: {count}')
+def _training(results: Results, current: PassFolders) -> list[Block]:
+    """Losses and scores, and which predictions became labels of a round."""
+    blocks: list[Block] = [Picture.of_figure(draw_training(results.log, _WATCHED))]
+    rows = [
+        [f'round {number}', f'{kept.num_kept:,} of {kept.num_all:,}']
+        + [f'{score:.2f}' for score in (kept.score_thr, kept.best_score)]
+        for number, kept in enumerate(results.kept, 1)
+    ]
+    if rows:
+        header = ['labels of', 'predictions that became labels', 'smallest score', 'best score']
+        blocks.append(Table(header, rows))
+    if any(kept.num_kept == 0 for kept in results.kept):
+        blocks.append(Text(_NOTHING_NEW))
+    return blocks
 
 
 def _costs(folders: Folders) -> Table:

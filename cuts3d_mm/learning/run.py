@@ -10,6 +10,7 @@ from typing import Any
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.lock import FolderInUse, hold_folder
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import cut_images, gather_labels
 from cuts3d_mm.learning.describe import describe_plan
@@ -131,8 +132,12 @@ def _compare(
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
         count, rows = scores(request.annotations, current, detections)
+    kept = [
+        KeptPredictions.of(current.predictions(number), MergeRule(one['score_thr']))
+        for number, one in enumerate(config.train_cfg.get('rounds', ()), 1)
+    ]
     found, log = agreement(current, detections), read_log(current.work_dir)
-    return Results(plan, text, _root_of(planned), detections, found, count, rows, few, log)
+    return Results(plan, text, _root_of(planned), detections, kept, found, count, rows, few, log)
 
 
 def _last_weights(planned: Planned, current: PassFolders) -> Path:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.labels.merging import MergeRule, merge_records, merge_stores
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_records, merge_stores
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.shard import write_shard
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.store import read_store, write_store
 
 HW = (40, 70)
 LEFT, LEFT_LARGER = disc((20, 18), 10, HW), disc((20, 18), 12, HW)
@@ -37,6 +38,20 @@ def test_old_labels_with_little_overlap_stay():
 def test_image_without_confident_predictions_keeps_its_old_labels():
     old = record('a', (LEFT, 0.5), (LEFT_LARGER, 0.4))
     assert merge_records(record('a', (LEFT, 0.6)), old, RULE) == old
+
+
+def test_a_line_says_how_many_predictions_become_labels(tmp_path):
+    records = [failed('a'), record('b', (LEFT, 0.9), (RIGHT, 0.7)), record('c', (LEFT, 0.3))]
+    write_store(tmp_path / 'new', records)
+    kept = KeptPredictions.of(tmp_path / 'new', MergeRule(np.float32(0.7)))
+    assert (kept.num_kept, kept.num_all, kept.best_score) == (2, 3, np.float32(0.9))
+    none = KeptPredictions.of(tmp_path / 'new', MergeRule(0.95)).describe()
+    assert none == (
+        '0 of 3 predictions score 0.95 or more and become labels; the best scores 0.90; '
+        'the labels stay as they are'
+    )
+    write_store(tmp_path / 'empty', [failed('a'), record('b')])
+    assert KeptPredictions.of(tmp_path / 'empty', RULE).num_all == 0
 
 
 def test_failures_of_either_side_count_as_nothing():

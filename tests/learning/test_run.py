@@ -10,6 +10,7 @@ from learning_runs import IMAGE_HW, INITIAL, ROUND, run, same_weights, write_inp
 
 import cuts3d_mm
 from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.store import read_store
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,13 @@ def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
     assert 'cuts3d generate' in page and 'hand-made' in page
     # Typed as shown, no command writes into the run.
     assert '--work-dir WORK_DIR' in page and f'{learned / "pass_1" / "cut"}' not in page
+
+
+def test_the_report_says_how_many_predictions_became_labels(learned):
+    page = (learned / 'report.html').read_text()
+    assert 'predictions that became labels' in page
+    kept = KeptPredictions.of(learned / 'pass_1/training/round_1/predictions', MergeRule(0.02))
+    assert f'{kept.num_kept:,} of {kept.num_all:,}' in page
 
 
 def test_the_same_command_again_changes_nothing(root, learned):
