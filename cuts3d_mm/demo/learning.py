@@ -69,10 +69,11 @@ def _say(line: str) -> None:
 
 def _first(results: Any, out: Path) -> Training:
     schedule = results.plan.current.schedule
+    kept = [f'Round {n}: {one.describe()}.' for n, one in enumerate(results.kept, 1)]
     text = (
         f'cuts3d learn on {NUM_SCENES} scenes: a ResNet-18 from scratch, {schedule.initial_steps} '
         f'steps on pseudo-labels and {len(schedule.round_steps)} rounds of self-training. Its own '
-        f'report is {out.name}/learned_0/report.html. {_WHY_LOSSES_RISE}'
+        f'report is {out.name}/learned_0/report.html. {_WHY_LOSSES_RISE} {" ".join(kept)}'
     )
     header = [f'on {results.num_annotated} held-out scenes', *_METRICS]
     curves = draw_training(results.log, 'mask AP50 against held-out pseudo-labels, %')
