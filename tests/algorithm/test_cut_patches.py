@@ -33,6 +33,7 @@ def test_maskcut_equals_the_original_loop(seed):
     assert all((a == b).all() for a, b in zip(found, exact, strict=True))
 
 
+@pytest.mark.slow
 def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch():
     """With ours they come out otherwise, since the stronger side holds three corners."""
     num_differ = 0

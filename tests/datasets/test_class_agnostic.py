@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from drawn import disc
 from mmdet.registry import DATASETS
 
@@ -9,6 +10,7 @@ from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import encode_instance
 
 
+@pytest.mark.slow
 def test_all_classes_become_one(tmp_path):
     annotation = coco_annotation(encode_instance(disc((9, 12), 5, (30, 50)), None, 1), (30, 50))
     found = [

@@ -82,6 +82,7 @@ def test_examples_of_the_quick_start_run_in_order(folder, cuts3d, monkeypatch):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('page', ['quick_start.md', 'label_format.md', 'extend.md'])
 def test_python_examples_run(folder, cuts3d, monkeypatch, page):
     monkeypatch.chdir(folder)

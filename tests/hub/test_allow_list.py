@@ -55,6 +55,7 @@ def test_no_class_is_both_allowed_and_refused():
     assert networks.MMPRETRAIN & {'TIMMBackbone', 'AutoModelForCausalLM'} == set()
 
 
+@pytest.mark.slow
 def test_allowed_classes_read_no_files_and_evaluate_no_texts():
     """Known exceptions: weights that `init_cfg` or `pretrained` names, which are left out."""
     reading = re.compile(

@@ -83,6 +83,7 @@ def test_texts_that_would_crash_or_confuse_a_parser_are_refused(text, message):
         parse_literals(text, 'c')
 
 
+@pytest.mark.slow
 def test_the_largest_text_is_read_in_seconds():
     started = time.process_time()
     parse_literals(f'a = [{"[]," * (MAX_BYTES // 3 - 4)}]', 'c')

@@ -74,6 +74,7 @@ def detect(clips, out, tracker):
     return json.loads((out / 'detections.json').read_text())
 
 
+@pytest.mark.slow
 def test_objects_keep_number_and_colour_in_all_that_is_written(clips, tmp_path):
     coco = detect(clips, tmp_path / 'out', MaskTracker())
     names = {image['id']: image['file_name'] for image in coco['images']}

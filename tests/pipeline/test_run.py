@@ -97,6 +97,7 @@ def test_any_number_of_workers_gives_the_same_bytes(folder, tmp_path):
     assert first and first == content(tmp_path / 'out1') == content(tmp_path / 'out2')
 
 
+@pytest.mark.slow
 def test_parts_together_equal_the_whole(folder, tmp_path):
     run(folder, tmp_path / 'whole')
     for part in range(3):
@@ -104,6 +105,7 @@ def test_parts_together_equal_the_whole(folder, tmp_path):
     assert content(tmp_path / 'parts') == content(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_a_missing_shard_is_made_again(folder, tmp_path):
     out = tmp_path / 'out'
     run(folder, out)
@@ -215,6 +217,7 @@ def test_shards_do_not_depend_on_the_number_of_workers():
     assert images_per_shard(14_000_000) == 140
 
 
+@pytest.mark.slow
 def test_a_store_with_shards_of_another_size_goes_on_with_them(folder, tmp_path, monkeypatch):
     monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda num_images: 11)
     run(folder, tmp_path / 'whole')
@@ -244,6 +247,7 @@ class Backwards:
             yield from Worker(order).label_shard(index, names)
 
 
+@pytest.mark.slow
 def test_another_executor_gives_the_same_bytes(folder, tmp_path):
     counts, _ = run(folder, tmp_path / 'out')
     images = list_images(folder)
@@ -252,6 +256,7 @@ def test_another_executor_gives_the_same_bytes(folder, tmp_path):
     assert content(tmp_path / 'other') == content(tmp_path / 'out')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_labeller_that_is_built_already_labels_under_its_identity(folder, tmp_path, workers):
     images, out = list_images(folder), tmp_path / 'out'

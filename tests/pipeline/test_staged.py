@@ -82,6 +82,7 @@ def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, s
     assert sum(span.images for span in log.spans if span.stage == 'write') == 20
 
 
+@pytest.mark.slow
 def test_a_shard_says_whether_a_batch_was_halved_for_memory(tmp_path, rng):
     write_images(tmp_path / 'images', 3, rng)
     for executor in (LocalExecutor(0), LocalExecutor(1, ('cpu',))):
@@ -94,6 +95,7 @@ def test_a_shard_says_whether_a_batch_was_halved_for_memory(tmp_path, rng):
     assert not was_batch_halved(shard_paths(tmp_path / 'full')[0])
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
     pixels = rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)
     (tmp_path / 'images').mkdir()
@@ -105,6 +107,7 @@ def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
     assert reasons == {'a.png': None, 'b.png': 'cannot be cut', 'd.png': None}
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, rng, segments):
     (tmp_path / 'images').mkdir()
     Image.fromarray(rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(
@@ -116,6 +119,7 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, r
     assert not segments()
 
 
+@pytest.mark.slow
 def test_images_without_any_detection_do_not_end_a_run(tmp_path, rng):
     write_images(tmp_path / 'images', 2, rng)
     executor = LocalExecutor(1, ('cpu',))

@@ -49,6 +49,7 @@ def test_touching_objects_stand_at_different_depths(rng):
     assert depths[-1] - depths[0] > 1.0
 
 
+@pytest.mark.slow
 def test_same_seed_is_the_same_scene_in_any_number():
     few, many = render_scenes(2, seed=3), render_scenes(4, seed=3)
     assert all((a.image == b.image).all() for a, b in zip(few, many, strict=False))

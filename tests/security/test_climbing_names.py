@@ -84,6 +84,7 @@ def test_generate_from_a_list(cuts3d, place):
     assert place.snapshot() == before
 
 
+@pytest.mark.slow
 def test_predict(cuts3d, place, checkpoint):
     names = place.names_in_json
     source = place.write_json((*GOOD, *names))

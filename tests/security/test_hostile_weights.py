@@ -107,6 +107,7 @@ def test_no_kind_of_file_runs_code(cuts3d, root, kind, tmp_path):
     require_refusal(cuts3d, 'convert dino', root, kind, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['zip', 'legacy'])
 @pytest.mark.parametrize('command', COMMANDS)
 def test_no_command_runs_code_of_a_file(cuts3d, root, command, kind, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import pytest
 from tiny_detectors import TINY
 
 from cuts3d_mm.configs import load_config
@@ -42,6 +43,7 @@ def texts_of(value):
     return {value} if isinstance(value, str) else set()
 
 
+@pytest.mark.slow
 def test_whatever_is_put_anywhere_only_known_texts_come_out(rng):
     original = load_config(TINY, []).to_dict()
     passed = 0

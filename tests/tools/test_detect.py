@@ -35,6 +35,7 @@ def write_video(path, count, image_hw=(60, 88)):
     writer.release()
 
 
+@pytest.mark.slow
 def test_photos_and_a_video_become_pictures_masks_and_coco(cuts3d, detector, tmp_path, rng):
     names = write_images(tmp_path / 'in', 4, rng)
     write_video(tmp_path / 'clip.mp4', 5)

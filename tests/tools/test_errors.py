@@ -74,6 +74,7 @@ def test_a_type_error_that_we_raise_with_a_remedy_is_for_the_user(capsys):
     assert 'bug' not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_worker_ends_the_run_and_its_traceback_is_in_the_log(
     tmp_path, rng, capsys, monkeypatch
 ):

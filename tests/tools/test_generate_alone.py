@@ -64,6 +64,7 @@ def test_features_of_another_package_are_one_file_and_their_full_name(folder):
     assert np.isfinite([i.score for r in read_store(folder / 'out') for i in r.instances]).all()
 
 
+@pytest.mark.slow
 def test_an_unknown_source_is_named_with_those_that_there_are(folder):
     environment = environment_without(folder, 'mmdet', 'mmcv', 'torch')
     run = generate(

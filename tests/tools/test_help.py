@@ -94,6 +94,7 @@ def folder(tmp_path, rng, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_examples_of_every_command_run_as_typed(folder, cuts3d, monkeypatch):
     order = ['generate', 'export', *sorted(TOOLS.keys() - {'generate', 'export'})]
     for command in order:

@@ -218,6 +218,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         TimmFeatures('tiny_rotary_vit', block=-1, checkpoint=path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_moco_gives_the_network_that_was_trained(images, tmp_path):
     network = seeded('resnet18', num_classes=0)
     state = {'module.queue': torch.zeros(8, 4), 'module.queue_ptr': torch.zeros(1)}
