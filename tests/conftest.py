@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import sys
@@ -22,6 +23,17 @@ import pytest  # noqa: E402
 from config_texts import left_as_they_are  # noqa: E402
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Search what is imported for no garbage: it is large, and MMEngine asks for searches."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
@@ -39,6 +51,16 @@ def new_loggers():
     """MMEngine keeps a logger, with its output, for each name; here for one test."""
     if 'mmengine.logging' in sys.modules:
         sys.modules['mmengine.logging'].MMLogger._instance_dict.clear()
+
+
+@pytest.fixture
+def without_random_weights(monkeypatch):
+    """Networks are built with whatever is in memory: filling them takes most of the time."""
+    import torch
+
+    for name in dir(torch.nn.init):
+        if name.endswith('_') and not name.startswith('_'):
+            monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
 
 
 TOOLS = Path(__file__).parents[1] / 'tools'

@@ -39,3 +39,18 @@ def write_depths(folder, names, rng):
         columns = np.mgrid[:30, :44][1]
         depth = np.where(columns < 22, 1.0, 3.0) + 0.01 * rng.standard_normal((30, 44))
         np.save(path, depth.astype(np.float32))
+
+
+def annotations_of(names, image_hw):
+    """COCO annotations by people: a rectangle in each image, of two classes by turns."""
+    images = [
+        {'id': number, 'file_name': name, 'height': image_hw[0], 'width': image_hw[1]}
+        for number, name in enumerate(names)
+    ]
+    annotations = [
+        {'id': n + 1, 'image_id': n, 'category_id': 1 + n % 2, 'iscrowd': 0, 'area': 1200.0,
+         'bbox': [10, 10, 40, 30], 'segmentation': [[10, 10, 50, 10, 50, 40, 10, 40]]}
+        for n in range(len(names))
+    ]  # fmt: skip
+    classes = [{'id': 1, 'name': 'person'}, {'id': 2, 'name': 'bicycle'}]
+    return {'images': images, 'annotations': annotations, 'categories': classes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sysconfig
 import tarfile
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from without_packages import refuse
 
 ROOT = Path(__file__).parents[1]
+KERNELS = Path('cuts3d_mm/algorithm/kernels')
 
 
 @dataclass(frozen=True)
@@ -78,4 +81,15 @@ def install_wheel(wheel, environment):
         archive.extractall(installed.site)
     # Where the stack is. An editable install there is not seen: its own .pth is not read.
     (installed.site / 'stack.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    refuse(installed.site, 'transformers')  # as in `light_environment`
+    _copy_compiled(installed.site / KERNELS)
     return installed
+
+
+def _copy_compiled(kernels):
+    """Copy what numba has compiled for the checkout; it compares the times of the sources."""
+    for source in (ROOT / KERNELS).glob('*.py'):
+        shutil.copystat(source, kernels / source.name)
+    for compiled in (ROOT / KERNELS / '__pycache__').glob('*.nb?'):
+        (kernels / '__pycache__').mkdir(exist_ok=True)
+        shutil.copy(compiled, kernels / '__pycache__')

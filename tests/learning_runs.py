@@ -48,10 +48,16 @@ def write_photos(folder: Path, count: int = 6, first: int = 0) -> Path:
     return folder
 
 
+def write_detector(path: Path) -> str:
+    """A detector that trains in seconds; its config."""
+    path.write_text(load_config(CONFIG, OPTIONS).pretty_text)
+    return str(path)
+
+
 def write_inputs(root: Path, count: int = 6) -> Path:
     """Images and configs, of a generator and a detector that are quick."""
     write_photos(root / 'images', count)
-    (root / 'detector.py').write_text(load_config(CONFIG, OPTIONS).pretty_text)
+    write_detector(root / 'detector.py')
     generator = read_generator_config('maskcut_color-texture', ['model.input_hw=(64,96)'])
     (root / 'generator.py').write_text(generator.pretty_text)
     return root

@@ -110,7 +110,7 @@ def tiny_training(name: str) -> tuple[Config, int]:
         The config, and the iterations that the shipped one trains for.
     """
     config = tiny_data(name)
-    _shrink_model(config.model)
+    shrink_model(config.model)
     iterations = config.train_cfg.max_iters
     hooks = {hook.type.rpartition('.')[2]: hook for hook in config.custom_hooks}
     hooks['PreciseBNHook'].num_iters = 1
@@ -149,10 +149,12 @@ def _lists_of(part: Any, key: str) -> list[Any]:
     return found
 
 
-def _shrink_model(model: Any) -> None:
+def shrink_model(model: Any) -> None:
+    """Give a detector a narrow ResNet-18, narrow heads and few proposals."""
     norm = {'type': 'BN', 'requires_grad': True}
-    model.backbone.update(depth=18, norm_cfg=norm, init_cfg=None)
-    model.neck.update(in_channels=[64, 128, 256, 512], out_channels=CHANNELS, norm_cfg=norm)
+    model.backbone.update(depth=18, base_channels=CHANNELS, norm_cfg=norm, init_cfg=None)
+    widths = [CHANNELS << stage for stage in range(4)]
+    model.neck.update(in_channels=widths, out_channels=CHANNELS, norm_cfg=norm)
     model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
     roi_head = model.roi_head
     for part in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):

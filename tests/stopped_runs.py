@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+from without_packages import light_environment
 
 STOP_LIMIT_S = 30  # a machine under load; the contract is 5 s on an idle one
 _START_LIMIT_S = 300
@@ -26,7 +27,7 @@ def start(*arguments, **env):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, **env},
+        env={**light_environment(), **env},
     )
 
 

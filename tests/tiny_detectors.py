@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
@@ -10,17 +12,29 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from cuts3d_mm.configs import find_config
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
 IMAGE_HW = (96, 128)
+_CHANNELS = 8
+_WIDTHS = ','.join(str(_CHANNELS << stage) for stage in range(4))
+NARROW = [  # a checkpoint of one megabyte instead of a hundred
+    f'model.backbone.base_channels={_CHANNELS}',
+    f'model.neck.in_channels=[{_WIDTHS}]',
+    f'model.neck.out_channels={_CHANNELS}',
+    *(f'model.rpn_head.{key}_channels={_CHANNELS}' for key in ('in', 'feat')),
+    *(f'model.roi_head.{key}_roi_extractor.out_channels={_CHANNELS}' for key in ('bbox', 'mask')),
+    *(f'model.roi_head.bbox_head.{stage}.in_channels={_CHANNELS}' for stage in range(3)),
+    *(f'model.roi_head.bbox_head.{stage}.fc_out_channels={2 * _CHANNELS}' for stage in range(3)),
+    *(f'model.roi_head.mask_head.{key}_channels={_CHANNELS}' for key in ('in', 'conv_out')),
+]
 
 
-def tiny_config() -> Config:
-    """The model of the demo's config."""
+def tiny_config(options: Sequence[str] = ()) -> Config:
+    """The demo's config."""
     init_default_scope('mmdet')
-    return Config.fromfile(str(find_config(TINY)))
+    return load_config(TINY, options)
 
 
 def instances_of(count, rng, certain=False, plain=False, image_hw=IMAGE_HW):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -12,13 +11,15 @@ from typing import Any
 
 from forked_commands import ForkedCommand, run_forked
 from label_stores import write_labelled_images
-from tiny_detectors import TINY
+from tiny_detectors import NARROW, TINY
+from without_packages import light_environment
 
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import decode_mask, encode_instance
 from cuts3d_mm.learning.training import read_log
 
 SMALL = [
+    *NARROW,
     'train_dataloader.dataset.dataset.pipeline.2.scales=[(96,64)]',
     'test_dataloader.dataset.pipeline.1.scale=(96,64)',
     'val_dataloader.dataset.pipeline.1.scale=(96,64)',
@@ -69,7 +70,7 @@ def train_command(
 
 def run(command: list[str], folder: Path | None = None, **env: str) -> str:
     """Run a command in a folder; fails with its output."""
-    environment = {**os.environ, **env}
+    environment = {**light_environment(), **env}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, cwd=folder
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,23 @@ FLAGS = (
     '--no-first-run',
     '--enable-unsafe-swiftshader',
 )
+
+
+@pytest.fixture(scope='session')
+def app():
+    """The parts of the app; gradio takes seconds to load."""
+    gradio = pytest.importorskip('gradio')
+    from cuts3d_mm.app import examples, interface, labels_page, page
+
+    return SimpleNamespace(
+        Error=gradio.Error,
+        write_examples=examples.write_examples,
+        build_page=interface.build_page,
+        build_labels_page=labels_page.build_labels_page,
+        launch=lambda site, **options: page.launch(
+            site, page.LOOPBACK, None, quiet=True, **options
+        ),
+    )
 
 
 @pytest.fixture

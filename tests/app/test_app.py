@@ -10,17 +10,13 @@ from drawn import photo
 from PIL import Image
 from released_detectors import write_checkpoint
 
-gradio = pytest.importorskip('gradio')
+from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.labellers.build import build_labeller
+from cuts3d_mm.visualization.point_cloud import draw_point_cloud
 
-from cuts3d_mm.app.cutting import PhotoCutter  # noqa: E402
-from cuts3d_mm.app.examples import write_examples  # noqa: E402
-from cuts3d_mm.app.interface import build_page  # noqa: E402
-from cuts3d_mm.app.page import LOOPBACK, launch  # noqa: E402
-from cuts3d_mm.configs import load_generator_config  # noqa: E402
-from cuts3d_mm.inference import CutS3DInferencer  # noqa: E402
-from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
-from cuts3d_mm.visualization.point_cloud import draw_point_cloud  # noqa: E402
-
+pytestmark = pytest.mark.slow
 CONFIG = 'cuts3d_color-texture_file-depth.py'
 
 
@@ -29,8 +25,8 @@ def cutter():
     return PhotoCutter(load_generator_config(CONFIG, []))
 
 
-def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(cutter, tmp_path):
-    example = write_examples(tmp_path)[0]
+def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
     pixels = np.asarray(Image.open(example.photo))
     stages = cutter.cut(pixels, example.depth, {'max_instances': 2, 'local_cut.tau_knn': 0.1})
     flat = cutter.cut(pixels, None, {'max_instances': 2})
@@ -60,22 +56,22 @@ def cut_of(page):
     ],
 )
 def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
-    monkeypatch, tmp_path, recipe, starts, moved, changes
+    app, monkeypatch, tmp_path, recipe, starts, moved, changes
 ):
     model = load_generator_config(CONFIG, [])
     cutter = PhotoCutter({**model, 'recipe': {'preset': 'paper', **recipe}})
     seen = []
     monkeypatch.setattr(cutter, 'cut', lambda photo, depth, changes: seen.append(changes))
-    cut, values = cut_of(build_page(cutter, None, []))
+    cut, values = cut_of(app.build_page(cutter, None, []))
     assert values == starts
     for sent in (values, moved):
-        with pytest.raises(gradio.Error):  # nothing is cut here
+        with pytest.raises(app.Error):  # nothing is cut here
             cut(np.zeros((60, 88, 3), np.uint8), None, *sent)
     assert seen == [{}, changes]
 
 
-def test_the_app_cuts_as_generate_does_with_the_same_config(cutter, tmp_path):
-    example = write_examples(tmp_path)[0]
+def test_the_app_cuts_as_generate_does_with_the_same_config(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
     pixels = np.asarray(Image.open(example.photo))
     depth = tmp_path / 'depth'
     depth.mkdir()
@@ -93,8 +89,8 @@ def test_wrong_depth_files_are_told(cutter, rng, tmp_path):
         cutter.cut(photo(rng, (60, 88)), tmp_path / 'depth.exr', {})
 
 
-def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(cutter, tmp_path):
-    example = write_examples(tmp_path)[0]
+def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
     stages = cutter.cut(np.asarray(Image.open(example.photo)), example.depth, {})
     figure = draw_point_cloud(stages)
     assert len(figure.data) == 1 + len(stages.instances)
@@ -108,8 +104,8 @@ def payload_of(path):
     return ImageData(path=str(path), orig_name=path.name)
 
 
-def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
-    page = build_page(cutter, None, [])
+def test_wrong_photos_are_messages_without_a_traceback(app, cutter, tmp_path, capfd):
+    page = app.build_page(cutter, None, [])
     photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'no photo')
@@ -122,7 +118,7 @@ def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
         (huge, 'at most 50 megapixels'),
         (tmp_path / 'none.png', 'cannot be read as a photo'),
     ):
-        with pytest.raises(gradio.Error, match=message) as error:
+        with pytest.raises(app.Error, match=message) as error:
             photo.preprocess(payload_of(path))
         assert not error.value.print_exception
     cut = next(iter(page.fns.values())).fn
@@ -130,21 +126,20 @@ def test_wrong_photos_are_messages_without_a_traceback(cutter, tmp_path, capfd):
         ((None, None, 3, 0.1), 'choose a photo first'),
         ((np.zeros((60, 88, 3), np.uint8), str(broken), 3, 0.1), 'depth'),
     ):
-        with pytest.raises(gradio.Error, match=message) as error:
+        with pytest.raises(app.Error, match=message) as error:
             cut(*arguments)
         assert not error.value.print_exception
     assert photo.preprocess(None) is None and 'Traceback' not in ''.join(capfd.readouterr())
 
 
-@pytest.mark.slow
-def test_a_visitor_uploads_a_photo_and_sees_the_pictures(browser, cutter, tmp_path):
+def test_a_visitor_uploads_a_photo_and_sees_the_pictures(app, browser, cutter, tmp_path):
     """With CUTS3D_DOCS=docs/pictures the screenshot of the README is taken."""
-    write_checkpoint(tmp_path / 'iter_1.pth')
-    tiny = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'
-    inferencer = CutS3DInferencer(tiny, str(tmp_path / 'iter_1.pth'), 'cpu', show_progress=False)
-    example = write_examples(tmp_path)[0]
-    site = build_page(cutter, inferencer, [example])
-    url = launch(site, LOOPBACK, None, quiet=True, allowed_paths=[str(tmp_path)])
+    weights = tmp_path / 'iter_1.pth'
+    config = write_checkpoint(weights)
+    inferencer = CutS3DInferencer(config, str(weights), 'cpu', show_progress=False)
+    example = app.write_examples(tmp_path)[0]
+    site = app.build_page(cutter, inferencer, [example])
+    url = app.launch(site, allowed_paths=[str(tmp_path)])
     try:
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})
         page.set_default_timeout(60_000)

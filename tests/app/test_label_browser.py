@@ -12,17 +12,13 @@ from drawn import disc
 from label_stores import write_labelled_images
 from PIL import Image
 
-gradio = pytest.importorskip('gradio')
-
-from cuts3d_mm.app.label_browser import LabelBrowser  # noqa: E402
-from cuts3d_mm.app.labels_page import build_labels_page  # noqa: E402
-from cuts3d_mm.app.page import LOOPBACK, launch  # noqa: E402
-from cuts3d_mm.configs import load_generator_config  # noqa: E402
-from cuts3d_mm.images.exclusions import read_exclusions  # noqa: E402
-from cuts3d_mm.labellers.build import build_labeller  # noqa: E402
-from cuts3d_mm.labels.record import ImageRecord, encode_instance  # noqa: E402
-from cuts3d_mm.labels.store import write_store  # noqa: E402
-from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
+from cuts3d_mm.app.label_browser import LabelBrowser
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.images.exclusions import read_exclusions
+from cuts3d_mm.labellers.build import build_labeller
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import write_store
+from cuts3d_mm.scenes.rendering import render_scenes
 
 HW = (60, 90)
 
@@ -134,9 +130,10 @@ def write_scenes(folder, count):
     write_store(folder / 'labels', records)
 
 
-def test_a_name_of_another_site_that_leads_to_this_machine_is_refused(folder):
-    site = build_labels_page(browser_of(folder))
-    url = launch(site, LOOPBACK, None, quiet=True)
+@pytest.mark.slow
+def test_a_name_of_another_site_that_leads_to_this_machine_is_refused(app, folder):
+    site = app.build_labels_page(browser_of(folder))
+    url = app.launch(site)
     try:
         for path in ('', 'config', 'gradio_api/info'):
             request = urllib.request.Request(url + path, headers={'Host': 'evil.example'})
@@ -157,13 +154,13 @@ def test_comments_of_the_list_and_marks_of_another_page_stay(folder):
 
 
 @pytest.mark.slow
-def test_a_visitor_marks_bad_images_page_by_page(browser, tmp_path, monkeypatch):
+def test_a_visitor_marks_bad_images_page_by_page(app, browser, tmp_path, monkeypatch):
     """With CUTS3D_DOCS=docs the screenshot of the docs is taken."""
     write_scenes(tmp_path, 14)
     monkeypatch.chdir(tmp_path)
     labels = LabelBrowser(tmp_path / 'labels', tmp_path / 'images', Path('bad.txt'))
-    site = build_labels_page(labels)
-    url = launch(site, LOOPBACK, None, quiet=True)
+    site = app.build_labels_page(labels)
+    url = app.launch(site)
     try:
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})
         page.set_default_timeout(60_000)

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from image_folders import write_depths, write_images
+from image_folders import annotations_of, write_depths, write_images
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from official_samples import WRITERS, write_coco, write_image
@@ -41,27 +41,11 @@ def place(tmp_path_factory):
         write_depths(root / 'data' / 'depth' / source, names, rng)
     write_coco(root / 'data' / 'coco')
     write_image(root / 'data' / 'coco' / 'val2017' / 'missing.jpg')  # not missing here
-    write_training_annotations(root / 'data' / 'coco', names)
+    training = root / 'data' / 'coco' / 'annotations' / 'instances_train2017.json'
+    training.write_text(json.dumps(annotations_of(names, (72, 96))))
     for name in TABLE_2:
         WRITERS[name](root / 'data' / 'official' / name)
     return root
-
-
-def write_training_annotations(coco, names):
-    images = [
-        {'id': number, 'file_name': name, 'height': 72, 'width': 96}
-        for number, name in enumerate(names)
-    ]
-    annotations = [
-        {'id': n + 1, 'image_id': n, 'category_id': 1 + n % 2, 'iscrowd': 0, 'area': 1200.0,
-         'bbox': [10, 10, 40, 30], 'segmentation': [[10, 10, 50, 10, 50, 40, 10, 40]]}
-        for n in range(len(names))
-    ]  # fmt: skip
-    content = {'images': images, 'annotations': annotations, 'categories': COCO_CLASSES}
-    (coco / 'annotations' / 'instances_train2017.json').write_text(json.dumps(content))
-
-
-COCO_CLASSES = [{'id': 1, 'name': 'person'}, {'id': 2, 'name': 'bicycle'}]
 
 
 def titles_of(table):

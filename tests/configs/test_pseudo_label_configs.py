@@ -41,7 +41,7 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
-def test_every_generator_is_built_without_weights(name, tmp_path):
+def test_every_generator_is_built_without_weights(name, tmp_path, without_random_weights):
     model = model_of(name)
     if 'checkpoint' in model['features']:
         is_timm = model['features']['type'] == 'cuts3d_mm.TimmFeatures'
@@ -83,6 +83,7 @@ RESNET_WEIGHTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', RESNET_WEIGHTS)
 def test_published_resnets_fit_the_network_under_the_names_that_the_config_states(name, tmp_path):
     pytest.importorskip('timm')
@@ -124,7 +125,7 @@ def test_the_commands_for_midas_small_write_what_its_config_reads(tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', VIT_CONFIGS)
-def test_published_weights_fit_the_network(name):
+def test_published_weights_fit_the_network(name, without_random_weights):
     timm = pytest.importorskip('timm')
     pytest.importorskip('mmpretrain.models')
     from cuts3d_mm.weights.converters.dino import convert_backbone

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from stand_ins import shrink_model
 from tiny_detectors import batch_of
 
 from cuts3d_mm.configs import find_config
@@ -30,7 +31,9 @@ def load(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', FULL, ids=lambda path: path.stem)
-def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path):
+def test_model_and_training_pipeline_of_every_config_can_be_built(
+    path, tmp_path, without_random_weights
+):
     write_labelled_images(tmp_path, image_hw=(60, 90))
     config = load(path.name)
     model = MODELS.build(config.model)
@@ -47,7 +50,9 @@ def test_model_and_training_pipeline_of_every_config_can_be_built(path, tmp_path
 
 @pytest.mark.slow
 def test_whole_method_trains_in_the_stock_cascade(rng):
-    model = MODELS.build(load(STOCK).model).train()
+    config = load(STOCK).model
+    shrink_model(config)
+    model = MODELS.build(config).train()
     inputs, samples = batch_of((2, 1), rng)
     losses = model.loss(inputs, samples)
     masks = [name for name in losses if name.endswith('loss_mask')]
@@ -276,7 +281,10 @@ def test_a_share_that_cutler_does_not_have_is_refused(monkeypatch):
         load(SEMI)
 
 
-def test_fine_tuning_keeps_all_but_the_class_layers_and_trains_on_human_labels(rng):
+@pytest.mark.slow
+def test_fine_tuning_keeps_all_but_the_class_layers_and_trains_on_human_labels(
+    without_random_weights,
+):
     config = load(SEMI)
     before = MODELS.build(dict(load(INITIAL).model, data_preprocessor=None)).state_dict()
     model = MODELS.build(config.model)

@@ -3,20 +3,29 @@ from __future__ import annotations
 import json
 
 import pytest
+from learning_runs import write_detector
 
 pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
 
-from cuts3d_mm.demo import learning  # noqa: E402
+from cuts3d_mm.configs import load_generator_config  # noqa: E402
+from cuts3d_mm.demo import learning, run  # noqa: E402
 from cuts3d_mm.demo.datasets import scenes_to_coco, write_training_scenes  # noqa: E402
-from cuts3d_mm.demo.run import run_demo  # noqa: E402
+from cuts3d_mm.learning import choices  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
 
+def load_small(config, options):
+    return load_generator_config(config, [*options, 'model.input_hw=(96,128)'])
+
+
 @pytest.mark.slow
-def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path):
+def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, 'load_generator_config', load_small)
     pictures = tmp_path / 'pictures'
-    table = run_demo(tmp_path, num_scenes=3, workers=0, pictures=pictures, rounds=0, num_seeds=0)
+    table = run.run_demo(
+        tmp_path, num_scenes=3, workers=0, pictures=pictures, rounds=0, num_seeds=0
+    )
     page = (tmp_path / 'index.html').read_text()
     num_images = 3 + 3  # photos and scenes
     assert page.count('<figcaption>') == 2 * page.count('<details>') == 2 * num_images
@@ -31,7 +40,9 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
 @pytest.mark.slow
 def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(learning, 'NUM_SCENES', 3)
-    trainings = dict(learning.learn_from_scenes(tmp_path, workers=1, rounds=0, num_seeds=1))
+    detector = write_detector(tmp_path / 'detector.py')
+    monkeypatch.setattr(choices, 'EMBEDDED_DETECTOR', detector)
+    trainings = dict(learning.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
     table = trainings['training'].table
     assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']
     assert (tmp_path / 'learned_0' / 'report.html').is_file()

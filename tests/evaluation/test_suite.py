@@ -7,7 +7,7 @@ import torch
 from label_stores import write_labelled_images
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
-from tiny_detectors import TINY
+from tiny_detectors import NARROW, TINY
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.evaluation import suite
@@ -37,7 +37,7 @@ def prepared(tmp_path_factory):
     (root / 'src' / 'annotations' / 'instances_val2017.json').write_text(json.dumps(truth))
     source = EVALUATION_SETS['coco'].open_source(root / 'src')
     prepare(source, root / 'coco.json', {'image_folder': str(source.image_folder)})
-    config = load_config(TINY, ['test_dataloader.num_workers=0'])
+    config = load_config(TINY, [*NARROW, 'test_dataloader.num_workers=0'])
     config.test_dataloader.persistent_workers = False
     init_default_scope('mmdet')
     torch.manual_seed(0)
@@ -50,6 +50,7 @@ def evaluate(prepared, out):
     return suite.evaluate_set(config, str(root / 'detector.pth'), 'coco', root / 'coco.json', out)
 
 
+@pytest.mark.slow
 def test_a_set_is_scored_once(prepared, tmp_path, monkeypatch):
     scores = evaluate(prepared, tmp_path)
     assert {'coco/bbox_mAP', 'coco/segm_AR@100', 'num_images'} <= set(scores)

@@ -10,7 +10,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-SMALL_RESNET = dict(depth=18, init_cfg=None, norm_cfg=dict(type='BN'))
+SMALL_RESNET = dict(depth=18, base_channels=16, init_cfg=None, norm_cfg=dict(type='BN'))
+WIDTHS = [16, 32, 64, 128]
 
 
 @pytest.fixture
@@ -39,11 +40,12 @@ def trained_losses(model_config, batch):
     return log
 
 
+@pytest.mark.slow
 def test_mask_rcnn_trains_with_our_mask_head(batch):
     model = stock_model('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     model.backbone.update(SMALL_RESNET)
-    model.neck.in_channels = [64, 128, 256, 512]
-    model.roi_head.bbox_head.num_classes = 1
+    model.neck.in_channels = WIDTHS
+    model.roi_head.bbox_head.update(num_classes=1, fc_out_channels=64)
     model.roi_head.mask_head.update(type='cuts3d_mm.SCMaskHead', num_classes=1)
     model.roi_head.mask_head.loss_mask = ConfigDict(type='cuts3d_mm.SCSoftTargetMaskLoss')
     assert trained_losses(model, batch)['loss_mask'] > 0
@@ -57,12 +59,13 @@ def test_rtmdet_ins_trains_on_pseudo_labels(batch):
     assert trained_losses(model, batch)['loss_mask'] > 0
 
 
+@pytest.mark.slow
 def test_mask2former_trains_on_pseudo_labels(batch):
     model = stock_model('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py')
     model.backbone.update(SMALL_RESNET)
     model.data_preprocessor.batch_augments = None
     head = model.panoptic_head
-    head.in_channels = [64, 128, 256, 512]
+    head.in_channels = WIDTHS
     head.num_things_classes, head.num_stuff_classes = 1, 0
     head.num_queries = 10
     head.loss_cls.class_weight = [1.0, 0.1]

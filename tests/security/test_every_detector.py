@@ -125,14 +125,6 @@ def types_of(value):
     return set().union(*map(types_of, value)) if isinstance(value, (list, tuple)) else set()
 
 
-@pytest.fixture
-def without_random_weights(monkeypatch):
-    """Filling the weights takes most of the time and changes nothing here."""
-    for name in dir(torch.nn.init):
-        if name.endswith('_') and not name.startswith('_'):
-            monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
-
-
 @pytest.mark.slow
 def test_every_detector_and_part_that_mmdetection_ships_is_built(without_random_weights):
     found = set()

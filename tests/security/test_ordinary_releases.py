@@ -41,7 +41,7 @@ SCALE_WH = (128, 96)  # pixels
 
 
 def small_config(name):
-    """The config with a ResNet of 18 layers, small test images and few detections."""
+    """The config with narrow layers, small test images and few detections."""
     path = find_config(name) if name == TINY else SHIPPED / name
     config = Config.fromfile(str(path))
     backbone = config.model.backbone
@@ -54,6 +54,7 @@ def small_config(name):
             neck.in_channels = [512]
         if 'panoptic_head' in config.model:
             config.model.panoptic_head.in_channels = [64, 128, 256, 512]
+    narrow(config.model)
     limits = config.model.get('test_cfg') or {}
     for part in (limits, limits.get('rcnn') or {}):
         if 'max_per_img' in part and 'nms' in part:
@@ -62,6 +63,16 @@ def small_config(name):
         if step['type'] in ('Resize', 'Pad'):
             step['scale' if step['type'] == 'Resize' else 'size'] = SCALE_WH
     return config
+
+
+def narrow(part):
+    """Narrow the fully connected layers, which have most of the weights."""
+    for child in part.values() if isinstance(part, dict) else part:
+        if isinstance(child, (dict, list)):
+            narrow(child)
+    for key in ('fc_out_channels', 'feedforward_channels'):
+        if isinstance(part, dict) and key in part:
+            part[key] = 64
 
 
 def write_release(folder, config):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 from training_runs import SMALL, data_options, losses, run, write_training_set
 
-ROOT = Path(__file__).parents[2]
 OURS = "'cuts3d_mm::demo/cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'"
 # What MMDetection's tools/train.py does: it knows nothing of us.
 MMDETECTION = """
@@ -49,7 +47,7 @@ def test_a_foreign_config_trains_from_a_checkout_and_a_wheel_by_every_command(
 ):
     def in_checkout(*arguments):
         command = [sys.executable, '-m', 'cuts3d_mm', 'train', *arguments]
-        run(command, folder, PYTHONPATH=str(ROOT))
+        run(command, folder)
 
     folder = tmp_path_factory.mktemp('checkout')
     expected = train(folder, root, OURS, in_checkout)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from image_folders import write_depths, write_images
@@ -12,15 +10,14 @@ SMALL = ('--cfg-options', 'model.input_hw=(96,120)')
 
 
 @pytest.fixture
-def folder(tmp_path, rng):
+def folder(tmp_path, rng, monkeypatch):
     write_depths(tmp_path / 'depth', write_images(tmp_path / 'images', 11, rng), rng)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def generate(folder, out, *options):
-    command = [sys.executable, '-m', 'cuts3d_mm', 'generate', CONFIG, 'images', out]
-    command += ['--depth', 'depth', *options, *SMALL]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def generate(cuts3d, out, *options):
+    return cuts3d('generate', CONFIG, 'images', out, '--depth', 'depth', *options, *SMALL)
 
 
 def content(out):
@@ -28,16 +25,16 @@ def content(out):
 
 
 @pytest.mark.slow
-def test_a_device_with_a_process_of_its_own_gives_the_same_labels_and_a_profile(folder):
-    assert generate(folder, 'one', '--workers', '0').returncode == 0
-    done = generate(folder, 'own', '--devices', 'cpu:0', '--profile', 'trace.json')
-    assert done.returncode == 0, done.stderr
+def test_a_device_with_a_process_of_its_own_gives_the_same_labels_and_a_profile(cuts3d, folder):
+    assert generate(cuts3d, 'one', '--workers', '0')[0] == 0
+    code, _, err = generate(cuts3d, 'own', '--devices', 'cpu:0', '--profile', 'trace.json')
+    assert code == 0, err
     assert content(folder / 'one') == content(folder / 'own')
     events = json.loads((folder / 'trace.json').read_text())
     of_networks = {event['pid'] for event in events if event['name'] == 'extract'}
     assert len(of_networks) == 1
     assert not of_networks & {event['pid'] for event in events if event['name'] == 'cut'}
-    assert 'Stages, per image' in done.stderr and 'refine' in done.stderr
+    assert 'Stages, per image' in err and 'refine' in err
     identity = json.loads((folder / 'own/run.json').read_text())['identity']
     assert identity['extraction'] == {'device': 'cpu', 'batch_size': 1}
 
@@ -53,7 +50,9 @@ def test_a_device_with_a_process_of_its_own_gives_the_same_labels_and_a_profile(
         (('--workers', '-1'), '--workers must be at least 0, got -1'),
     ],
 )
-def test_what_no_machine_could_do_is_an_error_before_anything_is_written(folder, options, message):
-    done = generate(folder, 'out', *options)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count('\n') == 1
+def test_what_no_machine_could_do_is_an_error_before_anything_is_written(
+    cuts3d, folder, options, message
+):
+    code, _, err = generate(cuts3d, 'out', *options)
+    assert code == 2 and message in err and err.count('\n') == 1
     assert not (folder / 'out').exists()

@@ -44,10 +44,10 @@ def generate(folder, out):
     return start('generate', 'maskcut_color-texture.py', *arguments, *OPTIONS)
 
 
-def finish(folder, out):
-    process = generate(folder, out)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+def finish(cuts3d, folder, out):
+    arguments = (folder / 'images', folder / out, '--workers', 0)
+    code, _, err = cuts3d('generate', 'maskcut_color-texture.py', *arguments, *OPTIONS)
+    assert code == 0, err
     return {path.name: path.read_bytes() for path in (folder / out).glob('labels-*.parquet')}
 
 
@@ -90,7 +90,7 @@ def test_a_signal_before_anything_is_loaded_ends_a_command_with_one_line(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(folder):
+def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(cuts3d, folder):
     process = after_a_shard(folder, 'out')
     output = stop(process, SIGINT)  # all processes get it, as from a terminal
     assert process.returncode == 130 and output.endswith(RESUME_LINE)
@@ -104,7 +104,7 @@ def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(
     next(child for child in children if 'spawn_main' in ' '.join(child.cmdline())).kill()
     output = output_of(process)
     assert process.returncode == 2 and 'a worker process died' in output
-    assert finish(folder, 'out') == finish(folder, 'whole')
+    assert finish(cuts3d, folder, 'out') == finish(cuts3d, folder, 'whole')
     assert not list((folder / 'out').glob('.*partial'))
 
 

@@ -87,6 +87,7 @@ def test_half_precision_stays_close(images):
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
 
 
+@pytest.mark.slow
 def test_keys_equal_timm_at_224(rng, tmp_path):
     network = timm_vit()
     torch.save(network.state_dict(), tmp_path / 'w.pth')
@@ -128,8 +129,9 @@ def test_positions_are_interpolated_once_per_size(images, rng, monkeypatch):
 
 @pytest.mark.slow
 def test_keys_equal_timm_at_480_with_the_positions_of_dino(rng):
-    network = timm_vit(dynamic_img_size=True)
-    extractor = ViTKeyFeatures(SMALL)
+    network = timm_vit(dynamic_img_size=True, depth=3)
+    layers = {'embed_dims': 384, 'num_layers': 3, 'num_heads': 6, 'feedforward_channels': 1536}
+    extractor = ViTKeyFeatures({**SMALL, 'arch': layers})
     extractor.network.load_state_dict(convert_backbone(network.state_dict()).weights)
     images = [rng.integers(0, 256, (480, 480, 3), dtype=np.uint8)]
     found = extractor(images)[0].reshape(1, 3600, 384)
