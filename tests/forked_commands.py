@@ -23,7 +23,12 @@ import numpy as np
 from config_texts import left_as_they_are
 from without_packages import light_environment
 
-_LOADED = ['mmdet.apis', 'mmpretrain.models', 'cuts3d_mm.registry', 'cuts3d_mm.engine.runner']
+_LOADED = [
+    'mmdet.apis',
+    'mmpretrain.models',
+    'pandas',  # by pyarrow, where it is installed
+    *(f'cuts3d_mm.{name}' for name in ('datasets', 'engine.hooks', 'engine.runner', 'registry')),
+]
 _LONGEST_S = 300
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(_LOADED)

@@ -55,6 +55,7 @@ def test_wheel_holds_the_package_its_configs_and_tools_and_nothing_else(release)
         }
 
 
+@pytest.mark.slow
 def test_building_again_elsewhere_and_later_gives_the_same_bytes(release, tmp_path):
     """In another folder, with other times and permissions."""
     copy = shutil.copytree(release.unpacked, tmp_path / 'elsewhere')

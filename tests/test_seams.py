@@ -135,6 +135,7 @@ def test_sources_of_another_package_label_in_several_processes(tmp_path, rng, im
     assert f'"type": "{scope}MeanColor"' in (tmp_path / 'out/run.json').read_text()
 
 
+@pytest.mark.slow
 def test_an_evaluation_set_is_a_file(tree, tmp_path, rng):
     path = tree / 'cuts3d_mm/evaluation/preparation/sets/number_plates.py'
     path.write_text(EVALUATION_SET)

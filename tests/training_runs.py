@@ -54,6 +54,7 @@ def train_command(
         f'train_cfg.max_iters={max_iters}',
         f'train_cfg.val_interval={max_iters}',
         'default_hooks.checkpoint.interval=2',
+        'custom_hooks.1.num_iters=2',  # batches for the statistics of norms
     ]
     tool = Path(__file__).parents[1] / 'tools' / 'train.py'
     command = [sys.executable, str(tool), config, '--work-dir', str(work_dir)]

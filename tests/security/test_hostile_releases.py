@@ -104,6 +104,7 @@ def test_payloads_are_live_where_mmengine_is_let_at_them(ordinary, payloads, mon
     assert dead == [] and len(live) + len(TEXTS) >= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', HOSTILE)
 def test_no_payload_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
     config = hostile_config(ordinary, HOSTILE[name], payloads)
@@ -111,6 +112,7 @@ def test_no_payload_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path
     assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', release)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [*TEXTS, *BROKEN])
 def test_no_code_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
     text = BROKEN.get(name)

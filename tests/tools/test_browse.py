@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 from tiny_detectors import TINY
 from training_runs import SMALL, data_options, write_training_set
@@ -9,6 +10,7 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.browse import browse
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_as_the_model_gets_them(tmp_path):
     root = write_training_set(tmp_path / 'set')
     options = [*data_options(root, root / 'labels'), *SMALL]

@@ -160,6 +160,7 @@ def test_a_killed_run_is_taken_over_at_once(cuts3d, images, tmp_path):
     assert names == {path.name for path in (tmp_path / 'whole').iterdir()}
 
 
+@pytest.mark.slow
 def test_generate_on_a_full_disk_ends_in_one_line_and_resumes(cuts3d, images, tmp_path):
     arguments = ('--workers', 0, *QUICK)
     assert cuts3d('generate', MASKCUT, images, tmp_path / 'whole', *arguments)[0] == 0
@@ -208,6 +209,7 @@ def test_a_full_disk_leaves_no_half_file(cuts3d, tmp_path, name):
     assert (tmp_path / written).exists()
 
 
+@pytest.mark.slow
 def test_detect_on_a_full_disk_leaves_no_half_file(cuts3d, detector, tmp_path, rng):
     out = tmp_path / 'out'
     write_images(tmp_path / 'large', 1, rng, (400, 620))

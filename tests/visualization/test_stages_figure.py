@@ -39,6 +39,7 @@ def covered(figure):
     return sum(box.width * box.height for box in boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('depth', 'importance', 'instances', 'rejected'),
     [

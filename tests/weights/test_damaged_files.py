@@ -79,6 +79,7 @@ def damage_pickle(content, rng):
     return target.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='needs limits of Linux')
 def test_damaged_files_are_refused_or_read(tmp_path, rng):
     valid = contents()

@@ -134,6 +134,7 @@ def test_containers_that_grow_without_an_end_are_refused(tmp_path):
     require_refusal(write(tmp_path / 'w.pth', MARK + grown + b't'), 'containers in one another')
 
 
+@pytest.mark.slow
 def test_nested_keys_are_refused_before_they_are_hashed(tmp_path):
     deep = b')' + b'\x85' * 200_000
     require_refusal(write(tmp_path / 'w.pth', b'}' + deep + b'Ns'), 'a tuple as a key')

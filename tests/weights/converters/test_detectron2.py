@@ -102,6 +102,7 @@ def detector_with(architecture, weights):
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('architecture', CONFIGS)
 def test_every_weight_has_a_place_and_goes_back_bit_identical(architecture):
     theirs = random_checkpoint(architecture)

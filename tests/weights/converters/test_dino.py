@@ -107,6 +107,7 @@ def detectron2_names(torchvision):
     return renamed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', ['torchvision', 'timm', 'dino', 'detectron2'])
 def test_resnet_of_any_layout_gives_the_same_network(tmp_path, layout):
     torch.manual_seed(0)
