@@ -47,10 +47,16 @@ def layout():
 
 
 @pytest.fixture(autouse=True)
-def new_loggers():
-    """MMEngine keeps a logger, with its output, for each name; here for one test."""
-    if 'mmengine.logging' in sys.modules:
-        sys.modules['mmengine.logging'].MMLogger._instance_dict.clear()
+def new_outputs():
+    """MMEngine keeps loggers and visualizers, with their outputs, by name; here for one test.
+
+    The name of a run is the second in which it begins.
+    """
+    if 'mmengine.visualization' in sys.modules:
+        logger = sys.modules['mmengine.logging'].MMLogger
+        visualizer = sys.modules['mmengine.visualization'].Visualizer
+        for kind in (logger, visualizer, *visualizer.__subclasses__()):
+            kind._instance_dict.clear()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mmengine.runner import load_checkpoint
 from PIL import Image
 from pycocotools.coco import COCO
 from released_detectors import write_checkpoint
+from without_packages import light_environment
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector
@@ -111,9 +112,9 @@ def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, t
     content = torch.load(path, weights_only=True)
     assert content.keys() == {'state_dict', 'meta'}
     np.save(tmp_path / 'image.npy', images[0])
-    done = subprocess.run(
-        [sys.executable, '-c', _STOCK, path, tmp_path], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, '-c', _STOCK, path, tmp_path]
+    environment = light_environment()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = torch.load(tmp_path / 'scores.pt', weights_only=True)
     expected = next(iter(inferencer.stream(images[:1]))).pred_instances.scores
