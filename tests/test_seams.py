@@ -94,11 +94,11 @@ def cuts3d(folder, *arguments):
     return run.stdout
 
 
-def label(folder, config, rng):
-    """Label ten images by a config in two processes."""
+def label(folder, config, rng, workers=0):
+    """Label ten images by a config, in processes of their own if there are workers."""
     write_images(folder / 'images', 10, rng)
     (folder / 'mine.py').write_text(config)
-    cuts3d(folder, 'generate', 'mine.py', 'images', 'out', '--workers', 2)
+    cuts3d(folder, 'generate', 'mine.py', 'images', 'out', '--workers', workers)
     records = list(read_store(folder / 'out'))
     assert len(records) == 10 and not any(record.failure for record in records)
     assert any(record.instances for record in records)
@@ -131,7 +131,7 @@ def test_feature_and_depth_sources_are_files_of_their_folders(tree, rng):
 )
 def test_sources_of_another_package_label_in_several_processes(tmp_path, rng, imports, scope):
     (tmp_path / 'stranger.py').write_text(SOURCES)
-    label(tmp_path, imports + MODEL.format(scope), rng)
+    label(tmp_path, imports + MODEL.format(scope), rng, workers=2)
     assert f'"type": "{scope}MeanColor"' in (tmp_path / 'out/run.json').read_text()
 
 

@@ -24,6 +24,7 @@ SMALL = [
     'test_dataloader.dataset.pipeline.1.scale=(96,64)',
     'val_dataloader.dataset.pipeline.1.scale=(96,64)',
     'default_hooks.logger.interval=1',
+    'custom_hooks.1.num_iters=2',  # batches for the statistics of norms
     'model.train_cfg.rpn_proposal.max_per_img=20',
     'model.test_cfg.rpn.max_per_img=20',
 ]
@@ -54,7 +55,6 @@ def train_command(
         f'train_cfg.max_iters={max_iters}',
         f'train_cfg.val_interval={max_iters}',
         'default_hooks.checkpoint.interval=2',
-        'custom_hooks.1.num_iters=2',  # batches for the statistics of norms
     ]
     tool = Path(__file__).parents[1] / 'tools' / 'train.py'
     command = [sys.executable, str(tool), config, '--work-dir', str(work_dir)]
