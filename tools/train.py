@@ -14,6 +14,8 @@ from cuts3d_mm.arguments import WORK_DIR_HELP, add_config_argument, make_parser
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.detector_arguments import add_launcher_arguments
 
+AUTO = 'auto'  # from the latest checkpoint of the work dir
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/train.py."""
@@ -29,9 +31,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume',
         nargs='?',
-        const='auto',
+        const=AUTO,
         metavar='CHECKPOINT',
-        help='go on from a checkpoint; without one, from the latest of the work dir',
+        help='go on from a checkpoint; without one, from the latest of the work dir, and begin as '
+        'without this option if it has none',
     )
     add_launcher_arguments(parser)
     return parser.parse_args()
@@ -53,9 +56,10 @@ def main() -> None:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
             raise ValueError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         config.auto_scale_lr.enable = True
-    if args.resume is not None:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == AUTO:
+        config.resume = AUTO
+    elif args.resume is not None:
+        config.update(resume=True, load_from=args.resume)
     build_runner(config).train()
 
 

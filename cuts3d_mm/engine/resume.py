@@ -22,14 +22,16 @@ def settle_resume(config: Config) -> None:
     """Choose the checkpoint to resume from; MMEngine would take the last one without checking it.
 
     Args:
-        config: of a training; `load_from` is set if it is to be resumed from its work dir.
+        config: of a training. `resume` is False, True (from `load_from`, if that is set) or
+            'auto': from the latest checkpoint of the work dir, and without one the training
+            begins with `load_from`. Both are set to what MMEngine does then.
 
     Raises:
         ValueError: no checkpoint of the training is whole, or the one that is named is not.
     """
     if not config.get('resume'):
         return
-    if config.get('load_from'):
+    if config.resume != 'auto' and config.get('load_from'):
         _settle(config, read_state(config.load_from))
         return
     folder = Path(config.work_dir)
@@ -42,13 +44,14 @@ def settle_resume(config: Config) -> None:
             _say(f'left out: {error}')
             continue
         _say(f'resume from {path}')
-        config.load_from = str(path)
+        config.update(load_from=str(path), resume=True)
         return
     if damaged:
         raise ValueError(
             f'{folder} must hold a whole checkpoint to resume from, it holds damaged ones: '
             f'{", ".join(damaged)}; remove them to begin again'
         )
+    config.resume = False
 
 
 def _settle(config: Config, state: StateFile) -> None:

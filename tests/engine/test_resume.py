@@ -81,6 +81,15 @@ def test_a_work_dir_without_checkpoints_begins(tmp_path):
     assert settled(tmp_path / 'new') is None
 
 
+def test_the_weights_to_begin_with_are_kept_until_there_is_a_checkpoint(work_dir, tmp_path):
+    first = Config(dict(resume='auto', work_dir=str(tmp_path / 'new'), load_from='first.pth'))
+    settle_resume(first)
+    assert (first.load_from, first.resume) == ('first.pth', False)
+    again = Config(dict(resume='auto', work_dir=str(work_dir), load_from='first.pth'))
+    settle_resume(again)
+    assert (again.load_from, again.resume) == (f'{work_dir}/iter_1100.pth', True)
+
+
 def test_a_work_dir_of_damaged_ones_is_no_beginning(tmp_path):
     (tmp_path / 'iter_1.pth').write_bytes(b'')
     with pytest.raises(ValueError, match='it holds damaged ones: iter_1.pth; remove them'):
