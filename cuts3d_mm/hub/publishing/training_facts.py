@@ -47,7 +47,10 @@ def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:
     done = [at for at in begins if isinstance(iterations, int) and at < iterations]
     if done:
         at = ', '.join(f'{begin:,}' for begin in done)
-        yield f'After iteration {at} it labelled its images itself and went on with these labels.'
+        yield (
+            f'After iteration {at} it labelled its images itself; predictions with at least the '
+            "round's score joined the labels."
+        )
 
 
 def _data_types(value: Any) -> Iterator[Any]:
