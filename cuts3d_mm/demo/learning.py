@@ -54,7 +54,7 @@ def learn_from_scenes(
     results = [_learn(request, out / f'learned_{seed}', seed) for seed in range(num_seeds)]
     yield 'training', _first(results[0], out)
     if num_seeds > 1:
-        yield 'self_training', _all_seeds(results)
+        yield 'other_seeds', _all_seeds(results)
 
 
 def _learn(request: Request, out: Path, seed: int) -> Any:
