@@ -37,6 +37,7 @@ def wait_for(count, seconds):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_demo_leaves_no_installer_and_no_command(tmp_path, number):
     shutil.copy(ROOT / 'requirements/demo.sh', tmp_path)

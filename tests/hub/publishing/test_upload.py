@@ -54,6 +54,7 @@ def test_answers_that_pass_are_asked_again(hub, files, where, status):
     assert not hub.faults[0].times and len(commits(hub)) == 1
 
 
+@pytest.mark.slow
 def test_an_outage_ends_after_five_attempts_in_one_line(hub, files):
     hub.faults = [Fault('POST', 'commit', 500, times=99)]
     with pytest.raises(HubError, match=r'^someone/detector: the Hub answered 500') as error:
