@@ -68,7 +68,7 @@ def main() -> None:
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'
     )
-    print(KeptPredictions.of(args.new, rule).describe())
+    print(KeptPredictions.of(args.new, rule, excluded).describe())
 
 
 if __name__ == '__main__':

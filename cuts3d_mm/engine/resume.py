@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from cuts3d_mm.weights import StateFile, read_state
 
@@ -52,6 +53,16 @@ def settle_resume(config: Config) -> None:
             f'{", ".join(damaged)}; remove them to begin again'
         )
     config.resume = False
+
+
+class ResumeInRound(Hook):
+    """Make the optimizer of a round before MMEngine loads its state, which no loop can."""
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Make the optimizer and schedule whose state is about to be loaded."""
+        loop = runner.train_loop
+        if runner._resume and checkpoint['meta']['iter'] > loop.begins[0]:
+            loop.reset_schedule()
 
 
 def _settle(config: Config, state: StateFile) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
-from mmengine.dist import broadcast, master_only
+from mmengine.dist import broadcast, is_main_process, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from cuts3d_mm.engine.heartbeats import SILENCE_LIMIT_S
-from cuts3d_mm.engine.hooks.resume_in_round import ResumeInRound
+from cuts3d_mm.engine.resume import ResumeInRound
 from cuts3d_mm.engine.round_data import (
     batches_after,
     merged_config,
@@ -174,8 +174,9 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         earlier = self._folders(number - 1).labels if number > 1 else None
         rule, limit = self.rules[number - 1], self.silence_limit_s
         label_next_round(labeller, dataset, earlier, folders, rule, limit)
-        kept = KeptPredictions.of(folders.predictions, rule)
-        self.runner.logger.info(f'Round {number}: {kept.describe()}')
+        if is_main_process():
+            kept = KeptPredictions.of(folders.predictions, rule)
+            self.runner.logger.info(f'Round {number}: {kept.describe()}')
 
     def _folders(self, number: int) -> RoundFolders:
         return RoundFolders(Path(self.runner.work_dir).resolve() / f'round_{number}')

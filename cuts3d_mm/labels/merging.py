@@ -40,13 +40,15 @@ class KeptPredictions:
     score_thr: float
 
     @classmethod
-    def of(cls, predictions: Place, rule: MergeRule) -> KeptPredictions:
-        """Count those of a label store.
+    def of(
+        cls, predictions: Place, rule: MergeRule, excluded: Set[str] = frozenset()
+    ) -> KeptPredictions:
+        """Count those of a label store, without the images that are left out.
 
         Raises:
             ValueError: the folder is no store, or a shard is damaged.
         """
-        scores = read_scores(predictions)
+        scores = read_scores(predictions, excluded)
         num_kept = int((scores >= rule.score_thr).sum())
         return cls(num_kept, len(scores), float(scores.max(initial=0.0)), rule.score_thr)
 

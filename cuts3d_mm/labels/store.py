@@ -6,7 +6,7 @@ The folder holds whole shards only, and a missing one is simply made again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 from pathlib import Path
 
@@ -87,15 +87,23 @@ def read_names(folder: Place) -> list[str]:
     return [name for table in tables for name in table['name'].to_pylist()]
 
 
-def read_scores(folder: Place) -> Double:
+def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
     """Scores of all instances of a store, (N,), in [0, 1].
+
+    Args:
+        folder: the store.
+        excluded: names of images that are left out.
 
     Raises:
         ValueError: the folder is no store, or a shard is damaged.
     """
-    tables = (read_table(path, ['instances.list.element.score']) for path in shard_paths(folder))
-    lists = (table['instances'].combine_chunks().flatten() for table in tables)
-    return np.concatenate([found.field('score').to_numpy().astype(np.float64) for found in lists])
+    found = []
+    for path in shard_paths(folder):
+        table = read_table(path, ['name', 'instances.list.element.score'])
+        table = table.filter([name not in excluded for name in table['name'].to_pylist()])
+        instances = table['instances'].combine_chunks().flatten()
+        found.append(instances.field('score').to_numpy().astype(np.float64))
+    return np.concatenate(found)
 
 
 def write_failures(folder: Place) -> None:

@@ -45,6 +45,7 @@ def test_a_line_says_how_many_predictions_become_labels(tmp_path):
     write_store(tmp_path / 'new', records)
     kept = KeptPredictions.of(tmp_path / 'new', MergeRule(np.float32(0.7)))
     assert (kept.num_kept, kept.num_all, kept.best_score) == (2, 3, np.float32(0.9))
+    assert KeptPredictions.of(tmp_path / 'new', RULE, {'a', 'b'}).num_all == 1
     none = KeptPredictions.of(tmp_path / 'new', MergeRule(0.95)).describe()
     assert none == (
         '0 of 3 predictions score 0.95 or more and become labels; the best scores 0.90; '
