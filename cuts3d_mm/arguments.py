@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,17 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def share(text: str) -> float:
+    """Read a share or a score."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise UsageError(f'a share or score must lie in [0, 1], got {text}')
+    return value
+
+
 def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
     """Add --exclude to a command that works on many images."""
     parser.add_argument(
@@ -192,7 +204,7 @@ def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
     """Add --max-failures to a command that goes on after a bad image."""
     parser.add_argument(
         '--max-failures',
-        type=float,
+        type=share,
         default=0.01,
         metavar='SHARE',
         help='share of images that may fail, in [0, 1]; with more the exit code is 3',

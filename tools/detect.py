@@ -21,6 +21,7 @@ from cuts3d_mm.arguments import (
     image_source,
     local_place,
     make_parser,
+    share,
 )
 from cuts3d_mm.cli import EXIT_FAILURES, run_command
 from cuts3d_mm.detector_arguments import add_model_arguments
@@ -45,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_model_arguments(parser)
     parser.add_argument(
-        '--score-thr', type=float, default=0.35, metavar='SCORE', help='smallest score, in [0, 1]'
+        '--score-thr', type=share, default=0.35, metavar='SCORE', help='smallest score, in [0, 1]'
     )
     _add_output_arguments(parser)
     parser.add_argument(

@@ -47,9 +47,11 @@ def evaluate_set(
             `annotations` is not one of `cuts3d prepare`.
     """
     result = out / f'{name}.json'
+    pipeline = config.to_dict()['test_dataloader']['dataset']['pipeline']
     identity = {
         'weights_sha256': digest_weights(read_state(checkpoint).weights),
         'model_sha256': _sha256(json.dumps(config.to_dict()['model'], default=str).encode()),
+        'test_pipeline_sha256': _sha256(json.dumps(pipeline, default=str).encode()),
         'annotations_sha256': _sha256(annotations.read_bytes()),
     }
     if result.is_file():

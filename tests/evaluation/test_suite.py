@@ -6,6 +6,7 @@ import pytest
 import torch
 from label_stores import write_labelled_images
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny_detectors import NARROW, TINY
 
@@ -62,6 +63,16 @@ def test_scores_of_another_detector_are_not_taken(prepared, tmp_path):
     (tmp_path / 'coco.json').write_text(json.dumps({'identity': {}, 'scores': {}}))
     with pytest.raises(ValueError, match='scores of another run; differing: weights_sha256'):
         evaluate(prepared, tmp_path)
+
+
+def test_scores_of_images_of_another_size_are_not_taken(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, '_run', lambda *_: {})
+    evaluate(prepared, tmp_path)
+    root, config = prepared
+    other = Config(config.to_dict())
+    other.test_dataloader.dataset.pipeline[1].scale = (99, 77)
+    with pytest.raises(ValueError, match='differing: test_pipeline_sha256'):
+        evaluate((root, other), tmp_path)
 
 
 def test_table_keeps_published_rows_apart_and_names_their_source():

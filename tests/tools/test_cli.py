@@ -162,6 +162,7 @@ def wrong_calls(folder):
         'missing depth folder': (CUTS3D, images, out, '--depth', folder / 'nothing'),
         'no depth given': (CUTS3D, images, out),
         'bad part': (MASKCUT, images, out, '--part', '3/2'),
+        'bad share': (MASKCUT, images, out, '--max-failures', 1.5),
         'bad limit': (MASKCUT, images, out, '--limit', 0),
         'unknown image left out': (MASKCUT, images, out, '--exclude', folder / 'names.txt'),
         'no list of images': (MASKCUT, images, out, '--exclude', folder / 'nothing.txt'),
