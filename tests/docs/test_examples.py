@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_every_command_and_option_in_the_texts_exists(cuts3d):
             wrong += [(path.name, command, one) for one in options if one not in known]
             wrong += [(path.name, command)] if code else []
     assert not wrong
+
+
+def test_bash_reads_every_block_and_every_option_in_a_line_of_text():
+    for path in TEXTS + PAGES:
+        inline = re.findall(
+            r'`((?:cuts3d \w[^`\n]*)?--cfg-options [^`\n]+)`', path.read_text('utf-8')
+        )
+        script = '\n'.join([*blocks('bash', path), *(f'true {one}' for one in inline)])
+        run = subprocess.run(['bash', '-n'], input=script, capture_output=True, text=True)
+        assert not run.returncode, (path.name, run.stderr)
 
 
 def test_python_in_the_texts_names_what_exists():
