@@ -153,8 +153,10 @@ def existing_folder(path: str) -> Path:
     return Path(path)
 
 
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add CONFIG and --cfg-options to a command."""
+def add_config_argument(
+    parser: argparse.ArgumentParser, example: str = 'model.recipe.local_cut.tau_knn=0.05'
+) -> None:
+    """Add CONFIG and --cfg-options to a command; its help shows the `example`."""
     parser.add_argument(
         'config',
         type=config_name,
@@ -166,7 +168,7 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='change values of the config, such as model.recipe.local_cut.tau_knn=0.05',
+        help=f'change values of the config, such as {example}',
     )
 
 

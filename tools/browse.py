@@ -1,8 +1,7 @@
 r"""Draw samples as the training pipeline of a config gives them to the model.
 
 Examples:
-    cuts3d browse cuts3d_tiny-cascade-mask-rcnn_r18_scenes --limit 4 \
-      --cfg-options data_root=demo_out/training/
+    cuts3d browse demo_out/learned_0/pass_1/training.py --limit 4
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from cuts3d_mm.cli import run_command
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_config_argument(parser, 'train_dataloader.batch_size=4')
     parser.add_argument('--limit', type=int, default=16, metavar='N', help='samples to draw')
     parser.add_argument(
         '--seed', type=int, default=0, metavar='N', help='of the order and of the pipeline'

@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         help='trainings of a tiny detector, about 6 minutes each; 0: none',
     )
     parser.add_argument(
-        '--pictures', type=local_place, metavar='DIR', help='also write the pictures of the README'
+        '--pictures', type=local_place, metavar='DIR', help='also write the pictures of the docs'
     )
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_a
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_config_argument(parser, 'model.test_cfg.rcnn.max_per_img=200')
     add_checkpoint_argument(parser)
     parser.add_argument(
         'data', type=existing_folder, metavar='DATA', help='folder that cuts3d prepare has written'

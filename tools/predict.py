@@ -23,11 +23,15 @@ from cuts3d_mm.paths import require_writable
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_config_argument(parser, 'model.test_cfg.rcnn.max_per_img=200')
     add_checkpoint_argument(parser)
     add_labelling_arguments(parser)
     parser.add_argument(
-        '--score-thr', type=float, default=0.0, metavar='SCORE', help='smallest score, in [0, 1]'
+        '--score-thr',
+        type=float,
+        default=0.0,
+        metavar='SCORE',
+        help='smallest score, in [0, 1] (default 0)',
     )
     parser.add_argument(
         '--max-per-image', type=int, default=100, metavar='N', help='most instances, best first'

@@ -1,8 +1,7 @@
 r"""Test a detector: class-agnostic COCO scores of a checkpoint.
 
 Examples:
-    cuts3d test cuts3d_tiny-cascade-mask-rcnn_r18_scenes iter_200.pth \
-      --cfg-options data_root=demo_out/training/
+    cuts3d test cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet iter_160000.pth
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_a
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/test.py."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_config_argument(parser, 'test_dataloader.batch_size=4')
     add_checkpoint_argument(parser)
     parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions, below --work-dir')

@@ -1,8 +1,7 @@
 r"""Train a detector, of this package or any other config of MMDetection.
 
 Examples:
-    cuts3d train cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
-      --cfg-options data_root=demo_out/training/
+    cuts3d train demo_out/learned_0/pass_1/training.py --work-dir work_dirs/demo
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ AUTO = 'auto'  # from the latest checkpoint of the work dir
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/train.py."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_config_argument(parser, 'train_dataloader.batch_size=4')
     parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(

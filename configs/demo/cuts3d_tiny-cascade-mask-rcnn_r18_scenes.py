@@ -1,7 +1,4 @@
-"""The method small enough for two CPU cores: ResNet-18, narrow heads, 256 px, from scratch.
-
-cuts3d train THIS --cfg-options data_root=demo_out/training/   (written by `cuts3d demo`)
-"""
+"""The method small enough for two CPU cores: ResNet-18, narrow heads, 256 px, from scratch."""
 
 _base_ = [
     '../_base_/models/cascade-mask-rcnn_r50_fpn_cutler.py',

@@ -83,11 +83,18 @@ def folder(tmp_path, rng, monkeypatch):
     write_depths(tmp_path / 'depth', names, rng)
     shutil.copy(tmp_path / 'images' / names[0], tmp_path / 'images/a.jpg')
     shutil.copy((tmp_path / 'depth' / names[0]).with_suffix('.npy'), tmp_path / 'depth/a.npy')
-    for name in ('data/official/voc', 'data/coco', 'data/evaluation', 'learned/release'):
+    for name in (
+        'data/official/voc',
+        'data/coco',
+        'data/evaluation',
+        'learned/release',
+        'demo_out/learned_0/pass_1',
+    ):
         (tmp_path / name).mkdir(parents=True)
     for name in (
         *('clip.mp4', 'iter_200.pth', 'iter_160000.pth', 'cutler_cascade_final.pth'),
         *('dino_RN50_pretrain_d2_format.pkl', 'learned/release/config.py'),
+        'demo_out/learned_0/pass_1/training.py',
     ):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)

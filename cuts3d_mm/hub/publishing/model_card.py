@@ -11,8 +11,8 @@ from cuts3d_mm.hub.connection import hub_client
 NO_LICENCE = 'unknown'  # as the Hub calls it
 PAPER_URL = 'https://arxiv.org/abs/2411.16319'
 _CITATION = """```bibtex
-@inproceedings{cuts3d,
-  title     = {CutS3D: Cutting Semantics in 3D for 2D Unsupervised Instance Segmentation},
+@inproceedings{sick2025cuts3d,
+  title     = {{CutS3D}: Cutting Semantics in {3D} for {2D} Unsupervised Instance Segmentation},
   author    = {Sick, Leon and Engel, Dominik and Hartwig, Sebastian and Hermosilla, Pedro
                and Ropinski, Timo},
   booktitle = {ICCV},
@@ -22,15 +22,18 @@ _CITATION = """```bibtex
 
 _BODY = """# {name}
 
-{what}, published by cuts3d_mm {version}.
+{what}, published by
+[cuts3d_mm](https://github.com/cuts3d-mm/cuts3d_mm) {version}.
 
 ## Use
 
-```python
-from cuts3d_mm.inference import CutS3DInferencer
+[Install cuts3d_mm](https://cuts3d-mm.github.io/cuts3d_mm/install/), then:
 
-inferencer = CutS3DInferencer('{repo_id}')
-inferencer('photo.jpg', out_dir='outputs')
+```python
+import cuts3d_mm
+
+detector = cuts3d_mm.load_detector('{repo_id}')
+instances = detector.predict(image)  # (H, W, 3) uint8 RGB
 ```
 
 In MMDetection alone, with cuts3d_mm installed:
