@@ -50,7 +50,7 @@ def class_config(
     annotations: tuple[Path, Path],
     images: Path,
     num_images: int,
-    load_from: Path | None,
+    load_from: str | None,
 ) -> Any:
     """Make the config of a fine-tuning.
 
@@ -60,7 +60,7 @@ def class_config(
         annotations: COCO JSONs to train on and to test on.
         images: folder of the images.
         num_images: labelled images to train on.
-        load_from: checkpoint to fine-tune; None: the weights that a training begins with.
+        load_from: weights to begin with; None: those that the detector's config begins with.
     """
     config = load_detector_config(settings.detector)
     batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
@@ -68,7 +68,7 @@ def class_config(
     _set_model(config.model, len(classes), load_from is not None)
     _set_data(config, classes, annotations, images)
     _set_training(config, steps, batch_size, num_images)
-    config.load_from = None if load_from is None else str(load_from)
+    config.load_from = load_from
     config.merge_from_dict({'randomness': {'seed': settings.seed}})
     return config
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.learning.image_names import match_names
 
 _SHOWN = 3  # names in a message
 
@@ -38,17 +39,37 @@ def read_class_labels(path: Path) -> Truth:
     return {**truth, 'categories': classes}
 
 
-def of_images(truth: Truth, names: Collection[str]) -> Truth:
-    """Keep the images of some names, in full or their last part, and call them by these names."""
-    by_name = {PurePosixPath(name).name: name for name in names} | {name: name for name in names}
+def name_as(truth: Truth, names: Collection[str], path: Path) -> Truth:
+    """Keep the images of a run, and call them by the names that they have there.
+
+    Args:
+        truth: annotations; images may be named by their last part where that is unique.
+        names: of the images of the run.
+        path: of the annotations, for messages.
+
+    Raises:
+        ValueError: it is not clear which image a name means.
+    """
+    found = match_names([image['file_name'] for image in truth['images']], names, path)
     images = [
-        {**image, 'file_name': by_name[image['file_name']]}
+        {**image, 'file_name': found.get(image['file_name'], image['file_name'])}
         for image in truth['images']
-        if image['file_name'] in by_name
     ]
+    return of_images({**truth, 'images': images}, set(found.values()))
+
+
+def of_images(truth: Truth, names: Collection[str]) -> Truth:
+    """Keep the images of some names."""
+    images = [image for image in truth['images'] if image['file_name'] in names]
     ids = {image['id'] for image in images}
     annotations = [one for one in truth['annotations'] if one['image_id'] in ids]
     return {**truth, 'images': images, 'annotations': annotations}
+
+
+def annotated(truth: Truth) -> set[str]:
+    """Names of the images with an object; a crowd is none."""
+    ids = {one['image_id'] for one in truth['annotations'] if not one.get('iscrowd')}
+    return {image['file_name'] for image in truth['images'] if image['id'] in ids}
 
 
 def with_classes_of(truth: Truth, other: Truth) -> Truth:

@@ -103,9 +103,9 @@ def _scores(results: Results) -> list[Block]:
 
 def _few(few: FewLabels) -> Table:
     caption = (
-        f'By class, on {few.num_tested} images that are not trained on. Both were trained for '
-        f'{few.num_steps} steps on {few.num_images} labelled images; the second one began with '
-        'the weights that a training without labels begins with.'
+        f'By class, on {few.num_tested} images whose labels are not trained on. Both were trained '
+        f'for {few.num_steps} steps on {few.num_images} labelled images; the second one began '
+        'with the weights that self-training began with.'
     )
     return Table(['start', 'mask AP %', 'mask AP50 %', 'box AP50 %'], few.rows, caption)
 

@@ -10,7 +10,8 @@ import numpy as np
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats
-from cuts3d_mm.learning.class_labels import of_images, read_class_labels, require_images
+from cuts3d_mm.learning.class_labels import name_as
+from cuts3d_mm.learning.class_split import divide_labels
 from cuts3d_mm.learning.request import Request
 from cuts3d_mm.pipeline.image_changes import describe_changes, stat_images
 
@@ -28,10 +29,10 @@ def check_request(request: Request, images: ImageList) -> None:
             f'the next run, got {request.out}; choose another OUT'
         )
     if request.annotations is not None:
-        read_ground_truth(request.annotations, needs_masks=True)
+        truth = read_ground_truth(request.annotations, needs_masks=True)
+        name_as(truth, images.names, request.annotations)
     if request.labels is not None:
-        labelled = read_class_labels(request.labels)
-        require_images(request.labels, labelled, of_images(labelled, images.names))
+        divide_labels(request.labels, request.annotations, images.names)
 
 
 def require_unchanged(images: ImageList, stores: Sequence[Path]) -> None:

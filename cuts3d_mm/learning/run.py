@@ -131,7 +131,7 @@ def _compare(
         detections = detect_after_each_round(config, schedule, images, current, workers)
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
-        count, rows = scores(request.annotations, current, detections)
+        count, rows = scores(request.annotations, images.names, current, detections)
     kept = [
         KeptPredictions.of(current.predictions(number), MergeRule(one['score_thr']))
         for number, one in enumerate(config.train_cfg.get('rounds', ()), 1)

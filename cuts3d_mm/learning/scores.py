@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.evaluation.label_scores import score_labels
@@ -12,6 +12,7 @@ from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning.class_labels import name_as, names_in, of_images
 from cuts3d_mm.learning.folders import PassFolders
 
 METRICS = ('AP', 'AP50', 'AR100')  # of masks
@@ -30,30 +31,33 @@ def agreement(folders: PassFolders, detections: Sequence[Path]) -> list[list[str
 
 
 def scores(
-    annotations: Path, folders: PassFolders, detections: Sequence[Path]
+    annotations: Path, names: Sequence[str], folders: PassFolders, detections: Sequence[Path]
 ) -> tuple[int, list[list[str]]]:
     """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
+
+    Args:
+        annotations: COCO JSON.
+        names: of all images of the run, held out or not.
+        folders: of the pass.
+        detections: a store per round.
 
     Returns:
         Number of those images, and a row for the labels and for each round, in percent; no rows
         without an image.
     """
-    names = _labelled(read_coco(folders.held_out)) & _labelled(read_store(detections[0]))
-    truth = _of_images(read_ground_truth(annotations, needs_masks=True), names)
+    labelled = _labelled(read_coco(folders.held_out)) & _labelled(read_store(detections[0]))
+    known = name_as(read_ground_truth(annotations, needs_masks=True), names, annotations)
+    truth = of_images(known, labelled)
     if not truth['images']:
         return 0, []
-    rows = [_row('pseudo-labels', read_coco(folders.held_out), truth)]
-    rows += [_row(_after(number), read_store(one), truth) for number, one in enumerate(detections)]
+    found = {'pseudo-labels': read_coco(folders.held_out)}
+    found |= {_after(number): read_store(one) for number, one in enumerate(detections)}
+    scored = set(names_in(truth))
+    rows = [
+        _row(name, (record for record in records if record.name in scored), truth)
+        for name, records in found.items()
+    ]
     return len(truth['images']), rows
-
-
-def _of_images(truth: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """Keep the annotations of some images, named in full or by their last part."""
-    known = {*names, *(PurePosixPath(name).name for name in names)}
-    images = [image for image in truth['images'] if image['file_name'] in known]
-    ids = {image['id'] for image in images}
-    annotations = [one for one in truth['annotations'] if one['image_id'] in ids]
-    return {**truth, 'images': images, 'annotations': annotations}
 
 
 def _labelled(records: Iterable[ImageRecord]) -> set[str]:

@@ -108,6 +108,17 @@ def test_annotations_are_read_before_anything_is_done(request_of, tmp_path, argu
         plan_run(request_of(**{argument: path}))
 
 
+def test_labels_of_one_image_are_refused_before_anything_is_done(request_of, tmp_path):
+    path = tmp_path / 'few.json'
+    image = {'id': 1, 'file_name': '000.png', 'height': 60, 'width': 90}
+    one = {'id': 1, 'image_id': 1, 'category_id': 3, 'bbox': [3, 4, 10, 8], 'area': 80}
+    one |= {'iscrowd': 0, 'segmentation': [[3, 4, 13, 4, 13, 12, 3, 12]]}
+    classes = [{'id': 3, 'name': 'ball'}]
+    path.write_text(json.dumps({'images': [image], 'annotations': [one], 'categories': classes}))
+    with pytest.raises(ValueError, match='objects in two images of IMAGES at least'):
+        plan_run(request_of(labels=path))
+
+
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(request_of):
     said = []
     learn(request_of(), said.append, is_dry=True)

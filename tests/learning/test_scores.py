@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_store
@@ -19,4 +21,16 @@ def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
     truth = tmp_path / 'truth.json'
     image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
     truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
-    assert scores(truth, folders, [folders.detections(0)]) == (0, [])
+    assert scores(truth, ['a.png'], folders, [folders.detections(0)]) == (0, [])
+
+
+def test_a_held_out_image_is_not_taken_for_one_of_the_same_last_part(tmp_path):
+    folders, names = PassFolders(tmp_path), ['cats/a.png', 'dogs/a.png']
+    records = [ImageRecord(names[0], (20, 30))]
+    write_coco(folders.held_out, lambda: records)
+    write_store(folders.detections(0), records)
+    truth = tmp_path / 'truth.json'
+    image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
+    truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
+    with pytest.raises(ValueError, match=r'a\.png can be cats/a\.png or dogs/a\.png'):
+        scores(truth, names, folders, [folders.detections(0)])
