@@ -63,8 +63,9 @@ def write_few(path: Path, train: DemoSet, count: int, seed: int) -> Path:
 
 def last_scores(learned: Path) -> dict[str, list[float]]:
     """Scores at the end of both trainings, in percent."""
-    (folder,) = learned.glob('classes_*/')
-    logs = {start: read_log(next(folder.glob(f'{start.replace(" ", "_")}*/'))) for start in STARTS}
+    (folder,) = learned.glob('classes_*')
+    configs = {start: next(folder.glob(f'{start.replace(" ", "_")}*.py')) for start in STARTS}
+    logs = {start: read_log(config.with_suffix('')) for start, config in configs.items()}
     ends = {
         start: [line for line in log if 'coco/segm_mAP' in line][-1] for start, log in logs.items()
     }
