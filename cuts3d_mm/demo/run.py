@@ -55,7 +55,7 @@ def run_demo(
         out: folder to write; `index.html` is the page.
         num_scenes: scenes to render.
         workers: processes.
-        pictures: folder for the pictures of the README, or None.
+        pictures: folder for the pictures of the docs, or None.
         rounds: of self-training.
         num_seeds: trainings of a tiny detector; 0 leaves them out.
 
