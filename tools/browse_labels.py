@@ -14,7 +14,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, make_parser
+from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, local_place, make_parser
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.paths import require_writable
 
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
-        type=Path,
+        type=local_place,
         default=Path('bad_images.txt'),
         metavar='FILE',
         help='list of the marked images, for --exclude; what it holds already stays marked',

@@ -8,7 +8,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from cuts3d_mm.arguments import (
     UsageError,
@@ -17,6 +16,7 @@ from cuts3d_mm.arguments import (
     existing_file,
     existing_folder,
     images_path,
+    local_place,
     make_parser,
 )
 from cuts3d_mm.cli import RESUMES, run_command
@@ -34,7 +34,10 @@ def parse_args() -> argparse.Namespace:
         help='folder (with its subfolders), text file of paths, or COCO JSON',
     )
     parser.add_argument(
-        'out', type=Path, metavar='OUT', help='folder to write, which is continued if it is there'
+        'out',
+        type=local_place,
+        metavar='OUT',
+        help='folder to write, which is continued if it is there',
     )
     _add_config_arguments(parser)
     _add_model_arguments(parser)

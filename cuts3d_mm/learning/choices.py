@@ -33,14 +33,19 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
     before = earlier or Settings('', '', None, '', None, request.offline, count_gpus(), 0)
     return Settings(
         images=str(request.images.resolve()),
-        generator=request.config or generator,
+        generator=_absolute(request.config) or generator,
         depth=depth,
-        detector=request.detector or detector,
+        detector=_absolute(request.detector) or detector,
         load_from=_find_weights(request.load_from) or before.load_from,
         is_offline=request.offline or before.is_offline,
-        gpus=before.gpus if request.gpus is None else _require_gpus(request.gpus),
+        gpus=_require_gpus(before.gpus if request.gpus is None else request.gpus),
         seed=before.seed if request.seed is None else request.seed,
     )
+
+
+def _absolute(config: str | None) -> str | None:
+    """Path of a config file from anywhere; the name of a shipped one as it is."""
+    return str(Path(config).absolute()) if config and Path(config).is_file() else config
 
 
 def count_gpus() -> int:
@@ -53,7 +58,10 @@ def count_gpus() -> int:
 def _require_gpus(gpus: int) -> int:
     present = count_gpus()
     if not 0 <= gpus <= present:
-        raise ValueError(f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}')
+        raise ValueError(
+            f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}; a plan with '
+            'another number needs an OUT of its own'
+        )
     return gpus
 
 
@@ -67,3 +75,9 @@ def _find_weights(model: str | None) -> str | None:
         return str(Path(model).absolute())
     name = model.removeprefix(HUB_PREFIX)
     return f'{HUB_PREFIX}{name}/{WEIGHTS_FILE}' if is_repository_name(name) else model
+
+
+def is_location(model: str) -> bool:
+    """Tell whether weights may lie there, as far as this machine can tell."""
+    found = _find_weights(model) or ''
+    return '://' in found or Path(found).is_file()

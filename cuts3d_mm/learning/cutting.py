@@ -53,9 +53,12 @@ def gather_labels(stores: Sequence[Path], folders: PassFolders) -> None:
     if folders.labels.is_dir():
         return
     if not any(record.instances for record in _records(stores, chosen)):
+        failed = [one for one in _records(stores, chosen) if one.failure is not None]
+        reason = f', the first with "{failed[0].failure}"' if failed else ''
         raise ValueError(
             f'the images must hold something that {folders.cut} finds, none of {len(chosen)} '
-            'images to train on has an instance; look at contact_sheet.jpg, try another --config'
+            f'images to train on has an instance, and {len(failed)} of them failed{reason}; look '
+            'at contact_sheet.jpg, and choose another OUT for another --config or --depth'
         )
     write_store(folders.labels, _records(stores, chosen))
 

@@ -6,16 +6,17 @@ from cuts3d_mm.learning.choices import EMBEDDED_2D
 from cuts3d_mm.learning.look import Look
 from cuts3d_mm.learning.plan import Pass, Plan, Settings
 from cuts3d_mm.learning.request import format_duration
-from cuts3d_mm.learning.speed import SOURCE, cut_seconds, speed_of, train_seconds
+from cuts3d_mm.learning.speed import SOURCE, cut_seconds, num_cutting, speed_of, train_seconds
 
 
-def describe_plan(plan: Plan, look: Look, news: str) -> list[str]:
+def describe_plan(plan: Plan, look: Look, news: str, workers: int | None) -> list[str]:
     """Describe the last pass of a plan.
 
     Args:
         plan: of the run.
         look: at the images.
         news: what changes against an earlier run, or nothing.
+        workers: processes that cut; None: all cores.
     """
     settings, one = plan.settings, plan.current
     lines = [
@@ -23,7 +24,7 @@ def describe_plan(plan: Plan, look: Look, news: str) -> list[str]:
         f'cut: {one.num_to_cut} images by {settings.generator}, {_depth(settings)}',
         _training(settings, one),
         f'watch: held-out images ({one.num_held_out}), by agreement with their pseudo-labels',
-        f'time: {_time(settings, one)} ({SOURCE})',
+        f'time: {_time(settings, one, workers)} ({SOURCE})',
     ]
     if news:
         lines.append(f'new: {news}')
@@ -50,8 +51,8 @@ def _training(settings: Settings, one: Pass) -> str:
     )
 
 
-def _time(settings: Settings, one: Pass) -> str:
+def _time(settings: Settings, one: Pass, workers: int | None) -> str:
     speed = speed_of(settings.is_offline, settings.gpus)
-    cut_s = cut_seconds(speed, one.num_to_cut, settings.gpus)
+    cut_s = cut_seconds(speed, one.num_to_cut, num_cutting(settings.gpus, workers))
     train_s = train_seconds(speed, one.schedule, settings.gpus)
     return f'about {format_duration(cut_s)} to cut and {format_duration(train_s)} to train'

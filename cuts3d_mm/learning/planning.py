@@ -18,7 +18,7 @@ from cuts3d_mm.learning.request import Request
 from cuts3d_mm.learning.request_check import check_request, require_unchanged
 from cuts3d_mm.learning.schedule import Schedule, scale_schedule, shorten
 from cuts3d_mm.learning.selection import held_out_names
-from cuts3d_mm.learning.speed import cut_seconds, most_steps, speed_of
+from cuts3d_mm.learning.speed import cut_seconds, most_steps, num_cutting, speed_of
 from cuts3d_mm.learning.training import last_weights
 
 DEFAULT_ROUNDS = 2  # of self-training, as CutLER
@@ -103,14 +103,17 @@ def _new_pass(
     rounds = DEFAULT_ROUNDS if request.rounds is None else request.rounds
     schedule = schedule.with_rounds(rounds)
     if request.budget_s is not None:
-        schedule = _within(request.budget_s, schedule, settings, num_to_cut)
+        schedule = _within(request, request.budget_s, schedule, settings, num_to_cut)
     return Pass(*counts, rounds, request.budget_s, schedule, load_from)
 
 
-def _within(budget_s: float, schedule: Schedule, settings: Settings, num_to_cut: int) -> Schedule:
+def _within(
+    request: Request, budget_s: float, schedule: Schedule, settings: Settings, num_to_cut: int
+) -> Schedule:
     """Shorten a schedule to a time, less what cutting takes."""
     speed = speed_of(settings.is_offline, settings.gpus)
-    left_s = budget_s - cut_seconds(speed, num_to_cut, settings.gpus)
+    parallel = num_cutting(settings.gpus, request.workers)
+    left_s = budget_s - cut_seconds(speed, num_to_cut, parallel)
     if left_s <= 0:
         raise ValueError(
             f'--budget must leave time to train: cutting {num_to_cut} images alone takes '
@@ -134,8 +137,9 @@ def _require_same(now: Settings, before: Settings, out: Path) -> None:
 def _with_rounds(earlier: Plan, request: Request) -> Plan:
     current = earlier.current
     planned = len(current.schedule.round_steps)
-    rounds = current.num_rounds if request.rounds is None else request.rounds
-    if rounds == current.num_rounds:
+    rounds = planned if request.rounds is None else request.rounds
+    is_same_request = request.budget_s is not None and rounds == current.num_rounds
+    if rounds == planned or is_same_request:
         return earlier
     if rounds < planned:
         raise ValueError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.labels.merging import KeptPredictions
+from cuts3d_mm.labels.statistics import LabelStatistics
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.few_labels import FewLabels
 from cuts3d_mm.learning.folders import Folders, PassFolders
@@ -73,7 +74,7 @@ def write_run_report(request: Request, results: Results) -> None:
         Section('Scores', _scores(results)),
         *few,
         Section('Pseudo-labels', _labels(folders, current)),
-        Section('Training', _training(results, current)),
+        Section('Training', _training(results)),
         Section(
             'Detections on held-out images',
             show_detections(results.root, current, results.detections),
@@ -111,20 +112,17 @@ def _few(few: FewLabels) -> Table:
 
 
 def _labels(folders: Folders, current: PassFolders) -> list[Block]:
-    counts = [0, 0, 0]
-    for record in read_store(current.labels):
-        counts[0] += 1
-        counts[1] += len(record.instances)
-        counts[2] += not record.instances
+    found = LabelStatistics.of(read_store(current.labels))
     text = (
-        f'{counts[0]} images to train on, {counts[1]} instances; {counts[2]} images have none and '
-        'are not trained on.'
+        f'{found.num_images} images to train on, {found.num_instances} instances; '
+        f'{found.images_by_count[0]} images have none and are not trained on. '
+        f'{found.num_failures} images more could not be cut.'
     )
     sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
     return [Text(text), sheet]
 
 
-def _training(results: Results, current: PassFolders) -> list[Block]:
+def _training(results: Results) -> list[Block]:
     """Losses and scores, and which predictions became labels of a round."""
     blocks: list[Block] = [Picture.of_figure(draw_training(results.log, _WATCHED))]
     rows = [

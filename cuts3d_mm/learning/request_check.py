@@ -10,6 +10,7 @@ import numpy as np
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.ground_truth import read_ground_truth
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats
+from cuts3d_mm.learning.choices import is_location
 from cuts3d_mm.learning.class_labels import name_as
 from cuts3d_mm.learning.class_split import divide_labels
 from cuts3d_mm.learning.request import Request
@@ -27,6 +28,11 @@ def check_request(request: Request, images: ImageList) -> None:
         raise ValueError(
             f'OUT must not lie in the folder of IMAGES, since pictures in it would be images of '
             f'the next run, got {request.out}; choose another OUT'
+        )
+    if request.load_from is not None and not is_location(request.load_from):
+        raise ValueError(
+            '--load-from must be a release folder, a file of weights, an address or owner/repo on '
+            f'the Hugging Face Hub, found none at {request.load_from}'
         )
     if request.annotations is not None:
         truth = read_ground_truth(request.annotations, needs_masks=True)

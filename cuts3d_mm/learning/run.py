@@ -55,7 +55,7 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
     request = replace(request, out=request.out.absolute())
     earlier = read_plan(Folders(request.out).plan)
     planned = plan_run(request)
-    text = describe_plan(planned.plan, look_at(planned.images), planned.news)
+    text = describe_plan(planned.plan, look_at(planned.images), planned.news, request.workers)
     for line in text:
         say(line)
     if is_dry:
@@ -160,7 +160,10 @@ def _cut(
         _write_sheet(folders, some, [current.folder / 'sheet'], say)
     if images.names:
         with timed(folders.steps, f'cut, pass {len(planned.plan.passes)}'):
-            cut_images(settings, images, current.cut, workers)
+            counts = cut_images(settings, images, current.cut, workers)
+        if counts.failures:
+            failures = current.cut / 'failures.jsonl'
+            say(f'{counts.failures} of {counts.images} images failed, see {failures}')
         _write_sheet(folders, images, [current.cut], say)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cuts3d_mm.learning.schedule import Schedule
+from cuts3d_mm.pipeline.devices import default_workers
 
 SOURCE = 'from constants in cuts3d_mm/learning/speed.py, not timed on this machine'
 _SHARE_OF_DETECTION = 0.4  # time of a prediction over that of a training step, per image
@@ -37,9 +38,14 @@ def speed_of(is_embedded: bool, gpus: int) -> Speed:
     return _NETWORKS_GPU if gpus else _NETWORKS_CPU
 
 
+def num_cutting(gpus: int, workers: int | None) -> int:
+    """GPUs that cut, or processes on the CPU; workers None: all cores."""
+    return gpus or (default_workers(('cpu',)) if workers is None else max(1, workers))
+
+
 def cut_seconds(speed: Speed, num_images: int, parallel: int) -> float:
     """Seconds to cut images on a number of cores or GPUs."""
-    return speed.cut_s * num_images / max(1, parallel)
+    return speed.cut_s * num_images / parallel
 
 
 def train_seconds(speed: Speed, schedule: Schedule, gpus: int) -> float:

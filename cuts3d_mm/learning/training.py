@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,9 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
     lines: dict[tuple[int, bool], dict[str, Any]] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for text in path.read_text().splitlines():
-            line = json.loads(text)
-            lines[line['step'], 'loss' in line] = line
+            with suppress(json.JSONDecodeError):  # the last one, where a run was killed
+                line = json.loads(text)
+                lines[line['step'], 'loss' in line] = line
     return [lines[key] for key in sorted(lines)]
 
 

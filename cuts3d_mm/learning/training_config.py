@@ -40,7 +40,8 @@ def write_training_config(
     set_periods(config, one.schedule.initial_steps + sum(one.schedule.round_steps[:1]))
     _set_data(config, folders, images.absolute())
     config.merge_from_dict({'randomness': {'seed': settings.seed}})
-    config.load_from = one.load_from
+    if one.load_from is not None:
+        config.load_from = one.load_from
     if not settings.gpus:
         for wrapper in (config.optim_wrapper, config.train_cfg.get('optim_wrapper', {})):
             without_amp(wrapper)

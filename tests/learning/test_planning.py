@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from learning_runs import INITIAL, ROUND, write_inputs, write_photos
@@ -33,10 +34,10 @@ def test_a_schedule_for_as_many_images_as_the_config_says_is_that_of_the_config(
 
 
 def test_a_budget_shortens_the_training(request_of):
-    schedule = plan_run(request_of(budget_s=6.0)).plan.current.schedule
+    schedule = plan_run(request_of(budget_s=6.0, workers=1)).plan.current.schedule
     assert schedule.total_steps < INITIAL + 2 * ROUND
     with pytest.raises(ValueError, match='--budget must leave time to train: cutting 6 images'):
-        plan_run(request_of(budget_s=1.0))
+        plan_run(request_of(budget_s=1.0, workers=1))
 
 
 def keep(request):
@@ -46,7 +47,7 @@ def keep(request):
 
 
 def test_the_same_request_with_a_budget_changes_no_plan(request_of, tmp_path):
-    request = replace(request_of(rounds=2, budget_s=4.0), out=tmp_path)
+    request = replace(request_of(rounds=2, budget_s=4.0, workers=1), out=tmp_path)
     first = keep(request)
     assert len(first.plan.current.schedule.round_steps) == 1  # the budget leaves one out
     again = plan_run(request)
@@ -54,6 +55,29 @@ def test_the_same_request_with_a_budget_changes_no_plan(request_of, tmp_path):
     other = plan_run(replace(request, budget_s=9.0))
     assert other.plan == first.plan and '--budget shortens new plans only' in other.news
     assert '3 rounds instead of 1' in plan_run(replace(request, rounds=3)).news
+    without = plan_run(replace(request, budget_s=None))
+    assert '2 rounds instead of 1' in without.news
+
+
+def test_more_processes_that_cut_leave_a_budget_more_time_to_train(request_of):
+    steps = [
+        plan_run(request_of(budget_s=6.0, workers=workers)).plan.current.schedule.total_steps
+        for workers in (1, 6)
+    ]
+    assert steps[0] < steps[1]
+
+
+def test_a_config_is_found_from_every_folder(request_of, monkeypatch):
+    request = request_of()
+    folder = Path(request.detector).parent
+    monkeypatch.chdir(folder)
+    settings = plan_run(replace(request, detector='detector.py')).plan.settings
+    assert settings.detector == str(folder / 'detector.py')
+
+
+def test_weights_that_are_not_there_are_refused_before_anything_is_done(request_of):
+    with pytest.raises(ValueError, match='--load-from must be a release folder.*found none at'):
+        plan_run(request_of(load_from='/nowhere/weights.pth'))
 
 
 def test_the_same_request_is_recognized_however_it_is_spelled(request_of, tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.schedule import Schedule
-from cuts3d_mm.learning.training import has_checkpoint, keep_last_round, weights_after
+from cuts3d_mm.learning.training import has_checkpoint, keep_last_round, read_log, weights_after
 
 HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
 CONTENT = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
@@ -31,3 +31,10 @@ def test_a_training_with_nothing_but_a_torn_checkpoint_begins_again(tmp_path):
     assert has_checkpoint(tmp_path)
     first.write_bytes(first.read_bytes()[:-100])
     assert not has_checkpoint(tmp_path)
+
+
+def test_the_log_of_a_killed_training_is_read_up_to_its_torn_line(tmp_path):
+    log = tmp_path / '20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_log(tmp_path) == [{'step': 1, 'loss': 2.0}]
