@@ -153,7 +153,7 @@ def test_metrics_become_the_model_index_of_the_card(trained, tmp_path):
     card = ModelCard.load(release(trained, tmp_path / 'release', scores)['README.md'])
     found = {(r.dataset_name, r.metric_type): r.metric_value for r in card.data.eval_results}
     assert found == {('coco', 'box AP50'): 21.9, ('coco', 'mask AP'): 9.7}
-    assert '| coco | 21.90 | 9.70 |' in card.text and f"CutS3DInferencer('{REPO}')" in card.text
+    assert '| coco | 21.90 | 9.70 |' in card.text and f"load_detector('{REPO}')" in card.text
 
 
 @pytest.mark.parametrize(
