@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from forked_commands import exit_code_of, start_fork
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import multiprocessing
 from toy_norms import ToyDetector, loader_of, measure_on_rank
 
 from cuts3d_mm.engine.hooks import IterationSeedHook, PreciseBNHook
@@ -173,8 +173,8 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path):
 @pytest.mark.slow
 def test_two_ranks_agree_and_count_what_both_saw(tmp_path):
     arguments = str(tmp_path / 'store'), str(tmp_path)
-    ranks = [start_fork(measure_on_rank, rank, *arguments) for rank in (0, 1)]
-    assert [exit_code_of(one) for one in ranks] == [0, 0]
+    # Fresh processes: with torch 2.1 forked ones may wait for each other without end.
+    multiprocessing.spawn(measure_on_rank, arguments, nprocs=2)
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
     assert torch.equal(first[1], second[1]) and torch.equal(first[2], second[2])
     mean, variance = oracle(ToyDetector(), first[0] + second[0])
