@@ -1,4 +1,4 @@
-"""A tiny detector as a training leaves it, with its config beside it."""
+"""A tiny detector as a training leaves it, with its config next to it."""
 
 from __future__ import annotations
 
