@@ -84,12 +84,12 @@ def _torch_hub(marker: Path) -> str:
 
 def kinds(marker: Path) -> dict:
     """Name -> what writes the file to a path."""
-    shell = f'touch {marker}'
-    python = f'open({str(marker)!r}, "w").close()'
-    harm = Call(os.system, shell)
-    inner = io.BytesIO()
-    torch.save(harm, inner)
-    command = _text(shell)
+    harm = Call(os.system, f'touch {marker}')
+    return {**_by_place(harm), **_by_call(marker), **_by_bytes(harm, f'touch {marker}')}
+
+
+def _by_place(harm: Call) -> dict:
+    """A call at each place of a checkpoint."""
     nested = {'state_dict': WEIGHTS, 'meta': {'epoch': [({'x': harm},)]}}
     hub = {**TRAINING, 'message_hub': {'log_scalars': {'loss': harm}}}
     return {
@@ -102,6 +102,15 @@ def kinds(marker: Path) -> dict:
         'in_the_optimizer': lambda path: _saved({**TRAINING, 'optimizer': {'state': harm}}, path),
         'in_the_logs': lambda path: _saved(hub, path),
         'a_key': lambda path: _saved({**TRAINING, harm: 1}, path),
+    }
+
+
+def _by_call(marker: Path) -> dict:
+    """Each function that does harm, in a checkpoint."""
+    inner = io.BytesIO()
+    torch.save(Call(os.system, f'touch {marker}'), inner)
+    python = f'open({str(marker)!r}, "w").close()'
+    return {
         'exec': lambda path: _saved({**TRAINING, 'x': Call(exec, python)}, path),
         'eval': lambda path: _saved({**TRAINING, 'x': Call(eval, python)}, path),
         'open': lambda path: _saved({**TRAINING, 'x': Call(open, str(marker), 'w')}, path),
@@ -110,10 +119,6 @@ def kinds(marker: Path) -> dict:
         ),
         'getattr': lambda path: _saved(
             {**TRAINING, 'x': Call(Call(getattr, Path(marker), 'touch'))}, path
-        ),
-        'getattr_of_a_module': lambda path: _zip_of(
-            b'\x80\x02cbuiltins\ngetattr\ncbuiltins\n__import__\n(' + _text('os') + b'tR'
-            + _text('system') + b'\x86R' + command + b'\x85R.', path,
         ),
         'torch_load': lambda path: _saved(
             {**TRAINING, 'x': Call(torch.storage._load_from_bytes, inner.getvalue())}, path
@@ -126,6 +131,17 @@ def kinds(marker: Path) -> dict:
         ),
         'torch_save': lambda path: _saved(
             {**TRAINING, 'x': Call(torch.save, 1, str(marker))}, path
+        ),
+    }
+
+
+def _by_bytes(harm: Call, shell: str) -> dict:
+    """Each way in which the bytes of a pickle name a function."""
+    command = _text(shell)
+    return {
+        'getattr_of_a_module': lambda path: _zip_of(
+            b'\x80\x02cbuiltins\ngetattr\ncbuiltins\n__import__\n(' + _text('os') + b'tR'
+            + _text('system') + b'\x86R' + command + b'\x85R.', path,
         ),
         'dotted': lambda path: _zip_of(
             b'\x80\x04' + _text('pathlib') + _text('os.system') + b'\x93' + command
