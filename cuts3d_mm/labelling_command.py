@@ -7,16 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cuts3d_mm.arguments import (
-    IMAGES_HELP,
-    add_exclude_argument,
-    add_max_failures_argument,
-    images_path,
-    local_place,
-    place,
-)
+from cuts3d_mm.arguments import IMAGES_HELP, images_path, local_place, place
 from cuts3d_mm.cli import EXIT_FAILURES
 from cuts3d_mm.paths import require_writable
+from cuts3d_mm.shared_arguments import add_exclude_argument, add_max_failures_argument
 
 if TYPE_CHECKING:
     from cuts3d_mm.images.listing import ImageList

@@ -12,9 +12,10 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.arguments import add_config_argument, existing_folder, local_place, make_parser
+from cuts3d_mm.arguments import existing_folder, local_place, make_parser
 from cuts3d_mm.cli import RESUMES, run_command
 from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_arguments
+from cuts3d_mm.shared_arguments import add_config_argument
 
 
 def parse_args() -> argparse.Namespace:

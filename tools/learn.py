@@ -11,7 +11,6 @@ import argparse
 
 from cuts3d_mm.arguments import (
     UsageError,
-    add_exclude_argument,
     config_name,
     existing_file,
     existing_folder,
@@ -22,6 +21,7 @@ from cuts3d_mm.arguments import (
 from cuts3d_mm.cli import RESUMES, run_command
 from cuts3d_mm.learning.request import Request, parse_duration
 from cuts3d_mm.paths import require_writable
+from cuts3d_mm.shared_arguments import add_exclude_argument
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.arguments import WORK_DIR_HELP, add_config_argument, make_parser
+from cuts3d_mm.arguments import WORK_DIR_HELP, make_parser
 from cuts3d_mm.cli import run_command
 from cuts3d_mm.detector_arguments import add_launcher_arguments
+from cuts3d_mm.shared_arguments import add_config_argument
 
 AUTO = 'auto'  # from the latest checkpoint of the work dir
 
