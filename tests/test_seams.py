@@ -48,7 +48,7 @@ EVALUATION_SET = '''
 """Numbers on plates."""
 
 from cuts3d_mm.evaluation.preparation.coco_like import CocoLikeSource
-from cuts3d_mm.evaluation.preparation.evaluation_set import EvaluationSet
+from cuts3d_mm.evaluation.preparation.datasets_table import EvaluationSet
 
 SET = EvaluationSet(
     'Plates', lambda src: CocoLikeSource(src, ((src / 'all.json', ''),)), 'all.json', None, False

@@ -95,7 +95,7 @@ def convert_detectron2(args: argparse.Namespace) -> None:
     """Convert a detector, in the direction asked for."""
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.runner import build_detector
-    from cuts3d_mm.labels.coco import DATASET_META
+    from cuts3d_mm.labels.coco_schema import DATASET_META
     from cuts3d_mm.weights import read_state, require_tensors
     from cuts3d_mm.weights.converters import detectron2
     from cuts3d_mm.weights.fit import check_weights_fit

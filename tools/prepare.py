@@ -11,8 +11,8 @@ import argparse
 
 from cuts3d_mm.arguments import existing_folder, local_place, make_parser
 from cuts3d_mm.cli import run_command
-from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.coco_semi import LAYOUT
+from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
 
 _SHARES = 'coco-semi'
 

@@ -6,18 +6,18 @@ A bfloat16 product would move similarities across the threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from cuts3d_mm.algorithm.full_float32 import full_float32
 from cuts3d_mm.algorithm.link_layout import LANES
 from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links
 from cuts3d_mm.algorithm.params import PairRule, Similarity
 from cuts3d_mm.arrays import Float
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def link_patches_on_device(
@@ -42,24 +42,36 @@ def link_patches_on_device(
     Raises:
         ValueError: another similarity, or features that are not finite.
     """
+    import torch
+
     if similarity != 'cosine':
         raise ValueError(f"similarity must be 'cosine' on a device, got {similarity!r}")
     if not torch.isfinite(features).all():
         raise ValueError('features must be finite, got NaN or inf')
-    unit = normalize(features.float(), dim=1)
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
     with torch.no_grad(), full_float32():
         cosines = unit @ unit.T
     threshold: Tensor | float = tau_ncut
     if importance is not None:
         values = torch.from_numpy(np.ascontiguousarray(importance)).to(unit.device)
-        pairs = _PAIR_RULES[pair_rule](values[:, None], values[None, :])
+        pairs = _pair_on_device(values[:, None], values[None, :], pair_rule)
         # d = 1: log(tau) / 0 = -inf, every positive similarity passes
         threshold = torch.exp(math.log(tau_ncut) / (1 - pairs))
     return _pack(cosines > threshold)
 
 
+def _pair_on_device(first: Tensor, second: Tensor, rule: PairRule) -> Tensor:
+    import torch
+
+    if rule == 'mean':
+        return (first + second) * 0.5
+    return torch.maximum(first, second) if rule == 'max' else first * second
+
+
 def _pack(is_linked: Tensor) -> PackedLinks:
     """Pack an (N, N) matrix whose upper triangle counts."""
+    import torch
+
     upper = is_linked.triu()
     is_linked = upper | upper.T  # rounding must not make the two directions differ
     packed = no_links(len(is_linked))
@@ -70,10 +82,3 @@ def _pack(is_linked: Tensor) -> PackedLinks:
         words[: len(rows)] |= rows.int() << bit
     packed.words[:] = words.cpu().numpy().astype(packed.words.dtype)
     return packed
-
-
-_PAIR_RULES: dict[PairRule, Callable[[Tensor, Tensor], Tensor]] = {
-    'product': torch.multiply,
-    'mean': lambda a, b: (a + b) * 0.5,
-    'max': torch.maximum,
-}

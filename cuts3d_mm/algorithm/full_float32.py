@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Forbid TF32 in products and convolutions while the block runs."""
+    """Forbid TF32 in products and convolutions on a GPU, which round factors to 10 bits."""
+    import torch
+
     places: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [place.allow_tf32 for place in places]
     for place in places:

@@ -10,8 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from cuts3d_mm.hub import connection
-from cuts3d_mm.hub.connection import NEEDS_NO_DOWNLOAD, HubError
+from cuts3d_mm.hub.connection import NEEDS_NO_DOWNLOAD, PASSING_STATUS, PAUSES_S, HubError
 from cuts3d_mm.hub.reachable import NoAnswer, require_answer
 from cuts3d_mm.labels.atomic import open_atomically
 
@@ -49,7 +48,7 @@ def download_url(url: str, target: Path) -> None:
         ) from error
     with open_atomically(target) as file:
         part = _Part(url, file)
-        for pause in (*connection.PAUSES_S, None):
+        for pause in (*PAUSES_S, None):
             try:
                 part.go_on()
                 return
@@ -104,7 +103,7 @@ class _Part:
 
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, HTTPError):
-        return error.code in connection.PASSING_STATUS
+        return error.code in PASSING_STATUS
     if isinstance(error, http.client.InvalidURL):
         return False
     is_broken = isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException))

@@ -18,17 +18,12 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco_reader import read_annotated_images
-from cuts3d_mm.labels.coco_schema import CocoAnnotation, StoredConfidence
+from cuts3d_mm.labels.coco_schema import CATEGORIES, CATEGORY_ID, CocoAnnotation, StoredConfidence
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.polygons import record_polygons
 from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 from cuts3d_mm.labels.record_check import check_confidence
 from cuts3d_mm.labels.segmentation import compress_mask
-
-CATEGORY_ID = 1
-CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
-# The same for MMDetection: class names and RGB colours.
-DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 
 
 def write_coco(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,10 @@ from cuts3d_mm.labels.json_entries import Entry
 from cuts3d_mm.labels.record import OLDER_LOWER_BOUND
 from cuts3d_mm.labels.run_length import MAX_CODE_BYTES, MAX_IMAGE_PIXELS
 
+CATEGORY_ID = 1
+CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
+# The same for MMDetection: class names and RGB colours.
+DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
 MAX_ID = 2**53  # larger ones are no longer told apart as floating-point numbers
 MAX_COORDINATE_PX = 2**24  # likewise in 32 bits
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labels.coco import CATEGORIES
 from cuts3d_mm.labels.coco_reader import read_annotated_images
-from cuts3d_mm.labels.coco_schema import CocoAnnotation, CocoImage, RunLengths
+from cuts3d_mm.labels.coco_schema import CATEGORIES, CocoAnnotation, CocoImage, RunLengths
 from cuts3d_mm.labels.segmentation import check_polygons, compress_mask
 
 

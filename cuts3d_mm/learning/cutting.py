@@ -15,11 +15,8 @@ from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.labelling import label
-from cuts3d_mm.learning.pass_images import read_pass_images
+from cuts3d_mm.learning.pass_images import read_pass_images, watched_names
 from cuts3d_mm.learning.plan import Settings
-from cuts3d_mm.learning.selection import in_random_order
-
-MOST_WATCHED = 1000  # held-out images that detectors are compared on
 
 
 def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:
@@ -28,12 +25,6 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     model = with_depth_folder(config.to_dict()['model'], settings.depth)
     task = f'cutting {Path(str(images.root)).name}'
     return label(model, config.get('custom_imports'), images, store, workers, task)
-
-
-def watched_names(folders: PassFolders) -> tuple[str, ...]:
-    """Held-out images of a pass that its training is watched on, in random order."""
-    held_out = read_pass_images(folders.images).held_out
-    return in_random_order(held_out, 'watched')[:MOST_WATCHED]
 
 
 def gather_labels(stores: Sequence[Path], folders: PassFolders) -> None:

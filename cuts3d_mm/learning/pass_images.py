@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.learning.folders import PassFolders
+from cuts3d_mm.learning.selection import in_random_order
+
+MOST_WATCHED = 1000  # held-out images that detectors are compared on
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ def read_pass_images(path: Path) -> PassImages:
             f'{path} must hold the image names of a pass ({error}); choose another OUT'
         ) from error
     return PassImages(**lists)
+
+
+def watched_names(folders: PassFolders) -> tuple[str, ...]:
+    """Held-out images of a pass that its training is watched on, in random order."""
+    held_out = read_pass_images(folders.images).held_out
+    return in_random_order(held_out, 'watched')[:MOST_WATCHED]
 
 
 def _names(content: object) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.cutting import watched_names
 from cuts3d_mm.learning.folders import PassFolders
+from cuts3d_mm.learning.pass_images import watched_names
 from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_record
 from cuts3d_mm.visualization.report.blocks import Block, Details, Picture, Row, Text
 

@@ -2,10 +2,11 @@
 
 import mmdet.models  # noqa: F401  registers what our registries inherit
 
-from cuts3d_mm.models import pseudo_label_generator  # noqa: F401
+from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.models.losses import SCSoftTargetMaskLoss
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead, SCMaskHead, SingleMaskCascadeRoIHead
 from cuts3d_mm.models.task_modules import PseudoLabelSampler, RelabelSampler
+from cuts3d_mm.registry import MODELS
 
 __all__ = [
     'DropLossBBoxHead',
@@ -15,3 +16,6 @@ __all__ = [
     'SCSoftTargetMaskLoss',
     'SingleMaskCascadeRoIHead',
 ]
+
+# MMDetection builds the pseudo-label generator by its name too.
+MODELS.register_module(module=PseudoLabelGenerator)

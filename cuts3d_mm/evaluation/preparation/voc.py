@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuts3d_mm.evaluation.preparation.evaluation_set import EvaluationSet
 from cuts3d_mm.evaluation.preparation.source import (
     ImageHW,
     Problem,
@@ -83,22 +82,6 @@ class VocSource:
             return Problem(f'{name}.xml', 'annotation file is missing')
         except ElementTree.ParseError:
             return Problem(f'{name}.xml', 'broken XML')
-
-
-def voc_set(
-    title: str, folder: str, splits: tuple[str, ...], expected_images: int
-) -> EvaluationSet:
-    """Describe an evaluation set that lies as Pascal VOC does, in a folder of SRC."""
-    return EvaluationSet(
-        title,
-        lambda src: VocSource(require(src / folder, f'the folder {folder}'), splits),
-        f'{folder}/ with Annotations/, ImageSets/Main/, JPEGImages/',
-        expected_images,
-        has_masks=False,
-    )
-
-
-_SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 def _box_xywh(found: ElementTree.Element) -> tuple[float, float, float, float] | None:

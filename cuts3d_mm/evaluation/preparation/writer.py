@@ -19,7 +19,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceImage,
 )
 from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.coco import CATEGORIES, CATEGORY_ID
+from cuts3d_mm.labels.coco_schema import CATEGORIES, CATEGORY_ID
 from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
 
 _MIN_SIDE_PX = 1e-3  # narrower boxes have no area

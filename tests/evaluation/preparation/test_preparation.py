@@ -12,7 +12,7 @@ import official_samples as samples
 import pytest
 from pycocotools.coco import COCO
 
-from cuts3d_mm.evaluation.preparation.catalog import EVALUATION_SETS
+from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
 from cuts3d_mm.evaluation.preparation.writer import prepare
 
 COCO_PROBLEMS = {

@@ -1,1 +1,0 @@
-"""Evaluation sets; each file describes one as `SET`, and its name is that of the set."""

@@ -1,7 +1,0 @@
-"""Watercolor, of the cross-domain sets."""
-
-from __future__ import annotations
-
-from cuts3d_mm.evaluation.preparation.voc import voc_set
-
-SET = voc_set('Watercolor', 'watercolor', ('train', 'test'), 2000)
