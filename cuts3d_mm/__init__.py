@@ -14,7 +14,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cuts3d_mm.after_import import run_after_import
+from cuts3d_mm.mmengine_imports import run_after_import
 
 if TYPE_CHECKING:
     from cuts3d_mm.algorithm.cut_instances import Instance

@@ -8,7 +8,7 @@ import runpy
 import signal
 import sys
 
-from cuts3d_mm.interruption import guard
+from cuts3d_mm.processes import guard
 
 
 def main() -> None:
@@ -23,8 +23,7 @@ def main() -> None:
 
 def _run_command_of_arguments() -> None:
     # Imported when Ctrl-C and SIGTERM are handled.
-    from cuts3d_mm.cli import list_tools
-    from cuts3d_mm.error_report import EXIT_USAGE
+    from cuts3d_mm.cli import EXIT_USAGE, list_tools
 
     tools = list_tools()
     command = sys.argv[1] if len(sys.argv) > 1 else '--help'

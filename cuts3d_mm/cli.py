@@ -1,20 +1,58 @@
-"""What commands share: how they run, errors in one line, exit codes, labelling many images."""
+"""Parse the arguments of commands, run them, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
+import argparse
+import math
+import os
+import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from cuts3d_mm.arguments import program
-from cuts3d_mm.configs import shipped_root
-from cuts3d_mm.error_report import ErrorsInOneLine
-from cuts3d_mm.foreign_messages import silence
-from cuts3d_mm.interruption import advise, guard
+from cuts3d_mm import __version__
+from cuts3d_mm.configs import find_config, shipped_root
+from cuts3d_mm.labels.places import Place, find_place
+from cuts3d_mm.mmengine_imports import silence
+from cuts3d_mm.paths import require_writable
+from cuts3d_mm.processes import advise, guard, was_interrupted
+
+if TYPE_CHECKING:
+    from cuts3d_mm.images.listing import ImageList
 
 RESUMES = 'run the same command again to resume'
 EXIT_FAILURES = 3  # done, with more failures than allowed
+IMAGES_HELP = (
+    'folder (with its subfolders), text file of paths, or COCO JSON; may be in s3://BUCKET/PREFIX'
+)
+LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
+WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
+EXIT_USAGE = 2  # a user error
+EXIT_BUG = 1  # we have to
+_DEBUG_KEY = 'CUTS3D_DEBUG'
+_USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
+# Classes of torch, in whatever module of whatever version, and what plain exceptions say where
+# not the code is wrong but the machine, another process of the run, or a config.
+_USER_CLASSES = ('OutOfMemoryError', 'DistBackendError', 'DistNetworkError', 'DistStoreError')
+_USER_WORDS = (
+    'gloo/transport',
+    'CUDA error',
+    'CUDA enabled',
+    'CUDA GPUs',
+    'NVIDIA driver',
+    'out of memory',
+    'implementation for device',  # mmcv was compiled for another torch: cuts3d doctor
+    'DataLoader worker (pid',
+    'registry. Please check whether',
+    '__init__() got an unexpected keyword argument',
+    '__init__() missing',
+)
+_REMOTE_MARK = 'Original Traceback'  # in what torch raises for a process that loads data
+Config = dict[str, Any]
 
 
 def list_tools() -> dict[str, Path]:
@@ -41,3 +79,481 @@ def report_refused(reasons: Sequence[str]) -> int:
     for reason in reasons:
         print(f'{program()}: left out: {reason}', file=sys.stderr)
     return EXIT_FAILURES if reasons else 0
+
+
+class UsageError(Exception):
+    """An argument is wrong; argparse would replace the message of a ValueError."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose `--help` keeps the lines of the examples and adds the defaults."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{'formatter_class': _HelpFormatter, **options})
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ''
+        if action.default in (None, False, argparse.SUPPRESS) or 'default' in text:
+            return text
+        return text if isinstance(action.default, list) else f'{text} (default %(default)s)'
+
+
+def program() -> str:
+    """Name of the running command, however it was started."""
+    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'
+
+
+def make_parser(doc: str | None) -> CommandParser:
+    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run.
+
+    Args:
+        doc: docstring of the command: a sentence, then its examples.
+    """
+    sentence, _, examples = (doc or '').partition('\n\n')
+    return CommandParser(prog=program(), description=sentence, epilog=examples)
+
+
+def config_name(name: str) -> str:
+    """Check that there is such a config."""
+    try:
+        find_config(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return name
+
+
+def weights_location(location: str) -> str:
+    """Check that there are such weights, as far as this machine can tell."""
+    if '://' not in location and not Path(location).is_file():
+        raise UsageError(f'checkpoint must be a file, found none at {location}')
+    return location
+
+
+def place(text: str) -> Place:
+    """Read a path, or the URI of a place elsewhere."""
+    try:
+        return find_place(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def local_place(text: str) -> Path:
+    """Read a path on this machine."""
+    if isinstance(found := place(text), Path):
+        return found
+    raise UsageError(f'must be a path on this machine, got {text}; write there, then copy it')
+
+
+def images_path(text: str) -> Place:
+    """Check that there is something that can name images."""
+    if not place(text).exists():
+        raise UsageError(
+            f'IMAGES must be a folder, a text file or a COCO JSON, found nothing at {text}'
+        )
+    return place(text)
+
+
+def image_source(location: str) -> str:
+    """Check that there is such an image, folder or video, as far as this machine can tell."""
+    is_elsewhere = '://' in location or location.startswith('webcam:')
+    if not is_elsewhere and not Path(location).exists():
+        raise UsageError(
+            f'INPUT must be an image, a folder, a list, a video, an address or '
+            f'webcam:N, found nothing at {location}'
+        )
+    return location
+
+
+def image_file(path: str) -> Path:
+    """Check that there is such an image."""
+    if not Path(path).is_file():
+        raise UsageError(f'IMAGE must be an image file, found none at {path}')
+    return Path(path)
+
+
+def labels_path(text: str) -> Place:
+    """Check that there is something that can hold labels."""
+    if not place(text).exists():
+        raise UsageError(f'LABELS must be a label store or a COCO JSON, found nothing at {text}')
+    return place(text)
+
+
+def label_store_path(text: str) -> Place:
+    """Check that there is a label store."""
+    if not any(place(text).glob('labels-*.parquet')):
+        raise UsageError(f'{text} must be a label store, found no labels-*.parquet in it')
+    return place(text)
+
+
+def local_label_store(text: str) -> Path:
+    """Check that there is a label store on this machine."""
+    store = label_store_path(text)
+    if not isinstance(store, Path):
+        raise UsageError(f'the label store must be on this machine, copy {text} first')
+    return store
+
+
+def existing_file(path: str) -> Path:
+    """Check that there is such a file."""
+    if not Path(path).is_file():
+        raise UsageError(f'must be a file, found none: {path}')
+    return Path(path)
+
+
+def image_folder(text: str) -> Place:
+    """Check that there is such a folder of images."""
+    if not place(text).is_dir():
+        raise UsageError(f'IMAGES must be a folder, found none: {text}')
+    return place(text)
+
+
+def existing_folder(path: str) -> Path:
+    """Check that there is such a folder."""
+    if not Path(path).is_dir():
+        raise UsageError(f'must be a folder, found none: {path}')
+    return Path(path)
+
+
+def share(text: str) -> float:
+    """Read a share or a score."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise UsageError(f'a share or score must lie in [0, 1], got {text}')
+    return value
+
+
+def add_config_argument(
+    parser: argparse.ArgumentParser, example: str = 'model.recipe.local_cut.tau_knn=0.05'
+) -> None:
+    """Add CONFIG and --cfg-options to a command; its help shows the `example`."""
+    parser.add_argument(
+        'config',
+        type=config_name,
+        metavar='CONFIG',
+        help='config file, or name of a shipped config',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help=f'change values of the config, such as {example}',
+    )
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device to a command that runs networks on one device."""
+    parser.add_argument(
+        '--device',
+        default='auto',
+        help='of the networks, such as cuda:0 or cpu; auto: a GPU if there is one (default auto)',
+    )
+
+
+def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --exclude to a command that works on many images."""
+    parser.add_argument(
+        '--exclude',
+        type=existing_file,
+        metavar='FILE',
+        help='text file of images to leave out, a name relative to their folder a line',
+    )
+
+
+def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --max-failures to a command that goes on after a bad image."""
+    parser.add_argument(
+        '--max-failures',
+        type=share,
+        default=0.01,
+        metavar='SHARE',
+        help='share of images that may fail, in [0, 1]; with more the exit code is 3',
+    )
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Add CHECKPOINT to a command."""
+    parser.add_argument(
+        'checkpoint',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='weights: a file, https:// or hf:// location',
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, what: str = 'the detector') -> None:
+    """Add --model and --weights, which name a trained detector together."""
+    parser.add_argument(
+        '--model',
+        help=f'{what}: owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a '
+        'config',
+    )
+    parser.add_argument(
+        '--weights',
+        type=weights_location,
+        metavar='CHECKPOINT',
+        help='with a config in --model: a file, https:// or hf:// location',
+    )
+
+
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that runs on several GPUs needs."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what has started the processes',
+    )
+    # torch.distributed.launch passes either spelling.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        metavar='N',
+        help='number of this process on its machine; the launcher sets it',
+    )
+
+
+class ErrorsInOneLine:
+    """Context manager: an exception ends the process with a line, not with a traceback."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not was_interrupted():
+            sys.exit(report(error, self._program))
+
+
+def report(error: Exception, program: str) -> int:
+    """Write what the user must know of an exception to stderr.
+
+    Args:
+        error: what ended the command.
+        program: what the line begins with.
+
+    Returns:
+        The exit code.
+    """
+    if os.environ.get(_DEBUG_KEY, '0') not in ('', '0'):
+        traceback.print_exception(error)
+    if is_for_the_user(error):
+        sys.stderr.write(f'{program}: {one_line(error)}\n')
+        return EXIT_USAGE
+    what = f'{type(error).__name__}: {one_line(error)}'
+    sys.stderr.write(f'{program}: this is a bug of ours: {what}; {_keep(error, program)}\n')
+    return EXIT_BUG
+
+
+def is_for_the_user(error: BaseException) -> bool:
+    """Tell whether a user can correct what is wrong: input, files, packages, memory."""
+    kind = type(error)
+    if isinstance(error, _USER_ERRORS) or kind.__name__ in _USER_CLASSES:
+        return True
+    is_ours = kind.__module__.partition('.')[0] == 'cuts3d_mm' or _is_raised_by_us(error)
+    return is_ours or any(words in str(error) for words in _USER_WORDS)
+
+
+def _is_raised_by_us(error: BaseException) -> bool:
+    """Tell an error that a line of this package raises on purpose, with a remedy."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(__file__).parent not in Path(frames[-1].filename).parents:
+        return False
+    return (frames[-1].line or '').startswith(f'raise {type(error).__name__}(')
+
+
+def one_line(error: BaseException) -> str:
+    """Shorten the message of an exception to a line; its class where it has none."""
+    text = str(error)
+    if _REMOTE_MARK in text:  # it ends with the message
+        text = re.split(r'^[\w.]+: ', text, flags=re.MULTILINE)[-1]
+    return ' '.join(text.split()) or type(error).__name__
+
+
+def _keep(error: Exception, program: str) -> str:
+    """Write the traceback to a file that only the user can read."""
+    name = program.replace(' ', '-')
+    try:
+        number, path = tempfile.mkstemp(prefix=f'{name}-', suffix='.log')
+        with open(number, 'w', encoding='utf-8', errors='replace') as file:
+            file.write(f'cuts3d_mm {__version__}, Python {sys.version}\n{sys.argv}\n\n')
+            file.write(''.join(traceback.format_exception(error)))
+    except OSError as reason:
+        return f'the traceback cannot be written ({reason}); {_DEBUG_KEY}=1 shows it'
+    return f'please report it with {path}'
+
+
+def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that labels many images needs."""
+    parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
+    parser.add_argument(
+        'out',
+        type=place,
+        metavar='OUT',
+        help='label store to write, a folder or s3://BUCKET/PREFIX',
+    )
+    # --shard is the name of earlier releases.
+    parser.add_argument(
+        '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
+    )
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
+    add_exclude_argument(parser)
+    parser.add_argument(
+        '--profile',
+        type=local_place,
+        metavar='FILE',
+        help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
+    )
+    add_max_failures_argument(parser)
+    _add_executor_arguments(parser)
+
+
+def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--workers',
+        type=int,
+        metavar='N',
+        help='processes, of one thread each; 0: this process (default: all cores)',
+    )
+    parser.add_argument(
+        '--devices',
+        '--device',
+        default='auto',
+        metavar='DEVICES',
+        help='of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a process '
+        'that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
+    )
+    _add_cluster_arguments(parser)
+
+
+def _add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--executor',
+        choices=['local', 'ray'],
+        default='local',
+        help='where the work is done: on this machine, or on all machines of a Ray cluster',
+    )
+    parser.add_argument(
+        '--address',
+        default='auto',
+        help='of the Ray cluster, HOST:PORT of its head (default auto: RAY_ADDRESS, or the one '
+        'that runs on this machine)',
+    )
+
+
+def label_many(
+    args: argparse.Namespace,
+    make_model: Callable[[], Config],
+    custom_imports: Config | None,
+    batch_size: int | None,
+    adapt: Callable[[Config, str], Config] = lambda model, device: model,
+) -> int:
+    """Run a command that labels many images, by what `add_labelling_arguments` has read.
+
+    Args:
+        args: the command line.
+        make_model: makes the config of what labels an image; called when all that is quick to
+            check is right, as it may read or download weights.
+        custom_imports: modules that worker processes import before they build it, as in configs.
+        batch_size: images that go through the networks together; None: by the memory of the
+            device.
+        adapt: fits the config to the device of the networks.
+
+    Returns:
+        The exit code.
+    """
+    from cuts3d_mm.labellers.build import check_labeller, fetch_weights
+    from cuts3d_mm.pipeline.batch_size import choose_batch_size
+    from cuts3d_mm.pipeline.devices import resolve_devices
+    from cuts3d_mm.pipeline.plan import Split
+    from cuts3d_mm.pipeline.profile_report import profiled
+    from cuts3d_mm.pipeline.progress import ProgressLine
+    from cuts3d_mm.pipeline.run import label_images
+    from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+
+    _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
+    split, names = Split.parse(args.part), requested_devices(args, batch_size)
+    require_writable(args.out, 'OUT')
+    images = _list_images(args)
+    model = make_model()
+    check_labeller(model)
+    fetch_weights(model)
+    ConfiguredLabeller(model, custom_imports).import_parts()  # torch, if a network is among them
+    devices = resolve_devices(names)
+    labeller = ConfiguredLabeller(adapt(model, devices[0]), custom_imports)
+    size = batch_size or choose_batch_size(args.out, devices[0])
+    order = WorkOrder(labeller, images.root, args.out, size, devices[0])
+    line = ProgressLine(f'labelling {args.images.name}')
+    with line, profiled(line, args.profile) as progress:
+        counts = label_images(order, images, _make_executor(args, devices), split, progress)
+    return _report(counts, args)
+
+
+def _list_images(args: argparse.Namespace) -> ImageList:
+    from cuts3d_mm.images.exclusions import read_exclusions
+    from cuts3d_mm.images.listing import list_images
+
+    excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
+    return list_images(args.images).without(excluded).first(args.limit)
+
+
+def requested_devices(args: argparse.Namespace, batch_size: int | None) -> tuple[str, ...]:
+    """Read --devices; those of a cluster need not be there on this machine.
+
+    Raises:
+        ValueError: a name is no device, or this machine does not have it.
+    """
+    from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices
+
+    if args.executor == 'ray':
+        if args.workers is not None:
+            raise ValueError(
+                '--workers must be left out with --executor ray: it uses all CPUs of the cluster'
+            )
+        return cluster_devices(args.devices, batch_size)
+    return parse_devices(args.devices)
+
+
+def _check_numbers(options: dict[str, tuple[int | None, int]]) -> None:
+    for name, (value, least) in options.items():
+        if value is not None and value < least:
+            raise ValueError(f'{name} must be at least {least}, got {value}')
+
+
+def _make_executor(args: argparse.Namespace, devices: tuple[str, ...]) -> Any:
+    if args.executor == 'ray':
+        from cuts3d_mm.pipeline.executors.ray import RayExecutor
+
+        return RayExecutor(args.address, gpus=int(devices == ('cuda',)))
+    from cuts3d_mm.pipeline.devices import default_workers
+    from cuts3d_mm.pipeline.executors.local import LocalExecutor
+
+    workers = default_workers(devices) if args.workers is None else args.workers
+    if not workers and len(devices) > 1:
+        raise ValueError('--workers must be at least 1 with several --devices, got 0')
+    return LocalExecutor(workers, () if devices == ('cpu',) else devices)
+
+
+def _report(counts: Any, args: argparse.Namespace) -> int:
+    print(
+        f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
+        f'-> {args.out}'
+    )
+    if counts.failures > args.max_failures * counts.images:
+        print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
+        return EXIT_FAILURES
+    return 0

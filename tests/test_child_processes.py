@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cuts3d_mm.blocked_signals import signals_blocked
+from cuts3d_mm.processes import signals_blocked
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from cuts3d_mm import installation
-from cuts3d_mm.doctor import examine
-from cuts3d_mm.installation import Facts, describe_environment
+from cuts3d_mm import doctor
+from cuts3d_mm.doctor import Facts, describe_environment, examine
 
 GOOD = {
     'torch': '2.11.0',
@@ -81,7 +80,7 @@ def test_description_names_this_package_first():
 
 def test_json_holds_what_the_text_says(cuts3d, monkeypatch):
     broken = Facts({**GOOD, 'mmdet': '3.3.0'}, {'cv2': 'libGL'})
-    monkeypatch.setattr(installation, 'gather_facts', lambda: broken)
+    monkeypatch.setattr(doctor, 'gather_facts', lambda: broken)
     code, out, err = cuts3d('doctor', '--json')
     assert code == 1, err
     report = json.loads(out)
@@ -93,6 +92,6 @@ def test_json_holds_what_the_text_says(cuts3d, monkeypatch):
 
 
 def test_good_environment_is_an_empty_list_in_json(cuts3d, monkeypatch):
-    monkeypatch.setattr(installation, 'gather_facts', lambda: Facts(GOOD, {}))
+    monkeypatch.setattr(doctor, 'gather_facts', lambda: Facts(GOOD, {}))
     code, out, err = cuts3d('doctor', '--json')
     assert code == 0 and json.loads(out)['findings'] == [], err

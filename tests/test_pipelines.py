@@ -6,7 +6,7 @@ from mmcv.transforms import Compose
 from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.registry import init_default_scope
 
-from cuts3d_mm.pipelines import read_arrays, without_labels
+from cuts3d_mm.configs import read_arrays, without_labels
 
 RESIZE = {'type': 'Resize', 'scale': (64, 48), 'keep_ratio': False}
 PACK = {'type': 'mmdet.PackDetInputs', 'meta_keys': ('img_id', 'img_path', 'scale_factor')}

@@ -61,7 +61,7 @@ Examples:
     cuts3d greet
 """
 
-from cuts3d_mm.arguments import make_parser
+from cuts3d_mm.cli import make_parser
 from cuts3d_mm.cli import run_command
 
 

@@ -15,11 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import config_name, make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import (
+    add_device_argument,
+    add_model_arguments,
+    config_name,
+    make_parser,
+    run_command,
+)
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.detector_arguments import add_model_arguments
-from cuts3d_mm.shared_arguments import add_device_argument
 
 MAX_UPLOAD = '64mb'
 EMBEDDED = 'cuts3d_color-texture_file-depth.py'

@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import local_place, make_parser
-from cuts3d_mm.cli import run_command
-from cuts3d_mm.shared_arguments import add_config_argument
+from cuts3d_mm.cli import add_config_argument, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,8 +14,14 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, local_place, make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import (
+    LABELS_HELP,
+    image_folder,
+    labels_path,
+    local_place,
+    make_parser,
+    run_command,
+)
 from cuts3d_mm.paths import require_writable
 
 MAX_UPLOAD = '1kb'  # nothing is uploaded

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import (
+from cuts3d_mm.cli import (
     LABELS_HELP,
     labels_path,
     local_place,
     make_parser,
+    report_refused,
+    run_command,
     weights_location,
 )
-from cuts3d_mm.cli import report_refused, run_command
 
 DETECTORS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',

@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.arguments import local_place, make_parser
-from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.cli import RESUMES, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:

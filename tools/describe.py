@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.arguments import LABELS_HELP, labels_path, make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import LABELS_HELP, labels_path, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,12 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cuts3d_mm.arguments import image_source, local_place, make_parser, share
-from cuts3d_mm.cli import EXIT_FAILURES, run_command
-from cuts3d_mm.detector_arguments import add_model_arguments
-from cuts3d_mm.interruption import advise
+from cuts3d_mm.cli import (
+    EXIT_FAILURES,
+    add_device_argument,
+    add_max_failures_argument,
+    add_model_arguments,
+    image_source,
+    local_place,
+    make_parser,
+    run_command,
+    share,
+)
 from cuts3d_mm.paths import require_writable
-from cuts3d_mm.shared_arguments import add_device_argument, add_max_failures_argument
+from cuts3d_mm.processes import advise
 
 if TYPE_CHECKING:
     from cuts3d_mm.images.sources import Source

@@ -12,8 +12,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cuts3d_mm.arguments import make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 if TYPE_CHECKING:
     from cuts3d_mm.doctor import Finding
@@ -31,8 +30,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command; exit code 1 if something is wrong."""
     args = parse_args()
-    from cuts3d_mm.doctor import examine
-    from cuts3d_mm.installation import describe_environment, gather_facts
+    from cuts3d_mm.doctor import describe_environment, examine, gather_facts
 
     facts = gather_facts()
     environment, findings = describe_environment(facts), examine(facts)

@@ -12,10 +12,16 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.arguments import existing_folder, local_place, make_parser
-from cuts3d_mm.cli import RESUMES, run_command
-from cuts3d_mm.detector_arguments import add_checkpoint_argument, add_launcher_arguments
-from cuts3d_mm.shared_arguments import add_config_argument
+from cuts3d_mm.cli import (
+    RESUMES,
+    add_checkpoint_argument,
+    add_config_argument,
+    add_launcher_arguments,
+    existing_folder,
+    local_place,
+    make_parser,
+    run_command,
+)
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,11 +11,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import image_file, local_place, make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import (
+    add_config_argument,
+    add_device_argument,
+    image_file,
+    local_place,
+    make_parser,
+    run_command,
+)
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.paths import require_writable
-from cuts3d_mm.shared_arguments import add_config_argument, add_device_argument
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.arguments import label_store_path, make_parser, place
-from cuts3d_mm.cli import report_refused, run_command
+from cuts3d_mm.cli import label_store_path, make_parser, place, report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:

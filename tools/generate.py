@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from cuts3d_mm.arguments import make_parser
-from cuts3d_mm.cli import RESUMES, run_command
+from cuts3d_mm.cli import (
+    RESUMES,
+    add_config_argument,
+    add_labelling_arguments,
+    label_many,
+    make_parser,
+    run_command,
+)
 from cuts3d_mm.configs import read_generator_config
-from cuts3d_mm.labelling_command import add_labelling_arguments, label_many
-from cuts3d_mm.shared_arguments import add_config_argument
 
 PRECISIONS = ('auto', 'fp32', 'bf16')
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.arguments import (
+from cuts3d_mm.cli import (
+    RESUMES,
     UsageError,
+    add_exclude_argument,
     config_name,
     existing_file,
     existing_folder,
     images_path,
     local_place,
     make_parser,
+    run_command,
 )
-from cuts3d_mm.cli import RESUMES, run_command
 from cuts3d_mm.learning.request import Request, parse_duration
 from cuts3d_mm.paths import require_writable
-from cuts3d_mm.shared_arguments import add_exclude_argument
 
 
 def parse_args() -> argparse.Namespace:

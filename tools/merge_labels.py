@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.arguments import label_store_path, local_place, make_parser
-from cuts3d_mm.cli import run_command
-from cuts3d_mm.shared_arguments import add_exclude_argument
+from cuts3d_mm.cli import (
+    add_exclude_argument,
+    label_store_path,
+    local_place,
+    make_parser,
+    run_command,
+)
 
 
 def parse_args() -> argparse.Namespace:

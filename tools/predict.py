@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cuts3d_mm.arguments import make_parser
-from cuts3d_mm.cli import RESUMES, run_command
-from cuts3d_mm.detector_arguments import add_checkpoint_argument
-from cuts3d_mm.labelling_command import (
+from cuts3d_mm.cli import (
+    RESUMES,
+    add_checkpoint_argument,
+    add_config_argument,
     add_labelling_arguments,
     label_many,
+    make_parser,
     requested_devices,
+    run_command,
 )
 from cuts3d_mm.paths import require_writable
-from cuts3d_mm.shared_arguments import add_config_argument
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.arguments import existing_folder, local_place, make_parser
-from cuts3d_mm.cli import run_command
+from cuts3d_mm.cli import existing_folder, local_place, make_parser, run_command
 from cuts3d_mm.evaluation.preparation.coco_semi import LAYOUT
 from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
 

@@ -14,14 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.arguments import (
+from cuts3d_mm.cli import (
     config_name,
     existing_file,
     local_label_store,
     make_parser,
+    run_command,
     weights_location,
 )
-from cuts3d_mm.cli import run_command
 from cuts3d_mm.hub.release_folder import CONFIG_FILE
 
 

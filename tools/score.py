@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from cuts3d_mm.arguments import (
+from cuts3d_mm.cli import (
     LABELS_HELP,
     existing_file,
     image_folder,
     labels_path,
     local_place,
     make_parser,
+    report_refused,
+    run_command,
 )
-from cuts3d_mm.cli import report_refused, run_command
 
 
 def parse_args() -> argparse.Namespace:

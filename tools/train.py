@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.arguments import WORK_DIR_HELP, make_parser
-from cuts3d_mm.cli import run_command
-from cuts3d_mm.detector_arguments import add_launcher_arguments
-from cuts3d_mm.shared_arguments import add_config_argument
+from cuts3d_mm.cli import (
+    WORK_DIR_HELP,
+    add_config_argument,
+    add_launcher_arguments,
+    make_parser,
+    run_command,
+)
 
 AUTO = 'auto'  # from the latest checkpoint of the work dir
 

@@ -10,8 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cuts3d_mm.arguments import LABELS_HELP, image_folder, labels_path, local_place, make_parser
-from cuts3d_mm.cli import EXIT_FAILURES, run_command
+from cuts3d_mm.cli import (
+    EXIT_FAILURES,
+    LABELS_HELP,
+    image_folder,
+    labels_path,
+    local_place,
+    make_parser,
+    run_command,
+)
 from cuts3d_mm.paths import shown
 
 

@@ -88,5 +88,5 @@ def _infer_plain(
     return logits.T > 0
 
 
-_filter = Kernel('lattice_filtering.filter_values', _filter_plain)
-_infer = Kernel('lattice_filtering.infer_masks', _infer_plain)
+_filter = Kernel('lattice.filter_values', _filter_plain)
+_infer = Kernel('lattice.infer_masks', _infer_plain)

@@ -129,6 +129,6 @@ def _add_linked_plain(words: Words, vector: Float, sums: Float) -> None:
         np.add(sums, entry, out=sums, where=is_linked)
 
 
-_mirror = Kernel('link_writing.mirror', _mirror_plain)
-_pack_columns = Kernel('link_writing.pack_columns', _pack_columns_plain)
-_add_linked = Kernel('linked_sums.add_linked', _add_linked_plain)
+_mirror = Kernel('links.mirror', _mirror_plain)
+_pack_columns = Kernel('links.pack_columns', _pack_columns_plain)
+_add_linked = Kernel('links.add_linked', _add_linked_plain)

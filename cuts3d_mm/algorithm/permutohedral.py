@@ -97,4 +97,4 @@ def _link(keys: Index, moves: Index) -> Nodes:
     return neighbors
 
 
-_lay_out = Kernel('lattice_building.lay_out', _lay_out_plain)
+_lay_out = Kernel('lattice.lay_out', _lay_out_plain)

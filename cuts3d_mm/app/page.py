@@ -10,7 +10,7 @@ import gradio
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from cuts3d_mm.error_report import is_for_the_user, one_line, report
+from cuts3d_mm.cli import is_for_the_user, one_line, report
 
 LOOPBACK = '127.0.0.1'
 _NAMES_OF_LOOPBACK = [LOOPBACK, 'localhost']

@@ -13,10 +13,10 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.configs import without_labels
 from cuts3d_mm.images.sources import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.trained_detector import build_trained_detector
-from cuts3d_mm.pipelines import without_labels
 from cuts3d_mm.weights.mmengine_loader import install
 
 SCORE_THR = 0.35  # CutLER's demo

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cuts3d_mm.algorithm.confidence_map import require_confidence_source
 from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.configs import read_arrays
 from cuts3d_mm.images.reading import NamedImage, check_rgb
 from cuts3d_mm.labellers.detections import (
     Detection,
@@ -29,7 +30,6 @@ from cuts3d_mm.labellers.detector_config import check_options
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
 from cuts3d_mm.labellers.resolved_config import with_defaults
 from cuts3d_mm.labellers.stages import Stage
-from cuts3d_mm.pipelines import read_arrays
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 from cuts3d_mm.weights.fit import check_weights_fit

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.child_processes import run_command_in_child
 from cuts3d_mm.engine.resume import require_training
 from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.progress import shorten_line
 from cuts3d_mm.learning.schedule import Schedule
+from cuts3d_mm.processes import run_command_in_child
 from cuts3d_mm.weights import read_state
 
 Say = Callable[[str], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from image_folders import MASKCUT, write_images
 
-from cuts3d_mm.error_report import EXIT_BUG, EXIT_USAGE, report
+from cuts3d_mm.cli import EXIT_BUG, EXIT_USAGE, report
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor

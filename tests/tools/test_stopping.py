@@ -186,9 +186,9 @@ def test_a_stopped_app_leaves_no_process_and_no_file(tmp_path):
 
 
 def test_a_command_in_a_child_process_ends_with_the_command_that_started_it():
-    child = 'import time\nfrom cuts3d_mm.interruption import guard\nwith guard(""): time.sleep(99)'
+    child = 'import time\nfrom cuts3d_mm.processes import guard\nwith guard(""): time.sleep(99)'
     parent = (
-        'import sys; from cuts3d_mm.child_processes import run_command_in_child;'
+        'import sys; from cuts3d_mm.processes import run_command_in_child;'
         f'run_command_in_child([sys.executable, "-c", {child!r}])'
     )
     process = subprocess.Popen(

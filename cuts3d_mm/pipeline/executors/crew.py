@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from cuts3d_mm.child_processes import start_child
+from cuts3d_mm.processes import start_child
 
 _EXIT_WAIT_S = 1.0  # of a process whose connection is closed
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
-from cuts3d_mm.interruption import was_interrupted
 from cuts3d_mm.labels.places import Place
 from cuts3d_mm.pipeline.executors.crew import WorkerLost, WorkerTraceback
 from cuts3d_mm.pipeline.executors.ray_crews import RETRIES, Crew, StagedCrew, WholeCrew
 from cuts3d_mm.pipeline.executors.ray_jobs import Job
 from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
+from cuts3d_mm.processes import was_interrupted
 
 _CONNECT_S = 5.0
 _POLL_S = 1.0  # between looks at the size of the cluster, which may change
