@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cuts3d_mm import __version__
 from cuts3d_mm.configs import find_config, shipped_root
-from cuts3d_mm.labels.places import Place, find_place
+from cuts3d_mm.files.paths import require_writable
+from cuts3d_mm.files.remote import Place, find_place
 from cuts3d_mm.mmengine_imports import silence
-from cuts3d_mm.paths import require_writable
 from cuts3d_mm.processes import advise, guard, was_interrupted
 
 if TYPE_CHECKING:

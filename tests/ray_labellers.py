@@ -8,7 +8,7 @@ import time
 from signal import SIGKILL
 from types import SimpleNamespace
 
-from cuts3d_mm.labels import atomic
+from cuts3d_mm.files import atomic
 
 
 class Blind:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cuts3d_mm.paths import BadName, open_regular, path_inside, path_to_write, shown
+from cuts3d_mm.files.paths import BadName, open_regular, path_inside, path_to_write, shown
 
 CLIMBING = [
     '',

@@ -22,7 +22,7 @@ from cuts3d_mm.cli import (
     make_parser,
     run_command,
 )
-from cuts3d_mm.paths import require_writable
+from cuts3d_mm.files.paths import require_writable
 
 MAX_UPLOAD = '1kb'  # nothing is uploaded
 

@@ -26,7 +26,7 @@ from cuts3d_mm.cli import (
     run_command,
     share,
 )
-from cuts3d_mm.paths import require_writable
+from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.processes import advise
 
 if TYPE_CHECKING:

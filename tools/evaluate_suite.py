@@ -77,7 +77,7 @@ def _names_in(data: Path, wanted: list[str] | None) -> list[str]:
 
 def _write_tables(out: Path, method: str, scores: dict[str, dict[str, float]]) -> None:
     from cuts3d_mm.evaluation.suite import suite_table
-    from cuts3d_mm.labels.atomic import write_whole
+    from cuts3d_mm.files.atomic import write_whole
     from cuts3d_mm.visualization.pictures import save_figure
     from cuts3d_mm.visualization.tables import draw_table, format_table
 

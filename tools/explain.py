@@ -20,7 +20,7 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.paths import require_writable
+from cuts3d_mm.files.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:

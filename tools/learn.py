@@ -21,8 +21,8 @@ from cuts3d_mm.cli import (
     make_parser,
     run_command,
 )
+from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.learning.request import Request, parse_duration
-from cuts3d_mm.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from cuts3d_mm.cli import (
     requested_devices,
     run_command,
 )
-from cuts3d_mm.paths import require_writable
+from cuts3d_mm.files.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:

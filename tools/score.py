@@ -67,7 +67,7 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.evaluation.label_report import ScoreReport
-    from cuts3d_mm.labels.atomic import write_whole
+    from cuts3d_mm.files.atomic import write_whole
     from cuts3d_mm.visualization.pictures import save_figure
 
     if args.out is not None and (args.against is None or args.images is None):

@@ -19,7 +19,7 @@ from cuts3d_mm.cli import (
     make_parser,
     run_command,
 )
-from cuts3d_mm.paths import shown
+from cuts3d_mm.files.paths import shown
 
 
 def parse_args() -> argparse.Namespace:

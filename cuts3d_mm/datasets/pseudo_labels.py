@@ -11,10 +11,10 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from cuts3d_mm.datasets.samplers import SeededIndex
+from cuts3d_mm.files.paths import require_inside
 from cuts3d_mm.labels.coco_schema import DATASET_META
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
-from cuts3d_mm.paths import require_inside
 from cuts3d_mm.registry import DATASETS
 
 

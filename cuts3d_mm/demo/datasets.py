@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cuts3d_mm.arrays import Mask, Pixels
-from cuts3d_mm.labels.atomic import open_atomically, write_whole
+from cuts3d_mm.files.atomic import open_atomically, write_whole
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.coco_schema import CATEGORIES
 from cuts3d_mm.labels.record import encode_instance

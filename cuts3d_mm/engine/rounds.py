@@ -13,8 +13,8 @@ from mmengine.dist import get_rank, get_world_size
 
 from cuts3d_mm.engine.heartbeats import Heartbeats
 from cuts3d_mm.engine.round_data import labelled_images
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.labellers.detector import DetectorLabeller
-from cuts3d_mm.labels.atomic import write_whole
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.plan import Split, is_whole

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.paths import path_to_write, require_inside
 from cuts3d_mm.hub.connection import HubError, call_hub, hub_answers, hub_client
 from cuts3d_mm.hub.location import HubFile, HubRepository
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.paths import path_to_write, require_inside
 
 _SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
 _CHUNK_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cuts3d_mm.paths import require_inside
+from cuts3d_mm.files.paths import require_inside
 
 HUB_PREFIX = 'hf://'
 _REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')

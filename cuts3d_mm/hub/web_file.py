@@ -10,9 +10,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.connection import NEEDS_NO_DOWNLOAD, PASSING_STATUS, PAUSES_S, HubError
 from cuts3d_mm.hub.reachable import NoAnswer, require_answer
-from cuts3d_mm.labels.atomic import open_atomically
 
 LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
 TIMEOUT_S = 30.0  # without a byte

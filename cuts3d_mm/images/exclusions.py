@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from cuts3d_mm.files.atomic import write_whole
+from cuts3d_mm.files.paths import open_regular, shown
 from cuts3d_mm.images.names import read_lines, without_dot
-from cuts3d_mm.labels.atomic import write_whole
-from cuts3d_mm.paths import open_regular, shown
 
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'

@@ -6,10 +6,10 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cuts3d_mm.files.paths import shown
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.exclusions import require_known
 from cuts3d_mm.images.names import list_folder, read_coco_names, read_text_list
-from cuts3d_mm.labels.places import Place
-from cuts3d_mm.paths import shown
 
 
 @dataclass(frozen=True)

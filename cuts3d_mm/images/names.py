@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from cuts3d_mm.files.paths import is_inside
+from cuts3d_mm.files.remote import BucketPath, Place
 from cuts3d_mm.labels.coco_schema import CocoName, convert_entry
 from cuts3d_mm.labels.json_entries import read_entries
-from cuts3d_mm.labels.places import BucketPath, Place
-from cuts3d_mm.paths import is_inside
 
 IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()

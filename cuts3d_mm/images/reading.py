@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.labels.places import BucketPath, Place
-from cuts3d_mm.paths import BadName, open_regular, path_inside, require_inside
+from cuts3d_mm.files.paths import BadName, open_regular, path_inside, require_inside
+from cuts3d_mm.files.remote import BucketPath, Place
 
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
 _LARGEST_OBJECT = 2**31  # bytes; it is read as a whole

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.images.sources import Frame, VideoSource
 from cuts3d_mm.inference.output_folder import (
     DETECTIONS,
@@ -25,7 +26,6 @@ from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.shard import Counts, write_shard
 from cuts3d_mm.labels.store import read_store, write_failures
-from cuts3d_mm.paths import BadName, path_to_write
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 

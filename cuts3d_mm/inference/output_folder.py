@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cuts3d_mm.labels.atomic import remove_leftovers, write_whole
-from cuts3d_mm.labels.lock import hold_folder
+from cuts3d_mm.files.atomic import remove_leftovers, write_whole
+from cuts3d_mm.files.lock import hold_folder
 
 PICTURES, MASKS, LABELS, DETECTIONS = 'pictures', 'masks', 'labels', 'detections.json'
 _MARK = 'detect.json'

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.labels.atomic import name_atomically
+from cuts3d_mm.files.atomic import name_atomically
 
 
 class VideoWriter:

@@ -16,10 +16,10 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.coco_reader import read_annotated_images
 from cuts3d_mm.labels.coco_schema import CATEGORIES, CATEGORY_ID, CocoAnnotation, StoredConfidence
-from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.polygons import record_polygons
 from cuts3d_mm.labels.record import ConfidenceCrop, ImageRecord, InstanceRecord
 from cuts3d_mm.labels.record_check import check_confidence

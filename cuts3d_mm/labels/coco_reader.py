@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.coco_schema import CocoAnnotation, CocoImage, RunLengths, convert_entry
 from cuts3d_mm.labels.json_entries import read_entries
-from cuts3d_mm.labels.places import Place
 
 _MAX_IN_MEMORY = 2**26  # bytes of annotations, beyond which they go to a temporary file
 

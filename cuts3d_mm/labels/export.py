@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, with_safe_name
 from cuts3d_mm.labels.store import read_store, shard_paths
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.remote import Place
 
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
 

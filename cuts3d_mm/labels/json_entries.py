@@ -7,7 +7,7 @@ from typing import IO, Any, NamedTuple
 
 import ijson
 
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.remote import Place
 
 MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
 MAX_ENTRY_BYTES = 2**23  # of JSON text; the largest of COCO and LVIS have less than 2**18

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.labels.store import read_scores, read_store, write_store

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Double, Index, Mask
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import record_from_row
 from cuts3d_mm.labels.unpacking import open_unpacked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cuts3d_mm.files.remote import Place, find_place
 from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.places import Place, find_place
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
 from cuts3d_mm.arrays import Float, Mask
-from cuts3d_mm.paths import BadName, require_inside, shown
+from cuts3d_mm.files.paths import BadName, require_inside, shown
 
 # Labels that do not say so were raised to SC_min when they were made.
 OLDER_LOWER_BOUND = steps_of(LOWER_BOUND)

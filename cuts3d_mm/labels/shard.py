@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cuts3d_mm import __version__
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.places import Place, parquet_source
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.remote import Place, parquet_source
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.rows import SCHEMA, check_schema, record_from_row, row_from_record
 from cuts3d_mm.labels.shard_damage import DamagedShard, naming_shard

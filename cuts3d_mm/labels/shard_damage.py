@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.remote import Place
 
 
 class DamagedShard(ValueError):

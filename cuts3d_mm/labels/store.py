@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cuts3d_mm.arrays import Double
-from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically
-from cuts3d_mm.labels.places import Place, map_files
+from cuts3d_mm.files.atomic import make_folder_atomically, open_atomically
+from cuts3d_mm.files.remote import Place, map_files
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.shard import Counts, P, read_counts, read_shard, read_table, write_shard
 

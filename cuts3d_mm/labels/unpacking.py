@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.paths import is_inside
+from cuts3d_mm.files.remote import BucketPath, Place, map_files
 from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.places import BucketPath, Place, map_files
 from cuts3d_mm.labels.record import with_safe_name
 from cuts3d_mm.labels.rows import SCHEMA, record_from_row, row_from_record
 from cuts3d_mm.labels.shard import read_table
 from cuts3d_mm.labels.store import shard_paths
-from cuts3d_mm.paths import is_inside
 
 _SOURCE_KEY = b'cuts3d_source'
 _CONTENT = 'unsafe names are failures'  # what a file of an earlier version does not hold to

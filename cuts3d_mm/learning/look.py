@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cuts3d_mm.files.paths import BadName, path_inside
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.learning.selection import in_random_order
-from cuts3d_mm.paths import BadName, path_inside
 
 _MOST_IMAGES = 10_000  # that are opened; of more, these at random
 _THREADS = 16  # a network file system answers many questions at a time

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.selection import in_random_order
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.learning.schedule import Schedule
 
 _VERSION = 1

@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.files.lock import FolderInUse, hold_folder
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.lock import FolderInUse, hold_folder
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.cutting import cut_images, gather_labels

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 
 _KIB = 1024
 

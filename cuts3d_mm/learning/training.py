@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.engine.resume import require_training
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.progress import shorten_line
 from cuts3d_mm.learning.schedule import Schedule

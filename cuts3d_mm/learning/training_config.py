@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import ConfigDict
 
 from cuts3d_mm.engine.round_data import training_labels
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.plan import Pass, Settings

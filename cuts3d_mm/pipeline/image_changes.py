@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.files.paths import is_inside
+from cuts3d_mm.files.remote import BucketPath, ObjectInfo
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.image_stats import ImageStats
-from cuts3d_mm.labels.places import BucketPath, ObjectInfo
-from cuts3d_mm.paths import is_inside
 
 _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuts3d_mm.files.remote import Place, existing, map_files
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.places import Place, existing, map_files
 from cuts3d_mm.labels.shard import find_damage, ran_out_of_memory, shard_path
 from cuts3d_mm.pipeline.identity import read_run
 from cuts3d_mm.pipeline.work_order import Shard

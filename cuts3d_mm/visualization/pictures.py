@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 
 _QUALITY, _LOSSY = 90, ('jpg', 'jpeg', 'webp')
 _KEPT_SUFFIXES = ('.jpg', '.jpeg', '.png')

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from cuts3d_mm.arrays import Mask, Pixels
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.paths import BadName, path_to_write
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.places import Place
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
-from cuts3d_mm.paths import BadName, path_to_write
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically
 
 
 def write_checkpoint(path: Path, weights: dict[str, Tensor], wrapper: dict[str, Any]) -> None:

@@ -9,8 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from cuts3d_mm.labels.atomic import make_folder_atomically, open_atomically, remove_leftovers
-from cuts3d_mm.labels.process_mark import ProcessMark
+from cuts3d_mm.files.atomic import (
+    ProcessMark,
+    make_folder_atomically,
+    open_atomically,
+    remove_leftovers,
+)
 
 
 def names(folder):

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from cuts3d_mm.labels import lock
-from cuts3d_mm.labels.lock import FolderInUse, hold_folder
+from cuts3d_mm.files import lock
+from cuts3d_mm.files.lock import FolderInUse, hold_folder
 
 HOLDER = """
 import sys
 from pathlib import Path
-from cuts3d_mm.labels.lock import hold_folder
+from cuts3d_mm.files.lock import hold_folder
 with hold_folder(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
     print('held', flush=True)
     sys.stdin.read()

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from cuts3d_mm.labels import s3
-from cuts3d_mm.labels.atomic import open_atomically
-from cuts3d_mm.labels.places import BucketPath, find_place
-from cuts3d_mm.labels.s3 import BucketError
+from cuts3d_mm.files import remote
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.remote import BucketError, BucketPath, find_place
 
 pytest.importorskip('moto')
 from buckets import serve_bucket  # noqa: E402
@@ -79,7 +78,7 @@ def test_a_file_is_there_when_it_is_uploaded_whole_or_not_at_all(bucket):
 
 
 def test_an_upload_that_breaks_off_publishes_nothing(bucket, monkeypatch):
-    monkeypatch.setattr(s3, '_ATTEMPTS', 1)
+    monkeypatch.setattr(remote, '_ATTEMPTS', 1)
     put_part = type(bucket.objects).upload_part
 
     def fail_after_the_first(self, *arguments, **named):
@@ -100,7 +99,7 @@ def test_what_goes_wrong_names_the_object_and_the_remedy(bucket, monkeypatch):
     with pytest.raises(BucketError, match='NO_SUCH_BUCKET.*check that the bucket is there'):
         with open_atomically(find_place('s3://none-of-that-name/file')) as file:
             file.write(b'content')
-    monkeypatch.setattr(s3, '_ATTEMPTS', 1)
+    monkeypatch.setattr(remote, '_ATTEMPTS', 1)
     monkeypatch.setenv('AWS_ENDPOINT_URL', 'http://127.0.0.1:9')
     with pytest.raises(BucketError, match='s3://cuts3d/x cannot be .*AWS_ENDPOINT_URL'):
         find_place('s3://cuts3d/x').exists()

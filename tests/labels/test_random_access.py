@@ -7,8 +7,8 @@ import pytest
 from drawn import disc
 from label_stores import make_older
 
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels import unpacking
-from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
 from cuts3d_mm.labels.record import ImageRecord, encode_instance

@@ -7,7 +7,7 @@ import os
 import pytest
 from learning_runs import run, write_inputs, write_photos
 
-from cuts3d_mm.labels.lock import FolderInUse
+from cuts3d_mm.files.lock import FolderInUse
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning import run as steps
 from cuts3d_mm.learning.look import look_at

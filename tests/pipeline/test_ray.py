@@ -19,8 +19,8 @@ from image_folders import MASKCUT, write_images
 from ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 from stopped_runs import STOP_LIMIT_S, output_of, start, stop, wait_until
 
+from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.lock import hold_folder
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.executors.ray import RayExecutor

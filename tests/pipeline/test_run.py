@@ -8,8 +8,8 @@ from image_folders import MASKCUT, cuts3d_model, write_depths, write_images
 from PIL import Image
 from stand_ins import Blind
 
+from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.process_mark import ProcessMark
 from cuts3d_mm.labels.shard import Counts
 from cuts3d_mm.labels.store import read_store, shard_paths
 from cuts3d_mm.pipeline.executors.local import LocalExecutor

@@ -11,8 +11,8 @@ from PIL import Image
 from released_detectors import write_checkpoint
 from training_runs import SMALL
 
+from cuts3d_mm.files.paths import is_inside, shown
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.paths import is_inside, shown
 
 MASKCUT = ('maskcut_color-texture.py',)
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)')

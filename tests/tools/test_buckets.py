@@ -13,7 +13,7 @@ from label_stores import write_labelled_images
 from stopped_runs import output_of, start, stop, wait_until
 
 import cuts3d_mm
-from cuts3d_mm.labels import s3
+from cuts3d_mm.files import remote
 
 pytest.importorskip('moto')
 from buckets import serve_bucket  # noqa: E402
@@ -174,7 +174,7 @@ def test_labels_are_read_from_a_bucket_by_every_command(cuts3d, bucket, tmp_path
 def test_a_bucket_that_stops_answering_makes_no_failure_of_an_image(
     cuts3d, bucket, local, monkeypatch
 ):
-    monkeypatch.setattr(s3, '_ATTEMPTS', 1)
+    monkeypatch.setattr(remote, '_ATTEMPTS', 1)
     bucket.put_folder(local / 'images', 'images')
     objects = type(bucket.objects)
     get = objects.get_object

@@ -14,7 +14,7 @@ import pytest
 from image_folders import write_depths, write_images
 from PIL import Image
 
-from cuts3d_mm.labels import atomic
+from cuts3d_mm.files import atomic
 from cuts3d_mm.labels.store import read_names
 
 TOOLS = Path(__file__).parents[2] / 'tools'

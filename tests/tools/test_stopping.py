@@ -25,7 +25,7 @@ OPTIONS = ('--cfg-options', 'model.input_hw=(192,256)')
 HOLDER = """
 import sys
 from pathlib import Path
-from cuts3d_mm.labels.lock import hold_folder
+from cuts3d_mm.files.lock import hold_folder
 with hold_folder(Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.read()

@@ -16,9 +16,9 @@ from label_stores import write_labelled_images
 from released_detectors import write_checkpoint
 
 from cuts3d_mm.configs import find_config
-from cuts3d_mm.labels import atomic
-from cuts3d_mm.labels.lock import hold_folder
-from cuts3d_mm.labels.process_mark import ProcessMark
+from cuts3d_mm.files import atomic
+from cuts3d_mm.files.atomic import ProcessMark
+from cuts3d_mm.files.lock import hold_folder
 
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)')
 MASKCUT = 'maskcut_color-texture'

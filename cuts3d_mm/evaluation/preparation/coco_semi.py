@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cuts3d_mm.evaluation.preparation.source import require
-from cuts3d_mm.labels.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.json_entries import read_entries
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself

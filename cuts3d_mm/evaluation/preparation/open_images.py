@@ -17,7 +17,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceAnnotation,
     SourceImage,
 )
-from cuts3d_mm.paths import BadName, open_regular, require_inside
+from cuts3d_mm.files.paths import BadName, open_regular, require_inside
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceImage,
     require,
 )
-from cuts3d_mm.paths import BadName, open_regular, require_inside, shown
+from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.publishing.model_card import PAPER_URL
 from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
-from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.labels.shard import Counts, read_counts, read_shard, shard_path, write_shard
 from cuts3d_mm.labels.store import shard_paths
 

@@ -14,13 +14,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cuts3d_mm import __version__
+from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
 from cuts3d_mm.hub.publishing.model_card import ModelCardText
 from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
 from cuts3d_mm.hub.publishing.training_facts import describe_training
 from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.trusted_config import read_release_config, release_config
-from cuts3d_mm.labels.atomic import open_atomically
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.fit import check_weights_fit
 

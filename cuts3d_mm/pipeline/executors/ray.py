@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm import __version__
-from cuts3d_mm.labels.places import Place
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.pipeline.executors.crew import WorkerLost, WorkerTraceback
 from cuts3d_mm.pipeline.executors.ray_crews import RETRIES, Crew, StagedCrew, WholeCrew
 from cuts3d_mm.pipeline.executors.ray_jobs import Job

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from cuts3d_mm.labels.atomic import write_whole
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.visualization.report.blocks import (
     Block,
     Picture,

@@ -9,12 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cuts3d_mm.labels.places import BucketPath, Place
-
-try:
-    import fcntl
-except ImportError:  # Windows: runs are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from cuts3d_mm.files.remote import BucketPath, Place
 
 _LOCK = '.lock'
 _MOUNTS = Path('/proc/self/mountinfo')
@@ -23,6 +18,12 @@ _NETWORK = re.compile(
     r'nfs\d*|cifs|smb\d*|smbfs|afs|9p|ceph|lustre|gpfs|beegfs|glusterfs|fuse\..+|fuse|davfs|ncpfs'
 )
 _OCTAL = re.compile(r'\\(\d{3})')  # how mountinfo writes a blank
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 
 class FolderInUse(RuntimeError):

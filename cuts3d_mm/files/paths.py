@@ -18,6 +18,13 @@ _SEPARATOR = re.compile(r'[/\\]')  # of any system, so that a name means the sam
 _LONGEST_PART = 255  # bytes; what file systems of today take
 _LONGEST_QUOTE = 120  # characters
 _LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without the end
+_KINDS = {
+    stat.S_IFDIR: 'a folder',
+    stat.S_IFIFO: 'a named pipe',
+    stat.S_IFSOCK: 'a socket',
+    stat.S_IFCHR: 'a device',
+    stat.S_IFBLK: 'a device',
+}
 
 
 class BadName(ValueError):
@@ -150,15 +157,6 @@ def _what_is_wrong(name: str) -> str | None:
     if max(len(part.encode()) for part in name.split('/')) > _LONGEST_PART:
         return f'a part of it is longer than {_LONGEST_PART} bytes'
     return None
-
-
-_KINDS = {
-    stat.S_IFDIR: 'a folder',
-    stat.S_IFIFO: 'a named pipe',
-    stat.S_IFSOCK: 'a socket',
-    stat.S_IFCHR: 'a device',
-    stat.S_IFBLK: 'a device',
-}
 
 
 def _require_regular(mode: int, path: Path) -> None:
