@@ -14,11 +14,14 @@ import tracemalloc
 import numpy as np
 from samples import describe, load_samples, parse_args, summarize
 
-from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
-from cuts3d_mm.algorithm.packed_links import pack_links
+from cuts3d_mm.algorithm.affinity import (
+    link_patches,
+    normalize_features,
+    pack_links,
+    spatial_importance,
+)
+from cuts3d_mm.algorithm.cut_instances import depth_on_grid
 from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.algorithm.patch_graph import depth_on_grid
-from cuts3d_mm.algorithm.spatial_importance import spatial_importance
 from cuts3d_mm.images.reading import resize_rgb
 
 PARAMS = CutParams()

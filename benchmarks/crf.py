@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from samples import INPUT_HW, Sample, argument_parser, load_samples, mask_iou, summarize
 
 from cuts3d_mm.algorithm.crf import (
+    Lattice,
     _bilateral_lattice,
     _spatial_lattice,
     refine_masks,
     refine_masks_pydensecrf,
 )
-from cuts3d_mm.algorithm.cut_patches import cut_patches
-from cuts3d_mm.algorithm.kernels import lattice_filtering as kernels
+from cuts3d_mm.algorithm.cut_instances import cut_patches
+from cuts3d_mm.algorithm.kernels import lattice as kernels
 from cuts3d_mm.algorithm.masks import enlarge_patches
 from cuts3d_mm.algorithm.params import CrfParams, CutParams
-from cuts3d_mm.algorithm.permutohedral import Lattice
 
 REPEATS = 3
 PARAMS = CrfParams()

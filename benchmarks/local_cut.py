@@ -21,13 +21,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 import reference  # noqa: E402
 from samples import load_samples, parse_args, summarize  # noqa: E402
 
-from cuts3d_mm.algorithm import masks, min_cut  # noqa: E402
-from cuts3d_mm.algorithm.cut_patches import cut_patches  # noqa: E402
-from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud  # noqa: E402
+from cuts3d_mm.algorithm import local_cut, masks  # noqa: E402
+from cuts3d_mm.algorithm.cut_instances import (
+    cut_patches,  # noqa: E402
+    depth_on_grid,  # noqa: E402
+)
+from cuts3d_mm.algorithm.depth import project_depth  # noqa: E402
+from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
+    build_cloud,
+    cut_cloud,
+    spatial_confidence,  # noqa: E402
+)
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
-from cuts3d_mm.algorithm.patch_graph import depth_on_grid  # noqa: E402
-from cuts3d_mm.algorithm.point_cloud import project_depth  # noqa: E402
-from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence  # noqa: E402
 
 PARAMS = CutParams()
 LOCAL, CONFIDENCE = PARAMS.local_cut, PARAMS.confidence
@@ -44,7 +49,7 @@ def ours(semantic, points, eigenvector, grid_hw):
 def by_scipy(*arguments):
     """The same cuts with SciPy instead of compiled code."""
     with patch.object(masks, '_flood', masks._flood.plain):
-        return with_solver(min_cut._source_side.plain, arguments)
+        return with_solver(local_cut._source_side.plain, arguments)
 
 
 def by_networkx(*arguments):
@@ -60,7 +65,7 @@ def solve_by_networkx(first, second, units, num_nodes, sources, sinks):
 
 def with_solver(solver, arguments):
     """LocalCut with another way to find the maximum flow."""
-    with patch.object(min_cut, '_source_side', solver):
+    with patch.object(local_cut, '_source_side', solver):
         return ours(*arguments)
 
 

@@ -32,8 +32,14 @@ from study_scores import change_of_fixed_cuts, score_image
 from study_tables import confidence_table, fixed_cut_table, recipe_table, signal_table
 from threadpoolctl import threadpool_limits
 
-from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams, EvidenceParams, LocalCutParams
-from cuts3d_mm.algorithm.params import BackgroundParams, CutParams, ImportanceParams
+from cuts3d_mm.algorithm.params import (
+    BackgroundParams,
+    ConfidenceParams,
+    CutParams,
+    EvidenceParams,
+    ImportanceParams,
+    LocalCutParams,
+)
 
 _SCENE_SEED = 7  # not the demo's scenes
 

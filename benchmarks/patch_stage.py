@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 import reference  # noqa: E402
 from samples import load_samples, mask_iou, parse_args, summarize  # noqa: E402
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches  # noqa: E402
+from cuts3d_mm.algorithm.cut_instances import cut_patches  # noqa: E402
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 
 REPEATS = 5

@@ -28,9 +28,9 @@ STAGES = {
     'cuts3d_mm.images.reading.resize_rgb': 'read',
     'cuts3d_mm.algorithm.affinity.link_patches': 'affinity',
     'cuts3d_mm.algorithm.ncut.second_eigenvector': 'NCut',
-    'cuts3d_mm.algorithm.proposal.propose': 'LocalCut',
-    'cuts3d_mm.algorithm.spatial_confidence.spatial_confidence': 'confidence',
-    'cuts3d_mm.algorithm.refine.refine_to_image': 'resize and fill',
+    'cuts3d_mm.algorithm.cut_instances.propose': 'LocalCut',
+    'cuts3d_mm.algorithm.local_cut.spatial_confidence': 'confidence',
+    'cuts3d_mm.algorithm.crf.refine_to_image': 'resize and fill',
     'cuts3d_mm.algorithm.crf.refine_masks': 'CRF',
 }
 

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from study_data import INPUT_HW, StudyImage
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches
+from cuts3d_mm.algorithm.crf import refine_to_image
+from cuts3d_mm.algorithm.cut_instances import PatchCut, cut_in_3d, cut_patches, depth_on_grid
 from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.params import CutParams, RefineParams, Similarity
-from cuts3d_mm.algorithm.patch_graph import depth_on_grid
-from cuts3d_mm.algorithm.proposal import PatchCut, cut_in_3d
-from cuts3d_mm.algorithm.refine import refine_to_image
 
 _IOU_THRESHOLDS = np.arange(0.5, 0.96, 0.05)
 _AREAS_PX = (32**2, 96**2)  # small, medium and large objects, as in COCO

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from cuts3d_mm.algorithm.tracked_object import SteadyMotion
-from cuts3d_mm.algorithm.tracking import MaskTracker
+from cuts3d_mm.algorithm.tracking import MaskTracker, SteadyMotion
 from cuts3d_mm.scenes.moving import render_clip
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 

@@ -1,19 +1,41 @@
-"""Link patches whose features are alike, sharpened by spatial importance (Eq. 3)."""
+"""Link patches whose features are alike, sharpened by spatial importance (Eq. 1 to 3).
+
+The links of 3600 patches, one bit each, take 1.6 MB and stay in the cache where one byte per link
+does not. A product with the graph adds each entry of the vector to those of 16 sums at a time
+whose bit is set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.packed_links import PackedLinks, no_links, write_links
-from cuts3d_mm.algorithm.params import PairRule, Similarity
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
+from cuts3d_mm.algorithm.params import ImportanceParams, PairRule, Similarity
 from cuts3d_mm.arrays import Float
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Nodes of a tile of the affinity: large enough for the matrix product, small enough for the
 # cache, whole words of links.
 _TILE = 480
+_PAIR_RULES: dict[PairRule, Callable[[Float, Float], Float]] = {
+    'product': np.multiply,
+    'mean': lambda a, b: (a + b) * np.float32(0.5),
+    'max': np.maximum,
+}
+Links = NDArray[np.uint8] | NDArray[np.bool_]
+Words = NDArray[np.uint16]
+LANES = 16  # bits of a word: one register of float32
+WORDS_AT_ONCE = 8  # words of a node are a multiple of this: as many registers hold their sums
 
 
 def normalize_features(features: Float) -> Float:
@@ -103,8 +125,221 @@ _THRESHOLDS: dict[Similarity, Callable[[Float, float], Float]] = {
     'cosine': _cosine_threshold,
     'gaussian': _log_threshold,
 }
-_PAIR_RULES: dict[PairRule, Callable[[Float, Float], Float]] = {
-    'product': np.multiply,
-    'mean': lambda a, b: (a + b) * np.float32(0.5),
-    'max': np.maximum,
-}
+
+
+def spatial_importance(depth: Float, params: ImportanceParams) -> Float:
+    """Mark the patches whose depth differs from its blurred neighbourhood.
+
+    Args:
+        depth: (h, w) depth on the patch grid in [0, 1], larger is farther.
+
+    Returns:
+        (h, w) importance in [beta, 1]; beta everywhere where the depth is constant.
+    """
+    from scipy.ndimage import gaussian_filter  # a quarter of a second to import
+
+    if not 0 <= params.beta < 1:
+        raise ValueError(f'beta must lie in [0, 1), got {params.beta}')
+    blurred = gaussian_filter(depth, params.sigma_patches, mode='nearest')
+    difference = np.abs(blurred - depth)  # Eq. 1
+    low, high = difference.min(), difference.max()
+    # Blurring a constant map leaves rounding noise, which Eq. 2 would blow up to [beta, 1].
+    if high - low <= 1e-6:
+        return np.full(depth.shape, params.beta, np.float32)
+    scaled = (difference - low) / (high - low)
+    return ((1 - params.beta) * scaled + params.beta).astype(np.float32)  # Eq. 2
+
+
+@dataclass(frozen=True)
+class PackedLinks:
+    """Links between N nodes and M of them, called neighbours; M = N for the whole graph."""
+
+    # (W, M) with 16 W >= N: bit b of [w, j] is the link of node 16 w + b and neighbour j.
+    # W is a multiple of 8.
+    words: Words
+    num_nodes: int
+
+    def __len__(self) -> int:
+        return self.num_nodes
+
+    def only_to(self, is_kept: NDArray[np.bool_]) -> PackedLinks:
+        """Keep only some of the neighbours.
+
+        Args:
+            is_kept: (M,).
+        """
+        return PackedLinks(self.words.take(np.flatnonzero(is_kept), axis=1), self.num_nodes)
+
+    def unpack(self) -> NDArray[np.uint8]:
+        """Return the links as an (M, N) array of 0 and 1."""
+        octets = np.ascontiguousarray(self.words.T).view(np.uint8)
+        return np.unpackbits(octets, axis=1, count=self.num_nodes, bitorder='little')
+
+
+def no_links(count: int) -> PackedLinks:
+    """Make a graph of N nodes and no links, for `write_links` to fill."""
+    num_blocks = -(-count // (LANES * WORDS_AT_ONCE))
+    return PackedLinks(np.zeros((num_blocks * WORDS_AT_ONCE, count), np.dtype('<u2')), count)
+
+
+def pack_links(links: Links) -> PackedLinks:
+    """Pack links.
+
+    Args:
+        links: (N, N) symmetric, 1 = linked.
+    """
+    if links.ndim != 2 or links.shape[0] != links.shape[1]:
+        raise ValueError(f'links must have shape (N, N), got {links.shape}')
+    packed = no_links(len(links))
+    write_links(packed, links.astype(bool), 0, 0)
+    return packed
+
+
+def write_links(packed: PackedLinks, block: NDArray[np.bool_], row: int, column: int) -> None:
+    """Write the links between some nodes and some that are not before them, in both directions.
+
+    Args:
+        packed: is changed; these links must be empty.
+        block: (B, C), the links of nodes `row` to `row` + B with nodes `column` to `column` + C.
+            On the diagonal, where B = C, entries below it are not used but overwritten.
+        row: a multiple of 16.
+        column: a multiple of 16, `row` on the diagonal, else at least `row` + B.
+    """
+    num_rows, num_columns = block.shape
+    if row == column:
+        _mirror(block)
+    else:
+        words = packed.words[row // LANES :, column : column + num_columns]
+        _pack_columns(block.view(np.uint8), words)
+    octets = np.packbits(block, axis=1, bitorder='little')
+    row_words = np.zeros((num_rows, -(-num_columns // LANES)), packed.words.dtype)
+    row_words.view(np.uint8)[:, : octets.shape[1]] = octets
+    first_word = column // LANES
+    words = packed.words[first_word : first_word + row_words.shape[1], row : row + num_rows]
+    words[:] = row_words.T
+
+
+def linked_sums(links: PackedLinks, vector: Float) -> Float:
+    """Sum, for every node, the entries of a vector at the neighbours that it is linked to.
+
+    Args:
+        vector: (M,) float32, one entry per neighbour.
+
+    Returns:
+        (N,) float32, the product of the 0/1 graph and the vector.
+    """
+    sums = np.zeros((len(links.words), LANES), np.float32)
+    if len(vector):
+        _add_linked(links.words, np.ascontiguousarray(vector), sums)
+    return sums.reshape(-1)[: links.num_nodes]
+
+
+def _mirror_plain(block: NDArray[np.bool_]) -> None:
+    """Copy the upper triangle into the lower one: rounding must not make them differ."""
+    square = block[:, : len(block)]
+    np.copyto(square, square.T.copy(), where=np.tri(len(block), k=-1, dtype=bool))
+
+
+def _pack_columns_plain(block: NDArray[np.uint8], words: Words) -> None:
+    """Set bit r of word w of column i to entry (16 w + r, i) of the block."""
+    columns = np.ascontiguousarray(block.T)
+    octets = np.zeros((len(columns), 2 * len(words)), np.uint8)
+    packed = np.packbits(columns, axis=1, bitorder='little')
+    octets[:, : packed.shape[1]] = packed
+    words |= octets.view(words.dtype).T
+
+
+def _add_linked_plain(words: Words, vector: Float, sums: Float) -> None:
+    """Add entry j of the vector to sum 16 w + b where bit b of [w, j] is set, one j at a time.
+
+    The order of the additions is that of the compiled code, so that the sums are equal.
+    """
+    for column, entry in zip(words.T, vector, strict=True):
+        octets = np.ascontiguousarray(column).view(np.uint8)
+        is_linked = np.unpackbits(octets, bitorder='little').astype(bool).reshape(sums.shape)
+        np.add(sums, entry, out=sums, where=is_linked)
+
+
+_mirror = Kernel('links.mirror', _mirror_plain)
+_pack_columns = Kernel('links.pack_columns', _pack_columns_plain)
+_add_linked = Kernel('links.add_linked', _add_linked_plain)
+
+
+def link_patches_on_device(
+    features: Tensor,
+    tau_ncut: float,
+    importance: Float | None = None,
+    pair_rule: PairRule = 'product',
+    similarity: Similarity = 'cosine',
+) -> PackedLinks:
+    """Link the patches whose sharpened similarity exceeds a threshold, as `link_patches` does.
+
+    Only the links leave the device, one bit each. Similarities within rounding of the threshold
+    may fall on the other side of it than on another device.
+
+    Args:
+        features: (N, C) on any device.
+        tau_ncut: threshold on the sharpened similarity, in (0, 1).
+        importance: (N,) in [0, 1], or None for no sharpening.
+        pair_rule: how the importances of two patches become one.
+        similarity: 'cosine'; features of networks have no other.
+
+    Raises:
+        ValueError: another similarity, or features that are not finite.
+    """
+    import torch
+
+    if similarity != 'cosine':
+        raise ValueError(f"similarity must be 'cosine' on a device, got {similarity!r}")
+    if not torch.isfinite(features).all():
+        raise ValueError('features must be finite, got NaN or inf')
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    with torch.no_grad(), full_float32():
+        cosines = unit @ unit.T
+    threshold: Tensor | float = tau_ncut
+    if importance is not None:
+        values = torch.from_numpy(np.ascontiguousarray(importance)).to(unit.device)
+        pairs = _pair_on_device(values[:, None], values[None, :], pair_rule)
+        # d = 1: log(tau) / 0 = -inf, every positive similarity passes
+        threshold = torch.exp(math.log(tau_ncut) / (1 - pairs))
+    return _pack(cosines > threshold)
+
+
+def _pair_on_device(first: Tensor, second: Tensor, rule: PairRule) -> Tensor:
+    import torch
+
+    if rule == 'mean':
+        return (first + second) * 0.5
+    return torch.maximum(first, second) if rule == 'max' else first * second
+
+
+def _pack(is_linked: Tensor) -> PackedLinks:
+    """Pack an (N, N) matrix whose upper triangle counts."""
+    import torch
+
+    upper = is_linked.triu()
+    is_linked = upper | upper.T  # rounding must not make the two directions differ
+    packed = no_links(len(is_linked))
+    num_words = len(packed.words)
+    words = is_linked.new_zeros((num_words, len(is_linked)), dtype=torch.int32)
+    for bit in range(LANES):
+        rows = is_linked[bit::LANES]  # nodes 16 w + bit
+        words[: len(rows)] |= rows.int() << bit
+    packed.words[:] = words.cpu().numpy().astype(packed.words.dtype)
+    return packed
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Forbid TF32 in products and convolutions on a GPU, which round factors to 10 bits."""
+    import torch
+
+    places: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed

@@ -1,20 +1,29 @@
-"""Refine masks along the edges of their image with a fully connected CRF.
-
-Mean-field inference in a fully connected two-label CRF (Kraehenbuehl and Koltun 2011) with
-MaskCut's potentials.
-"""
+"""Refine masks to image size with a dense CRF over color and position."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.mean_field import infer_masks, normalize_weights
-from cuts3d_mm.algorithm.params import CrfParams
-from cuts3d_mm.algorithm.permutohedral import Lattice, build_lattice
-from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.algorithm.kernels.kernel import Kernel
+from cuts3d_mm.algorithm.masks import (
+    enlarge_patches,
+    fill_holes,
+    mask_iou,
+    resize_bicubic,
+    resize_linear,
+)
+from cuts3d_mm.algorithm.params import CrfParams, RefineParams
+from cuts3d_mm.arrays import Float, Index, Mask
+
+LANES = 4  # values filtered together: one vector register of float32
+Nodes = NDArray[np.uint32]
+_Arrays = tuple[Nodes, Float, Nodes]  # of a lattice
+_KEY_BITS = 12  # of one lattice coordinate in the key of a vertex
+_REACH = 2 ** (_KEY_BITS - 1) - 64  # largest coordinate, with room for the neighbours
 
 
 def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Mask:
@@ -91,3 +100,197 @@ def _pixel_positions(height: int, width: int) -> Float:
     """(2, P) column and row of each pixel."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns.ravel(), rows.ravel()]).astype(np.float32)
+
+
+def filter_values(lattice: Lattice, values: Float) -> Float:
+    """Apply the Gaussian of a lattice to (P, 4) values at its points.
+
+    The result is not normalised: a constant 1 comes back in proportion to the local density.
+    """
+    flat = np.ascontiguousarray(values, np.float32).ravel()
+    return _filter(*_arrays(lattice), flat).reshape(values.shape)
+
+
+def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
+    """Scale the weights of a lattice for use in `infer_masks`.
+
+    A filter with them is the Gaussian, divided by the root of the local density before and after,
+    times the strength.
+    """
+    ones = np.ones((len(lattice.vertices), LANES), np.float32)
+    density = filter_values(lattice, ones)[:, :1]
+    factors = np.sqrt(np.float32(strength) / (density + np.float32(1e-20)))
+    return Lattice(lattice.vertices, lattice.weights * factors, lattice.neighbors)
+
+
+def infer_masks(
+    masks: Mask, logit: float, num_iterations: int, spatial: Lattice, bilateral: Lattice
+) -> Mask:
+    """Infer (M, P) masks from rough ones by mean field iterations.
+
+    With two labels the field is one number per point, the log odds z, and the message is a filter
+    of q1 - q0 = tanh(z / 2).
+
+    Args:
+        masks: (M, P).
+        logit: log odds of a point to be on a mask that holds it.
+        num_iterations: of the mean field.
+        spatial: normalised lattice in 2 dimensions.
+        bilateral: normalised lattice in 5 dimensions.
+    """
+    lattices = _arrays(spatial), _arrays(bilateral)
+    inferred = [
+        _infer(masks[start : start + LANES], np.float32(logit), num_iterations, *lattices)
+        for start in range(0, len(masks), LANES)
+    ]
+    return np.concatenate(inferred)
+
+
+def _arrays(lattice: Lattice) -> _Arrays:
+    return lattice.vertices, lattice.weights, lattice.neighbors
+
+
+def _filter_plain(vertices: Nodes, weights: Float, neighbors: Nodes, values: Float) -> Float:
+    values = values.reshape(len(vertices), -1)
+    lattice = np.zeros((neighbors.shape[1] + 1, values.shape[1]), np.float32)
+    corners = range(vertices.shape[1])
+    for corner in corners:
+        np.add.at(lattice, vertices[:, corner], weights[:, corner, None] * values)
+    for links in neighbors:
+        lattice[:-1] += np.float32(0.5) * (lattice[links[:, 0]] + lattice[links[:, 1]])
+    filtered = np.zeros_like(values)
+    for corner in corners:
+        filtered += weights[:, corner, None] * lattice[vertices[:, corner]]
+    return filtered.ravel()
+
+
+def _infer_plain(
+    masks: Mask, logit: np.float32, num_iterations: int, spatial: _Arrays, bilateral: _Arrays
+) -> Mask:
+    unary = np.where(masks.T, logit, -logit)
+    logits = unary
+    for _ in range(num_iterations):
+        field = np.tanh(logits * np.float32(0.5))
+        logits = unary.copy()
+        for lattice in (spatial, bilateral):
+            logits += _filter_plain(*lattice, field.ravel()).reshape(field.shape)
+    return logits.T > 0
+
+
+_filter = Kernel('lattice.filter_values', _filter_plain)
+_infer = Kernel('lattice.infer_masks', _infer_plain)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where P points in d dimensions lie on a lattice of M vertices."""
+
+    vertices: Nodes  # (P, d + 1) vertices of the simplex around each point
+    weights: Float  # (P, d + 1) barycentric, summing to 1
+    neighbors: Nodes  # (d + 1, M, 2) along each direction; M where there is none
+
+
+def build_lattice(positions: Float) -> Lattice:
+    """Build the lattice of a Gaussian of unit standard deviation.
+
+    Args:
+        positions: (d, P) in units of the standard deviation, d from 1 to 5.
+
+    Raises:
+        ValueError: wrong d, or positions so far out that keys of vertices would overflow.
+    """
+    if positions.ndim != 2 or not 1 <= len(positions) <= 5:
+        raise ValueError(f'positions must have shape (1..5, P), got {positions.shape}')
+    dimensions = len(positions)
+    axis = np.arange(1, dimensions + 1, dtype=np.float32)
+    scale = np.float32(np.sqrt(2 / 3) * (dimensions + 1)) / np.sqrt(axis * (axis + 1))
+    positions = np.ascontiguousarray(positions, np.float32)
+    # A coordinate of the elevated point is a sum of scaled ones and at most d times another.
+    farthest = np.maximum(positions.max(axis=1), -positions.min(axis=1)) * scale
+    reach = float(farthest.sum() + (farthest * axis).max()) + dimensions + 1
+    if not reach <= _REACH:
+        raise ValueError(
+            f'positions must span less than {_REACH} lattice cells, got {reach:.0f}; '
+            'use larger standard deviations or a smaller image'
+        )
+    cells = np.array([1 << (_KEY_BITS * i) for i in range(dimensions)] + [0], np.int64)
+    moves = cells.sum() - (dimensions + 1) * cells
+    return Lattice(*_lay_out(positions, scale.astype(np.float32), moves))
+
+
+def _lay_out_plain(positions: Float, scale: Float, moves: Index) -> tuple[Nodes, Float, Nodes]:
+    size = len(moves)
+    elevated = _elevate(positions * scale[:, None])
+    multiples = np.floor(elevated / np.float32(size) + np.float32(0.5)).astype(np.int64)
+    offsets = elevated - np.float32(size) * multiples
+    order = np.argsort(-offsets, axis=0, kind='stable')
+    ranked = np.take_along_axis(offsets, order, axis=0)
+    weights = (ranked - np.roll(ranked, -1, axis=0)) / np.float32(size)
+    weights[-1] += 1
+    # One vertex of the simplex; each further one is its neighbour along the next axis.
+    base, walked = -moves @ multiples, np.cumsum(moves[order[:0:-1]], axis=0)
+    keys = np.concatenate([base[None], base + walked]).T
+    used, numbers = np.unique(keys.ravel(), return_inverse=True)
+    vertices: Nodes = numbers.reshape(keys.shape).astype(np.uint32)
+    return vertices, np.ascontiguousarray(weights[::-1].T), _link(used, moves)
+
+
+def _elevate(scaled: Float) -> Float:
+    """Map (d, P) points into the plane of d + 1 coordinates whose sum is zero."""
+    elevated = np.empty((len(scaled) + 1, scaled.shape[1]), np.float32)
+    total = np.zeros(scaled.shape[1], np.float32)
+    for axis in range(len(scaled), 0, -1):
+        elevated[axis] = total - np.float32(axis) * scaled[axis - 1]
+        total += scaled[axis - 1]
+    elevated[0] = total
+    return elevated
+
+
+def _link(keys: Index, moves: Index) -> Nodes:
+    """Find the neighbours of vertices with the given keys, which are sorted."""
+    count, size = len(keys), len(moves)
+    neighbors = np.full((size, count, 2), count, np.uint32)
+    for direction, move in enumerate(moves):
+        places = np.searchsorted(keys, keys + move)
+        found = np.flatnonzero(keys[np.minimum(places, count - 1)] == keys + move)
+        neighbors[direction, found, 0] = places[found]
+        neighbors[direction, places[found], 1] = found
+    return neighbors
+
+
+_lay_out = Kernel('lattice.lay_out', _lay_out_plain)
+
+
+def refine_to_image(
+    patch_masks: list[Mask],
+    image: NDArray[np.uint8],
+    image_hw: tuple[int, int],
+    params: RefineParams,
+) -> list[Mask | None]:
+    """Refine patch masks along the image's edges and bring them to its original size.
+
+    Args:
+        patch_masks: (h, w) masks.
+        image: (H'', W'', 3) uint8 RGB, resized.
+        image_hw: size of the masks to return.
+
+    Returns:
+        One (H, W) mask per patch mask; None where refinement changed it beyond
+        `params.min_iou` or left nothing at the original size.
+    """
+    if not patch_masks:
+        return []
+    enlarged = np.stack([enlarge_patches(mask, image.shape[:2]) for mask in patch_masks])
+    if params.method == 'permutohedral':
+        refined = refine_masks(enlarged, image, params.crf)
+    elif params.method == 'pydensecrf':
+        refined = refine_masks_pydensecrf(enlarged, image, params.crf)
+    else:
+        refined = enlarged
+    resize = resize_linear if params.resize == 'linear' else resize_bicubic
+    results: list[Mask | None] = []
+    for before, after in zip(enlarged, refined, strict=True):
+        filled = fill_holes(after)
+        resized = resize(filled, image_hw) if mask_iou(before, filled) >= params.min_iou else None
+        results.append(resized if resized is not None and resized.any() else None)
+    return results

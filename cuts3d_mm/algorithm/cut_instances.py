@@ -1,22 +1,39 @@
-"""Cut the instances of one image: the whole recipe. Read this file first.
+"""Cut the instances of one image: the whole recipe of Sec. 3. Read this file first.
 
-One image is one pure call. The same steps run CutS3D and, with `CutParams.maskcut()`, the
-2D baseline MaskCut.
+One image is one pure call: link its patches, then propose a cut, judge it, remove its patches and
+repeat; at last bring the masks to image size. The same steps run CutS3D and, with
+`CutParams.maskcut()`, the 2D baseline MaskCut.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_patches import PatchCuts, RejectedCut, cut_graph
-from cuts3d_mm.algorithm.params import CutParams, Similarity
-from cuts3d_mm.algorithm.patch_graph import build_patch_graph
-from cuts3d_mm.algorithm.proposal import PatchCut
-from cuts3d_mm.algorithm.refine import refine_to_image
-from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.algorithm.affinity import PackedLinks, link_patches, spatial_importance
+from cuts3d_mm.algorithm.crf import refine_to_image
+from cuts3d_mm.algorithm.depth import normalize_depth, project_depth, resize_depth
+from cuts3d_mm.algorithm.local_cut import (
+    Cloud,
+    build_cloud,
+    cut_cloud,
+    is_supported,
+    spatial_confidence,
+)
+from cuts3d_mm.algorithm.masks import component_of, mask_iou
+from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.params import (
+    BackgroundParams,
+    CutParams,
+    LocalCutParams,
+    PairRule,
+    Similarity,
+)
+from cuts3d_mm.arrays import Double, Float, Mask
 
 
 @dataclass(frozen=True)
@@ -90,3 +107,296 @@ def refine_cuts(
 def _to_instance(cut: PatchCut, mask: Mask) -> Instance:
     # Not cropped to the refined mask: the cuts say nothing about patches that it adds.
     return Instance(mask, cut.confidence, float(cut.confidence[cut.mask].mean()), cut)
+
+
+@dataclass(frozen=True)
+class RejectedCut:
+    """A cut that did not become an instance."""
+
+    mask: Mask  # (h, w)
+    reason: str
+
+
+@dataclass(frozen=True)
+class PatchCuts:
+    """The instances of one image on the patch grid, and what led to them."""
+
+    accepted: tuple[PatchCut, ...]  # in the order of the cuts, without overlap
+    rejected: tuple[RejectedCut, ...]  # in the order of the cuts; those without a patch last
+    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
+    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+
+
+def cut_patches(
+    features: Float, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
+) -> PatchCuts:
+    """Cut instances on the patch grid, from features and depth.
+
+    Args:
+        features: (h, w, C).
+        depth: (H', W') finite, larger is farther; None only where the parameters use none.
+        params: the recipe; its refinement is not used here.
+        similarity: how two features compare.
+    """
+    return cut_graph(build_patch_graph(features, depth, params, similarity), params)
+
+
+def cut_graph(graph: PatchGraph, params: CutParams) -> PatchCuts:
+    """Cut instances on the patch grid.
+
+    Args:
+        graph: of the patches, made with the same parameters.
+        params: the recipe; its refinement is not used here.
+    """
+    accepted: list[PatchCut] = []
+    rejected: list[RejectedCut] = []
+    if params.max_instances != 0:
+        for proposal, reason in _judged_proposals(graph, params):
+            if reason is None:
+                accepted.append(finish(proposal, graph.grid_hw, params))
+            else:
+                rejected.append(RejectedCut(proposal.mask.reshape(graph.grid_hw), reason))
+            counted = len(accepted) + len(rejected) * params.count_rejected
+            if counted == params.max_instances:
+                break
+    separate, emptied = _without_overlap(accepted)
+    return PatchCuts(tuple(separate), (*rejected, *emptied), graph.depth, graph.importance)
+
+
+def _judged_proposals(
+    graph: PatchGraph, params: CutParams
+) -> Iterator[tuple[Proposal, str | None]]:
+    """Propose cuts until nothing is left, each with the reason to reject it or None."""
+    links, depth, grid_hw = graph.links, graph.depth, graph.grid_hw
+    is_free = np.ones(len(links), bool)
+    previous: Proposal | None = None
+    pair, is_solved = None, False
+    for attempt in range(len(links)):
+        if not is_free.any():
+            return
+        if not is_solved:
+            pair = second_eigenvector(links, is_free, params.ncut)
+        proposal = None if pair is None else propose(pair, is_free, depth, grid_hw, params)
+        if proposal is None or is_the_rest(proposal, is_free, params):
+            return
+        reason = reason_to_reject(proposal, previous, attempt, depth, params)
+        yield proposal, reason
+        if is_solved and reason is not None:
+            return  # the same graph gives the same cut in every iteration
+        is_solved = reason is not None and not params.remove_rejected  # the graph is the same
+        if not is_solved:
+            is_free &= ~proposal.mask
+        previous = proposal if reason is None else None
+
+
+def _without_overlap(cuts: list[PatchCut]) -> tuple[list[PatchCut], list[RejectedCut]]:
+    """Remove the patches of earlier masks from each mask; reject masks that become empty."""
+    separate: list[PatchCut] = []
+    emptied: list[RejectedCut] = []
+    for cut in cuts:
+        mask = cut.mask.copy()
+        for earlier in separate:
+            mask &= ~earlier.mask
+        if mask.any():
+            confidence = np.where(mask, cut.confidence, 0).astype(np.float32)
+            separate.append(replace(cut, mask=mask, confidence=confidence))
+        else:
+            emptied.append(RejectedCut(cut.mask, 'earlier instances hold all of it'))
+    return separate, emptied
+
+
+def is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:
+    """Whether the cut is all that earlier cuts have left: all objects are found (Sec. 3.1)."""
+    if params.stop_at_rest_iou is None or is_free.all():
+        return False
+    return mask_iou(proposal.semantic_mask, is_free) > params.stop_at_rest_iou
+
+
+def reason_to_reject(
+    proposal: Proposal,
+    previous: Proposal | None,
+    attempt: int,
+    depth: NDArray[np.float32] | None,
+    params: CutParams,
+) -> str | None:
+    """Apply MaskCut's rules: a cut must be large enough and not repeat the previous instance.
+
+    Args:
+        proposal: the candidate.
+        previous: the instance that was cut just before; None if that cut was rejected.
+        attempt: number of the cut in its image, from 0.
+        depth: (h, w) in [0, 1]; None for a recipe that uses none.
+        params: the recipe.
+
+    Returns:
+        None for a cut that is accepted.
+    """
+    mask = proposal.mask
+    if attempt >= params.min_area_from_cut and mask.mean() <= params.min_area_ratio:
+        return f'{mask.mean():.1%} of the image, must be above {params.min_area_ratio:.1%}'
+    if previous is not None and mask_iou(mask, previous.mask) > params.max_overlap_iou:
+        return f'IoU with the previous instance above {params.max_overlap_iou:g}'
+    if params.background is not None and depth is not None:
+        if _is_background(mask.reshape(depth.shape), depth, params.background):
+            return 'background: large, far and cut by the borders of the image'
+    return None
+
+
+def _is_background(mask: Mask, depth: NDArray[np.float32], params: BackgroundParams) -> bool:
+    borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    num_touched = sum(border.mean() >= params.min_border_share for border in borders)
+    if num_touched < params.min_borders or mask.mean() < params.min_area_ratio or mask.all():
+        return False
+    return bool(np.median(depth[mask]) >= np.median(depth[~mask]))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one normalized cut offers as an instance."""
+
+    pair: Eigenpair
+    split: Bipartition
+    semantic_mask: Mask  # (N,) side of the normalized cut that LocalCut starts from
+    mask: Mask  # (N,) the instance
+    cloud: Cloud | None  # what it was cut out of in 3D; None for a cut in 2D
+
+
+@dataclass(frozen=True)
+class PatchCut:
+    """One instance on the patch grid, with what led to it."""
+
+    eigenvector: Double  # (h, w) larger means more foreground
+    semantic_mask: Mask  # (h, w) side of the normalized cut that LocalCut starts from
+    mask: Mask  # (h, w) the instance
+    confidence: Float  # (h, w) in [0, 1], 0 outside the mask
+    eigenvalue: float  # lambda2 of the normalized cut; small means a clear cut
+    eigengap: float  # estimate of lambda3 - lambda2; near 0 means an ambiguous cut
+
+
+def propose(
+    pair: Eigenpair,
+    is_free: Mask,
+    depth: Float | None,
+    grid_hw: tuple[int, int],
+    params: CutParams,
+) -> Proposal | None:
+    """Take one instance from an eigenvector.
+
+    Args:
+        pair: second eigenpair of the patches that are left.
+        is_free: (N,) patches that no instance has claimed.
+        depth: (h, w) in [0, 1]; None for a cut in 2D.
+        grid_hw: (h, w).
+        params: the recipe.
+
+    Returns:
+        None where no free patch is foreground.
+    """
+    split = split_foreground(pair.vector, grid_hw)
+    if params.local_cut is None or depth is None:
+        mask = _component(split.foreground, split.seed, grid_hw)
+        return Proposal(pair, split, split.foreground, mask, None)
+    semantic = split.foreground & is_free
+    if not semantic.any():
+        return None
+    mask, cloud = cut_in_3d(semantic, split.eigenvector, depth, grid_hw, params.local_cut)
+    return Proposal(pair, split, semantic, mask, cloud)
+
+
+def cut_in_3d(
+    semantic_mask: Mask,
+    eigenvector: Double,
+    depth: Float,
+    grid_hw: tuple[int, int],
+    params: LocalCutParams,
+) -> tuple[Mask, Cloud]:
+    """LocalCut, or the 2D component if depth does not support the cut.
+
+    Args:
+        semantic_mask: (N,) patches of the semantic cut, at least one.
+        eigenvector: (N,) larger means more foreground.
+        depth: (h, w) in [0, 1].
+        grid_hw: (h, w) with h * w = N.
+
+    Returns:
+        (N,) the instance, and the cloud that it was cut out of.
+    """
+    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, grid_hw, params)
+    mask = cut_cloud(cloud, params.tau_knn, grid_hw, params)
+    if params.evidence is None:
+        return mask, cloud
+    component = _component(semantic_mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
+    shaped = mask.reshape(grid_hw), component.reshape(grid_hw)
+    return (mask if is_supported(*shaped, depth, params.evidence) else component), cloud
+
+
+def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> PatchCut:
+    """Add the confidence to an accepted proposal."""
+    confidence = proposal.mask.astype(np.float32)
+    local = params.local_cut
+    if proposal.cloud is not None and local is not None and params.confidence is not None:
+        confidence = spatial_confidence(
+            proposal.cloud, proposal.mask, grid_hw, local, params.confidence
+        )
+    return PatchCut(
+        eigenvector=proposal.split.eigenvector.reshape(grid_hw),
+        semantic_mask=proposal.semantic_mask.reshape(grid_hw),
+        mask=proposal.mask.reshape(grid_hw),
+        confidence=confidence.reshape(grid_hw),
+        eigenvalue=proposal.pair.value,
+        eigengap=proposal.pair.gap,
+    )
+
+
+def _component(mask: Mask, seed: int, grid_hw: tuple[int, int]) -> Mask:
+    return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
+
+
+@dataclass(frozen=True)
+class PatchGraph:
+    """All that cutting needs to know of an image with N = h * w patches."""
+
+    links: PackedLinks  # between N patches
+    grid_hw: tuple[int, int]
+    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
+    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+
+
+def build_patch_graph(
+    features: Any,
+    depth: Float | None,
+    params: CutParams,
+    similarity: Similarity = 'cosine',
+    link: Callable[..., PackedLinks] = link_patches,
+) -> PatchGraph:
+    """Link the patches of an image, and bring its depth to their grid.
+
+    Args:
+        features: (h, w, C) array, or what `link` takes.
+        depth: (H', W') finite, larger is farther; None only where the parameters use none.
+        params: the recipe.
+        similarity: how two features compare.
+        link: `link_patches`, or the same on another device.
+    """
+    grid_hw = features.shape[0], features.shape[1]
+    depth_grid = depth_on_grid(depth, grid_hw, params)
+    importance = None
+    if params.importance is not None and depth_grid is not None:
+        importance = spatial_importance(depth_grid, params.importance)
+    flat = features.reshape(-1, features.shape[-1])
+    rule: PairRule = 'product' if params.importance is None else params.importance.pair_rule
+    values = None if importance is None else importance.ravel()
+    links = link(flat, params.ncut.tau_ncut, values, rule, similarity)
+    return PatchGraph(links, grid_hw, depth_grid, importance)
+
+
+def depth_on_grid(
+    depth: Float | None, grid_hw: tuple[int, int], params: CutParams
+) -> Float | None:
+    """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
+    if params.importance is None and params.local_cut is None:
+        return None
+    if depth is None:
+        raise ValueError('depth must be given where importance or local_cut is on, got None')
+    scaled = normalize_depth(depth, params.depth_outlier_spans)
+    return resize_depth(scaled, grid_hw, params.depth_resize)

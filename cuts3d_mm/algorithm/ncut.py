@@ -1,23 +1,20 @@
-"""Split the graph of linked patches in two by its second eigenvector.
-
-Normalized Cut relaxes to (D - W) x = lambda D x.
-"""
+"""Bipartition a graph by its second eigenvector (normalized cut)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.linalg import LinAlgError, eigh, eigh_tridiagonal
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from cuts3d_mm.algorithm.eigensolvers import (
-    ROUNDING,
-    NormalizedAffinity,
-    dense_eigenpairs,
-    strongest_below_first,
-)
-from cuts3d_mm.algorithm.packed_links import PackedLinks
+from cuts3d_mm.algorithm.affinity import PackedLinks, linked_sums
 from cuts3d_mm.algorithm.params import NcutParams
 from cuts3d_mm.arrays import Double, Mask
+
+ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or value is zero
+_MIN_STEPS = 6  # an eigenvector concentrated on few patches shows only after some steps
 
 
 @dataclass(frozen=True)
@@ -94,3 +91,134 @@ def _solve_as_maskcut(operator: NormalizedAffinity) -> Eigenpair | None:
         return None
     vector = vectors[:, 0] / np.linalg.norm(vectors[:, 0])
     return Eigenpair(vector, float(values[0]), float(values[1] - values[0]))
+
+
+class NoConvergence(ArithmeticError):
+    """A solver has not found the second eigenvector."""
+
+
+class NormalizedAffinity:
+    """D^-1/2 W D^-1/2 as a matrix product, with its first eigenvector.
+
+    Args:
+        links: the graph of N patches, the 0/1 matrix B of W = epsilon + (1 - epsilon) B.
+        is_free: (N,) False for patches whose links count as missing.
+        epsilon: weight of a missing link.
+    """
+
+    def __init__(self, links: PackedLinks, is_free: Mask, epsilon: float) -> None:
+        self._links = links
+        self._to_free = links if is_free.all() else links.only_to(is_free)
+        self._is_free = is_free
+        self._epsilon = epsilon
+        degree = self._affinity_times(np.ones(len(links)))
+        self.inverse_root = 1 / np.sqrt(degree)
+        root = np.sqrt(degree)
+        self.first_eigenvector = root / np.linalg.norm(root)
+
+    def __call__(self, vector: Double) -> Double:
+        """Multiply by a vector, (N,)."""
+        return self.inverse_root * self._affinity_times(self.inverse_root * vector)
+
+    def dense_affinity(self) -> Double:
+        """Return W, (N, N)."""
+        is_linked = self._links.unpack() * np.outer(self._is_free, self._is_free)
+        return np.where(is_linked, 1.0, self._epsilon)
+
+    def dense(self) -> Double:
+        """Return the matrix itself, (N, N)."""
+        return self.inverse_root[:, None] * self.dense_affinity() * self.inverse_root
+
+    def _affinity_times(self, vector: Double) -> Double:
+        sums = linked_sums(self._to_free, vector[self._is_free].astype(np.float32))
+        product = np.where(self._is_free, sums, 0).astype(np.float64)
+        return self._epsilon * vector.sum() + (1 - self._epsilon) * product
+
+
+def strongest_below_first(
+    operator: NormalizedAffinity, params: NcutParams
+) -> tuple[Double, float, float]:
+    """Find the largest eigenpair below the first one by the fastest solver that finds it.
+
+    Returns:
+        Vector (N,), value, and the gap to the next value.
+
+    Raises:
+        NoConvergence: no solver finds it.
+    """
+    size = len(operator.first_eigenvector)
+    start = np.random.default_rng(params.start_seed).standard_normal(size)
+    try:
+        return _lanczos(operator, start, params)
+    except NoConvergence:
+        pass  # the slower solvers below take more steps
+    if size > 3:
+        try:
+            return _arpack(operator, start, params)
+        except ArpackNoConvergence:
+            pass  # the dense solver below has no such limit
+    values, vectors = dense_eigenpairs(operator.dense())
+    gap = float(values[-2] - values[-3]) if size > 2 else 0.0
+    return vectors[:, -2], float(values[-2]), gap
+
+
+def dense_eigenpairs(*matrices: Double, **options: Any) -> tuple[Double, Double]:
+    """Solve a (generalized) symmetric eigenproblem by LAPACK, smallest value first.
+
+    Raises:
+        NoConvergence: LAPACK fails.
+    """
+    try:
+        values, vectors = eigh(*matrices, **options)
+    except LinAlgError as error:
+        raise NoConvergence(
+            'a solver must find the second eigenvector of the links between patches, none does: '
+            f'{error}; the features of the image may be unusual'
+        ) from error
+    return values, vectors
+
+
+def _lanczos(
+    operator: NormalizedAffinity, start: Double, params: NcutParams
+) -> tuple[Double, float, float]:
+    """Largest eigenpair below the first one, and its gap.
+
+    Fully reorthogonalised in double precision. Convergence is judged by the residual norm
+    and, since a near tie needs a smaller one, by the residual over the gap to the next
+    Ritz value.
+
+    Raises:
+        NoConvergence: not within `max_steps`.
+    """
+    steps = min(params.max_steps, len(start) - 1)
+    # Row 0 is the known first eigenvector, so that reorthogonalising also deflates it.
+    basis = np.empty((steps + 2, len(start)))
+    basis[0] = operator.first_eigenvector
+    vector = start - basis[0] * (basis[0] @ start)
+    basis[1] = vector / np.linalg.norm(vector)
+    diagonal, off_diagonal = np.empty(steps), np.empty(steps)
+    for step in range(steps):
+        product = operator(basis[step + 1])
+        diagonal[step] = basis[step + 1] @ product
+        product -= diagonal[step] * basis[step + 1]
+        if step:
+            product -= off_diagonal[step - 1] * basis[step]
+        product -= (basis[: step + 2] @ product) @ basis[: step + 2]
+        off_diagonal[step] = np.linalg.norm(product)
+        is_exhausted = off_diagonal[step] < ROUNDING
+        if step + 1 >= _MIN_STEPS or is_exhausted:
+            values, vectors = eigh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
+            residual = off_diagonal[step] * abs(vectors[-1, -1])
+            gap = values[-1] - values[-2] if step else 0.0
+            if is_exhausted or residual <= min(params.tolerance, 0.01 * gap):
+                return vectors[:, -1] @ basis[1 : step + 2], float(values[-1]), float(gap)
+        basis[step + 2] = product / off_diagonal[step]
+    raise NoConvergence(f'Lanczos did not converge in {steps} steps')
+
+
+def _arpack(
+    operator: NormalizedAffinity, start: Double, params: NcutParams
+) -> tuple[Double, float, float]:
+    product = LinearOperator((len(start), len(start)), matvec=operator, dtype=np.float64)
+    values, vectors = eigsh(product, 3, which='LA', v0=start, tol=params.tolerance)
+    return vectors[:, -2], float(values[-2]), float(values[-2] - values[-3])

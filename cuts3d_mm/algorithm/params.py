@@ -10,10 +10,9 @@ Sources: [P] the CutS3D paper (arXiv 2411.16319), [M] MaskCut as released and ru
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams, LocalCutParams
+from dataclasses import dataclass, fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Similarity = Literal['cosine', 'gaussian']
 PairRule = Literal['product', 'mean', 'max']
@@ -21,6 +20,43 @@ Sign = Literal['strongest', 'lapack']
 Refinement = Literal['permutohedral', 'pydensecrf', 'none']
 MaskResize = Literal['linear', 'bicubic']
 DepthResize = Literal['nearest', 'area']
+
+
+@dataclass(frozen=True)
+class EvidenceParams:
+    """When a LocalCut is taken; otherwise the 2D component stays as it is."""
+
+    min_share: float = 0.1  # of the component that the cut must keep [O]
+    min_depth_step: float = 0.05  # median along the new border, in [0, 1] [O]
+    min_contrast: float = 1.0  # that step over the 90th percentile inside the cut [O]
+
+
+@dataclass(frozen=True)
+class LocalCutParams:
+    """LocalCut: a minimum cut on the point cloud of the semantic mask (Sec. 3.2)."""
+
+    neighborhood: Neighborhood = 'grid'  # the 8 patches around each [O], or k-NN in 3D [P]
+    # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
+    tau_knn: float = 0.115
+    num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
+    capacity: Capacity = 'step'  # edge length -> capacity [O]
+    depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
+    eigenvector_step: float = 0.2  # the same of its eigenvector step, largest entry 1 [O]
+    terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
+    terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
+    outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
+    evidence: EvidenceParams | None = EvidenceParams()  # when a cut is taken; None: always [P]
+
+
+_PAPER_LOCAL_CUT = LocalCutParams(
+    neighborhood='knn',
+    tau_knn=0.115,
+    num_neighbors=10,
+    capacity='distance',
+    terminals='single',
+    outside='drop',
+    evidence=None,
+)
 
 
 @dataclass(frozen=True)
@@ -47,15 +83,6 @@ class NcutParams:
 
 
 @dataclass(frozen=True)
-class BackgroundParams:
-    """Which cuts are background: those that are large, far and cut off by the image borders."""
-
-    min_borders: int = 2  # borders of the image that the cut touches [O]
-    min_border_share: float = 0.1  # of a border that the cut must hold to touch it [O]
-    min_area_ratio: float = 0.3  # of the patch grid [O]
-
-
-@dataclass(frozen=True)
 class CrfParams:
     """Fully connected CRF on the resized image [M]."""
 
@@ -76,6 +103,16 @@ class RefineParams:
     crf: CrfParams = CrfParams()
     min_iou: float = 0.5  # a mask that refinement changes more is dropped [M]
     resize: MaskResize = 'linear'  # to image size; MaskCut: bicubic
+
+
+@dataclass(frozen=True)
+class ConfidenceParams:
+    """Spatial Confidence: agreement of several LocalCuts (Eq. 4)."""
+
+    num_cuts: int = 8  # T, thresholds from tau_min to tau_knn [O]
+    tau_min_ratio: float = 0.01  # tau_min / tau_knn; the paper leaves it open [O]
+    spacing: Spacing = 'geometric'  # of the thresholds [O]; the paper: linear
+    terminal_fraction: float | None = 0.05  # of regional terminals [O]; None: the cut's own
 
 
 @dataclass(frozen=True)
@@ -154,15 +191,6 @@ _MASKCUT = CutParams(
     confidence=None,
     refine=RefineParams(method='permutohedral', min_iou=0.5, resize='bicubic'),
 )
-_PAPER_LOCAL_CUT = LocalCutParams(
-    neighborhood='knn',
-    tau_knn=0.115,
-    num_neighbors=10,
-    capacity='distance',
-    terminals='single',
-    outside='drop',
-    evidence=None,
-)
 _PAPER = replace(
     _MASKCUT,
     stop_at_rest_iou=0.9,
@@ -175,6 +203,21 @@ _PAPER = replace(
     ),
 )
 _PAPER_V3 = replace(_PAPER, local_cut=replace(_PAPER_LOCAL_CUT, outside='far'))
+Neighborhood = Literal['grid', 'knn']
+Capacity = Literal['step', 'affinity', 'margin', 'distance']
+Spacing = Literal['linear', 'geometric']
+Terminals = Literal['single', 'regional']
+Outside = Literal['drop', 'far']
+
+
+@dataclass(frozen=True)
+class BackgroundParams:
+    """Which cuts are background: those that are large, far and cut off by the image borders."""
+
+    min_borders: int = 2  # borders of the image that the cut touches [O]
+    min_border_share: float = 0.1  # of a border that the cut must hold to touch it [O]
+    min_area_ratio: float = 0.3  # of the patch grid [O]
+
 
 PRESETS: dict[str, Callable[..., CutParams]] = {
     'cuts3d': CutParams,
@@ -182,3 +225,51 @@ PRESETS: dict[str, Callable[..., CutParams]] = {
     'paper_v3': CutParams.paper_v3,
     'maskcut': CutParams.maskcut,
 }
+
+
+def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: Any = None) -> Any:
+    """Build a params dataclass from nested plain dicts, as a config file holds them.
+
+    Args:
+        cls: one of the dataclasses of `params.py`.
+        values: field name -> value; a nested params field takes a dict or None.
+        where: dotted prefix for messages.
+        base: what the fields that `values` leaves out are taken from; None: the defaults.
+
+    Raises:
+        ValueError: a key that `cls` does not have or a value outside its choices; the
+            message names the key and what is possible.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]
+    changes = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f'{where}{key} is not a parameter; known: {", ".join(known)}')
+        inner = None if base is None else getattr(base, key)
+        changes[key] = _convert(hints[key], value, f'{where}{key}', inner)
+    return cls(**changes) if base is None else replace(base, **changes)
+
+
+def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
+    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    nested: Any = next((option for option in options if is_dataclass(option)), None)
+    if nested is not None and isinstance(value, dict):
+        return params_from_dict(nested, value, f'{name}.', base)
+    if value is None and type(None) in options:
+        return None
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f'{name} must be one of {get_args(hint)}, got {value!r}')
+        return value
+    plain = next(option for option in options if option is not type(None))
+    if nested is not None or not _is_number_for(plain, value):
+        kind = 'a dict' if nested is not None else f'of type {plain.__name__}'
+        raise ValueError(f'{name} must be {kind}, got {value!r}')
+    return plain(value)
+
+
+def _is_number_for(plain: type, value: Any) -> bool:
+    if isinstance(value, bool) or plain is bool:
+        return isinstance(value, bool) and plain is bool
+    return isinstance(value, (int, float) if plain is float else int)

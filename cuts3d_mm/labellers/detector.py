@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cuts3d_mm.algorithm.confidence_map import require_confidence_source
+from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.configs import read_arrays
 from cuts3d_mm.images.reading import NamedImage, check_rgb

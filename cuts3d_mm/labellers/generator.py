@@ -9,11 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.affinity import link_patches
-from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance
-from cuts3d_mm.algorithm.packed_links import PackedLinks
+from cuts3d_mm.algorithm.affinity import PackedLinks, link_patches
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, build_patch_graph
 from cuts3d_mm.algorithm.params import Similarity
-from cuts3d_mm.algorithm.patch_graph import build_patch_graph
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
 from cuts3d_mm.labellers.depth.values import (
@@ -190,6 +188,6 @@ class PseudoLabelGenerator:
 def _linker_for(features: Any) -> Callable[..., PackedLinks]:
     if isinstance(features, np.ndarray):
         return link_patches
-    from cuts3d_mm.algorithm.device_links import link_patches_on_device
+    from cuts3d_mm.algorithm.affinity import link_patches_on_device
 
     return link_patches_on_device

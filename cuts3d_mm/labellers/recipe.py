@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cuts3d_mm.algorithm.params import PRESETS, CutParams
-from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
 
 
 def build_params(recipe: dict[str, Any] | None) -> CutParams:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, refine_cuts
-from cuts3d_mm.algorithm.cut_patches import PatchCuts, cut_graph
-from cuts3d_mm.algorithm.eigensolvers import NoConvergence
+from cuts3d_mm.algorithm.cut_instances import (
+    ImageCuts,
+    Instance,
+    PatchCuts,
+    PatchGraph,
+    cut_graph,
+    refine_cuts,
+)
+from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.algorithm.patch_graph import PatchGraph
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import ImageFailure
 

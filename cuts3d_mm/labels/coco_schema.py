@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.labels.json_entries import Entry
 from cuts3d_mm.labels.record import OLDER_LOWER_BOUND
 from cuts3d_mm.labels.run_length import MAX_CODE_BYTES, MAX_IMAGE_PIXELS

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.files.paths import BadName, require_inside, shown
 

@@ -8,7 +8,7 @@ import torch
 from mmcv.ops import roi_align
 from torch import Tensor
 
-from cuts3d_mm.algorithm.confidence_map import Steps
+from cuts3d_mm.algorithm.confidence import Steps
 
 
 def crop_boxes(

@@ -10,7 +10,7 @@ from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS, Steps
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, Steps
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.structures.box_crops import crop_boxes
 

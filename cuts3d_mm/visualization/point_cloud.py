@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.axes import Axes
 
-from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.arrays import Double
 from cuts3d_mm.visualization.overlays import instance_color
 from cuts3d_mm.visualization.stages import Stages

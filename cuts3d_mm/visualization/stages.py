@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.algorithm.cut_patches import RejectedCut
+from cuts3d_mm.algorithm.cut_instances import Instance, RejectedCut
 from cuts3d_mm.arrays import Float, Pixels
 
 

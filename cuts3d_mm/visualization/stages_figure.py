@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.algorithm.cut_patches import RejectedCut
+from cuts3d_mm.algorithm.cut_instances import Instance, RejectedCut
 from cuts3d_mm.arrays import Double, Mask, Pixels
 from cuts3d_mm.visualization.overlays import draw_instances, draw_outlines, instance_color
 from cuts3d_mm.visualization.point_cloud import draw_cloud_from_the_side

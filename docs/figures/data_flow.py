@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 import cuts3d_mm
-from cuts3d_mm.algorithm.confidence_map import LOWER_BOUND
+from cuts3d_mm.algorithm.confidence import LOWER_BOUND
 from cuts3d_mm.algorithm.cut_instances import Instance
 from cuts3d_mm.arrays import Mask
 from cuts3d_mm.scenes.rendering import Scene, render_scenes

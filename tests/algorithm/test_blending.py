@@ -4,7 +4,7 @@ import numpy as np
 import reference
 from drawn import disc
 
-from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
+from cuts3d_mm.algorithm.confidence import blend, may_be_pasted, paste_alpha
 
 HW = (30, 42)
 

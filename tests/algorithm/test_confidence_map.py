@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.confidence_map import doubt_of_grid, raise_to, raised_score, steps_of
+from cuts3d_mm.algorithm.confidence import doubt_of_grid, raise_to, raised_score, steps_of
 
 
 def grid():

@@ -7,10 +7,9 @@ import pytest
 import reference
 from drawn import GRID_HW, disc, features_of, iou, touching_world
 
-from cuts3d_mm.algorithm import cut_patches as loop
-from cuts3d_mm.algorithm.cut_patches import cut_patches
-from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams, LocalCutParams
-from cuts3d_mm.algorithm.params import CutParams, NcutParams
+from cuts3d_mm.algorithm import cut_instances as loop
+from cuts3d_mm.algorithm.cut_instances import cut_patches
+from cuts3d_mm.algorithm.params import ConfidenceParams, CutParams, LocalCutParams, NcutParams
 
 
 def test_cuts3d_separates_what_maskcut_merges(rng):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from drawn import GRID_HW, two_touching_discs
 
-from cuts3d_mm.algorithm.depth_evidence import is_supported
-from cuts3d_mm.algorithm.local_cut_params import EvidenceParams
+from cuts3d_mm.algorithm.local_cut import is_supported
+from cuts3d_mm.algorithm.params import EvidenceParams
 
 LEFT, RIGHT = two_touching_discs()
 BOTH = LEFT | RIGHT

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.depth_grid import normalize_depth, resize_depth
+from cuts3d_mm.algorithm.depth import normalize_depth, resize_depth
 
 
 def test_depth_is_scaled_to_its_own_range(rng):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuts3d_mm.algorithm.affinity import link_patches
-from cuts3d_mm.algorithm.device_links import link_patches_on_device
+from cuts3d_mm.algorithm.affinity import link_patches, link_patches_on_device
 
 
 @pytest.fixture

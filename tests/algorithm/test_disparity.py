@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.algorithm.depth import depth_from_disparity
 
 
 def test_near_and_far_end_differ_by_eleven():

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 from drawn import GRID_HW, disc
 
-from cuts3d_mm.algorithm.grid_graph import connect_patches
+from cuts3d_mm.algorithm.local_cut import connect_patches
 
 
 def test_edges_are_all_pairs_of_touching_patches(rng):

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from drawn import GRID_HW, disc
 
-from cuts3d_mm.algorithm.judge import is_the_rest, reason_to_reject
+from cuts3d_mm.algorithm.cut_instances import Proposal, is_the_rest, reason_to_reject
 from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair
 from cuts3d_mm.algorithm.params import BackgroundParams, CutParams
-from cuts3d_mm.algorithm.proposal import Proposal
 
 PARAMS = replace(CutParams(), background=BackgroundParams())
 WALL = np.ones(GRID_HW, bool)

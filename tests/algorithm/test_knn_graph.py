@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from cuts3d_mm.algorithm.knn_graph import connect_neighbors
+from cuts3d_mm.algorithm.local_cut import connect_neighbors
 
 
 @pytest.mark.parametrize('count', [2, 5, 11, 60])

@@ -8,9 +8,9 @@ import pytest
 import reference
 from drawn import GRID_HW, disc, iou, two_touching_discs
 
+from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
-from cuts3d_mm.algorithm.local_cut_params import LocalCutParams
-from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.algorithm.params import LocalCutParams
 
 RULES = ['step', 'affinity', 'margin', 'distance']
 

@@ -10,12 +10,12 @@ import reference
 from drawn import GRID_HW, disc, features_of, photo
 from PIL import Image
 
-from cuts3d_mm.algorithm import cut_patches as loop
+from cuts3d_mm.algorithm import cut_instances as loop
 from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
+from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.masks import enlarge_patches
 from cuts3d_mm.algorithm.ncut import Eigenpair, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.params import CutParams, NcutParams
-from cuts3d_mm.algorithm.refine import refine_to_image
 from cuts3d_mm.images.reading import resize_rgb
 
 MASKCUT = CutParams.maskcut()

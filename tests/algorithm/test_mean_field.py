@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.mean_field import filter_values, infer_masks, normalize_weights
-from cuts3d_mm.algorithm.permutohedral import build_lattice
+from cuts3d_mm.algorithm.crf import build_lattice, filter_values, infer_masks, normalize_weights
 
 
 def exact_filter(positions, values):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from cuts3d_mm.algorithm.knn_graph import Edges, connect_neighbors
-from cuts3d_mm.algorithm.min_cut import source_side
+from cuts3d_mm.algorithm.local_cut import Edges, connect_neighbors, source_side
 
 
 def cut_value(side, edges, capacities):

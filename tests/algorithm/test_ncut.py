@@ -7,11 +7,9 @@ from drawn import GRID_HW, disc, features_of
 from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import ArpackNoConvergence
 
-from cuts3d_mm.algorithm import eigensolvers
-from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
-from cuts3d_mm.algorithm.eigensolvers import NoConvergence
-from cuts3d_mm.algorithm.ncut import second_eigenvector, split_foreground
-from cuts3d_mm.algorithm.packed_links import pack_links
+from cuts3d_mm.algorithm import ncut
+from cuts3d_mm.algorithm.affinity import link_patches, normalize_features, pack_links
+from cuts3d_mm.algorithm.ncut import NoConvergence, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.params import NcutParams
 
 
@@ -86,16 +84,16 @@ def test_patches_that_are_all_alike_have_no_cut(links):
 
 @pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
 def test_patches_that_are_all_alike_have_no_cut_by_the_slower_solvers_either(links, monkeypatch):
-    monkeypatch.setattr(eigensolvers, '_lanczos', never_converges)
+    monkeypatch.setattr(ncut, '_lanczos', never_converges)
     assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
 
 
 @pytest.mark.parametrize('params', [NcutParams(), NcutParams(sign='lapack')])
 def test_no_convergence_is_an_error_and_not_an_image_without_a_cut(rng, params, monkeypatch):
     _, links, free = next(worlds(rng))
-    monkeypatch.setattr(eigensolvers, '_lanczos', never_converges)
-    monkeypatch.setattr(eigensolvers, '_arpack', never_converges)
-    monkeypatch.setattr(eigensolvers, 'eigh', never_converges)
+    monkeypatch.setattr(ncut, '_lanczos', never_converges)
+    monkeypatch.setattr(ncut, '_arpack', never_converges)
+    monkeypatch.setattr(ncut, 'eigh', never_converges)
     with pytest.raises(NoConvergence, match='a solver must find the second eigenvector'):
         second_eigenvector(pack_links(links), free, params)
 

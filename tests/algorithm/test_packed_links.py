@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.packed_links import linked_sums, no_links, pack_links, write_links
+from cuts3d_mm.algorithm.affinity import linked_sums, no_links, pack_links, write_links
 
 
 def graph(rng, count):

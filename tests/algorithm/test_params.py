@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cuts3d_mm.algorithm.params import PRESETS, CutParams
-from cuts3d_mm.algorithm.params_from_dict import params_from_dict
+from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
 
 
 def test_nested_dicts_change_only_what_they_name():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.permutohedral import build_lattice
+from cuts3d_mm.algorithm.crf import build_lattice
 
 
 def test_weights_are_barycentric(rng):

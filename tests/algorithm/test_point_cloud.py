@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.algorithm.depth import project_depth
 
 
 def test_points_span_the_unit_cube_and_keep_patches_square(rng):

@@ -4,11 +4,10 @@ import numpy as np
 from drawn import GRID_HW, disc
 from scipy.ndimage import gaussian_filter
 
-from cuts3d_mm.algorithm.local_cut_params import EvidenceParams, LocalCutParams
+from cuts3d_mm.algorithm.cut_instances import propose
 from cuts3d_mm.algorithm.masks import component_of
 from cuts3d_mm.algorithm.ncut import Eigenpair
-from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.algorithm.proposal import propose
+from cuts3d_mm.algorithm.params import CutParams, EvidenceParams, LocalCutParams
 
 NUM_SCENES = 200
 PARAMS = CutParams(

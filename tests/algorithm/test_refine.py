@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from drawn import disc, photo
 
+from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.params import RefineParams
-from cuts3d_mm.algorithm.refine import refine_to_image
 
 GRID = disc((4, 4), 2.6, (9, 13))
 

@@ -7,10 +7,9 @@ import pytest
 import reference
 from drawn import GRID_HW, two_touching_discs
 
-from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
-from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams, LocalCutParams
-from cuts3d_mm.algorithm.point_cloud import project_depth
-from cuts3d_mm.algorithm.spatial_confidence import spatial_confidence
+from cuts3d_mm.algorithm.depth import project_depth
+from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud, spatial_confidence
+from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
 
 LOCAL = LocalCutParams(neighborhood='knn', capacity='affinity')
 

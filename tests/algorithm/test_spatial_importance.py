@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import reference
 
+from cuts3d_mm.algorithm.affinity import spatial_importance
 from cuts3d_mm.algorithm.params import ImportanceParams
-from cuts3d_mm.algorithm.spatial_importance import spatial_importance
 
 
 def test_importance_equals_the_equations(rng):

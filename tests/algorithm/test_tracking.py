@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from drawn import disc, iou
 
-from cuts3d_mm.algorithm.tracked_object import shift_mask
-from cuts3d_mm.algorithm.tracking import GRID_PX, MAX_HIDDEN_FRAMES, MaskTracker, pairwise_iou
+from cuts3d_mm.algorithm.tracking import (
+    GRID_PX,
+    MAX_HIDDEN_FRAMES,
+    MaskTracker,
+    pairwise_iou,
+    shift_mask,
+)
 
 HW = (60, 140)
 NOTHING = np.zeros((0, *HW), bool)

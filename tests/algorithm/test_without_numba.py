@@ -10,12 +10,12 @@ import numpy as np
 from drawn import touching_world
 from without_packages import environment_without
 
-from cuts3d_mm.algorithm.cut_patches import cut_patches
+from cuts3d_mm.algorithm.cut_instances import cut_patches
 from cuts3d_mm.algorithm.params import CutParams
 
 _CODE = """
 import pickle, sys
-from cuts3d_mm.algorithm.cut_patches import cut_patches
+from cuts3d_mm.algorithm.cut_instances import cut_patches
 from cuts3d_mm.algorithm.params import CutParams
 features, depth = pickle.load(sys.stdin.buffer)
 cuts = cut_patches(features, depth, CutParams()).accepted

@@ -6,8 +6,8 @@ from drawn import photo
 from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
 from mmdet.registry import MODELS
 
-from cuts3d_mm.algorithm import cut_patches
-from cuts3d_mm.algorithm.eigensolvers import NoConvergence
+from cuts3d_mm.algorithm import cut_instances
+from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.explain import explain_image
 
@@ -75,6 +75,6 @@ def test_an_image_that_no_solver_can_cut_is_a_failure_of_that_image(rng, monkeyp
     def never_converges(*_):
         raise NoConvergence('a solver must find the second eigenvector')
 
-    monkeypatch.setattr(cut_patches, 'second_eigenvector', never_converges)
+    monkeypatch.setattr(cut_instances, 'second_eigenvector', never_converges)
     with pytest.raises(ImageFailure, match='a solver must find'):
         MODELS.build(MASKCUT).predict(photo(rng))

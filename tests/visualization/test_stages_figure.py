@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.algorithm.cut_instances import Instance
-from cuts3d_mm.algorithm.cut_patches import PatchCut, RejectedCut
+from cuts3d_mm.algorithm.cut_instances import Instance, PatchCut, RejectedCut
 from cuts3d_mm.visualization.stages import Stages
 from cuts3d_mm.visualization.stages_figure import draw_stages
 

@@ -11,8 +11,7 @@ from mmdet.datasets.transforms import CopyPaste
 from mmdet.structures.bbox import autocast_box_type
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.blending import blend, may_be_pasted, paste_alpha
-from cuts3d_mm.algorithm.confidence_map import CONFIDENCE_STEPS
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, blend, may_be_pasted, paste_alpha
 from cuts3d_mm.arrays import Float, Index
 from cuts3d_mm.datasets.transforms.joining import Pasted, join_pasted
 from cuts3d_mm.registry import TRANSFORMS

@@ -9,7 +9,7 @@ import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.confidence_map import (
+from cuts3d_mm.algorithm.confidence import (
     CONFIDENCE_STEPS,
     LOWER_BOUND,
     Steps,

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.disparity import depth_from_disparity
+from cuts3d_mm.algorithm.depth import depth_from_disparity
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure
 

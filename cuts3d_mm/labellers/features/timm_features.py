@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import normalize, pad
 
-from cuts3d_mm.algorithm.affinity import normalize_features
-from cuts3d_mm.algorithm.full_float32 import full_float32
+from cuts3d_mm.algorithm.affinity import full_float32, normalize_features
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.batches import image_features, normalized_batch
 from cuts3d_mm.labellers.features.grid_positions import GridPositions

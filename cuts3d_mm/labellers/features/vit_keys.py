@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cuts3d_mm.algorithm.full_float32 import full_float32
+from cuts3d_mm.algorithm.affinity import full_float32
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.labellers.batches import image_features, normalized_batch
 from cuts3d_mm.labellers.features.grid_positions import GridPositions

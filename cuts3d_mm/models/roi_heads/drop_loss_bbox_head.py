@@ -10,7 +10,7 @@ from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from torch import Tensor
 from torch.nn import functional
 
-from cuts3d_mm.algorithm.confidence_map import require_confidence_source
+from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.algorithm.soft_target import drop_loss_weights, soft_class_targets
 from cuts3d_mm.registry import MODELS
 

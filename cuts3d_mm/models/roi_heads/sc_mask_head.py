@@ -9,7 +9,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
-from cuts3d_mm.algorithm.confidence_map import require_confidence_source
+from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 

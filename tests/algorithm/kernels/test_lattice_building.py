@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm import permutohedral
-from cuts3d_mm.algorithm.permutohedral import build_lattice
+from cuts3d_mm.algorithm import crf
+from cuts3d_mm.algorithm.crf import build_lattice
 
 
 def links_of(lattice, names):
@@ -21,7 +21,7 @@ def links_of(lattice, names):
 def test_compiled_lattice_is_the_plain_one_with_other_numbers(rng, monkeypatch, dimensions):
     positions = rng.uniform(-9, 3, (dimensions, 700)).astype(np.float32)
     compiled = build_lattice(positions)
-    monkeypatch.setattr(permutohedral, '_lay_out', permutohedral._lay_out.plain)
+    monkeypatch.setattr(crf, '_lay_out', crf._lay_out.plain)
     plain = build_lattice(positions)
     assert compiled.neighbors.shape == plain.neighbors.shape
     assert np.allclose(compiled.weights, plain.weights, atol=1e-5)

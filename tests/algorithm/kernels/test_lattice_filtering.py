@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from drawn import disc, iou, photo
 
-from cuts3d_mm.algorithm import mean_field
-from cuts3d_mm.algorithm.crf import refine_masks
-from cuts3d_mm.algorithm.mean_field import filter_values
+from cuts3d_mm.algorithm import crf
+from cuts3d_mm.algorithm.crf import build_lattice, filter_values, refine_masks
 from cuts3d_mm.algorithm.params import CrfParams
-from cuts3d_mm.algorithm.permutohedral import build_lattice
 
 
 @pytest.mark.parametrize('dimensions', [1, 2, 5])
@@ -16,7 +14,7 @@ def test_compiled_filter_equals_the_plain_one(rng, monkeypatch, dimensions):
     lattice = build_lattice(rng.uniform(0, 5, (dimensions, 700)).astype(np.float32))
     values = rng.standard_normal((700, 4)).astype(np.float32)
     compiled = filter_values(lattice, values)
-    monkeypatch.setattr(mean_field, '_filter', mean_field._filter.plain)
+    monkeypatch.setattr(crf, '_filter', crf._filter.plain)
     assert np.allclose(compiled, filter_values(lattice, values), atol=1e-4)
 
 
@@ -26,7 +24,7 @@ def test_compiled_inference_equals_the_plain_one(rng, monkeypatch, count):
     hw = image.shape[:2]
     masks = np.stack([disc((45, 39 + 45 * (i % 2)), 23 - i, hw) for i in range(count)])
     compiled = refine_masks(masks, image, CrfParams())
-    monkeypatch.setattr(mean_field, '_infer', mean_field._infer.plain)
+    monkeypatch.setattr(crf, '_infer', crf._infer.plain)
     plain = refine_masks(masks, image, CrfParams())
     assert all(iou(a, b) >= 0.999 for a, b in zip(compiled, plain, strict=True))
     assert compiled.any(axis=(1, 2)).all() and (compiled != masks).any(axis=(1, 2)).all()

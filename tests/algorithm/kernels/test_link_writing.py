@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm import packed_links
+from cuts3d_mm.algorithm import affinity
 
 
 @pytest.mark.parametrize('num_rows', [1, 15, 32, 40])
@@ -13,8 +13,8 @@ def test_compiled_and_plain_code_mirror_and_pack_alike(rng, num_rows):
     for choice in ('compiled', 'plain'):
         mirrored, words = block.copy(), np.zeros((8, 40), np.uint16)
         for kernel, arguments in (
-            (packed_links._mirror, (mirrored,)),
-            (packed_links._pack_columns, (mirrored.view(np.uint8), words)),
+            (affinity._mirror, (mirrored,)),
+            (affinity._pack_columns, (mirrored.view(np.uint8), words)),
         ):
             function = kernel.plain if choice == 'plain' else kernel.compiled()
             function(*arguments)

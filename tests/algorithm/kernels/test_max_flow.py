@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.algorithm import min_cut
+from cuts3d_mm.algorithm import local_cut
+from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud
-from cuts3d_mm.algorithm.local_cut_params import LocalCutParams
-from cuts3d_mm.algorithm.point_cloud import project_depth
+from cuts3d_mm.algorithm.params import LocalCutParams
 
 GRID_HW = 13, 17
 NEIGHBORHOODS = ('grid', 'knn')
@@ -43,9 +43,9 @@ def test_compiled_cuts_equal_those_of_scipy(choice, monkeypatch):
         outside=outside,
     )
     found = {}
-    kernel = min_cut._source_side
+    kernel = local_cut._source_side
     for function in (kernel.compiled(), kernel.plain):
-        monkeypatch.setattr(min_cut, '_source_side', function)
+        monkeypatch.setattr(local_cut, '_source_side', function)
         found[function] = [
             cut_cloud(cloud, tau, GRID_HW, params)
             for cloud in clouds(params, 12)
@@ -57,7 +57,7 @@ def test_compiled_cuts_equal_those_of_scipy(choice, monkeypatch):
 
 
 def test_sides_of_random_graphs_equal_those_of_scipy():
-    kernel = min_cut._source_side
+    kernel = local_cut._source_side
     compiled = kernel.compiled()
     for seed in range(300):
         rng = np.random.default_rng(seed)

@@ -9,11 +9,10 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from cuts3d_mm.algorithm.blending import paste_alpha
+from cuts3d_mm.algorithm.confidence import paste_alpha
 from cuts3d_mm.algorithm.cut_instances import cut_instances
-from cuts3d_mm.algorithm.local_cut_params import ConfidenceParams
 from cuts3d_mm.algorithm.masks import patches_touched
-from cuts3d_mm.algorithm.params import CutParams
+from cuts3d_mm.algorithm.params import ConfidenceParams, CutParams
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.shard import write_shard
 from cuts3d_mm.structures import ConfidenceBitmapMasks

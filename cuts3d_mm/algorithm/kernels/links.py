@@ -1,19 +1,15 @@
-"""Sum the entries of a vector whose bit is set.
-
-Current processors have an instruction that adds to a vector register
-only in those lanes whose bit is set. Compilers do not find it in a loop over bits, so the loop is
-written here in LLVM's own language.
-"""
+"""Write packed links and sum over them, compiled."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from cuts3d_mm.algorithm.link_layout import LANES, WORDS_AT_ONCE
+from cuts3d_mm.algorithm.affinity import LANES, WORDS_AT_ONCE
 
 _INDEX = ir.IntType(64)
 _WORD = ir.IntType(LANES)
@@ -94,3 +90,21 @@ def _in_every_lane(builder: Any, value: Any) -> Any:
     nothing = ir.Constant(_SUMS, ir.Undefined)
     single = builder.insert_element(nothing, value, ir.Constant(_EVERY_LANE.type.element, 0))
     return builder.shuffle_vector(single, nothing, _EVERY_LANE)
+
+
+@njit(cache=True)
+def mirror(block):  # type: ignore[no-untyped-def]
+    """Copy the upper triangle of a block into its lower one."""
+    for row in range(len(block)):
+        for column in range(row):
+            block[row, column] = block[column, row]
+
+
+@njit(cache=True)
+def pack_columns(block, words):  # type: ignore[no-untyped-def]
+    """Set bit r of word w of column i to entry (16 w + r, i) of a block."""
+    for row in range(len(block)):
+        word, entries = words[row // 16], block[row]
+        bit = np.uint16(row % 16)
+        for column in range(len(entries)):
+            word[column] |= np.uint16(entries[column]) << bit
