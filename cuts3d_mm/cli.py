@@ -504,8 +504,7 @@ def label_many(
 
 
 def _list_images(args: argparse.Namespace) -> ImageList:
-    from cuts3d_mm.images.exclusions import read_exclusions
-    from cuts3d_mm.images.listing import list_images
+    from cuts3d_mm.images.listing import list_images, read_exclusions
 
     excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
     return list_images(args.images).without(excluded).first(args.limit)

@@ -30,7 +30,7 @@ from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.processes import advise
 
 if TYPE_CHECKING:
-    from cuts3d_mm.images.sources import Source
+    from cuts3d_mm.images.streams import Source
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
     from cuts3d_mm.labels.shard import Counts
 
@@ -89,7 +89,7 @@ def main() -> int:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # What takes seconds to import comes after all that is quick to check.
     from cuts3d_mm.hub.release_folder import fetch_detector
-    from cuts3d_mm.images.sources import VideoSource, open_sources
+    from cuts3d_mm.images.streams import VideoSource, open_sources
     from cuts3d_mm.labellers.device import check_device, choose_device
 
     check_device(args.device)

@@ -60,7 +60,7 @@ def _add_rule_arguments(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.images.exclusions import read_exclusions, require_known
+    from cuts3d_mm.images.listing import read_exclusions, require_known
     from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
     from cuts3d_mm.labels.store import read_names
 

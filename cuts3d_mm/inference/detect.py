@@ -10,7 +10,7 @@ import numpy as np
 
 from cuts3d_mm.algorithm.tracking import MaskTracker
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.images.sources import Frame, Source
+from cuts3d_mm.images.streams import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
 from cuts3d_mm.inference.results import number_objects

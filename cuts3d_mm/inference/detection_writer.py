@@ -12,7 +12,7 @@ from typing import Any
 
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.files.paths import BadName, path_to_write
-from cuts3d_mm.images.sources import Frame, VideoSource
+from cuts3d_mm.images.streams import Frame, VideoSource
 from cuts3d_mm.inference.output_folder import (
     DETECTIONS,
     LABELS,

@@ -14,7 +14,7 @@ from torch import nn
 
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.configs import without_labels
-from cuts3d_mm.images.sources import open_sources
+from cuts3d_mm.images.streams import open_sources
 from cuts3d_mm.inference.model_source import DetectorSource, find_detector
 from cuts3d_mm.inference.trained_detector import build_trained_detector
 from cuts3d_mm.weights.mmengine_loader import install

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.images.exclusions import read_exclusions
-from cuts3d_mm.images.listing import ImageList, list_images
+from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.labels.random_access import LabelTable
 from cuts3d_mm.learning.choices import choose_settings
 from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cuts3d_mm.images.exclusions import read_exclusions, write_exclusions
-from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.images.listing import ImageList, read_exclusions, write_exclusions
 
 IMAGES = ImageList(Path('images'), ('#c.png', 'a/x.png', 'b.png', 'd e.png'))
 

@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from cuts3d_mm.algorithm.tracking import MaskTracker
-from cuts3d_mm.images.sources import open_sources
+from cuts3d_mm.images.streams import open_sources
 from cuts3d_mm.inference.detect import detect_all
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.results import (
