@@ -20,7 +20,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import write_shard
 from cuts3d_mm.scenes.rendering import render_scenes
 
 SIDES = (480, 640)

@@ -18,7 +18,7 @@ import psutil
 
 from cuts3d_mm.datasets import PseudoLabelDataset
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import shard_path, write_shard
+from cuts3d_mm.labels.store import shard_path, write_shard
 
 PER_SHARD = 650
 DISTINCT = 8  # shards of different content; the rest are copies under other names

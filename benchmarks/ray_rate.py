@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.executors.ray import RayExecutor
 from cuts3d_mm.pipeline.plan import Split

@@ -19,7 +19,7 @@ from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
 from cuts3d_mm.labellers.depth.file import DepthFromFile
 from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
-from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.scenes.rendering import render_scenes
 
 INPUT_HW, GRID_HW = (480, 480), (60, 60)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cuts3d_mm.algorithm.cut_instances import Instance
     from cuts3d_mm.algorithm.params import CutParams
     from cuts3d_mm.api import list_configs, load_detector, load_generator
-    from cuts3d_mm.labels.reading import read_labels
+    from cuts3d_mm.labels.coco import read_labels
 
 __version__ = '0.1.0'
 __all__ = [
@@ -39,7 +39,7 @@ _PUBLIC = {  # name -> module that defines it
     'list_configs': 'cuts3d_mm.api',
     'load_detector': 'cuts3d_mm.api',
     'load_generator': 'cuts3d_mm.api',
-    'read_labels': 'cuts3d_mm.labels.reading',
+    'read_labels': 'cuts3d_mm.labels.coco',
 }
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import write_shard
 
 HW = (40, 56)
 GOOD = ('a#b.png', 'sub/b.png')

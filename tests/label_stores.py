@@ -9,8 +9,7 @@ from drawn import disc
 from PIL import Image
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.rows import SCHEMA
-from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import SCHEMA, write_shard
 
 GRID_HW = (6, 9)
 

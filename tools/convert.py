@@ -96,7 +96,7 @@ def convert_detectron2(args: argparse.Namespace) -> None:
     """Convert a detector, in the direction asked for."""
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.runner import build_detector
-    from cuts3d_mm.labels.coco_schema import DATASET_META
+    from cuts3d_mm.labels.coco_json import DATASET_META
     from cuts3d_mm.weights import read_state, require_tensors
     from cuts3d_mm.weights.converters import detectron2
     from cuts3d_mm.weights.fit import check_weights_fit
@@ -133,8 +133,7 @@ def convert_dino(args: argparse.Namespace) -> None:
 
 def convert_labels(args: argparse.Namespace) -> int:
     """Convert labels, in the direction that the source tells."""
-    from cuts3d_mm.labels.coco import read_coco
-    from cuts3d_mm.labels.export import export_store
+    from cuts3d_mm.labels.coco import export_store, read_coco
     from cuts3d_mm.labels.record import with_safe_name
     from cuts3d_mm.labels.store import write_store
 

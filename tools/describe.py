@@ -22,8 +22,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.labels.reading import read_labels
-    from cuts3d_mm.labels.statistics import LabelStatistics
+    from cuts3d_mm.labels.coco import read_labels
+    from cuts3d_mm.labels.merging import LabelStatistics
     from cuts3d_mm.visualization.tables import format_table
 
     columns = [LabelStatistics.of(read_labels(path)).rows() for path in args.labels]

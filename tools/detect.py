@@ -32,7 +32,7 @@ from cuts3d_mm.processes import advise
 if TYPE_CHECKING:
     from cuts3d_mm.images.streams import Source
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labels.shard import Counts
+    from cuts3d_mm.labels.store import Counts
 
 
 def parse_args() -> argparse.Namespace:
@@ -112,7 +112,7 @@ def _detect(
     from cuts3d_mm.algorithm.tracking import MaskTracker
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
-    from cuts3d_mm.labels.shard import Counts
+    from cuts3d_mm.labels.store import Counts
     from cuts3d_mm.pipeline.profile import Report
     from cuts3d_mm.pipeline.progress import ProgressLine
 

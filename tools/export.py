@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.labels.export import export_store
+    from cuts3d_mm.labels.coco import export_store
 
     exported = export_store(args.store, args.json, args.polygons)
     print(f'{exported.num_images} images -> {args.json}')

@@ -45,8 +45,8 @@ def main() -> int:
     args = parse_args()
     import numpy as np
 
-    from cuts3d_mm.labels.random_access import random_records
-    from cuts3d_mm.labels.reading import read_labels
+    from cuts3d_mm.labels.coco import read_labels
+    from cuts3d_mm.labels.table import random_records
     from cuts3d_mm.visualization.view import draw_records
 
     if args.random is None:

@@ -13,7 +13,7 @@ from cuts3d_mm.arrays import Index, Pixels
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import read_exclusions, write_exclusions
 from cuts3d_mm.images.reading import ImageFailure
-from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.overlays import cross_out
 from cuts3d_mm.visualization.view import draw_record
 

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from cuts3d_mm.labels.coco_schema import DATASET_META
-from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.registry import DATASETS
 
 

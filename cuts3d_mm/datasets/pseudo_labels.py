@@ -12,9 +12,9 @@ from mmdet.datasets import BaseDetDataset
 
 from cuts3d_mm.datasets.samplers import SeededIndex
 from cuts3d_mm.files.paths import require_inside
-from cuts3d_mm.labels.coco_schema import DATASET_META
-from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords
+from cuts3d_mm.labels.coco_json import DATASET_META
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
+from cuts3d_mm.labels.table import LabelTable, SelectedRecords
 from cuts3d_mm.registry import DATASETS
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.files.atomic import open_atomically, write_whole
 from cuts3d_mm.labels.coco import coco_annotation
-from cuts3d_mm.labels.coco_schema import CATEGORIES
+from cuts3d_mm.labels.coco_json import CATEGORIES
 from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.scenes.rendering import Scene, render_scenes
 from cuts3d_mm.visualization.pictures import save_picture

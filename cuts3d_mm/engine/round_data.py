@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import InfiniteSampler
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.labels.table import LabelTable
 
 
 def merged_config(base: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:

@@ -10,7 +10,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cuts3d_mm.labels.coco_schema import CATEGORIES, CATEGORY_ID
+from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 
 # name -> index in COCOeval.stats with its default maxDets of 1, 10, 100; s, m, l: areas up to
 # 32 x 32, up to 96 x 96 and larger, in pixels

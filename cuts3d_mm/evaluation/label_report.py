@@ -22,9 +22,8 @@ from cuts3d_mm.evaluation.label_scores import (
 from cuts3d_mm.files.paths import BadName, path_to_write, shown
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
-from cuts3d_mm.labels.ground_truth import read_ground_truth
-from cuts3d_mm.labels.reading import read_labels
-from cuts3d_mm.labels.segmentation import mask_code
+from cuts3d_mm.labels.coco import read_labels
+from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
 from cuts3d_mm.visualization.curves import draw_precision_recall
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture

@@ -16,8 +16,8 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.arrays import Double
 from cuts3d_mm.evaluation.class_agnostic_ap import class_agnostic_ap, run_evaluation
 from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.coco_json import mask_code
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.segmentation import mask_code
 
 # Annotated instances of an image, first and last of a group.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))

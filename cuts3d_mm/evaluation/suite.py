@@ -15,7 +15,7 @@ from cuts3d_mm.evaluation.class_agnostic_ap import KINDS
 from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
 from cuts3d_mm.evaluation.published import PUBLISHED, TABLE_2
 from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cuts3d_mm.labels.coco_schema import DATASET_META
+from cuts3d_mm.labels.coco_json import DATASET_META
 
 
 def plain_dataset_meta(meta: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.files.paths import is_inside, open_regular, shown
 from cuts3d_mm.files.remote import BucketPath, Place
-from cuts3d_mm.labels.coco_schema import CocoName, convert_entry
-from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
 
 IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()

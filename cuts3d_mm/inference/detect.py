@@ -14,7 +14,7 @@ from cuts3d_mm.images.streams import Frame, Source
 from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.inferencer import CutS3DInferencer
 from cuts3d_mm.inference.results import number_objects
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 
 
 def detect_all(

@@ -24,8 +24,7 @@ from cuts3d_mm.inference.results import to_index_image, to_record, to_supervisio
 from cuts3d_mm.inference.video_writer import VideoWriter
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import Counts, write_shard
-from cuts3d_mm.labels.store import read_store, write_failures
+from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 

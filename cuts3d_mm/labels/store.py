@@ -1,24 +1,59 @@
-"""A folder of labels: shards in the order of the image names, plus `failures.jsonl`.
-
-The folder holds whole shards only, and a missing one is simply made again.
-"""
+"""Read and write label stores: Parquet shards, failures, counts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from cuts3d_mm import __version__
 from cuts3d_mm.arrays import Double
 from cuts3d_mm.files.atomic import make_folder_atomically, open_atomically
-from cuts3d_mm.files.remote import Place, map_files
-from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import Counts, P, read_counts, read_shard, read_table, write_shard
+from cuts3d_mm.files.remote import Place, map_files, parquet_source
+from cuts3d_mm.labels.record import (
+    OLDER_LOWER_BOUND,
+    ConfidenceCrop,
+    ImageRecord,
+    InstanceRecord,
+    check_record,
+)
 
 _IMAGES_PER_SHARD = 512  # of a store written in one go
+OUT_OF_MEMORY = 'out of memory'  # begins the reason of a failure that need not happen again
+P = TypeVar('P', bound=Place)
+_COUNTS_KEY = b'cuts3d_counts'
+_VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
+_HALVED_KEY = b'cuts3d_batch_halved'
+_INSTANCE = pa.struct(
+    [
+        ('box_xywh', pa.list_(pa.float32(), 4)),  # pixels
+        ('area', pa.int64()),  # pixels
+        ('rle', pa.binary()),  # COCO run-length code at image size
+        ('score', pa.float32()),
+        ('grid_hw', pa.list_(pa.int16(), 2)),  # patches
+        ('crop_xywh', pa.list_(pa.int16(), 4)),  # patches
+        ('confidence', pa.binary()),  # uint8 values of the crop; null: no confidence
+        # Steps of 1/255 that the values were raised to; null: an older store, which raised to 0.5
+        ('lower_bound', pa.uint8()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ('name', pa.string()),
+        ('height', pa.int32()),
+        ('width', pa.int32()),
+        ('failure', pa.string()),  # null where the image was labelled
+        ('instances', pa.list_(_INSTANCE)),
+    ]
+)
 
 
 def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
@@ -117,3 +152,252 @@ def write_failures(folder: Place) -> None:
                 if row['failure'] is not None:
                     line = {'path': row['name'], 'reason': row['failure']}
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a shard or a store holds."""
+
+    images: int = 0  # labelled and failed together
+    instances: int = 0
+    failures: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.images + other.images,
+            self.instances + other.instances,
+            self.failures + other.failures,
+        )
+
+
+def shard_path(folder: P, index: int) -> P:
+    """Path of the shard with a given index; sorting names sorts indices."""
+    return folder / f'labels-{index:06d}.parquet'  # type: ignore[return-value]
+
+
+def write_shard(
+    folder: Place, index: int, records: Sequence[ImageRecord], was_halved: bool = False
+) -> Counts:
+    """Write one shard atomically and return what it holds.
+
+    Args:
+        folder: the label store.
+        index: of the shard.
+        records: in the order of the images.
+        was_halved: a batch did not fit into the memory of the device and was halved, which can
+            change the last bits of features; the shard says so.
+    """
+    counts = Counts(
+        images=len(records),
+        instances=sum(len(record.instances) for record in records),
+        failures=sum(record.failure is not None for record in records),
+    )
+    metadata = {
+        _COUNTS_KEY: json.dumps(vars(counts)).encode(),
+        _VERSION_KEY: __version__.encode(),
+        **({_HALVED_KEY: b'1'} if was_halved else {}),
+    }
+    rows = [row_from_record(record) for record in records]
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
+    with open_atomically(shard_path(folder, index)) as file:
+        pq.write_table(table, file, compression='zstd', write_page_checksum=True)
+    return counts
+
+
+def read_counts(path: Place) -> Counts:
+    """Read what a shard holds from its footer alone.
+
+    Raises:
+        DamagedShard: it has none, or not that of a shard.
+    """
+    with naming_shard(path):
+        footer = pq.read_metadata(parquet_source(path))
+        check_schema(footer.schema.to_arrow_schema())
+        counts = Counts(**json.loads((footer.metadata or {})[_COUNTS_KEY]))
+        if counts.images != footer.num_rows:
+            raise ValueError(f'must hold {counts.images} images, holds {footer.num_rows}')
+        return counts
+
+
+def was_batch_halved(path: Place) -> bool:
+    """Tell whether a batch of a shard did not fit into memory and was halved."""
+    with naming_shard(path):
+        return _HALVED_KEY in (pq.read_metadata(parquet_source(path)).metadata or {})
+
+
+def ran_out_of_memory(path: Place) -> bool:
+    """Tell whether an image of a whole shard failed because there was no memory for it."""
+    if not read_counts(path).failures:
+        return False
+    reasons = read_table(path, ['failure'])['failure'].to_pylist()
+    return any(reason is not None and reason.startswith(OUT_OF_MEMORY) for reason in reasons)
+
+
+def find_damage(path: Place) -> DamagedShard | None:
+    """Read the footer and the checksums of a shard; None if it is whole."""
+    try:
+        with naming_shard(path):
+            stored, table = read_counts(path), read_table(path)
+            lengths, reasons = (
+                table['instances'].combine_chunks().value_lengths(),
+                table['failure'],
+            )
+            found = Counts(len(table), sum(lengths.to_pylist()), len(table) - reasons.null_count)
+            if found != stored:
+                raise ValueError(f'its footer must say {found}, says {stored}')
+    except DamagedShard as damage:
+        return damage
+    return None
+
+
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a shard, or some columns of it, checking its checksums.
+
+    Raises:
+        DamagedShard: it is not whole.
+    """
+    with naming_shard(path), _open_shard(path) as shard:
+        table = shard.read(columns=columns, use_threads=False)
+        for name in table.column_names:
+            if name != 'failure' and table[name].null_count:
+                raise ValueError(f'column {name} must be there for every image')
+        return table
+
+
+def read_shard(path: Place) -> Iterator[ImageRecord]:
+    """Read the records of one shard.
+
+    Raises:
+        DamagedShard: it is not whole, or holds a row that is none of ours.
+    """
+    with naming_shard(path):
+        shard = _open_shard(path)
+    with shard:
+        batches = shard.iter_batches(batch_size=64, use_threads=False)
+        while True:
+            with naming_shard(path):
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+                records = [record_from_row(row) for row in rows]
+            if batch is None:
+                return
+            yield from records
+
+
+def _open_shard(path: Place) -> pq.ParquetFile:
+    shard = pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
+    check_schema(shard.schema_arrow)
+    return shard
+
+
+class DamagedShard(ValueError):
+    """A file of a store is not a whole shard; the message names it."""
+
+    def __init__(self, path: Place, error: Exception) -> None:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        super().__init__(
+            f'shard {path} must be whole, it is damaged or of another program: {reason}; '
+            'the command that wrote it makes it again'
+        )
+
+
+@contextmanager
+def naming_shard(path: Place) -> Iterator[None]:
+    """Name the shard in what goes wrong when it is read."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, DamagedShard):
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
+        raise DamagedShard(path, error) from error
+
+
+def row_from_record(record: ImageRecord) -> dict[str, Any]:
+    """One record as a row of SCHEMA."""
+    height, width = record.image_hw
+    return {
+        'name': record.name,
+        'height': height,
+        'width': width,
+        'failure': record.failure,
+        'instances': [_row_from_instance(instance) for instance in record.instances],
+    }
+
+
+def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
+    crop = instance.confidence
+    return {
+        'box_xywh': instance.box_xywh,
+        'area': instance.area,
+        'rle': instance.rle,
+        'score': instance.score,
+        # Not null: older pyarrow cannot read a null list of fixed size back.
+        'grid_hw': (0, 0) if crop is None else crop.grid_hw,
+        'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
+        'confidence': None if crop is None else crop.values,
+        'lower_bound': None if crop is None else crop.lower_bound,
+    }
+
+
+def record_from_row(row: dict[str, Any]) -> ImageRecord:
+    """One row of SCHEMA as a record.
+
+    Raises:
+        ValueError: the row does not hold labels that can be used.
+    """
+    if None in (row['name'], row['height'], row['width'], row['instances']):
+        raise ValueError(f'labels of {row["name"]!r}: only failure may be null')
+    instances = tuple(_instance_from_row(instance) for instance in row['instances'])
+    record = ImageRecord(row['name'], (row['height'], row['width']), instances, row['failure'])
+    return check_record(record)
+
+
+def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
+    if None in (row['box_xywh'], row['area'], row['rle'], row['score']):
+        raise ValueError('an instance must have a box, an area, a run-length code and a score')
+    crop = None
+    if row['confidence'] is not None and None in (row['grid_hw'], row['crop_xywh']):
+        raise ValueError('confidence must have a grid and a crop')
+    if row['confidence'] is not None:
+        stored = row.get('lower_bound')  # an older store has no such column
+        bound = OLDER_LOWER_BOUND if stored is None else stored
+        place = tuple(row['grid_hw']), tuple(row['crop_xywh'])
+        crop = ConfidenceCrop(*place, row['confidence'], bound)
+    return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)
+
+
+def check_schema(found: pa.Schema) -> None:
+    """Check that a table holds rows of SCHEMA, maybe of an older one with fewer fields.
+
+    Raises:
+        ValueError: it does not.
+    """
+    missing = [name for name in SCHEMA.names if name not in found.names]
+    if missing:
+        raise ValueError(f'must have the columns {SCHEMA.names}, lacks {missing}')
+    for field in list(SCHEMA)[:-1]:
+        if found.field(field.name).type != field.type:
+            raise ValueError(f'column {field.name} must be {field.type}')
+    instances = found.field('instances').type
+    if not (pa.types.is_list(instances) and pa.types.is_struct(instances.value_type)):
+        raise ValueError('column instances must be a list of structs')
+    theirs: dict[str, Any] = {field.name: field.type for field in instances.value_type}
+    unknown = set(theirs) - {field.name for field in _INSTANCE}
+    if unknown:  # also a field whose name is damaged, which would count as left out
+        raise ValueError(f'instances must have no other fields, got {sorted(unknown)}')
+    for field in _INSTANCE:
+        if field.name == 'lower_bound' and field.name not in theirs:
+            continue
+        if not _is_same_type(theirs.get(field.name), field.type):
+            raise ValueError(f'field {field.name} of instances must be {field.type}')
+
+
+def _is_same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
+    """Compare types, not the names that the elements of lists have been given."""
+    if found is None or not pa.types.is_fixed_size_list(wanted):
+        return found == wanted
+    return (
+        pa.types.is_fixed_size_list(found)
+        and found.list_size == wanted.list_size
+        and found.value_type == wanted.value_type
+    )

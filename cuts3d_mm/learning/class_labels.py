@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.learning.image_names import match_names
 
 _SHOWN = 3  # names in a message

@@ -11,8 +11,7 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.build import with_depth_folder
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import Counts
-from cuts3d_mm.labels.store import read_store, write_store
+from cuts3d_mm.labels.store import Counts, read_store, write_store
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.labelling import label
 from cuts3d_mm.learning.pass_images import read_pass_images, watched_names

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
-from cuts3d_mm.labels.random_access import LabelTable
+from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.learning.choices import choose_settings
 from cuts3d_mm.learning.detector_config import load_detector_config, schedule_of
 from cuts3d_mm.learning.folders import Folders

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.labels.merging import KeptPredictions
-from cuts3d_mm.labels.statistics import LabelStatistics
+from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.few_labels import FewLabels
 from cuts3d_mm.learning.folders import Folders, PassFolders

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats
 from cuts3d_mm.learning.choices import is_location
 from cuts3d_mm.learning.class_labels import name_as

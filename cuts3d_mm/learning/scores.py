@@ -9,7 +9,7 @@ from typing import Any
 
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.ground_truth import read_ground_truth
+from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.class_labels import name_as, names_in, of_images

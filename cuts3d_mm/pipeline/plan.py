@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cuts3d_mm.files.remote import Place, existing, map_files
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.shard import find_damage, ran_out_of_memory, shard_path
+from cuts3d_mm.labels.store import find_damage, ran_out_of_memory, shard_path
 from cuts3d_mm.pipeline.identity import read_run
 from cuts3d_mm.pipeline.work_order import Shard
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from rich.console import Console
 
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline.profile import Report, Span
 from cuts3d_mm.pipeline.progress import ProgressReport
 from cuts3d_mm.pipeline.stage_totals import StageTotals

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline.profile import Report
 from cuts3d_mm.pipeline.stage_totals import StageTotals
 

@@ -14,8 +14,7 @@ from cuts3d_mm.files.atomic import remove_leftovers
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.remote import Place, map_files
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.shard import Counts, read_counts, shard_path
-from cuts3d_mm.labels.store import shard_paths, write_failures
+from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
 from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure
 from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan, stored_shard_size
 from cuts3d_mm.pipeline.profile import Report

@@ -15,7 +15,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import OUT_OF_MEMORY
+from cuts3d_mm.labels.store import OUT_OF_MEMORY
 from cuts3d_mm.pipeline.profile import Stopwatch, size_of
 from cuts3d_mm.pipeline.read_ahead import ReadAhead
 from cuts3d_mm.pipeline.work_order import LabelledInstance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import Counts, write_shard
+from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.pipeline.profile import Report, Stopwatch
 from cuts3d_mm.pipeline.stages import Extraction, finish_image
 from cuts3d_mm.pipeline.work_order import WorkOrder

@@ -6,8 +6,7 @@ from drawn import disc
 
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_records, merge_stores
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import write_shard
-from cuts3d_mm.labels.store import read_store, write_store
+from cuts3d_mm.labels.store import read_store, write_shard, write_store
 
 HW = (40, 70)
 LEFT, LEFT_LARGER = disc((20, 18), 10, HW), disc((20, 18), 12, HW)

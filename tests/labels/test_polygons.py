@@ -7,8 +7,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from cuts3d_mm.labels.coco import read_coco, write_coco
-from cuts3d_mm.labels.polygons import LEAST_IOU, mask_polygons
+from cuts3d_mm.labels.coco import LEAST_IOU, mask_polygons, read_coco, write_coco
 from cuts3d_mm.labels.record import ImageRecord, decode_mask, encode_instance
 
 HW = (60, 90)

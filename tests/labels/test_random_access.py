@@ -8,12 +8,11 @@ from drawn import disc
 from label_stores import make_older
 
 from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.labels import unpacking
+from cuts3d_mm.labels import table
 from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.random_access import LabelTable, SelectedRecords, random_records
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import write_shard
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.store import read_store, write_shard
+from cuts3d_mm.labels.table import LabelTable, SelectedRecords, random_records
 
 
 def write_store(folder, sizes=(3, 1, 4)):
@@ -96,7 +95,7 @@ def test_a_store_that_is_shared_for_reading_is_unpacked_elsewhere(tmp_path, monk
             raise OSError(30, 'Read-only file system', str(path))
         return open_atomically(path)
 
-    monkeypatch.setattr(unpacking, 'open_atomically', open_elsewhere_only)
+    monkeypatch.setattr(table, 'open_atomically', open_elsewhere_only)
     monkeypatch.setenv('XDG_CACHE_HOME', str(cache))
     assert LabelTable(store)[2] == expected[2]
     assert sorted(store.iterdir()) == before

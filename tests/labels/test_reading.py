@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from drawn import disc
 
-from cuts3d_mm.labels.export import export_store
-from cuts3d_mm.labels.reading import read_labels
+from cuts3d_mm.labels.coco import export_store, read_labels
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import write_store
 

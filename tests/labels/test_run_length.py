@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.labels.run_length import check_codes, pack_runs, tidy_code, unpack_runs
+from cuts3d_mm.labels.rle import check_codes, pack_runs, tidy_code, unpack_runs
 
 
 def random_mask(rng):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cuts3d_mm.labels.merging import LabelStatistics
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.statistics import LabelStatistics
 
 HW = (20, 30)
 

@@ -9,8 +9,14 @@ from drawn import disc
 from label_stores import make_older
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import Counts, read_counts, shard_path, write_shard
-from cuts3d_mm.labels.store import read_store, write_failures
+from cuts3d_mm.labels.store import (
+    Counts,
+    read_counts,
+    read_store,
+    shard_path,
+    write_failures,
+    write_shard,
+)
 
 
 def records():

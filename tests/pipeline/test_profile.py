@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline.profile import Report, Span, Stopwatch, size_of
 from cuts3d_mm.pipeline.profile_report import profiled
 from cuts3d_mm.pipeline.stage_totals import StageTotals

@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-from cuts3d_mm.labels.shard import Counts
+from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline import progress
 from cuts3d_mm.pipeline.profile import Report, Span
 

@@ -10,8 +10,7 @@ from stand_ins import Blind
 
 from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.shard import Counts
-from cuts3d_mm.labels.store import read_store, shard_paths
+from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import RunMismatch
 from cuts3d_mm.pipeline.plan import Split, images_per_shard

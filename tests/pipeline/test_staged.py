@@ -13,8 +13,7 @@ from stand_ins import Greedy, Halving, Nothing
 
 from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.shard import was_batch_halved
-from cuts3d_mm.labels.store import read_store, shard_paths
+from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
 from cuts3d_mm.pipeline import shared_memory
 from cuts3d_mm.pipeline.executors.crew import WorkerLost
 from cuts3d_mm.pipeline.executors.local import LocalExecutor

@@ -10,8 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.labels.shard import Counts
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.store import Counts, read_store
 from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import FORMAT, RunMismatch
 from cuts3d_mm.pipeline.plan import Split

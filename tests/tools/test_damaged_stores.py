@@ -12,8 +12,7 @@ from image_folders import write_images
 from label_stores import dataset_config, write_labelled_images
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import find_damage, read_shard, write_shard
-from cuts3d_mm.labels.store import read_store, shard_paths
+from cuts3d_mm.labels.store import find_damage, read_shard, read_store, shard_paths, write_shard
 from cuts3d_mm.registry import DATASETS
 
 QUICK = ('--cfg-options', 'model.input_hw=(96,128)')

@@ -12,8 +12,7 @@ from released_detectors import write_checkpoint
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.literal_text import read_literals
-from cuts3d_mm.labels.shard import write_shard
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.store import read_store, write_shard
 
 pytestmark = pytest.mark.slow
 REPO = 'someone/tiny'

@@ -13,7 +13,7 @@ from cuts3d_mm.evaluation.preparation.source import (
     SourceAnnotation,
     SourceImage,
 )
-from cuts3d_mm.labels.json_entries import read_entries
+from cuts3d_mm.labels.coco_json import read_entries
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cuts3d_mm.evaluation.preparation.source import (
 )
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
-from cuts3d_mm.labels.coco_schema import CATEGORIES, CATEGORY_ID
+from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 
 _MIN_SIDE_PX = 1e-3  # narrower boxes have no area
 

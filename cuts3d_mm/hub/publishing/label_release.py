@@ -11,8 +11,14 @@ from cuts3d_mm import __version__
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.publishing.model_card import PAPER_URL
 from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
-from cuts3d_mm.labels.shard import Counts, read_counts, read_shard, shard_path, write_shard
-from cuts3d_mm.labels.store import shard_paths
+from cuts3d_mm.labels.store import (
+    Counts,
+    read_counts,
+    read_shard,
+    shard_path,
+    shard_paths,
+    write_shard,
+)
 
 
 def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> dict[str, Path]:

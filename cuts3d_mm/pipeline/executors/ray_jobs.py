@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from cuts3d_mm import __version__
-from cuts3d_mm.labels.shard import Counts, write_shard
+from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.pipeline.one_thread import use_one_thread
 from cuts3d_mm.pipeline.profile import Report, Stopwatch
 from cuts3d_mm.pipeline.stages import ExtractedImage, Extraction, finish_image

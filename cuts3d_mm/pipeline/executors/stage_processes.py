@@ -10,7 +10,7 @@ from typing import Any
 
 from cuts3d_mm.labellers.stages import Stage
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import write_shard
 from cuts3d_mm.pipeline.executors.crew import FailureReport
 from cuts3d_mm.pipeline.one_thread import use_one_thread
 from cuts3d_mm.pipeline.profile import Span, Stopwatch

@@ -14,7 +14,7 @@ from cuts3d_mm.algorithm.cut_instances import cut_instances
 from cuts3d_mm.algorithm.masks import patches_touched
 from cuts3d_mm.algorithm.params import ConfidenceParams, CutParams
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.shard import write_shard
+from cuts3d_mm.labels.store import write_shard
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 

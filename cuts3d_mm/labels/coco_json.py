@@ -1,0 +1,528 @@
+"""Read COCO JSON in limited memory, checked entry by entry."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from array import array
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any, NamedTuple, TypeVar
+
+import ijson
+import msgspec
+import numpy as np
+from msgspec import Meta
+from pycocotools import mask as coco_mask
+
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
+from cuts3d_mm.files.remote import Place
+from cuts3d_mm.labels.record import OLDER_LOWER_BOUND
+from cuts3d_mm.labels.rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
+
+_MAX_IN_MEMORY = 2**26  # bytes of annotations, beyond which they go to a temporary file
+CATEGORY_ID = 1
+CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
+# The same for MMDetection: class names and RGB colours.
+DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
+MAX_ID = 2**53  # larger ones are no longer told apart as floating-point numbers
+MAX_COORDINATE_PX = 2**24  # likewise in 32 bits
+Id = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
+Side = Annotated[int, Meta(ge=1, le=MAX_IMAGE_PIXELS)]
+Count = Annotated[int, Meta(ge=0, le=MAX_IMAGE_PIXELS)]
+Cell = Annotated[int, Meta(ge=0, le=2**15 - 1)]  # stored in 16 bits
+Number = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
+Length = Annotated[float, Meta(ge=0, le=MAX_COORDINATE_PX)]
+Flag = Annotated[int, Meta(ge=0, le=1)] | bool
+Polygons = list[list[float]]
+T = TypeVar('T', bound=msgspec.Struct)
+MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
+MAX_ENTRY_BYTES = 2**23  # of JSON text; the largest of COCO and LVIS have less than 2**18
+_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
+Events = Iterator[tuple[str, Any]]
+MAX_POLYGONS = 4096  # of one mask; those of COCO and LVIS have some hundreds
+# Of all polygons of a mask together: pycocotools takes some 50 bytes for each pixel of them.
+MAX_OUTLINE_PX = 2**20
+_FEWEST_NUMBERS = 6  # of a polygon: three points
+
+
+class AnnotatedImage(NamedTuple):
+    """An image and all that is annotated in it."""
+
+    image: CocoImage
+    annotations: list[tuple[int, CocoAnnotation]]  # with their indices in the file
+
+
+def read_annotated_images(path: Place) -> Iterator[AnnotatedImage]:
+    """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
+
+    The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
+    codes of an image say so, its size is corrected, with one warning that tells how many.
+
+    Raises:
+        ValueError: the file is no COCO JSON, or an entry is not as it must be; the message
+            names both and what must hold.
+    """
+    with _Annotations() as annotations:
+        try:
+            images = _read_all(path, annotations)
+            annotations.check_ids()
+        except ValueError as error:
+            raise ValueError(f'{path} must be a COCO JSON: {error}') from error
+        yield from _in_order(path, images, annotations)
+
+
+def _read_all(path: Place, annotations: _Annotations) -> list[CocoImage]:
+    images: dict[int, CocoImage] = {}
+    for entry in read_entries(path, ('images', 'annotations')):
+        if entry.part == 'annotations':
+            annotations.add(convert_entry(entry, CocoAnnotation))
+            continue
+        image = convert_entry(entry, CocoImage)
+        if image.id in images:
+            raise ValueError(f'{entry.where}.id must be of one image, got {image.id} again')
+        images[image.id] = image
+    annotations.assign(images)
+    return list(images.values())
+
+
+def _in_order(
+    path: Place, images: list[CocoImage], annotations: _Annotations
+) -> Iterator[AnnotatedImage]:
+    num_swapped = 0
+    for image, found in zip(images, annotations.by_image(len(images)), strict=True):
+        sizes = {
+            one.segmentation.size for _, one in found if isinstance(one.segmentation, RunLengths)
+        }
+        if sizes - {image.image_hw}:
+            if sizes != {image.image_hw[::-1]}:
+                raise ValueError(
+                    f'{path}: masks of {image.file_name} must have the size of their image '
+                    f'{image.image_hw} (H, W), got {sorted(sizes)}'
+                )
+            num_swapped += 1
+            image = CocoImage(image.file_name, image.id, image.width, image.height)
+        yield AnnotatedImage(image, found)
+    if num_swapped:
+        message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
+        warnings.warn(f'{message}; corrected', stacklevel=4)
+
+
+class _Annotations:
+    """Annotations outside of memory, in the order of the file, to be read image by image."""
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(_MAX_IN_MEMORY)  # noqa: SIM115
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(CocoAnnotation).decode
+        self._ends = array('q', [0])
+        self._ids = array('q')
+        self._image_ids = array('q')
+        self._images: list[int] = []
+
+    def __enter__(self) -> _Annotations:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, annotation: CocoAnnotation) -> None:
+        content = self._encode(annotation)
+        self._file.write(content)
+        self._ends.append(self._ends[-1] + len(content))
+        self._ids.append(annotation.id)
+        self._image_ids.append(annotation.image_id)
+
+    def check_ids(self) -> None:
+        ids = np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64)
+        order = np.argsort(ids, kind='stable')
+        again = order[1:][np.diff(ids[order]) == 0]
+        if again.size:
+            index = int(again.min())
+            raise ValueError(
+                f'annotations[{index}].id must be of one annotation, got {ids[index]} again'
+            )
+
+    def assign(self, images: dict[int, CocoImage]) -> None:
+        positions = {image_id: position for position, image_id in enumerate(images)}
+        for index, image_id in enumerate(self._image_ids):
+            position = positions.get(image_id)
+            if position is None:
+                raise ValueError(
+                    f'annotations[{index}].image_id must be the id of an image, got {image_id}'
+                )
+            self._images.append(position)
+
+    def by_image(self, num_images: int) -> Iterator[list[tuple[int, CocoAnnotation]]]:
+        positions = np.asarray(self._images, np.int64)
+        order = np.argsort(positions, kind='stable')
+        bounds = np.searchsorted(positions[order], np.arange(num_images + 1))
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            yield [(int(i), self._read(int(i))) for i in order[first:last]]
+
+    def _read(self, index: int) -> CocoAnnotation:
+        self._file.seek(self._ends[index])
+        return self._decode(self._file.read(self._ends[index + 1] - self._ends[index]))
+
+
+class CocoName(msgspec.Struct, frozen=True):
+    """The name of an image, where no more is asked for."""
+
+    file_name: str
+
+
+class CocoImage(msgspec.Struct, frozen=True):
+    """An element of `images`."""
+
+    file_name: Annotated[str, Meta(min_length=1, max_length=4096)]
+    id: Id
+    height: Side
+    width: Side
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if self.height * self.width > MAX_IMAGE_PIXELS:
+            raise ValueError(
+                f'must have at most {MAX_IMAGE_PIXELS} pixels, has {self.height} x {self.width}'
+            )
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Size in pixels."""
+        return self.height, self.width
+
+
+class RunLengths(msgspec.Struct, frozen=True):
+    """A mask as run lengths: compressed in a string, or one by one."""
+
+    size: tuple[Side, Side]  # H, W
+    counts: Annotated[str, Meta(max_length=MAX_CODE_BYTES)] | list[Count]
+
+
+class StoredConfidence(msgspec.Struct, frozen=True):
+    """A confidence map as `cuts3d export` writes it."""
+
+    grid_hw: tuple[Cell, Cell]
+    crop_xywh: tuple[Cell, Cell, Cell, Cell]
+    values: str
+    lower_bound: Annotated[int, Meta(ge=0, le=CONFIDENCE_STEPS)] = OLDER_LOWER_BOUND
+
+
+class CocoAnnotation(msgspec.Struct, frozen=True):
+    """An element of `annotations`, of any class."""
+
+    id: Id
+    image_id: Id
+    bbox: tuple[Number, Number, Length, Length]  # x, y, width, height in pixels
+    segmentation: Polygons | RunLengths | None = None
+    area: Annotated[float, Meta(ge=0)] | None = None
+    iscrowd: Flag = 0
+    ignore: Flag = 0
+    score: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    confidence: StoredConfidence | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the parser may let through, though JSON has no word for it."""
+        if not all(map(math.isfinite, (*self.bbox, self.score, self.area or 0))):
+            raise ValueError('must have finite numbers in bbox, area and score')
+
+
+def convert_entry(entry: Entry, kind: type[T]) -> T:
+    """Check an entry and give it its type; keys that the type lacks are left out.
+
+    Raises:
+        ValueError: the entry is not of that type; the message names it and what must hold.
+    """
+    try:
+        return msgspec.convert(entry.value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(entry.where + _describe(str(error))) from None
+
+
+def _describe(message: str) -> str:
+    """Turn "Expected `int`, got `str` - at `$.id`" into ".id must be int, got str"."""
+    text, _, place = message.replace('`', '').partition(' - at $')
+    for theirs, ours in (
+        ('Expected ', 'must be '),
+        ('Object missing required field ', 'must have '),
+        ('must', 'must'),
+    ):
+        if text.startswith(theirs):
+            return f'{place} {ours}{text.removeprefix(theirs)}'
+    return f'{place} is wrong: {text[:1].lower()}{text[1:]}'
+
+
+class Entry(NamedTuple):
+    """One element of a list at the top of the file."""
+
+    part: str  # name of the list
+    position: int
+    value: Any
+
+    @property
+    def where(self) -> str:
+        """Name of the entry in a message, such as `images[12]`."""
+        return f'{self.part}[{self.position}]'
+
+
+def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
+    """Read the lists of a JSON object, in the order of the file; all else is passed over.
+
+    Args:
+        path: the file.
+        parts: keys of the lists, each of which must be there once.
+
+    Raises:
+        ValueError: the file is no JSON object with these lists, or goes beyond a limit. The
+            message does not name the file.
+    """
+    with path.open('rb') as file:
+        source = _Source(file)
+        try:
+            yield from _read_object(ijson.basic_parse(source, use_float=True), source, parts)
+        except ijson.JSONError as error:
+            raise ValueError(f'must be whole JSON in UTF-8: {_reason(error)}') from error
+
+
+class _Source:
+    """A file that may be read only so far from where an entry begins."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._num_bytes = 0
+        self._where = 'the beginning'
+        if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
+            file.seek(0)
+
+    def begin(self, where: str) -> None:
+        self._num_bytes, self._where = 0, where
+
+    def read(self, size: int = -1) -> bytes:
+        self._num_bytes += size
+        if self._num_bytes > MAX_ENTRY_BYTES:
+            raise ValueError(f'{self._where} must be at most {MAX_ENTRY_BYTES} bytes long')
+        return self._file.read(size)
+
+
+def _read_object(events: Events, source: _Source, parts: Collection[str]) -> Iterator[Entry]:
+    if next(events)[0] != 'start_map':
+        raise ValueError('must hold one JSON object')
+    found = set()
+    for event, key in events:
+        if event == 'end_map':
+            break
+        if key in found:
+            raise ValueError(f'{key[:40]!r} must be there once')
+        found.add(key)
+        source.begin(repr(key[:40]))
+        event, _ = next(events)
+        if key not in parts:
+            _pass_over(events, source, event, key[:40])
+        elif event == 'start_array':
+            yield from _read_list(events, source, key)
+        else:
+            raise ValueError(f'{key!r} must be a list')
+    for _ in events:  # the parser refuses what follows the object
+        raise ValueError('must hold one JSON object')
+    missing = [part for part in parts if part not in found]
+    if missing:
+        raise ValueError(f'{missing[0]!r} must be there')
+
+
+def _read_list(events: Events, source: _Source, part: str) -> Iterator[Entry]:
+    index = 0
+    for event, value in events:
+        if event == 'end_array':
+            return
+        entry = Entry(part, index, None)
+        source.begin(entry.where)
+        yield entry._replace(value=_build(events, event, value, entry))
+        index += 1
+        source.begin(f'{part}[{index}]')
+
+
+def _build(events: Events, event: str, value: Any, entry: Entry) -> Any:
+    """Put together the value that begins with an event."""
+    if event not in ('start_map', 'start_array'):
+        return value
+    top: Any = {} if event == 'start_map' else []
+    key = ''
+    outer: list[Any] = []
+    for event, value in events:
+        if event == 'map_key':
+            if value in top:
+                raise ValueError(f'{entry.where} must have {value[:40]!r} once')
+            key = value
+            continue
+        if event == 'end_map' or event == 'end_array':
+            if not outer:
+                return top
+            top = outer.pop()
+            continue
+        is_nested = event == 'start_map' or event == 'start_array'
+        inner = ({} if event == 'start_map' else []) if is_nested else value
+        if type(top) is list:
+            top.append(inner)
+        else:
+            top[key] = inner
+        if is_nested:
+            outer.append(top)
+            if len(outer) >= MAX_DEPTH:
+                raise ValueError(f'{entry.where} must be nested at most {MAX_DEPTH} deep')
+            top = inner
+    raise ValueError(f'{entry.where} must have an end')
+
+
+def _pass_over(events: Events, source: _Source, event: str, key: str) -> None:
+    depth = 0
+    while True:
+        if event in ('start_map', 'start_array'):
+            depth += 1
+        elif event in ('end_map', 'end_array'):
+            depth -= 1
+        if depth == 0:
+            return
+        if depth > MAX_DEPTH:
+            raise ValueError(f'{key!r} must be nested at most {MAX_DEPTH} deep')
+        if depth == 1:
+            source.begin(repr(key))
+        event, _ = next(events)
+
+
+def _reason(error: Exception) -> str:
+    """First line of what the parser says; some of its messages are bytes."""
+    said = error.args[0] if error.args else ''
+    text = said.decode('utf-8', 'replace') if isinstance(said, bytes) else str(said)
+    return text.strip().split('\n')[0]
+
+
+def compress_mask(segmentation: Polygons | RunLengths, image_hw: tuple[int, int]) -> bytes:
+    """Rasterise polygons, or check and compress run lengths.
+
+    Raises:
+        ValueError: the mask is not one of an image of this size.
+    """
+    if isinstance(segmentation, RunLengths):
+        if segmentation.size != image_hw:
+            raise ValueError(f'size must be {list(image_hw)} (H, W), got {segmentation.size}')
+        counts = segmentation.counts
+        if isinstance(counts, str):
+            return tidy_code(counts.encode('utf-8'), image_hw)
+        return pack_runs(counts, image_hw)
+    check_polygons(segmentation, image_hw)
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))['counts']
+
+
+def check_polygons(polygons: Polygons, image_hw: tuple[int, int]) -> None:
+    """Check that pycocotools can rasterise polygons.
+
+    Raises:
+        ValueError: there is none or too many, or one is too short, of odd length, too long, or
+            farther from the image than the image is large.
+    """
+    if not 0 < len(polygons) <= MAX_POLYGONS:
+        raise ValueError(f'must have from 1 to {MAX_POLYGONS} polygons, got {len(polygons)}')
+    side = max(image_hw)
+    outline_px = 0.0
+    for index, polygon in enumerate(polygons):
+        if len(polygon) < _FEWEST_NUMBERS or len(polygon) % 2:
+            raise ValueError(
+                f'polygon {index} must have an even number of coordinates, at least '
+                f'{_FEWEST_NUMBERS}, got {len(polygon)}'
+            )
+        low, high = min(polygon), max(polygon)
+        if not (-side <= low and high <= 2 * side and all(map(math.isfinite, polygon))):
+            raise ValueError(
+                f'polygon {index} must lie within {-side} to {2 * side} px, as the image has '
+                f'{image_hw[0]} x {image_hw[1]} px, got {low} to {high}'
+            )
+        outline_px += _longest_outline(polygon, high - low)
+    if outline_px > MAX_OUTLINE_PX:
+        raise ValueError(f'polygons must have an outline of at most {MAX_OUTLINE_PX} px')
+
+
+def _longest_outline(polygon: list[float], extent: float) -> float:
+    bound = len(polygon) / 2 * extent
+    if bound <= MAX_OUTLINE_PX / MAX_POLYGONS:
+        return bound
+    points = np.asarray(polygon).reshape(-1, 2)
+    steps = np.abs(np.diff(points, axis=0, append=points[:1]))
+    return float(steps.max(axis=1).sum())
+
+
+def mask_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """Bring a mask of a ground truth that was read with its check to one form."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
+
+
+def read_ground_truth(
+    path: Path, needs_masks: bool = False, needs_names: bool = False
+) -> dict[str, Any]:
+    """Read a COCO JSON; every mask is one that pycocotools can take.
+
+    Args:
+        path: the file.
+        needs_masks: whether every annotation must have one, not its box alone.
+        needs_names: whether every image must have a name of its own.
+
+    Returns:
+        A COCO dictionary with the one category `object`. Polygons stay polygons.
+
+    Raises:
+        ValueError: the file is none; the message names the entry that is not as it must be.
+    """
+    images, annotations = [], []
+    names = set()
+    for image, found in read_annotated_images(path):
+        if needs_names and image.file_name in names:
+            raise ValueError(
+                f'{path}: images must have names of their own, got {image.file_name!r} again'
+            )
+        names.add(image.file_name)
+        images.append(
+            {
+                'id': image.id,
+                'file_name': image.file_name,
+                'height': image.height,
+                'width': image.width,
+            }
+        )
+        for index, annotation in found:
+            try:
+                annotations.append(_as_plain(annotation, image, needs_masks))
+            except ValueError as error:
+                raise ValueError(f'{path}: annotations[{index}]{error}') from error
+    return {'images': images, 'annotations': annotations, 'categories': CATEGORIES}
+
+
+def _as_plain(annotation: CocoAnnotation, image: CocoImage, needs_masks: bool) -> dict[str, Any]:
+    """Make a dictionary; an error says what must hold behind the name of the annotation."""
+    if annotation.area is None:
+        raise ValueError(' must have an area')
+    plain: dict[str, Any] = {
+        'id': annotation.id,
+        'image_id': annotation.image_id,
+        'category_id': CATEGORIES[0]['id'],
+        'bbox': list(annotation.bbox),
+        'area': annotation.area,
+        'iscrowd': int(annotation.iscrowd),
+        'ignore': int(annotation.ignore),
+    }
+    if annotation.segmentation:
+        try:
+            plain['segmentation'] = _checked_mask(annotation.segmentation, image.image_hw)
+        except ValueError as error:
+            raise ValueError(f'.segmentation: {error}') from error
+    elif needs_masks:
+        raise ValueError(' must have a segmentation: masks are scored')
+    return plain
+
+
+def _checked_mask(segmentation: Any, image_hw: tuple[int, int]) -> Any:
+    if isinstance(segmentation, RunLengths):
+        return {'size': list(image_hw), 'counts': compress_mask(segmentation, image_hw)}
+    check_polygons(segmentation, image_hw)
+    return segmentation
