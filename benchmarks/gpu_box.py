@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 def vit_flops(arch: str) -> int:
     """Count the FLOPs of a ViT up to the keys of its last block."""
-    from cuts3d_mm.labellers.features.vit_keys import ViTKeyFeatures
+    from cuts3d_mm.labellers.features.vit import ViTKeyFeatures
 
     features = ViTKeyFeatures({'arch': arch, 'patch_size': 8, 'img_size': 224})
     batch = torch.zeros((1, 3, *INPUT_HW), device='meta')

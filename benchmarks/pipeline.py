@@ -95,7 +95,7 @@ def write_config(folder: Path, args: argparse.Namespace) -> Path:
     if args.features == 'vit-s8':
         import torch
 
-        from cuts3d_mm.labellers.features.vit_keys import ViTKeyFeatures
+        from cuts3d_mm.labellers.features.vit import ViTKeyFeatures
 
         torch.manual_seed(0)
         backbone = {'arch': 'deit-small', 'patch_size': 8, 'img_size': 224}

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
-from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.depth.files import DepthFromFile
 from cuts3d_mm.labellers.features.color_texture import describe_patches
 from cuts3d_mm.scenes.rendering import render_scenes
 

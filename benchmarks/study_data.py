@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.algorithm.params import Similarity
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
-from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.depth.files import DepthFromFile
 from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.scenes.rendering import render_scenes

@@ -52,8 +52,8 @@ def load_generator(
         >>> generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
         >>> instances = generator.predict(image, depth=depth)
     """
-    from cuts3d_mm.labellers.build import build_labeller
-    from cuts3d_mm.labellers.device import choose_device
+    from cuts3d_mm.labellers.networks import choose_device
+    from cuts3d_mm.labellers.registry import build_labeller
 
     model = dict(config) if isinstance(config, dict) else load_generator_config(str(config), [])
     if params is not None:
@@ -92,7 +92,7 @@ def load_detector(
     from cuts3d_mm.inference.model_source import find_detector
     from cuts3d_mm.inference.trained_detector import build_trained_detector
     from cuts3d_mm.labellers.detector import DetectorLabeller
-    from cuts3d_mm.labellers.device import choose_device
+    from cuts3d_mm.labellers.networks import choose_device
 
     source = find_detector(model, weights)
     detector = build_trained_detector(source.config.model, source)

@@ -476,7 +476,7 @@ def label_many(
     Returns:
         The exit code.
     """
-    from cuts3d_mm.labellers.build import check_labeller, fetch_weights
+    from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
     from cuts3d_mm.pipeline.batch_size import choose_batch_size
     from cuts3d_mm.pipeline.devices import resolve_devices
     from cuts3d_mm.pipeline.plan import Split

@@ -13,8 +13,8 @@ from mmengine.config import Config
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.images.reading import ImageFailure
-from cuts3d_mm.labellers.detections import DetectorOutput, read_detections
-from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labellers.detector import DetectorOutput, read_detections
+from cuts3d_mm.labellers.generator import Stage
 
 CHANNELS = 16
 INPUT_HW = (64, 64)

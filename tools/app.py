@@ -54,8 +54,8 @@ def main() -> None:
     if absent:
         raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
     from cuts3d_mm.hub.release_folder import fetch_detector
-    from cuts3d_mm.labellers.build import check_labeller, fetch_weights
-    from cuts3d_mm.labellers.device import check_device
+    from cuts3d_mm.labellers.networks import check_device
+    from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 
     model = load_generator_config(args.config, [])
     check_labeller(model)
@@ -71,7 +71,7 @@ def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.app.interface import build_page
     from cuts3d_mm.app.page import launch
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
-    from cuts3d_mm.labellers.device import choose_device
+    from cuts3d_mm.labellers.networks import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload

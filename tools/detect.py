@@ -90,7 +90,7 @@ def main() -> int:
     # What takes seconds to import comes after all that is quick to check.
     from cuts3d_mm.hub.release_folder import fetch_detector
     from cuts3d_mm.images.streams import VideoSource, open_sources
-    from cuts3d_mm.labellers.device import check_device, choose_device
+    from cuts3d_mm.labellers.networks import check_device, choose_device
 
     check_device(args.device)
     require_writable(args.out, '--out')

@@ -46,13 +46,13 @@ def main() -> None:
     require_writable(args.out.parent, '--out')
     model = load_generator_config(args.config, args.cfg_options)
     # Imported when the paths are right: networks and figures take seconds.
-    from cuts3d_mm.labellers.build import (
+    from cuts3d_mm.labellers.networks import check_device, choose_device
+    from cuts3d_mm.labellers.registry import (
         build_labeller,
         check_labeller,
         fetch_weights,
         with_depth_folder,
     )
-    from cuts3d_mm.labellers.device import check_device, choose_device
 
     model = with_depth_folder(model, args.depth)
     check_labeller(model)

@@ -50,8 +50,8 @@ def main() -> int:
     args = parse_args()
     config = read_generator_config(args.config, args.cfg_options)
     # Imported when the config is found: torch takes seconds.
-    from cuts3d_mm.labellers.build import with_depth_folder
-    from cuts3d_mm.labellers.precision import with_precision
+    from cuts3d_mm.labellers.networks import with_precision
+    from cuts3d_mm.labellers.registry import with_depth_folder
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
     adapt = partial(with_precision, precision=args.precision)

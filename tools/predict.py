@@ -53,7 +53,7 @@ def main() -> int:
     args = parse_args()
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
-    from cuts3d_mm.labellers.detector_config import check_options, labeller_config
+    from cuts3d_mm.labellers.detector import check_options, labeller_config
 
     check_options(args.score_thr, args.max_per_image)
     requested_devices(args, batch_size=1)

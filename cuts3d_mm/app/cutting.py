@@ -10,12 +10,11 @@ import numpy as np
 
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.build import build_labeller
-from cuts3d_mm.labellers.depth.file import DEPTH_SUFFIXES, DepthFromFile
-from cuts3d_mm.labellers.device import choose_device
+from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
 from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
-from cuts3d_mm.labellers.recipe import build_params
+from cuts3d_mm.labellers.networks import choose_device
+from cuts3d_mm.labellers.registry import build_labeller, build_params
 from cuts3d_mm.visualization.stages import Stages
 
 

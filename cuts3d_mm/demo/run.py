@@ -15,8 +15,8 @@ from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image
-from cuts3d_mm.labellers.build import build_labeller
 from cuts3d_mm.labellers.explain import explain_image
+from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store

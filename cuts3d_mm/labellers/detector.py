@@ -1,39 +1,36 @@
-"""Label images by a trained detector."""
+"""Label images with a detector that MMDetection has trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cuts3d_mm.algorithm.confidence import require_confidence_source
-from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from cuts3d_mm.configs import read_arrays
 from cuts3d_mm.images.reading import NamedImage, check_rgb
-from cuts3d_mm.labellers.detections import (
-    Detection,
-    DetectorOutput,
-    MaskCrop,
-    read_detections,
-)
-from cuts3d_mm.labellers.detector_config import check_options
-from cuts3d_mm.labellers.registry import LABELLERS, SCOPE
-from cuts3d_mm.labellers.resolved_config import with_defaults
-from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labellers.generator import Stage
+from cuts3d_mm.labellers.registry import LABELLERS, SCOPE, with_defaults
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.digest import digest_weights
 from cuts3d_mm.weights.fit import check_weights_fit
 from cuts3d_mm.weights.mmengine_loader import install
+
+_CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
+_PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
 
 
 @LABELLERS.register_module()
@@ -175,3 +172,110 @@ def _probability_masks(detector: Any, is_wanted: bool) -> Iterator[None]:
         yield
     finally:
         roi_head.test_cfg.mask_thr_binary = threshold
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One instance that a detector has found."""
+
+    mask: Mask  # (H, W)
+    confidence: Float | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
+    score: float  # in [0, 1]
+
+
+@dataclass(frozen=True)
+class MaskCrop:
+    """The part of a mask outside of which it is 0.
+
+    A hundred whole masks of a large photo are gigabytes.
+    """
+
+    values: NDArray[np.bool_] | NDArray[np.uint8]  # (h, w); uint8: probability in 1/255
+    top_left: tuple[int, int]  # in the image, pixels
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """What a detector has found in one image, the best first."""
+
+    crops: tuple[MaskCrop, ...]
+    scores: Double  # (n,) in [0, 1]
+    image_hw: tuple[int, int]
+
+
+def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[Detection]:
+    """Turn the output of a detector into instances, one at a time; empty masks are left out.
+
+    Args:
+        found: with probabilities if `confidence_source` is 'map', else with masks.
+        confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
+    """
+    for crop, score in zip(found.crops, found.scores.tolist(), strict=True):
+        detection = _detection(_whole(crop, found.image_hw), score, confidence_source)
+        if detection.mask.any():
+            yield detection
+
+
+def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:
+    mask = np.zeros(image_hw, crop.values.dtype)
+    (top, left), (height, width) = crop.top_left, crop.values.shape
+    mask[top : top + height, left : left + width] = crop.values
+    return mask
+
+
+def _detection(mask: NDArray[np.generic], score: float, confidence_source: str) -> Detection:
+    if confidence_source == 'none':
+        return Detection(mask.astype(bool), None, score)
+    grid_hw = tuple(-(-side // _CELL_PX) for side in mask.shape)
+    if confidence_source == 'score':
+        return Detection(mask.astype(bool), np.full(grid_hw, score, np.float32), score)
+    probability = np.float32(1 / _PROBABILITY_STEPS) * mask.astype(np.float32)
+    is_inside = probability >= 0.5
+    return Detection(is_inside, _mean_inside(probability, is_inside, grid_hw), score)
+
+
+def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) -> Float:
+    """Mean of the probabilities of a mask's pixels in every cell; 0 where there are none."""
+    size = grid_hw[1], grid_hw[0]
+    total = cv2.resize(probability * is_inside, size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(is_inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.where(share > 0, np.clip(total / np.maximum(share, 1e-6), 0, 1), 0).astype('f4')
+
+
+def check_options(score_thr: float, max_per_image: int) -> None:
+    """Check which instances of a detector become labels.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    if not 0 <= score_thr <= 1:
+        raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
+    if max_per_image < 1:
+        raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
+
+
+def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
+    """Turn the config of a detector into that of a `DetectorLabeller`.
+
+    Args:
+        config: of a training or a test; its `test_dataloader` has the pipeline.
+        checkpoint: weights, as for `read_state`.
+        options: other arguments of `DetectorLabeller`.
+
+    Raises:
+        ValueError: the config is of no detector, or the checkpoint holds no weights.
+    """
+    from cuts3d_mm.weights import read_state  # torch takes seconds
+    from cuts3d_mm.weights.digest import digest_weights
+
+    if 'model' not in config or 'test_dataloader' not in config:
+        raise ValueError('CONFIG must define model and test_dataloader, it does not')
+    plain = config.to_dict()
+    return {
+        'type': 'cuts3d_mm.DetectorLabeller',
+        'detector': plain['model'],
+        'pipeline': plain['test_dataloader']['dataset']['pipeline'],
+        'checkpoint': checkpoint,
+        'weights_sha256': digest_weights(read_state(checkpoint).weights),
+        **options,
+    }

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cuts3d_mm.algorithm.affinity import PackedLinks, link_patches
-from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, build_patch_graph
-from cuts3d_mm.algorithm.params import Similarity
+from cuts3d_mm.algorithm.cut_instances import (
+    ImageCuts,
+    Instance,
+    PatchCuts,
+    PatchGraph,
+    build_patch_graph,
+    cut_graph,
+    refine_cuts,
+)
+from cuts3d_mm.algorithm.ncut import NoConvergence
+from cuts3d_mm.algorithm.params import CutParams, Similarity
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
-from cuts3d_mm.labellers.depth.values import (
+from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
+from cuts3d_mm.labellers.depth.files import (
     LargerIs,
     check_larger_is,
     given_depth,
     require_orientation,
 )
-from cuts3d_mm.labellers.recipe import build_params, require_depth, uses_depth
-from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
-from cuts3d_mm.labellers.stages import ImageGraph, Stage, cut_image, cutting_stages
+from cuts3d_mm.labellers.registry import (
+    DEPTH,
+    FEATURES,
+    LABELLERS,
+    build_params,
+    require_depth,
+    uses_depth,
+)
 
 
 class FeatureExtractor(Protocol):
@@ -191,3 +206,64 @@ def _linker_for(features: Any) -> Callable[..., PackedLinks]:
     from cuts3d_mm.algorithm.affinity import link_patches_on_device
 
     return link_patches_on_device
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the work on an image that follows the networks."""
+
+    name: str
+    # Takes what the stage before returns, the first one what `extract` makes of an image; the
+    # last one returns instances. Can be pickled, needs no network and raises ImageFailure.
+    run: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class ImageGraph:
+    """What the recipe needs of one image when the networks are done with it."""
+
+    graph: PatchGraph
+    resized: Pixels  # (H'', W'', 3) RGB
+    image_hw: tuple[int, int]  # of the original image
+
+
+@dataclass(frozen=True)
+class ImagePatchCuts:
+    """The cuts of one image on the patch grid, and the image to refine them on."""
+
+    cuts: PatchCuts
+    resized: Pixels  # (H'', W'', 3) RGB
+    image_hw: tuple[int, int]  # of the original image
+
+
+def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
+    """Stages that lead from an `ImageGraph` to instances."""
+    return (
+        Stage('cut', partial(_cut, params=params)),
+        Stage('refine', partial(_refined_instances, params=params)),
+    )
+
+
+def cut_image(image: ImageGraph, params: CutParams) -> ImageCuts:
+    """Run the recipe on one image, and keep what led to the instances.
+
+    Raises:
+        ImageFailure: no solver finds how to cut it.
+    """
+    return _refine(_cut(image, params), params)
+
+
+def _cut(image: ImageGraph, params: CutParams) -> ImagePatchCuts:
+    try:
+        cuts = cut_graph(image.graph, params)
+    except NoConvergence as error:
+        raise ImageFailure(str(error)) from error
+    return ImagePatchCuts(cuts, image.resized, image.image_hw)
+
+
+def _refine(image: ImagePatchCuts, params: CutParams) -> ImageCuts:
+    return refine_cuts(image.cuts, image.resized, image.image_hw, params)
+
+
+def _refined_instances(image: ImagePatchCuts, params: CutParams) -> Sequence[Instance]:
+    return _refine(image, params).instances

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cuts3d_mm.configs import read_generator_config
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labellers.build import with_depth_folder
+from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_store

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labellers.detector_config import labeller_config
+from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.labelling import label
 from cuts3d_mm.learning.pass_images import watched_names

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labellers.build import check_labeller, fetch_weights
+from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline.batch_size import choose_batch_size
 from cuts3d_mm.pipeline.devices import default_workers, parse_devices, resolve_devices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cuts3d_mm.labellers.device import check_device, choose_device
+from cuts3d_mm.labellers.networks import check_device, choose_device
 
 
 def parse_devices(text: str) -> tuple[str, ...]:

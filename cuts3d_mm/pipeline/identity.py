@@ -23,7 +23,7 @@ from cuts3d_mm import __version__
 from cuts3d_mm.files.atomic import write_first, write_whole
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labellers.resolved_config import resolve_config
+from cuts3d_mm.labellers.registry import resolve_config
 from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
 from cuts3d_mm.pipeline.differences import differing_keys
 from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images

@@ -13,7 +13,7 @@ from typing import Any
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
-from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import OUT_OF_MEMORY
 from cuts3d_mm.pipeline.profile import Stopwatch, size_of

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.build import has_foreign_parts
-from cuts3d_mm.labellers.device import choose_device
-from cuts3d_mm.labellers.registry import LABELLERS
-from cuts3d_mm.labellers.resolved_config import resolve_config
+from cuts3d_mm.labellers.networks import choose_device
+from cuts3d_mm.labellers.registry import LABELLERS, has_foreign_parts, resolve_config
 from cuts3d_mm.pipeline.one_thread import use_one_thread
 
 Shard = tuple[int, tuple[str, ...]]  # index, image names

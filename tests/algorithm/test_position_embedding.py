@@ -5,7 +5,7 @@ import pytest
 import torch
 from reference import dino_positions
 
-from cuts3d_mm.algorithm.position_embedding import interpolate_positions
+from cuts3d_mm.labellers.features.vit import interpolate_positions
 
 TRAINED_HW, GRID_HW = (7, 5), (12, 16)
 

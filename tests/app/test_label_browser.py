@@ -15,7 +15,7 @@ from PIL import Image
 from cuts3d_mm.app.label_browser import LabelBrowser
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.images.listing import read_exclusions
-from cuts3d_mm.labellers.build import build_labeller
+from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import write_store
 from cuts3d_mm.scenes.rendering import render_scenes

@@ -14,8 +14,7 @@ from PIL import Image
 
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.recipe import build_params
-from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES, LABELLERS, build_params
 
 FOLDER = Path(__file__).parents[2] / 'configs/pseudo_labels'
 CONFIGS = sorted(path.name for path in FOLDER.glob('*.py'))
@@ -65,7 +64,7 @@ def test_configs_of_dino_take_the_recipe_as_it_is_recommended(name):
 @pytest.mark.parametrize('size', ['small', 'base'])
 def test_configs_of_dinov3_name_weights_of_timm_and_their_licence(size):
     timm = pytest.importorskip('timm')
-    from cuts3d_mm.labellers.features.timm_networks import locate_weights
+    from cuts3d_mm.labellers.features.vit import locate_weights
 
     name = f'cuts3d_dinov3-vit{size[0]}16_zoedepth.py'
     features = model_of(name)['features']

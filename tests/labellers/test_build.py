@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.labellers.build import build_labeller, with_depth_folder
-from cuts3d_mm.labellers.registry import DEPTH
+from cuts3d_mm.labellers.registry import DEPTH, build_labeller, with_depth_folder
 
 
 class Scanner:

@@ -9,13 +9,14 @@ from mmdet.registry import MODELS
 from tiny_detectors import tiny_config
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.detections import (
+from cuts3d_mm.labellers.detector import (
+    DetectorLabeller,
     DetectorOutput,
     MaskCrop,
+    _crops,
     _mean_inside,
     read_detections,
 )
-from cuts3d_mm.labellers.detector import DetectorLabeller, _crops
 from cuts3d_mm.weights.digest import digest_weights
 
 

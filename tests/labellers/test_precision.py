@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.labellers.precision import with_precision
+from cuts3d_mm.labellers.networks import with_precision
 
 EMBEDDED = {
     'type': 'cuts3d_mm.PseudoLabelGenerator',

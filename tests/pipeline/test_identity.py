@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 
 from cuts3d_mm.images.listing import ImageList, list_images
-from cuts3d_mm.labellers.resolved_config import resolve_config
+from cuts3d_mm.labellers.registry import resolve_config
 from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch
 from cuts3d_mm.pipeline.image_changes import stat_images
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_shard
 from cuts3d_mm.pipeline.executors.crew import FailureReport

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cuts3d_mm.labellers.stages import Stage
+from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.pipeline.executors.crew import Crew, crew_of_processes
 from cuts3d_mm.pipeline.executors.stage_processes import (

@@ -20,8 +20,7 @@ from tiny_depth_models import (
 )
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.depth.huggingface import HFDepth
-from cuts3d_mm.labellers.depth.marigold import MarigoldDepth
+from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth
 
 # family -> how its published checkpoint prepares an image
 PUBLISHED = {

@@ -6,7 +6,7 @@ import pytest
 from hostile_depths import hostile_depth_maps, write_hostile_depth
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.labellers.depth.file import DepthFromFile
+from cuts3d_mm.labellers.depth.files import DepthFromFile
 from cuts3d_mm.labellers.depth.huggingface import to_depth
 
 DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)

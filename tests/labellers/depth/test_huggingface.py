@@ -6,8 +6,7 @@ import torch
 from tiny_depth_models import depth_anything, dpt, marigold, zoe
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.labellers.depth.huggingface import HFDepth, to_depth
-from cuts3d_mm.labellers.depth.marigold import MarigoldDepth
+from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth, to_depth
 
 
 @pytest.fixture(params=[zoe, dpt, depth_anything], ids=lambda make: make.__name__)

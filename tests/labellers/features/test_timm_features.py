@@ -15,11 +15,14 @@ timm = pytest.importorskip('timm')
 import tiny_timm  # noqa: E402, F401
 from timm.models import eva  # noqa: E402
 
-from cuts3d_mm.algorithm.position_embedding import interpolate_positions  # noqa: E402
-from cuts3d_mm.labellers.features import grid_positions  # noqa: E402
-from cuts3d_mm.labellers.features.timm_features import TimmFeatures  # noqa: E402
-from cuts3d_mm.labellers.features.timm_networks import locate_weights  # noqa: E402
-from cuts3d_mm.labellers.features.vit_keys import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from cuts3d_mm.labellers.features import vit  # noqa: E402
+from cuts3d_mm.labellers.features.vit import (  # noqa: E402
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TimmFeatures,  # noqa: E402
+    interpolate_positions,  # noqa: E402
+    locate_weights,  # noqa: E402
+)
 
 # timm's tiny ViT, as mmpretrain describes it.
 TEST_VIT = {
@@ -66,7 +69,7 @@ def of_length_one(features):
 def test_keys_equal_those_of_vit_key_features(rng, tmp_path, image_hw):
     """The same weights give the same keys, on the trained grid, another one and a padded one."""
     pytest.importorskip('mmpretrain.models')
-    from cuts3d_mm.labellers.features.vit_keys import ViTKeyFeatures
+    from cuts3d_mm.labellers.features.vit import ViTKeyFeatures
 
     path = saved(seeded('test_vit', num_classes=0), tmp_path / 'w.safetensors')
     image = photo(rng, image_hw)
@@ -92,7 +95,7 @@ def test_positions_are_interpolated_once_for_images_of_one_size(rng, monkeypatch
         grids.append(grid_hw)
         return interpolate_positions(positions, trained_hw, grid_hw, offset)
 
-    monkeypatch.setattr(grid_positions, 'interpolate_positions', noted)
+    monkeypatch.setattr(vit, 'interpolate_positions', noted)
     extractor = TimmFeatures('test_vit', block=-1, checkpoint=None)
     for image_hw in ((96, 144), (96, 144), (64, 144)):
         extractor([photo(rng, image_hw)])

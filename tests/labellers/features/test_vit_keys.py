@@ -7,12 +7,12 @@ from reference import dino_positions
 
 mmpretrain = pytest.importorskip('mmpretrain.models')
 
-from cuts3d_mm.algorithm.position_embedding import interpolate_positions  # noqa: E402
-from cuts3d_mm.labellers.features import grid_positions  # noqa: E402
-from cuts3d_mm.labellers.features.vit_keys import (  # noqa: E402
+from cuts3d_mm.labellers.features import vit  # noqa: E402
+from cuts3d_mm.labellers.features.vit import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     ViTKeyFeatures,
+    interpolate_positions,  # noqa: E402
 )
 from cuts3d_mm.weights.converters.dino import convert_backbone  # noqa: E402
 
@@ -119,7 +119,7 @@ def test_positions_are_interpolated_once_per_size(images, rng, monkeypatch):
         sizes.append(grid_hw)
         return interpolate_positions(positions, trained_hw, grid_hw, offset)
 
-    monkeypatch.setattr(grid_positions, 'interpolate_positions', count)
+    monkeypatch.setattr(vit, 'interpolate_positions', count)
     extractor = ViTKeyFeatures(TINY)
     first, again = extractor(images), extractor(images)
     assert (first[0] == again[0]).all()

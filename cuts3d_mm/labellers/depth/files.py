@@ -1,0 +1,319 @@
+"""Read depth from files."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from cuts3d_mm.algorithm.depth import depth_from_disparity
+from cuts3d_mm.arrays import Float, Mask
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.labellers.registry import DEPTH
+
+DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
+_CONFIG_2D = 'maskcut_color-texture'
+# 8192 x 8192: more than any image needs whose depth is brought to a patch grid. With 8 bytes a
+# pixel and the copy in float32, one map takes 0.8 GB at most.
+MAX_DEPTH_PIXELS = 2**26
+_MAX_PFM_HEADER = 128  # bytes
+_PFM_HEADER = re.compile(
+    rb'(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?\d{1,20}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,3})?)\s'
+)
+_PNG_MODES = {'1', 'L', 'I;16', 'I;16B', 'I'}  # one channel, from 1 to 16 bits
+LargerIs = Literal['far', 'near']
+# Ratio of the sides: more than rounding to a patch makes of a square, less than any common format.
+_NEARLY_SQUARE = 1.1
+
+
+@DEPTH.register_module()
+class DepthFromFile:
+    """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz` or `.pfm`.
+
+    PNG may have 8 or 16 bits; an NPZ must hold one array. NaN, inf and 0 are invalid and
+    filled from the nearest valid pixel. A map may have `MAX_DEPTH_PIXELS` pixels.
+
+    Args:
+        root (str): Folder of the depth maps.
+        larger_is (str): 'far' for depth, 'near' for disparity or inverse depth, which becomes
+            depth as `depth_from_disparity` says; below 0 it is invalid. Defaults to 'far'.
+        zero_is_invalid (bool): Whether 0 means "no depth". Defaults to True.
+    """
+
+    FOLDER_ARGUMENT = 'root'  # the argument that --depth sets
+
+    def __init__(
+        self,
+        root: str,
+        larger_is: LargerIs = 'far',
+        zero_is_invalid: bool = True,
+    ) -> None:
+        check_larger_is(larger_is)
+        self.root = Path(root)
+        self.larger_is = larger_is
+        self.zero_is_invalid = zero_is_invalid
+
+    def to(self, device: str) -> object:
+        """Do nothing: there is no network."""
+        return self
+
+    def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
+        """Read the depth map of each image, (H', W') of any size, finite.
+
+        Raises:
+            ImageFailure: a map is missing, unreadable, has no valid pixel or is upright where
+                the image is wide, or the other way round.
+        """
+        return [self._of_image(image) for image in images]
+
+    def read(self, path: Path) -> Float:
+        """Read one depth map, wherever it is.
+
+        Raises:
+            ImageFailure: it is unreadable or has no valid pixel.
+        """
+        try:
+            values = read_depth(path)
+        except UnusableDepth as error:
+            raise ImageFailure(f'depth map {path} {error}') from error
+        return finite_depth(values, self.larger_is, self.zero_is_invalid, f'depth map {path}')
+
+    def _of_image(self, image: NamedImage) -> Float:
+        path = self._find(image.name)
+        depth = self.read(path)
+        try:
+            require_orientation(depth.shape, image.pixels.shape[:2])
+        except ValueError as error:
+            raise ImageFailure(f'depth map {path}: {error}') from error
+        return depth
+
+    def _find(self, name: str) -> Path:
+        if not name or not self.root.is_dir():
+            raise ValueError(
+                'depth must be given with the image, as predict(image, depth=array): this config '
+                f'reads it from files in {self.root}; in 2D, without depth, cuts {_CONFIG_2D}'
+            )
+        stem = self.root / PurePosixPath(name).with_suffix('')
+        # Not with_suffix: 'a.b.jpg' must find 'a.b.png'.
+        paths = (stem.with_name(stem.name + suffix) for suffix in DEPTH_SUFFIXES)
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm}}')
+        return path
+
+
+class UnusableDepth(ValueError):
+    """A file does not hold a depth map; the message ends a sentence that names the file."""
+
+
+def read_depth(path: Path) -> Float:
+    """Read one depth map as (H, W) float32, values as stored.
+
+    Raises:
+        UnusableDepth: the file cannot be read, does not hold one map, or its map is too large.
+    """
+    read = {'.npy': _read_npy_file, '.npz': _read_npz, '.pfm': _read_pfm}.get(path.suffix.lower())
+    try:
+        depth = (read or _read_png)(path)
+    except UnusableDepth:
+        raise
+    # All that NumPy, zipfile and Pillow raise on broken files.
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        SyntaxError,
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+        zlib.error,
+        zipfile.BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
+        reason = str(error) or type(error).__name__
+        raise UnusableDepth(f'cannot be read: {reason}') from error
+    with np.errstate(over='ignore'):  # what 32 bits cannot hold becomes inf: not valid
+        return depth.astype(np.float32)
+
+
+def _read_npy_file(path: Path) -> NDArray[Any]:
+    with path.open('rb') as file:
+        return _read_npy(file)
+
+
+def _read_npz(path: Path) -> NDArray[Any]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            raise UnusableDepth(f'must hold one array, holds {len(members)}')
+        if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Others cannot be unpacked a limited number of bytes at a time.
+            raise UnusableDepth('must be packed as numpy.savez_compressed does, or not at all')
+        if members[0].flag_bits & 1:
+            raise UnusableDepth('must not be encrypted')
+        with archive.open(members[0]) as member:
+            return _read_npy(member)
+
+
+def _read_npy(file: IO[bytes]) -> NDArray[Any]:
+    formats = np.lib.format
+    readers = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
+    version = formats.read_magic(file)
+    if version not in readers:
+        raise UnusableDepth(f'cannot be read: must be of NPY version 1.0 or 2.0, is {version}')
+    shape, is_fortran, dtype = readers[version](file)
+    if dtype.hasobject:
+        raise UnusableDepth('cannot be read: must hold numbers, holds pickled objects')
+    # A channel axis of length 1 comes first or last.
+    plane = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    plane = plane[:2] if len(plane) == 3 and plane[2] == 1 else plane
+    if len(plane) != 2 or dtype.kind not in 'fiu':
+        raise UnusableDepth(f'must be (H, W) numbers, is {shape} of {dtype}')
+    num_bytes = _check_size(*plane) * dtype.itemsize
+    content = file.read(num_bytes + 1)  # one more, so that a checksum at the end is looked at
+    if len(content) != num_bytes:
+        raise UnusableDepth(f'must hold {num_bytes} bytes after its header, as that says')
+    return np.frombuffer(content, dtype).reshape(plane, order='F' if is_fortran else 'C')
+
+
+def _read_pfm(path: Path) -> NDArray[Any]:
+    with path.open('rb') as file:
+        header = _PFM_HEADER.match(file.read(_MAX_PFM_HEADER))
+        scale = 0.0 if header is None else float(header[4])
+        if header is None or not scale or not math.isfinite(scale):
+            raise UnusableDepth('cannot be read: must begin with Pf, width, height and scale')
+        if header[1] != b'Pf':
+            raise UnusableDepth('must be (H, W) numbers, has colours')
+        width, height = int(header[2]), int(header[3])
+        num_bytes = 4 * _check_size(height, width)
+        file.seek(header.end())
+        content = file.read(num_bytes)
+    if len(content) != num_bytes:
+        raise UnusableDepth(f'must hold {num_bytes} bytes after its header, as that says')
+    values = np.frombuffer(content, '<f4' if scale < 0 else '>f4')
+    # Rows go from bottom to top; the values are stored times the scale, as OpenCV has it.
+    return values.reshape(height, width)[::-1] / np.float32(abs(scale))
+
+
+def _read_png(path: Path) -> NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns of large and of odd files
+        with Image.open(path, formats=['PNG']) as image:  # reads the header alone
+            if image.mode not in _PNG_MODES:
+                raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
+            _check_size(image.height, image.width)
+            image.load()
+            return np.asarray(image.convert('L') if image.mode == '1' else image)
+
+
+def _check_size(height: int, width: int) -> int:
+    """Number of pixels of a map."""
+    num_pixels = height * width
+    if height < 1 or width < 1 or num_pixels > MAX_DEPTH_PIXELS:
+        raise UnusableDepth(
+            f'must have from 1 to {MAX_DEPTH_PIXELS} pixels, has {height} x {width}; '
+            'make a larger map smaller'
+        )
+    return num_pixels
+
+
+def given_depth(depth: ArrayLike, larger_is: LargerIs = 'far') -> Float:
+    """Check and complete a depth map that a caller has measured.
+
+    Args:
+        depth: (h, w) of any size and unit; NaN, inf and 0 mean "not measured".
+        larger_is: 'far' for depth, 'near' for disparity.
+
+    Raises:
+        ValueError: another shape or word.
+        ImageFailure: no value is valid.
+    """
+    check_larger_is(larger_is)
+    values = np.asarray(depth, np.float32)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f'depth must be (h, w), got shape {values.shape}')
+    return finite_depth(values, larger_is, zero_is_invalid=True, source='depth')
+
+
+def finite_depth(
+    values: Float, larger_is: LargerIs, zero_is_invalid: bool, source: object
+) -> Float:
+    """Fill what was not measured, and turn disparity into depth.
+
+    Args:
+        values: (H, W); NaN, inf and, of disparity, what lies below 0 are invalid.
+        larger_is: 'far' for depth, 'near' for disparity.
+        zero_is_invalid: whether 0 means "not measured".
+        source: where the values come from, for messages.
+
+    Raises:
+        ImageFailure: no value is valid.
+    """
+    valid = np.isfinite(values)
+    if zero_is_invalid:
+        valid &= values != 0
+    if larger_is == 'near':
+        valid &= values >= 0
+    depth = fill_invalid(values, valid, source)
+    return depth_from_disparity(depth) if larger_is == 'near' else depth
+
+
+def check_larger_is(larger_is: str) -> None:
+    """Check the option.
+
+    Raises:
+        ValueError: another word.
+    """
+    if larger_is not in ('far', 'near'):
+        raise ValueError(f"larger_is must be 'far' or 'near', got {larger_is!r}")
+
+
+def require_orientation(depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
+    """Refuse upright depth for a wide image and the other way round.
+
+    A nearly square map or image fits any other: sizes are rounded.
+
+    Raises:
+        ValueError: the longer sides differ.
+    """
+    sides = _longer_side(depth_hw), _longer_side(image_hw)
+    if None not in sides and sides[0] != sides[1]:
+        raise ValueError(
+            f'depth must lie as the image does, got (height, width) {tuple(depth_hw)} for an '
+            f'image of {tuple(image_hw)}; is it transposed, or of an image that EXIF turned?'
+        )
+
+
+def _longer_side(shape: tuple[int, ...]) -> int | None:
+    """Axis of the longer side; None of a nearly square shape."""
+    height, width = shape
+    if max(height, width) <= _NEARLY_SQUARE * min(height, width):
+        return None
+    return 0 if height > width else 1
+
+
+def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:
+    """Give every invalid pixel of (H, W) depth the value of its nearest valid one.
+
+    Raises:
+        ImageFailure: no pixel is valid.
+    """
+    if valid.all():
+        return depth
+    if not valid.any():
+        raise ImageFailure(f'{source} has no valid pixel')
+    from scipy import ndimage  # a quarter of a second that commands need not wait for to start
+
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return depth[tuple(nearest)]

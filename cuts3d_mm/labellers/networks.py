@@ -1,0 +1,139 @@
+"""Choose the device and precision of networks, and bring images to it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.labellers.registry import DEPTH, FEATURES
+
+_FORM = re.compile(r'(cpu|cuda|mps|xpu|npu|mlu)(?::(\d+))?')
+_PARTS = {'features': FEATURES, 'depth': DEPTH}
+
+
+def choose_device(name: str) -> str:
+    """Resolve 'auto', and check any other name.
+
+    'auto' is a GPU where torch is loaded and sees one, else the CPU: what needs no network has
+    not loaded torch, and there is nothing to put on a GPU.
+
+    Raises:
+        ValueError: not a device, or this machine does not have it.
+    """
+    if name != 'auto':
+        check_device(name)
+        return name
+    torch = sys.modules.get('torch')
+    return 'cuda' if torch is not None and torch.cuda.is_available() else 'cpu'
+
+
+def check_device(name: str) -> None:
+    """Check a device; torch is imported for those only that a machine may not have.
+
+    Raises:
+        ValueError: not a device, or this machine does not have it.
+    """
+    if name in ('auto', 'cpu'):
+        return
+    form = _FORM.fullmatch(name)
+    if form is None:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {name!r}")
+    if form[1] == 'cuda':
+        _check_cuda(name, int(form[2] or 0))
+    elif form[1] == 'mps':
+        _check_mps(name)
+
+
+def _check_cuda(name: str, index: int) -> None:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        raise ValueError(
+            f'device {name} must be a GPU of this machine, PyTorch {torch.__version__} sees '
+            f"{count}; use --device cpu or auto, or see what 'cuts3d doctor' says"
+        )
+
+
+def _check_mps(name: str) -> None:
+    import torch
+
+    if not torch.backends.mps.is_available():
+        raise ValueError(f'device {name} must be a Mac with Metal; use --device cpu or auto')
+
+
+def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[str, Any]:
+    """Set the precision of the networks that a generator config names.
+
+    Args:
+        model: config of a generator.
+        device: of the networks.
+        precision: 'fp32', 'bf16', or 'auto': bfloat16 on a GPU, float32 on the CPU, and what
+            the config says where it says something.
+
+    Raises:
+        ValueError: bfloat16 for a config without a network that could use it.
+    """
+    if precision == 'auto' and device.partition(':')[0] == 'cpu':
+        return model
+    changes = {}
+    for part, registry in _PARTS.items():
+        config = model.get(part)
+        if config is None or not _takes_half(registry.get(config['type'])):
+            continue
+        half = config.get('half', True) if precision == 'auto' else precision == 'bf16'
+        changes[part] = {**config, 'half': half}
+    if precision == 'bf16' and not changes:
+        raise ValueError('precision bf16 needs a network, this config has none that can use it')
+    return {**model, **changes}
+
+
+def _takes_half(kind: Any) -> bool:
+    return kind is not None and 'half' in inspect.signature(kind).parameters
+
+
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """Copy a batch to a device, through pinned memory to a GPU, so that the CPU goes on."""
+    if device.type == 'cuda':
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)
+
+
+def normalized_batch(
+    images: list[Pixels], mean: Tensor, std: Tensor, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Stack images of one size and normalize them on the device.
+
+    Args:
+        images: (H, W, 3) uint8 RGB.
+        mean: (1, 3, 1, 1) of RGB in [0, 1].
+        std: (1, 3, 1, 1) of RGB in [0, 1].
+        device: where the batch goes.
+        dtype: of the batch.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    pixels = to_device(torch.from_numpy(np.stack(images)), device)
+    values = pixels.permute(0, 3, 1, 2).float() / 255
+    return ((values - mean.to(device)) / std.to(device)).to(dtype)
+
+
+def image_features(features: Tensor) -> list[Any]:
+    """Features of each image: an array, or on a GPU a tensor that stays there to be linked.
+
+    Args:
+        features: (B, h, w, C).
+
+    Returns:
+        (h, w, C) float32, one per image.
+    """
+    features = features.float()
+    return list(features.numpy() if features.device.type == 'cpu' else features)
