@@ -17,12 +17,11 @@ from typing import Any
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.executors.ray import RayExecutor
-from cuts3d_mm.pipeline.plan import Split
-from cuts3d_mm.pipeline.profile import Report
-from cuts3d_mm.pipeline.run import Executor, label_images
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.progress import Report
+from cuts3d_mm.pipeline.ray import RayExecutor
+from cuts3d_mm.pipeline.run import Executor, Split, label_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 
 
 class Clock:

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labellers.registry import LABELLERS
 from cuts3d_mm.labels.record import encode_instance
-from cuts3d_mm.pipeline.one_thread import use_one_thread
+from cuts3d_mm.pipeline.work import use_one_thread
 
 # Function -> stage; a name is replaced in every module that has imported it. Time within a stage
 # that another one takes is that one's.

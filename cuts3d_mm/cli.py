@@ -477,13 +477,10 @@ def label_many(
         The exit code.
     """
     from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
-    from cuts3d_mm.pipeline.batch_size import choose_batch_size
-    from cuts3d_mm.pipeline.devices import resolve_devices
-    from cuts3d_mm.pipeline.plan import Split
-    from cuts3d_mm.pipeline.profile_report import profiled
-    from cuts3d_mm.pipeline.progress import ProgressLine
-    from cuts3d_mm.pipeline.run import label_images
-    from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+    from cuts3d_mm.pipeline.devices import choose_batch_size, resolve_devices
+    from cuts3d_mm.pipeline.progress import ProgressLine, profiled
+    from cuts3d_mm.pipeline.run import Split, label_images
+    from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 
     _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
     split, names = Split.parse(args.part), requested_devices(args, batch_size)
@@ -535,11 +532,11 @@ def _check_numbers(options: dict[str, tuple[int | None, int]]) -> None:
 
 def _make_executor(args: argparse.Namespace, devices: tuple[str, ...]) -> Any:
     if args.executor == 'ray':
-        from cuts3d_mm.pipeline.executors.ray import RayExecutor
+        from cuts3d_mm.pipeline.ray import RayExecutor
 
         return RayExecutor(args.address, gpus=int(devices == ('cuda',)))
     from cuts3d_mm.pipeline.devices import default_workers
-    from cuts3d_mm.pipeline.executors.local import LocalExecutor
+    from cuts3d_mm.pipeline.local import LocalExecutor
 
     workers = default_workers(devices) if args.workers is None else args.workers
     if not workers and len(devices) > 1:

@@ -113,8 +113,7 @@ def _detect(
     from cuts3d_mm.inference.detect import detect_all
     from cuts3d_mm.inference.detection_writer import DetectionWriter
     from cuts3d_mm.labels.store import Counts
-    from cuts3d_mm.pipeline.profile import Report
-    from cuts3d_mm.pipeline.progress import ProgressLine
+    from cuts3d_mm.pipeline.progress import ProgressLine, Report
 
     with (
         DetectionWriter(args.out, args.save, args.score_thr) as writer,

@@ -20,11 +20,10 @@ from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.visualization.comparison import draw_comparison
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.report.blocks import Table

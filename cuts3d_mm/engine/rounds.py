@@ -16,11 +16,10 @@ from cuts3d_mm.engine.round_data import labelled_images
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import MergeRule, merge_stores
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.plan import Split, is_whole
+from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import BuiltLabeller, WorkOrder
+from cuts3d_mm.pipeline.run import Split, is_whole, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
 from cuts3d_mm.weights.digest import digest_weights
 
 

@@ -13,9 +13,9 @@ from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_store
 from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.labelling import label
 from cuts3d_mm.learning.pass_images import read_pass_images, watched_names
 from cuts3d_mm.learning.plan import Settings
+from cuts3d_mm.pipeline.labelling import label
 
 
 def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:

@@ -8,10 +8,10 @@ from typing import Any
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.labelling import label
 from cuts3d_mm.learning.pass_images import watched_names
 from cuts3d_mm.learning.schedule import Schedule
 from cuts3d_mm.learning.training import weights_after
+from cuts3d_mm.pipeline.labelling import label
 
 _MOST_PER_IMAGE = 100  # as COCO scores them
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.coco_json import read_ground_truth
-from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats
 from cuts3d_mm.learning.choices import is_location
 from cuts3d_mm.learning.class_labels import name_as
 from cuts3d_mm.learning.class_split import divide_labels
 from cuts3d_mm.learning.request import Request
-from cuts3d_mm.pipeline.image_changes import describe_changes, stat_images
+from cuts3d_mm.pipeline.identity import ImageStats, describe_changes, read_image_stats, stat_images
 
 
 def check_request(request: Request, images: ImageList) -> None:

@@ -1,35 +1,39 @@
-"""Decide whether two runs are the same run; `run.json` next to the labels says which one.
-
-Labels belong together if the settings that they depend on, defaults included, and the images
-are the same. The version of the package is not one of them: each shard has its own.
-
-Formats: 1 had the config as written, a digest of the image names and the package version;
-2 has the completed config, and sizes and times of the images in `images.arrow`. A store of
-format 1 is continued as one of format 2.
-"""
+"""Tell whether a run goes on with the same labeller and the same images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from cuts3d_mm import __version__
-from cuts3d_mm.files.atomic import write_first, write_whole
-from cuts3d_mm.files.remote import Place
+from cuts3d_mm.files.atomic import open_atomically, write_first, write_whole
+from cuts3d_mm.files.paths import is_inside
+from cuts3d_mm.files.remote import BucketPath, ObjectInfo, Place
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.registry import resolve_config
-from cuts3d_mm.labels.image_stats import ImageStats, read_image_stats, write_image_stats
-from cuts3d_mm.pipeline.differences import differing_keys
-from cuts3d_mm.pipeline.image_changes import describe_changes, is_copy, stat_images
 
 FORMAT = 2
 _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')
+_THREADS = 16  # a network file system answers many questions at a time
+_NAMES_PER_TASK = 4096
+_SHOWN = 3  # images that a message names
+_NO_FILE = -1
+_NOT_SET = 'not set'
+_SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
 
 
 class RunMismatch(ValueError):
@@ -194,3 +198,140 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def stat_images(images: ImageList) -> ImageStats:
+    """Read size and time of every image file."""
+    names = images.names
+    if isinstance(images.root, BucketPath):
+        return _stat_objects(images.root, names)
+    starts = range(0, len(names), _NAMES_PER_TASK)
+    parts = [names[start : start + _NAMES_PER_TASK] for start in starts]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(partial(_stat, os.fspath(images.root)), parts))
+    size, mtime_ns = np.concatenate(rows).T.copy()
+    return ImageStats(names, size, mtime_ns)
+
+
+def _stat_objects(root: BucketPath, names: tuple[str, ...]) -> ImageStats:
+    found = root.list_files(recursive=True)  # a thousand with each request
+    missing = ObjectInfo(_NO_FILE, 0)
+    stats = [found.get(name, missing) for name in names]
+    size, mtime_ns = ([getattr(one, key) for one in stats] for key in ('st_size', 'st_mtime_ns'))
+    return ImageStats(names, np.array(size, np.int64), np.array(mtime_ns, np.int64))
+
+
+def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
+    """Size and time of each file, (N, 2)."""
+    rows = np.full((len(names), 2), (_NO_FILE, 0), np.int64)
+    for row, name in zip(rows, names, strict=True):
+        if not is_inside(name):
+            continue
+        try:
+            found = os.stat(os.path.join(root, name))
+        except OSError:  # labelling says why
+            continue
+        row[:] = found.st_size, found.st_mtime_ns
+    return rows
+
+
+def is_copy(before: ImageStats, now: ImageStats) -> bool:
+    """Tell whether the same files lie there as a copy: other times for all, the same sizes."""
+    return (
+        before.names == now.names
+        and np.array_equal(before.size, now.size)
+        and not np.any(before.mtime_ns == now.mtime_ns)
+    )
+
+
+def describe_changes(before: ImageStats, now: ImageStats) -> list[str]:
+    """Name the images that were added, removed or changed; empty if none were.
+
+    A file that was replaced has another size or time. A copied folder has other times
+    throughout and is no change, see `is_copy`.
+    """
+    if is_copy(before, now) or _is_same(before, now):
+        return []
+    old = {name: index for index, name in enumerate(before.names)}
+    new = {name: index for index, name in enumerate(now.names)}
+    more = [name for name in now.names if name not in old]
+    fewer = [name for name in before.names if name not in new]
+    both = [(name, old[name], new[name]) for name in now.names if name in old]
+    sizes = [(name, int(before.size[i]), int(now.size[j])) for name, i, j in both]
+    times = [(int(before.mtime_ns[i]), int(now.mtime_ns[j])) for _, i, j in both]
+    changed = [
+        f'{name} ({_change(size, size_now, time, time_now)})'
+        for (name, size, size_now), (time, time_now) in zip(sizes, times, strict=True)
+        if (size, time) != (size_now, time_now)
+    ]
+    parts = (_listed(more, 'more'), _listed(fewer, 'fewer'), _listed(changed, 'changed'))
+    return [part for part in parts if part]
+
+
+def _is_same(before: ImageStats, now: ImageStats) -> bool:
+    return (
+        before.names == now.names
+        and np.array_equal(before.size, now.size)
+        and np.array_equal(before.mtime_ns, now.mtime_ns)
+    )
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    if not names:
+        return ''
+    rest = f' and {len(names) - _SHOWN} others' if len(names) > _SHOWN else ''
+    plural = 's' if len(names) > 1 else ''
+    return f'{len(names)} image{plural} {what}: {", ".join(names[:_SHOWN])}{rest}'
+
+
+def _change(size: int, size_now: int, time: int, time_now: int) -> str:
+    if _NO_FILE in (size, size_now):
+        return 'was missing' if size == _NO_FILE else 'is missing'
+    if size != size_now:
+        return f'size {size} -> {size_now} bytes'
+    return f'time {_day(time)} -> {_day(time_now)}'
+
+
+def _day(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9).strftime('%Y-%m-%d %H:%M:%S')
+
+
+def differing_keys(theirs: Any, ours: Any, where: str) -> list[str]:
+    """Dotted keys whose values differ, as `key: theirs -> ours`; None is a value."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            line
+            for key in sorted(theirs.keys() | ours.keys())
+            for line in differing_keys(
+                theirs.get(key, _NOT_SET), ours.get(key, _NOT_SET), f'{where}.{key}'
+            )
+        ]
+    return [] if theirs == ours else [f'{where}: {theirs!r} -> {ours!r}']
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """Files in the order of their names."""
+
+    names: tuple[str, ...]
+    size: NDArray[np.int64]  # (N,) bytes; -1: there was no file
+    mtime_ns: NDArray[np.int64]  # (N,) of the last change
+
+
+def write_image_stats(path: Place, stats: ImageStats) -> None:
+    """Write the file; about 20 bytes per image."""
+    columns = [pa.array(stats.names, pa.string()), pa.array(stats.size), pa.array(stats.mtime_ns)]
+    options = pa.ipc.IpcWriteOptions(compression='zstd')
+    with open_atomically(path) as file, pa.ipc.new_file(file, _SCHEMA, options=options) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+
+
+def read_image_stats(path: Place) -> ImageStats | None:
+    """Read the file; None where there is none or it is damaged."""
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+        table.validate(full=True)
+        columns = [table[name].to_numpy() for name in ('size', 'mtime_ns')]
+        return ImageStats(tuple(table['name'].to_pylist()), *columns)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None

@@ -1,12 +1,21 @@
-"""Show the progress of a run in one line: rate, time left, instances, what limits the rate."""
+"""Show progress, and profile the stages of a run."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,10 +25,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.profile import Report
-from cuts3d_mm.pipeline.stage_totals import StageTotals
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
 
@@ -106,3 +114,209 @@ class ProgressLine:
         stage = self._totals.limiting_stage()
         limit = f', limited by {stage}' if stage else ''
         return f'{facts}, {self._counts.failures} failures{limit}'
+
+
+@dataclass(frozen=True)
+class Span:
+    """One stretch of work of one stage."""
+
+    stage: str
+    start_s: float  # of `time.monotonic`, which the processes of a machine share
+    seconds: float
+    cpu_seconds: float  # of its thread
+    images: int
+    num_bytes: int  # of what the stage hands on
+    process: int
+    thread: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an executor has done since its last report."""
+
+    counts: Counts = Counts()
+    spans: tuple[Span, ...] = ()
+
+
+class Work:
+    """What a stage may add while it is measured."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+
+    def hands_on(self, value: Any) -> None:
+        """Count the bytes of a result."""
+        self.num_bytes += size_of(value)
+
+
+class Stopwatch:
+    """Collects the spans of one process."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    @contextmanager
+    def measure(self, stage: str, images: int = 1) -> Iterator[Work]:
+        """Measure a stretch of work, whether it succeeds or not."""
+        work, start_s, cpu_s = Work(), time.monotonic(), time.thread_time()
+        try:
+            yield work
+        finally:
+            seconds, cpu = time.monotonic() - start_s, time.thread_time() - cpu_s
+            where = os.getpid(), threading.get_native_id()
+            self._spans.append(Span(stage, start_s, seconds, cpu, images, work.num_bytes, *where))
+
+    def take(self) -> tuple[Span, ...]:
+        """Hand out the spans since the last call."""
+        count = len(self._spans)  # another thread may add one meanwhile
+        spans = tuple(self._spans[:count])
+        del self._spans[:count]
+        return spans
+
+
+def size_of(value: Any) -> int:
+    """Bytes of the arrays, byte strings and texts that a value is made of."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, (bytes, str)):
+        return len(value)
+    if isinstance(value, (list, tuple)):
+        return sum(size_of(item) for item in value)
+    if is_dataclass(value):
+        return sum(size_of(getattr(value, field.name)) for field in fields(value))
+    return 0
+
+
+class ChromeTrace:
+    """Writes spans as a trace that chrome://tracing and ui.perfetto.dev show.
+
+    Args:
+        path: JSON file to write; it is whole when the block ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open('w', encoding='utf-8')
+        self._separator = '[\n'
+
+    def __enter__(self) -> ChromeTrace:
+        return self
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Write spans."""
+        for span in spans:
+            event = {
+                'name': span.stage,
+                'ph': 'X',
+                'ts': span.start_s * 1e6,
+                'dur': span.seconds * 1e6,
+                'pid': span.process,
+                'tid': span.thread,
+                'args': {
+                    'images': span.images,
+                    'cpu_ms': span.cpu_seconds * 1e3,
+                    'bytes': span.num_bytes,
+                },
+            }
+            self._file.write(self._separator + json.dumps(event))
+            self._separator = ',\n'
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.write('\n]\n' if self._separator != '[\n' else '[]\n')
+        self._file.close()
+
+
+@contextmanager
+def profiled(progress: ProgressReport, trace: Path | None) -> Iterator[ProgressReport]:
+    """Watch the progress of a run; print a table of its stages when it ends.
+
+    Args:
+        progress: what the run reports to.
+        trace: JSON file to write; None: no profile.
+    """
+    if trace is None:
+        yield progress
+        return
+    totals = StageTotals()
+    with ChromeTrace(trace) as chrome:
+        yield _Both(progress, totals, chrome)
+    Console(stderr=True).print(totals.table())
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Hands reports to a progress line and to a profile."""
+
+    progress: ProgressReport
+    totals: StageTotals
+    chrome: ChromeTrace
+
+    def start(self, total_images: int, done: Counts) -> None:
+        self.progress.start(total_images, done)
+
+    def add(self, report: Report) -> None:
+        self.totals.add(report.spans)
+        self.chrome.add(report.spans)
+        self.progress.add(report)
+
+
+@dataclass
+class _Total:
+    """Of one stage."""
+
+    images: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    num_bytes: int = 0
+
+
+@dataclass
+class StageTotals:
+    """Adds up spans, by stage and by the processes that work on it."""
+
+    stages: dict[str, _Total] = field(default_factory=lambda: defaultdict(_Total))
+    busy_s: dict[int, dict[str, float]] = field(default_factory=dict)  # process -> stage -> s
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Add spans."""
+        for span in spans:
+            total = self.stages[span.stage]
+            total.images += span.images
+            total.seconds += span.seconds
+            total.cpu_seconds += span.cpu_seconds
+            total.num_bytes += span.num_bytes
+            busy = self.busy_s.setdefault(span.process, defaultdict(float))
+            busy[span.stage] += span.seconds
+
+    def limiting_stage(self) -> str:
+        """Name the stage that most of the time of the busiest processes goes into."""
+        groups: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+        for busy in self.busy_s.values():
+            groups['extract' in busy].append(busy)
+        return max((_busiest(group) for group in groups.values() if group), default=(0.0, ''))[1]
+
+    def table(self) -> Table:
+        """One row per stage: per image milliseconds, CPU milliseconds and bytes handed on."""
+        table = Table(title='Stages, per image')
+        for column in ('stage', 'images', 'ms', 'CPU ms', 'kB handed on'):
+            table.add_column(column, justify='left' if column == 'stage' else 'right')
+        for name, total in self.stages.items():
+            count = max(total.images, 1)
+            figures = (total.seconds * 1e3, total.cpu_seconds * 1e3, total.num_bytes / 1e3)
+            table.add_row(name, str(total.images), *(f'{value / count:.2f}' for value in figures))
+        return table
+
+
+def _busiest(group: list[dict[str, float]]) -> tuple[float, str]:
+    """Mean busy seconds of processes that do the same, and their largest stage."""
+    sums: dict[str, float] = defaultdict(float)
+    for busy in group:
+        # A process that does all stages reads between them, that of a device meanwhile.
+        counted = busy if 'encode' in busy else busy.keys() - {'read'}
+        for stage in counted:
+            sums[stage] += busy[stage]
+    return sum(sums.values()) / len(group), max(sums, key=lambda stage: sums[stage], default='')

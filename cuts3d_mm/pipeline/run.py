@@ -6,20 +6,36 @@ disk or made again. So neither the number of workers nor a kill changes a byte.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import logging
+import math
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cuts3d_mm.files.atomic import remove_leftovers
 from cuts3d_mm.files.lock import hold_folder
-from cuts3d_mm.files.remote import Place, map_files
+from cuts3d_mm.files.remote import Place, existing, map_files
 from cuts3d_mm.images.listing import ImageList
-from cuts3d_mm.labels.store import Counts, read_counts, shard_path, shard_paths, write_failures
-from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure
-from cuts3d_mm.pipeline.plan import Split, images_per_shard, make_plan, stored_shard_size
-from cuts3d_mm.pipeline.profile import Report
-from cuts3d_mm.pipeline.progress import ProgressReport
-from cuts3d_mm.pipeline.work_order import Shard, WorkOrder
+from cuts3d_mm.labels.store import (
+    Counts,
+    find_damage,
+    ran_out_of_memory,
+    read_counts,
+    shard_path,
+    shard_paths,
+    write_failures,
+)
+from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure, read_run
+from cuts3d_mm.pipeline.progress import ProgressReport, Report
+from cuts3d_mm.pipeline.work import Shard, WorkOrder
+
+# A kill costs at most one shard per worker. Small shards leave no worker of a cluster without
+# work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. A
+# million images have 20,000 files, whatever the number of workers.
+_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 100_000
+_FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
 
 
 class Executor(Protocol):
@@ -89,3 +105,88 @@ def _label_part(
 
 def _count(shards: Iterable[Place]) -> Counts:
     return sum(map_files(read_counts, list(shards)), Counts())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part of a run this call does: shards whose index is `part` modulo `parts`."""
+
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read `I/N`.
+
+        Raises:
+            ValueError: not two integers with 0 <= I < N.
+        """
+        part, slash, parts = text.partition('/')
+        if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+            raise ValueError(f'--part must be I/N with 0 <= I < N, such as 0/4, got {text!r}')
+        return cls(int(part), int(parts))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done and what is left of one part of a run."""
+
+    done: tuple[int, ...]  # indices of shards that are on disk
+    left: tuple[Shard, ...]
+
+
+def images_per_shard(num_images: int) -> int:
+    """Size of a shard of a new store; depends on the number of images alone."""
+    size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
+    return max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))
+
+
+def stored_shard_size(folder: Place) -> int | None:
+    """Size of the shards of a store, which may be by the rule of an earlier version.
+
+    Returns:
+        None where no run has begun.
+
+    Raises:
+        RunMismatch: `run.json` is none of ours.
+    """
+    path = folder / 'run.json'
+    return read_run(path).images_per_shard if path.is_file() else None
+
+
+def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
+    """Find the shards of this part, and which of them are on disk and need not be made again."""
+    starts = range(0, len(images.names), size)
+    shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
+    ours = shards[split.part :: split.parts]
+    is_done = _are_intact([shard_path(out, index) for index, _ in ours])
+    return Plan(
+        tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
+        tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
+    )
+
+
+def _are_intact(shards: Sequence[Place]) -> list[bool]:
+    """Whether each shard is there as it should be; says so if one must be made again."""
+    there = existing(shards)
+    faults = dict(zip(there, map_files(_find_fault, there), strict=True))
+    for fault in filter(None, faults.values()):
+        logging.getLogger(__name__).warning(fault)
+    return [shard in faults and faults[shard] is None for shard in shards]
+
+
+def _find_fault(shard: Place) -> str | None:
+    """Say why a shard must be made again; None if it need not."""
+    damage = find_damage(shard)
+    if damage is not None:
+        return f'{damage}; made again now'
+    if ran_out_of_memory(shard):
+        return f'{shard} must be made again: memory ran out for an image of it'
+    return None
+
+
+def is_whole(out: Path, num_images: int) -> bool:
+    """Tell whether all shards of a run with `num_images` images are there, of all its parts."""
+    size = stored_shard_size(out) or images_per_shard(num_images)
+    num_shards = math.ceil(num_images / size)
+    return all(shard_path(out, index).is_file() for index in range(num_shards))

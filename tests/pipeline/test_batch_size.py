@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cuts3d_mm.pipeline import batch_size
-from cuts3d_mm.pipeline.batch_size import batch_size_for, choose_batch_size
+from cuts3d_mm.pipeline import devices
+from cuts3d_mm.pipeline.devices import batch_size_for, choose_batch_size
 
 GIB = 2**30
 
@@ -18,7 +18,7 @@ def test_the_batch_size_is_the_largest_power_of_two_that_fits(gib, size):
 
 
 def test_a_run_keeps_the_batch_size_that_it_began_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_size, '_memory_of', lambda device: 24 * GIB)
+    monkeypatch.setattr(devices, '_memory_of', lambda device: 24 * GIB)
     assert choose_batch_size(tmp_path, 'cuda') == 8
     identity = {'model': {}, 'images': '', 'num_images': 1, 'images_per_shard': 8}
     identity['extraction'] = {'device': 'cuda', 'batch_size': 5}

@@ -8,7 +8,7 @@ import torch
 from image_folders import MASKCUT
 
 from cuts3d_mm.pipeline.devices import default_workers, parse_devices, resolve_devices
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller
+from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.profile import Report, Span, Stopwatch, size_of
-from cuts3d_mm.pipeline.profile_report import profiled
-from cuts3d_mm.pipeline.stage_totals import StageTotals
+from cuts3d_mm.pipeline.progress import Report, Span, StageTotals, Stopwatch, profiled, size_of
 
 
 def span(stage, seconds, process=1, start_s=0.0, images=1, num_bytes=0):

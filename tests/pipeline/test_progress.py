@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline import progress
-from cuts3d_mm.pipeline.profile import Report, Span
+from cuts3d_mm.pipeline.progress import Report, Span
 
 
 class Terminal(io.StringIO):

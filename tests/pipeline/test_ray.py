@@ -21,13 +21,10 @@ from stopped_runs import STOP_LIMIT_S, output_of, start, stop, wait_until
 
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.pipeline.executors.crew import WorkerLost
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.executors.ray import RayExecutor
-from cuts3d_mm.pipeline.executors.ray_crews import StagedCrew
-from cuts3d_mm.pipeline.plan import Split
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.local import LocalExecutor, WorkerLost
+from cuts3d_mm.pipeline.ray import RayExecutor, StagedCrew
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 pytest.importorskip('ray')
 pytestmark = pytest.mark.slow
@@ -148,7 +145,7 @@ def test_a_second_run_into_the_same_folder_ends_with_one_line(cuts3d, folder):
 
 
 def test_a_shard_that_ends_each_process_ends_the_run_with_a_remedy(cluster, folder, monkeypatch):
-    monkeypatch.setattr('cuts3d_mm.pipeline.executors.ray.RETRIES', 1)
+    monkeypatch.setattr('cuts3d_mm.pipeline.ray.RETRIES', 1)
     with pytest.raises(WorkerLost, match='2 times.* run the same command again to resume'):
         executor = RayExecutor(cluster.address, gpus=1)
         run(folder, 'deadly', executor, labeller=BuiltLabeller(Deadly(), {}))

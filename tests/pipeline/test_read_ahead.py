@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from image_folders import write_images
 
-from cuts3d_mm.pipeline import stages
-from cuts3d_mm.pipeline.profile import Stopwatch
-from cuts3d_mm.pipeline.read_ahead import ReadAhead
-from cuts3d_mm.pipeline.stages import Extraction
+from cuts3d_mm.pipeline import work
+from cuts3d_mm.pipeline.progress import Stopwatch
+from cuts3d_mm.pipeline.work import Extraction, ReadAhead
 
 NAMES = [str(number) for number in range(24)]
 
@@ -78,7 +77,7 @@ def test_batches_of_very_large_images_are_smaller(tmp_path, rng, monkeypatch, re
             sizes.append([image.pixels.shape[0] for image in images])
             return [() for _ in images]
 
-    monkeypatch.setattr(stages, '_MOST_PIXEL_BYTES', 5 * 60 * 88 * 3 + 200)  # and for names
+    monkeypatch.setattr(work, '_MOST_PIXEL_BYTES', 5 * 60 * 88 * 3 + 200)  # and for names
     extraction = Extraction(Noting(), tmp_path, 3, Stopwatch(), readers)
     found = [image.name for batch in extraction.run(names) for image in batch]
     assert found == names and sizes == [[60] * 3, [60] * 2, [120, 60], [120], [120]]

@@ -11,12 +11,10 @@ from stand_ins import Blind
 from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import RunMismatch
-from cuts3d_mm.pipeline.plan import Split, images_per_shard
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
-from cuts3d_mm.pipeline.worker import Worker
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.run import Split, images_per_shard, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Worker, WorkOrder
 
 
 class Log:

@@ -5,13 +5,8 @@ import errno
 import numpy as np
 import pytest
 
-from cuts3d_mm.pipeline import shared_memory
-from cuts3d_mm.pipeline.shared_memory import (
-    Slots,
-    removed_at_end,
-    segment_names,
-    unpack,
-)
+from cuts3d_mm.pipeline import local
+from cuts3d_mm.pipeline.local import Slots, removed_at_end, segment_names, unpack
 
 
 def never():
@@ -49,13 +44,13 @@ def test_a_sender_waits_until_a_slot_is_free_and_grows_it(rng):
         np.testing.assert_array_equal(unpack(parcels[1]), small)
 
 
-@pytest.mark.skipif(not shared_memory._FOLDER.is_dir(), reason='no folder of shared memory')
+@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
 def test_a_sender_waits_until_there_is_room_for_its_bytes_and_a_huge_value_goes_alone():
     names, held, most = segment_names(4), [], []
 
     def note():
-        sizes = [(shared_memory._FOLDER / name).stat().st_size for name in names
-                 if (shared_memory._FOLDER / name).exists()]  # fmt: skip
+        sizes = [(local._FOLDER / name).stat().st_size for name in names
+                 if (local._FOLDER / name).exists()]  # fmt: skip
         most.append(sum(sizes))
 
     def wait():
@@ -87,7 +82,7 @@ def test_empty_arrays_need_none_either():
 
 
 def limit_shared_memory(monkeypatch, room):
-    make, made = shared_memory._make_segment, []
+    make, made = local._make_segment, []
 
     def limited(name, size):
         if len(made) == room:
@@ -95,7 +90,7 @@ def limit_shared_memory(monkeypatch, room):
         made.append(name)
         return make(name, size)
 
-    monkeypatch.setattr(shared_memory, '_make_segment', limited)
+    monkeypatch.setattr(local, '_make_segment', limited)
     return made
 
 
@@ -109,11 +104,11 @@ def test_where_shared_memory_is_full_arrays_go_with_the_parcel(monkeypatch):
         assert [unpack(parcel)[0] for parcel in parcels] == [0, 1, 2]
 
 
-@pytest.mark.skipif(not shared_memory._FOLDER.is_dir(), reason='no folder of shared memory')
+@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
 def test_shared_memory_of_a_killed_maker_is_removed():
     names = segment_names(2)
     for name in names:
-        (shared_memory._FOLDER / name).touch()  # made, but without a size yet
+        (local._FOLDER / name).touch()  # made, but without a size yet
     with removed_at_end([names]):
         pass
-    assert not any((shared_memory._FOLDER / name).exists() for name in names)
+    assert not any((local._FOLDER / name).exists() for name in names)

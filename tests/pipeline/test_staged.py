@@ -14,14 +14,11 @@ from stand_ins import Greedy, Halving, Nothing
 from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
-from cuts3d_mm.pipeline import shared_memory
-from cuts3d_mm.pipeline.executors.crew import WorkerLost
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.executors.ray_jobs import Extracted, Job, finish_shard_here
-from cuts3d_mm.pipeline.executors.stage_processes import serve_worker
-from cuts3d_mm.pipeline.plan import Split
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import BuiltLabeller, ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline import local
+from cuts3d_mm.pipeline.local import LocalExecutor, WorkerLost, serve_worker
+from cuts3d_mm.pipeline.ray import Extracted, Job, finish_shard_here
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 SHARED = Path('/dev/shm')
 
@@ -41,13 +38,13 @@ class Log:
 @pytest.fixture
 def segments(monkeypatch):
     """Names of the shared memory that this test has made and not removed."""
-    token_hex, tokens = shared_memory.secrets.token_hex, []
+    token_hex, tokens = local.secrets.token_hex, []
 
     def remembered(num_bytes):
         tokens.append(token_hex(num_bytes))
         return tokens[-1]
 
-    monkeypatch.setattr(shared_memory.secrets, 'token_hex', remembered)
+    monkeypatch.setattr(local.secrets, 'token_hex', remembered)
     yield lambda: [path.name for one in tokens for path in SHARED.glob(f'cuts3d_{one}_*')]
     assert tokens
 

@@ -11,11 +11,10 @@ from mmengine.config import Config
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import Counts, read_store
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
 from cuts3d_mm.pipeline.identity import FORMAT, RunMismatch
-from cuts3d_mm.pipeline.plan import Split
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 
 STORES = Path(__file__).parents[1] / 'data' / 'stores'  # each lacks its second shard
 

@@ -7,8 +7,7 @@ from image_folders import write_images
 
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.pipeline.work_order import BuiltLabeller, WorkOrder
-from cuts3d_mm.pipeline.worker import Worker
+from cuts3d_mm.pipeline.work import BuiltLabeller, Worker, WorkOrder
 
 SHORTAGES = {
     'device': lambda: torch.cuda.OutOfMemoryError('CUDA out of memory. Tried 2 GiB\n.'),

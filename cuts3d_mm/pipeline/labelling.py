@@ -8,13 +8,16 @@ from typing import Any
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.batch_size import choose_batch_size
-from cuts3d_mm.pipeline.devices import default_workers, parse_devices, resolve_devices
-from cuts3d_mm.pipeline.executors.local import LocalExecutor
-from cuts3d_mm.pipeline.plan import Split
+from cuts3d_mm.pipeline.devices import (
+    choose_batch_size,
+    default_workers,
+    parse_devices,
+    resolve_devices,
+)
+from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import label_images
-from cuts3d_mm.pipeline.work_order import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 
 
 def label(

@@ -1,0 +1,445 @@
+"""Run a labelling run on a Ray cluster."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import os
+import pickle
+import signal
+import socket
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from cuts3d_mm import __version__
+from cuts3d_mm.files.remote import Place
+from cuts3d_mm.labels.store import Counts, write_shard
+from cuts3d_mm.pipeline.local import WorkerLost, WorkerTraceback
+from cuts3d_mm.pipeline.progress import Report, Stopwatch
+from cuts3d_mm.pipeline.work import (
+    ExtractedImage,
+    Extraction,
+    Shard,
+    Worker,
+    WorkOrder,
+    count_images,
+    finish_image,
+    use_one_thread,
+)
+from cuts3d_mm.processes import was_interrupted
+
+_CONNECT_S = 5.0
+_POLL_S = 1.0  # between looks at the size of the cluster, which may change
+RETRIES = 5  # of a shard whose process or machine was lost
+_SHARDS_PER_CPU = 2  # handed to the cluster; the second waits, so that no CPU does
+_SETTLE_S = 1.0  # for tasks that are as good as done
+_SHARDS_PER_ACTOR = 2  # the second waits, so that no GPU does
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Label shards on a Ray cluster whose machines have this package.
+
+    A connection to Ray that this process has already is used and kept.
+
+    Args:
+        address: `auto`, HOST:PORT or ray://HOST:PORT of the cluster.
+        gpus: of each process that runs the networks, which then does only that; a CPU does
+            what follows. 0: each CPU does all the work on a shard.
+    """
+
+    address: str = 'auto'
+    gpus: float = 0
+
+    def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Report, None, None]:
+        """Label shards and write them, reporting each when it is published.
+
+        Raises:
+            ImportError: Ray is not installed.
+            ConnectionError: there is no cluster at the address.
+            WorkerLost: a shard ended its process each time.
+            Exception: what ended a shard, with a `WorkerTraceback` as its cause.
+        """
+        if not shards:
+            return
+        with _connected(self.address) as (ray, is_ours):
+            job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
+            crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
+            try:
+                yield from _run(ray, crew, shards)
+            finally:
+                # With our connection Ray ends our work. Ray aborts the process that cancels a
+                # task just when it is done (ray-project/ray#54260), so nothing is cancelled there.
+                if not is_ours:
+                    crew.end()
+
+
+def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, None, None]:
+    waiting = deque(shards)
+    running: dict[Any, Shard] = {}
+    losses: Counter[int] = Counter()
+    while waiting or running:
+        crew.update()
+        while waiting and crew.has_room(len(running)):
+            shard = waiting.popleft()
+            running[crew.submit(shard)] = shard
+        references = [*running, *crew.pending()]
+        done, _ = ray.wait(references, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        for reference in filter(running.__contains__, done):
+            shard = running.pop(reference)
+            report = _report_of(ray, reference, losses[shard[0]] < RETRIES)
+            crew.close(reference, report is None)
+            if report is None:
+                losses[shard[0]] += 1
+                waiting.appendleft(shard)
+            else:
+                yield report
+
+
+def _report_of(ray: Any, reference: Any, may_retry: bool) -> Report | None:
+    """Return the report of a shard, or None when it was lost before it was finished."""
+    try:
+        report: Report = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if not isinstance(cause, ray.exceptions.RayError):
+            raise cause from WorkerTraceback(f'\n{error}')
+        if not may_retry:
+            raise _lost(cause) from error
+        return None  # what the task needs was lost with an actor
+    except ray.exceptions.RayError as error:  # Ray ran the task again itself
+        raise _lost(error) from error
+    return report
+
+
+def _lost(error: Exception) -> WorkerLost:
+    return WorkerLost(
+        f'a shard ended its process or machine {RETRIES + 1} times, most likely out of '
+        f'memory: {type(error).__name__}; run the same command again to resume, with a '
+        'smaller --batch-size or more memory for each CPU'
+    )
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[tuple[Any, bool]]:
+    """Connect to a cluster, and tell whether it was done here; Ctrl-C and SIGTERM stay ours."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("--executor ray needs Ray: pip install 'cuts3d_mm[ray]'") from error
+    _require_answer(address)
+    own_print, is_ours = builtins.print, not ray.is_initialized()
+    try:
+        with _own_connection(ray, address) if is_ours else nullcontext():
+            yield ray, is_ours
+    finally:
+        builtins.print = own_print  # Ray replaces it once it has something to say
+
+
+@contextmanager
+def _own_connection(ray: Any, address: str) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(ray, address)
+        _restore(before)
+        yield
+    finally:
+        # An interrupted process ends now, and Ray ends the work of a driver that is gone.
+        if not was_interrupted():
+            ray.shutdown()
+            _restore(before)
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise _unreachable(address) from error
+
+
+def _restore(handler: Any) -> None:
+    if signal.getsignal(signal.SIGTERM) is not handler:  # ours, in the main thread only
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _require_answer(address: str) -> None:
+    """Knock at the head; Ray itself would wait for minutes."""
+    if address == 'auto':
+        address = os.environ.get('RAY_ADDRESS', 'auto')
+    host, colon, port = address.removeprefix('ray://').rpartition(':')
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise _unreachable(address) from error
+
+
+def _unreachable(address: str) -> ConnectionError:
+    return ConnectionError(
+        f'--address must be that of a running Ray cluster, none answers at {address}; start one '
+        'by `ray start --head`, or name HOST:PORT of its head'
+    )
+
+
+def _absolute(order: WorkOrder) -> WorkOrder:
+    def absolute(place: Place) -> Place:
+        return place.absolute() if isinstance(place, Path) else place
+
+    return replace(order, root=absolute(order.root), out=absolute(order.out))
+
+
+class Crew(Protocol):
+    """What shards are handed to."""
+
+    def update(self) -> None:
+        """Take in the processes that came, and what they did."""
+
+    def has_room(self, running: int) -> bool:
+        """Tell whether one more shard than those running may be submitted."""
+
+    def submit(self, shard: Shard) -> Any:
+        """Start the work on a shard, and return a reference to its report."""
+
+    def pending(self) -> list[Any]:
+        """List the references, besides those to reports, that make room when they are there."""
+
+    def close(self, reference: Any, was_lost: bool) -> None:
+        """Forget a shard that is done or lost."""
+
+    def end(self) -> None:
+        """End the work on shards that are not done, on a connection that stays."""
+
+
+class WholeCrew:
+    """CPUs, each of which does all the work on a shard."""
+
+    def __init__(self, ray: Any, job: bytes) -> None:
+        self._ray, self._job = ray, job
+        self._running: set[Any] = set()
+        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(label_shard_here)
+
+    def update(self) -> None:
+        """Do nothing: Ray replaces lost processes itself."""
+
+    def has_room(self, running: int) -> bool:
+        """Tell whether the CPUs have less than they need to be busy."""
+        return running < _SHARDS_PER_CPU * _cpus(self._ray)
+
+    def submit(self, shard: Shard) -> Any:
+        """Start a task."""
+        reference = self._task.remote(self._job, shard)
+        self._running.add(reference)
+        return reference
+
+    def pending(self) -> list[Any]:
+        """List nothing: only a report makes room."""
+        return []
+
+    def close(self, reference: Any, was_lost: bool) -> None:
+        """Forget a task."""
+        self._running.remove(reference)
+
+    def end(self) -> None:
+        """End the processes of the tasks."""
+        _cancel(self._ray, list(self._running))
+
+
+@dataclass(eq=False)
+class _Member:
+    """An actor, and the shards that it has not extracted yet."""
+
+    actor: Any
+    extracting: set[Any] = field(default_factory=set)
+
+
+class StagedCrew:
+    """Actors with a GPU each, which run the networks, and CPUs, which do what follows.
+
+    An actor that loses a shard is dismissed. Another takes its place when its GPU is still there.
+    """
+
+    def __init__(self, ray: Any, job: bytes, gpus: float) -> None:
+        self._ray, self._job, self._gpus = ray, job, gpus
+        # The actors take no CPU, or they could leave none for what follows them.
+        self._extractor = ray.remote(num_cpus=0, num_gpus=gpus)(Extractor)
+        self._finish = ray.remote(num_cpus=1, max_retries=RETRIES)(finish_shard_here)
+        self._starting: dict[Any, Any] = {}
+        self._members: list[_Member] = []
+        self._member_of: dict[Any, _Member] = {}
+        self._failed_starts = 0  # since the last good one
+        if not self._places():
+            raise ValueError('the Ray cluster must have a GPU for this --device, it has none')
+
+    def update(self) -> None:
+        """Start an actor for each free GPU, and see which are ready and which extracted."""
+        while len(self._starting) + len(self._members) < max(1, self._places()):
+            actor = self._extractor.remote(self._job)
+            self._starting[actor.is_ready.remote()] = actor
+        done = self._done_of(list(self._starting))
+        for reference in done:
+            self._take_in(reference, self._starting.pop(reference))
+        for member in self._members:
+            member.extracting -= self._done_of(list(member.extracting))
+
+    def has_room(self, running: int) -> bool:
+        """Tell whether an actor needs a shard; the store holds few that no CPU works on."""
+        limit = _cpus(self._ray) + _SHARDS_PER_ACTOR * len(self._members)
+        return running < limit and any(map(_needs_a_shard, self._members))
+
+    def submit(self, shard: Shard) -> Any:
+        """Hand a shard to the actor with the least to do."""
+        member = min(self._members, key=lambda member: len(member.extracting))
+        extracted = member.actor.extract.remote(shard[1])
+        member.extracting.add(extracted)
+        reference = self._finish.remote(self._job, shard[0], extracted)
+        self._member_of[reference] = member
+        return reference
+
+    def pending(self) -> list[Any]:
+        """List what the actors start or extract."""
+        extracting = (reference for member in self._members for reference in member.extracting)
+        return [*self._starting, *extracting]
+
+    def close(self, reference: Any, was_lost: bool) -> None:
+        """Forget a shard; dismiss the actor that lost it."""
+        member = self._member_of.pop(reference)
+        if was_lost and member in self._members:
+            self._members.remove(member)
+
+    def end(self) -> None:
+        """End the actors, and the processes of the tasks."""
+        _cancel(self._ray, list(self._member_of))
+        for actor in [*self._starting.values(), *(member.actor for member in self._members)]:
+            self._ray.kill(actor)
+
+    def _places(self) -> int:
+        return int(self._ray.cluster_resources().get('GPU', 0) / self._gpus)
+
+    def _done_of(self, references: list[Any]) -> set[Any]:
+        if not references:
+            return set()
+        count = len(references)
+        done, _ = self._ray.wait(references, num_returns=count, timeout=0, fetch_local=False)
+        return set(done)
+
+    def _take_in(self, reference: Any, actor: Any) -> None:
+        try:
+            self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts > RETRIES:
+                raise WorkerLost(
+                    f'a process for the networks did not start, {self._failed_starts} times in a '
+                    'row; all machines of the cluster must have the same cuts3d_mm and enough '
+                    f'memory; run the same command again to resume: {error}'
+                ) from error
+        else:
+            self._failed_starts = 0
+            self._members.append(_Member(actor))
+
+
+def _needs_a_shard(member: _Member) -> bool:
+    return len(member.extracting) < _SHARDS_PER_ACTOR
+
+
+def _cancel(ray: Any, references: list[Any]) -> None:
+    """End tasks, but not one that is just done: then Ray may abort this process."""
+    if not references:
+        return
+    count = len(references)
+    _, left = ray.wait(references, num_returns=count, timeout=_SETTLE_S, fetch_local=False)
+    for reference in left:
+        ray.cancel(reference, force=True)
+
+
+def _cpus(ray: Any) -> int:
+    return max(1, int(ray.cluster_resources().get('CPU', 0)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What each process of the cluster must know."""
+
+    order: WorkOrder
+    folder: str  # that paths in the config are relative to
+    version: str  # of this package
+
+
+@cache
+def _open_job(pickled: bytes) -> Job:
+    """Take up the job in this process of the cluster."""
+    job: Job = pickle.loads(pickled)
+    if job.version != __version__:
+        raise ValueError(
+            f'all machines of the cluster must have cuts3d_mm {job.version}, one has {__version__}'
+        )
+    if os.path.isdir(job.folder):
+        os.chdir(job.folder)
+    job.order.labeller.prepare()
+    use_one_thread()
+    return job
+
+
+@cache
+def _worker_of(pickled: bytes) -> Worker:
+    return Worker(_open_job(pickled).order)
+
+
+def label_shard_here(pickled: bytes, shard: Shard) -> Report:
+    """Do all the work on a shard, and publish it."""
+    reports = list(_worker_of(pickled).label_shard(*shard))
+    spans = tuple(span for report in reports for span in report.spans)
+    return Report(sum((report.counts for report in reports), Counts()), spans)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A shard when the networks are done with it."""
+
+    images: list[ExtractedImage]
+    stages: Any
+    was_halved: bool
+    spans: Any
+
+
+@cache
+def _extraction_of(pickled: bytes) -> tuple[Extraction, Stopwatch]:
+    order, watch = _open_job(pickled).order, Stopwatch()
+    labeller = order.labeller.build(order.device)
+    return Extraction(labeller, order.root, order.batch_size, watch), watch
+
+
+class Extractor:
+    """Runs the networks on one GPU.
+
+    It builds them for its first shard: what is raised there ends that shard as it was raised,
+    while Ray would report only that the process died.
+    """
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def is_ready(self) -> bool:
+        """Tell that the process has started."""
+        return True
+
+    def extract(self, names: tuple[str, ...]) -> Extracted:
+        """Read the images of a shard and run the networks on them."""
+        extraction, watch = _extraction_of(self._pickled)
+        images = [image for batch in extraction.run(names) for image in batch]
+        return Extracted(images, extraction.stages, extraction.was_halved, watch.take())
+
+
+def finish_shard_here(pickled: bytes, index: int, extracted: Extracted) -> Report:
+    """Do what follows the networks on a shard, and publish it."""
+    order, watch = _open_job(pickled).order, Stopwatch()
+    records = [finish_image(image, extracted.stages, watch) for image in extracted.images]
+    with watch.measure('write', len(records)):
+        write_shard(order.out, index, records, extracted.was_halved)
+    return Report(count_images(records), (*extracted.spans, *watch.take()))

@@ -1,0 +1,401 @@
+"""Do the work of a shard: what a worker process is told, and the stages of an image."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+from mmengine.utils import import_modules_from_strings
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from cuts3d_mm.files.remote import Place
+from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
+from cuts3d_mm.labellers.generator import Stage
+from cuts3d_mm.labellers.networks import choose_device
+from cuts3d_mm.labellers.registry import LABELLERS, has_foreign_parts, resolve_config
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, write_shard
+from cuts3d_mm.pipeline.progress import Report, Stopwatch, size_of
+
+Shard = tuple[int, tuple[str, ...]]  # index, image names
+_MOST_PIXEL_BYTES = 2**31  # of a batch, and of what is read ahead: 7 images of 100 megapixels
+# What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
+_SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
+T = TypeVar('T')
+
+
+class LabelledInstance(Protocol):
+    """One instance of an image."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W)."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(h, w) on a grid that covers the image, in [0, 1]; None where all is certain."""
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]."""
+
+
+class ImageLabeller(Protocol):
+    """What finds the instances of images: a registered model.
+
+    One that also has `extract` and `stages`, as `PseudoLabelGenerator` has, lets a run do
+    the work that needs no network in other processes.
+    """
+
+    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
+        """Label images; raises ImageFailure where one cannot be labelled."""
+
+
+class LabellerSource(Protocol):
+    """Builds the labeller of a run; can be sent to another process."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the labels depend on, in plain JSON values."""
+
+    def build(self, device: str) -> ImageLabeller:
+        """Make the labeller in this process."""
+
+    def prepare(self) -> None:
+        """Let this process run the stages of a labeller that another one has."""
+
+
+@dataclass(frozen=True)
+class ConfiguredLabeller:
+    """A labeller that each process builds from its config.
+
+    Args:
+        config: of the labeller.
+        custom_imports: MMEngine's option of that name, for the modules that register its parts.
+    """
+
+    config: dict[str, Any]
+    custom_imports: dict[str, Any] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The config with all defaults."""
+        resolved: dict[str, Any] = resolve_config(self.config)
+        return resolved
+
+    def build(self, device: str) -> ImageLabeller:
+        """Build it, and give this process one thread, so that sums are taken in one order."""
+        self.prepare()
+        labeller: ImageLabeller = LABELLERS.build(self.config).to(choose_device(device))
+        use_one_thread()  # when what it needs is imported
+        return labeller
+
+    def import_parts(self) -> None:
+        """Import all classes that the config names, and torch, which a foreign one may need."""
+        self.prepare()
+        resolve_config(self.config)
+        if has_foreign_parts(self.config):
+            with suppress(ImportError):
+                import torch  # noqa: F401
+
+    def prepare(self) -> None:
+        """Import the modules that register parts."""
+        if self.custom_imports:
+            import_modules_from_strings(**self.custom_imports)
+
+
+@dataclass(frozen=True)
+class BuiltLabeller:
+    """A labeller that exists already, on its device, such as a detector in training."""
+
+    labeller: ImageLabeller
+    identity: dict[str, Any]
+
+    def build(self, device: str) -> ImageLabeller:
+        """Return it as it is."""
+        return self.labeller
+
+    def prepare(self) -> None:
+        """Do nothing: its modules are imported with its stages."""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What all workers of a run share."""
+
+    labeller: LabellerSource
+    root: Place  # image folder
+    out: Place  # label store
+    batch_size: int  # images that go through the networks together
+    device: str = 'cpu'  # of the networks
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the networks run, which changes the last bits of what they compute."""
+        return {'device': self.device.partition(':')[0], 'batch_size': self.batch_size}
+
+
+class Worker:
+    """The labeller of a run in this process, and where the labels go."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        self._out, self._watch = order.out, Stopwatch()
+        labeller = order.labeller.build(order.device)
+        self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
+
+    def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Report]:
+        """Label the images of one shard, reporting them as they are done, and write it."""
+        records: list[ImageRecord] = []
+        for batch in self._extraction.run(names):
+            for image in batch:
+                record = finish_image(image, self._extraction.stages, self._watch)
+                records.append(record)
+                yield Report(count_images([record]), self._watch.take())
+        with self._watch.measure('write', len(records)):
+            write_shard(self._out, index, records, self._extraction.was_halved)
+        yield Report(spans=self._watch.take())
+
+
+def count_images(records: Sequence[ImageRecord]) -> Counts:
+    """Count images, instances and failures."""
+    return Counts(
+        len(records),
+        sum(len(record.instances) for record in records),
+        sum(record.failure is not None for record in records),
+    )
+
+
+@dataclass(frozen=True)
+class ExtractedImage:
+    """What the networks made of one image, or why they made nothing."""
+
+    name: str
+    image_hw: tuple[int, int]  # (0, 0) for a failure
+    content: Any  # of the labeller's first stage
+    failure: str | None = None
+
+
+Read = NamedImage | ExtractedImage  # an image, or why it cannot be read
+
+
+class Extraction:
+    """Reads images and runs the networks on them.
+
+    Args:
+        labeller: on its device. It has `extract` and `stages`, or only `predict_batch`, which
+            then does all of its work.
+        root: image folder.
+        batch_size: images that go through the networks together; fewer of very large ones.
+        watch: measures the stages.
+        readers: threads that read images while the networks run; 0: none.
+    """
+
+    def __init__(
+        self, labeller: Any, root: Place, batch_size: int, watch: Stopwatch, readers: int = 0
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        has_stages = hasattr(labeller, 'extract')
+        self._extract: Callable[[Sequence[NamedImage]], Sequence[Any]] = (
+            labeller.extract if has_stages else labeller.predict_batch
+        )
+        self.stages: tuple[Stage, ...] = labeller.stages if has_stages else ()
+        self._root, self._batch_size, self._watch = root, batch_size, watch
+        self._readers = readers
+        self._pool = ThreadPoolExecutor(readers) if readers else None
+        self.was_halved = False  # whether a batch did not fit into memory
+
+    def run(self, names: Sequence[str]) -> Iterator[list[ExtractedImage]]:
+        """Extract the images of one shard, batch by batch; a batch never crosses a shard."""
+        self.was_halved = False
+        for batch in _batches(self._read_all(names), self._batch_size):
+            good = [image for image in batch if isinstance(image, NamedImage)]
+            extracted = iter(self._extract_batch(good))
+            yield [next(extracted) if isinstance(image, NamedImage) else image for image in batch]
+
+    def _read_all(self, names: Sequence[str]) -> Iterator[Read]:
+        if self._pool is None:
+            yield from map(self._read, names)
+            return
+        most, most_bytes = 2 * self._batch_size, _MOST_PIXEL_BYTES
+        yield from ReadAhead(self._read, names, self._pool, self._readers, most, most_bytes)
+
+    def _read(self, name: str) -> Read:
+        with self._watch.measure('read') as work:
+            try:
+                image = NamedImage(name, read_named_image(self._root, name))
+            except ImageFailure as failure:
+                return _failed(name, str(failure))
+            work.hands_on(image.pixels)
+            return image
+
+    def _extract_batch(self, images: list[NamedImage]) -> list[ExtractedImage]:
+        if not images:
+            return []
+        try:
+            with self._watch.measure('extract', len(images)) as work:
+                found = self._extract(images)
+                work.hands_on(found)
+        except ImageFailure as failure:
+            reason = str(failure) or type(failure).__name__
+        except (MemoryError, RuntimeError) as failure:
+            reason = require_out_of_memory(failure)
+            self.was_halved |= len(images) > 1
+        else:
+            return [_extracted(*pair) for pair in zip(images, found, strict=True)]
+        # Outside of the handler: there the traceback would hold the memory of the failed batch.
+        if len(images) == 1:
+            return [_failed(images[0].name, reason)]
+        half = len(images) // 2
+        return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
+
+
+def _batches(images: Iterable[Read], most: int) -> Iterator[list[Read]]:
+    """Batches of images in their order, smaller ones where the images are very large."""
+    batch: list[Read] = []
+    num_bytes = 0
+    for image in images:
+        image_bytes = size_of(image)
+        if batch and num_bytes + image_bytes > _MOST_PIXEL_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+        batch.append(image)
+        num_bytes += image_bytes
+        if len(batch) == most:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatch) -> ImageRecord:
+    """Lead an image through the stages that follow the networks, and encode its instances."""
+    if image.failure is not None:
+        return ImageRecord(image.name, (0, 0), failure=image.failure)
+    content = image.content
+    try:
+        for stage in stages:
+            with watch.measure(stage.name) as work:
+                content = stage.run(content)
+                work.hands_on(content)
+        with watch.measure('encode') as work:
+            record = ImageRecord(image.name, image.image_hw, _encoded(content))
+            work.hands_on(record)
+            return record
+    except ImageFailure as failure:
+        return _record_of_failure(image.name, str(failure) or type(failure).__name__)
+    except MemoryError as failure:
+        return _record_of_failure(image.name, require_out_of_memory(failure))
+
+
+def require_out_of_memory(error: Exception) -> str:
+    """Say in one line that memory ran out, on a device or on the host; raise any other error."""
+    if not isinstance(error, MemoryError) and not any(
+        words in str(error) for words in _SIGNS_OF_NO_MEMORY
+    ):
+        raise error
+    return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
+
+
+def _encoded(instances: Iterable[LabelledInstance]) -> tuple[Any, ...]:
+    return tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances)
+
+
+def _extracted(image: NamedImage, content: Any) -> ExtractedImage:
+    return ExtractedImage(image.name, (image.pixels.shape[0], image.pixels.shape[1]), content)
+
+
+def _failed(name: str, reason: str) -> ExtractedImage:
+    return ExtractedImage(name, (0, 0), None, reason)
+
+
+def _record_of_failure(name: str, reason: str) -> ImageRecord:
+    return ImageRecord(name, (0, 0), failure=reason)
+
+
+class ReadAhead(Generic[T]):
+    """Reads what some names stand for, in their order.
+
+    A finished read starts the next one, so that reading goes on while nobody asks. What is being
+    read comes on top of the limit in bytes: its size is not known before.
+
+    Args:
+        read: name -> what it stands for.
+        names: in order.
+        pool: of the threads.
+        threads: reads at a time.
+        most: reads that are waiting or on their way.
+        most_bytes: of those that are waiting.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], T],
+        names: Iterable[str],
+        pool: ThreadPoolExecutor,
+        threads: int,
+        most: int,
+        most_bytes: int,
+    ) -> None:
+        self._read, self._remaining, self._pool = read, iter(names), pool
+        self._threads, self._most, self._most_bytes = threads, most, most_bytes
+        self._reads: deque[Future[T]] = deque()
+        self._running = self._waiting_bytes = 0
+        self._lock = Lock()
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            self._start_more()
+            while self._reads:
+                value = self._reads[0].result()
+                with self._lock:
+                    self._reads.popleft()
+                    self._waiting_bytes -= size_of(value)
+                self._start_more()
+                yield value
+        finally:
+            with self._lock:
+                self._remaining = iter(())
+
+    def _start_more(self) -> None:
+        with self._lock:
+            while self._has_room():
+                name = next(self._remaining, None)
+                if name is None:
+                    return
+                self._running += 1
+                self._reads.append(self._pool.submit(self._read_one, name))
+
+    def _has_room(self) -> bool:
+        is_within = len(self._reads) < self._most and self._waiting_bytes < self._most_bytes
+        return not self._reads or (is_within and self._running < self._threads)
+
+    def _read_one(self, name: str) -> T:
+        num_bytes = 0
+        try:
+            value = self._read(name)
+            num_bytes = size_of(value)
+            return value
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._waiting_bytes += num_bytes
+            self._start_more()
+
+
+def use_one_thread() -> None:
+    """Limit OpenCV, BLAS and, where something has imported it, torch."""
+    cv2.setNumThreads(1)
+    threadpool_limits(1)
+    torch = sys.modules.get('torch')  # not imported for its own sake: it takes seconds
+    if torch is not None:
+        torch.set_num_threads(1)
