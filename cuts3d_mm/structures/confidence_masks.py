@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from mmcv.ops import roi_align
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, Steps
 from cuts3d_mm.arrays import Float, Mask
-from cuts3d_mm.structures.box_crops import crop_boxes
 
 
 class ConfidenceBitmapMasks(BitmapMasks):
@@ -186,3 +187,27 @@ class ConfidenceBitmapMasks(BitmapMasks):
         return ConfidenceBitmapMasks(
             masks.masks, masks.height, masks.width, doubts.masks, self.scores, self.is_pasted
         )
+
+
+def crop_boxes(
+    values: Steps, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any
+) -> Tensor:
+    """Crop one map per box and scale it to one size.
+
+    Args:
+        values: (N, H, W) maps.
+        bboxes: (R, 4) x1, y1, x2, y2 in pixels.
+        out_shape: h, w of a crop.
+        inds: (R,) the map of each box.
+        device: where the boxes are and the crops will be.
+
+    Returns:
+        (R, h, w) float, mean of the pixels under each cell.
+    """
+    boxes = torch.as_tensor(bboxes, device=device)
+    if len(boxes) == 0 or len(values) == 0:
+        return boxes.new_zeros((0, *out_shape))
+    index = torch.as_tensor(inds, device=device)
+    rois = torch.cat([index[:, None].to(boxes), boxes], dim=1)
+    maps = torch.from_numpy(values).to(device)[:, None].to(boxes.dtype)
+    return roi_align(maps, rois, out_shape, 1.0, 0, 'avg', True)[:, 0]
