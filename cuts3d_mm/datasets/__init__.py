@@ -2,11 +2,13 @@
 
 import mmdet.datasets  # noqa: F401  registers what our registries inherit
 
-from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCocoDataset
-from cuts3d_mm.datasets.mixed_images import MixedImagesDataset
-from cuts3d_mm.datasets.pseudo_labels import PseudoLabelDataset
+from cuts3d_mm.datasets.pseudo_labels import (
+    ClassAgnosticCocoDataset,
+    MixedImagesDataset,
+    PseudoLabelDataset,
+    SeededCocoDataset,
+)
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
-from cuts3d_mm.datasets.seeded_coco import SeededCocoDataset
 from cuts3d_mm.datasets.transforms import (
     AlphaBlendCopyPaste,
     ConfidentCopyPaste,

@@ -1,4 +1,4 @@
-"""Read a label store or a COCO JSON as a data set of one class."""
+"""Pseudo-labels and class-agnostic COCO files as data sets of MMDetection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from mmdet.datasets import BaseDetDataset
+from mmdet.datasets import BaseDetDataset, CocoDataset, MultiImageMixDataset
+from mmdet.datasets.api_wrappers import COCO
 
 from cuts3d_mm.datasets.samplers import SeededIndex
 from cuts3d_mm.files.paths import require_inside
-from cuts3d_mm.labels.coco_json import DATASET_META
+from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.table import LabelTable, SelectedRecords
 from cuts3d_mm.registry import DATASETS
@@ -111,3 +112,91 @@ def _instance_info(instance: InstanceRecord, image_hw: tuple[int, int]) -> dict[
         'score': instance.score,
         'confidence': instance.confidence,
     }
+
+
+class ClassAgnosticCOCO(COCO):
+    """A COCO index in which every annotation is of the one category `object`.
+
+    Args:
+        annotation_file: a COCO JSON, each entry of which is checked.
+        needs_masks: whether every annotation must have a mask.
+
+    Raises:
+        ValueError: an entry is not as it must be.
+    """
+
+    def __init__(self, annotation_file: str, needs_masks: bool = False) -> None:
+        super().__init__()
+        self.dataset = read_ground_truth(Path(annotation_file), needs_masks)
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+
+@DATASETS.register_module()
+class ClassAgnosticCocoDataset(CocoDataset):
+    """`mmdet.CocoDataset` of one class, `object`; crowd regions stay ignored."""
+
+    METAINFO: ClassVar[dict[str, Any]] = DATASET_META
+    COCOAPI = ClassAgnosticCOCO
+
+
+@DATASETS.register_module()
+class SeededCocoDataset(CocoDataset):
+    """`mmdet.CocoDataset` that seeds its random transforms as `SeededInfiniteSampler` says."""
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Read the annotations of one image."""
+        if isinstance(idx, SeededIndex):
+            idx.seed_generators()
+        info: dict[str, Any] = super().get_data_info(idx)
+        return info
+
+
+@DATASETS.register_module()
+class MixedImagesDataset(MultiImageMixDataset):
+    """MMDetection's `MultiImageMixDataset`, less its deep copies of samples.
+
+    That one copies each sample before every transform. Here the transforms get the samples
+    themselves, which `dataset` must make afresh for each call, as all that read files do. A
+    transform that returns None begins the sample again.
+
+    Args:
+        dataset (dict): Of the images, with the pipeline that loads them.
+        pipeline (list[dict]): Transforms of the loaded images; those with `get_indexes` choose
+            others to mix in.
+        skip_type_keys (list[str], optional): Transforms to skip. Defaults to None.
+        max_refetch (int): Attempts until a sample is given up. Defaults to 15.
+    """
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for _ in range(self.max_refetch):
+            results = self._mix(index)
+            if results is not None:
+                return results
+        raise RuntimeError(
+            f'the pipeline must make a sample of image {index} within {self.max_refetch} '
+            'attempts, it returns None; look for what filters all of its instances'
+        )
+
+    def _mix(self, index: int) -> dict[str, Any] | None:
+        results: dict[str, Any] | None = self.dataset[index]
+        for transform, kind in zip(self.pipeline, self.pipeline_types, strict=True):
+            if results is None:
+                return None
+            if kind in (self._skip_type_keys or ()):
+                continue
+            if hasattr(transform, 'get_indexes'):
+                results['mix_results'] = self._others(transform)
+            results = transform(results)
+            if results is not None:
+                results.pop('mix_results', None)
+        return results
+
+    def _others(self, transform: Any) -> list[dict[str, Any]]:
+        for _ in range(self.max_refetch):
+            chosen = transform.get_indexes(self.dataset)
+            indexes = chosen if isinstance(chosen, Sequence) else [chosen]
+            others = [self.dataset[index] for index in indexes]
+            if all(other is not None for other in others):
+                return others
+        raise RuntimeError('the data set must load images to mix in, it returns None')

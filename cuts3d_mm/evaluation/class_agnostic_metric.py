@@ -7,7 +7,7 @@ from typing import Any
 from mmdet.evaluation import CocoMetric
 from mmengine.fileio import get_local_path
 
-from cuts3d_mm.datasets.class_agnostic import ClassAgnosticCOCO
+from cuts3d_mm.datasets.pseudo_labels import ClassAgnosticCOCO
 from cuts3d_mm.evaluation.class_agnostic_ap import KINDS, class_agnostic_ap
 from cuts3d_mm.registry import METRICS
 
