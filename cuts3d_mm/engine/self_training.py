@@ -24,7 +24,7 @@ from cuts3d_mm.engine.rounds import RoundFolders, label_next_round
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
-from cuts3d_mm.models.roi_heads.drop_loss_bbox_head import DropLossBBoxHead
+from cuts3d_mm.models.roi_heads import DropLossBBoxHead
 from cuts3d_mm.registry import LOOPS
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from cuts3d_mm.algorithm.soft_target import (
+from cuts3d_mm.models.losses import (
     confidence_weighted_mask_loss,
     drop_loss_weights,
     soft_class_targets,

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from tiny_detectors import instances_of
 from torch.autograd import gradcheck
 
-from cuts3d_mm.algorithm.soft_target import confidence_weighted_mask_loss
+from cuts3d_mm.models.losses import confidence_weighted_mask_loss
 
 TRAIN_CFG = ConfigDict(mask_size=6, pos_weight=-1)
 
