@@ -9,7 +9,7 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
-from cuts3d_mm.engine.precise_bn import measure_norms, separate_batches
+from cuts3d_mm.engine.hooks import measure_norms, separate_batches
 
 NUM_IMAGES = 12
 

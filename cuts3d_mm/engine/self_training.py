@@ -1,31 +1,40 @@
-"""Train in rounds of self-training."""
+"""Train in rounds, each on the labels that the detector of the last round has made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from mmengine.config import ConfigDict
-from mmengine.dist import broadcast, is_main_process, master_only
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import broadcast, get_rank, get_world_size, is_main_process, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
-from cuts3d_mm.engine.heartbeats import SILENCE_LIMIT_S
-from cuts3d_mm.engine.resume import ResumeInRound
-from cuts3d_mm.engine.round_data import (
-    batches_after,
-    merged_config,
-    require_skippable,
-    round_begins,
-    training_labels,
-)
-from cuts3d_mm.engine.rounds import RoundFolders, label_next_round
+from cuts3d_mm.engine.runner import ResumeInRound
 from cuts3d_mm.files.atomic import name_atomically, write_whole
+from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import DetectorLabeller
-from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
+from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.progress import ProgressLine
+from cuts3d_mm.pipeline.run import Split, is_whole, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
 from cuts3d_mm.registry import LOOPS
+from cuts3d_mm.weights.digest import digest_weights
+
+SILENCE_LIMIT_S = 120.0  # network file systems may show a change a minute late
+_BEATS_PER_LIMIT = 20
+_POLL_S = 0.5
 
 
 @LOOPS.register_module()
@@ -190,3 +199,261 @@ class SelfTrainingLoop(IterBasedTrainLoop):
             self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
         # Where MMEngine looks for the checkpoint to resume from.
         write_whole(Path(self.runner.work_dir) / 'last_checkpoint', str(path))
+
+
+@dataclass(frozen=True)
+class RoundFolders:
+    """Where a round keeps what it makes."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The whole state of the training when the round begins."""
+        return self.folder / 'begin.pth'
+
+    @property
+    def predictions(self) -> Path:
+        """Label store of the detector of the round before."""
+        return self.folder / 'predictions'
+
+    @property
+    def heartbeats(self) -> Path:
+        """Signs of life of the ranks while they label."""
+        return self.folder / 'heartbeats'
+
+    @property
+    def labels(self) -> Path:
+        """Label store that the round trains on."""
+        return self.folder / 'labels'
+
+    @property
+    def origin(self) -> Path:
+        """What the labels were made from, as JSON."""
+        return self.folder / 'labels.json'
+
+
+def label_next_round(
+    labeller: DetectorLabeller,
+    dataset: ConfigDict,
+    earlier: Path | None,
+    folders: RoundFolders,
+    rule: MergeRule,
+    silence_limit_s: float,
+) -> None:
+    """Predict, merge with the labels of the round before, and write the labels of a round.
+
+    All ranks call this, each does its part, and all return when the labels are there. They wait
+    for files instead of a barrier, because a long prediction would exceed its time limit. Resumes.
+
+    Args:
+        labeller: the detector as it is now.
+        dataset: `PseudoLabelDataset` of the initial round; its images are labelled.
+        earlier: labels of the round before; None means those of `dataset`.
+        folders: of the round, on a file system that all ranks share.
+        rule: which predictions become labels.
+        silence_limit_s: after which a rank that others wait for counts as dead.
+
+    Raises:
+        RankLost: another rank has died.
+        ValueError: the folder holds labels of another training.
+    """
+    first_labels, images = labelled_images(dataset)
+    identity = _identity(labeller)
+    origin = {**identity, **asdict(rule), 'earlier_labels': _sizes(earlier or first_labels)}
+    if folders.labels.is_dir():
+        _require_origin(folders, origin)
+        return
+    split = Split(get_rank(), get_world_size())
+    source = BuiltLabeller(labeller, identity)
+    device = next(labeller.parameters()).device.type
+    order = WorkOrder(source, images.root, folders.predictions, 1, device)
+    alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
+    task = f'{folders.folder.name}: labelling {images.root.name}'
+    progress_line = ProgressLine(task) if split.part == 0 else nullcontext(_Silent())
+    with alive, progress_line as progress:
+        label_images(order, images, LocalExecutor(0), split, progress)
+        if split.part == 0:
+            alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+            write_whole(folders.origin, json.dumps(origin, indent=1))
+            merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
+        alive.wait_until(folders.labels.is_dir)
+
+
+def _require_origin(folders: RoundFolders, origin: dict[str, Any]) -> None:
+    found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
+    differing = [key for key, value in origin.items() if found.get(key) != value]
+    if differing:
+        raise ValueError(
+            f'{folders.labels} must come from this training, it was made with another '
+            f'{", ".join(differing)}; choose another --work-dir, or remove {folders.folder}'
+        )
+
+
+def _sizes(labels: Path) -> dict[str, int]:
+    """Name and size of each file of a label store."""
+    return {path.name: path.stat().st_size for path in sorted(labels.glob('labels-*'))}
+
+
+class _Silent:
+    """Progress that is not shown, for all ranks but the first."""
+
+    def start(self, total_images: int, done: Any) -> None:
+        """Ignore."""
+
+    def add(self, report: Any) -> None:
+        """Ignore."""
+
+
+def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
+    return {
+        'weights_sha256': digest_weights(labeller.detector.state_dict()),
+        'max_per_image': labeller.max_per_image,
+        'confidence_source': labeller.confidence_source,
+    }
+
+
+def merged_config(base: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+    """Change a config as a child config would: dicts are merged, lists are replaced."""
+    config = Config({'base': base})
+    config.merge_from_dict({'base': changes})
+    return config.base
+
+
+def training_labels(dataset: ConfigDict) -> ConfigDict:
+    """Find the `PseudoLabelDataset` in the config of a data set, whatever wraps it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    part = dataset
+    while part is not None:
+        if str(part.get('type')).endswith('PseudoLabelDataset'):
+            return part
+        part = part.get('dataset')
+    raise ValueError(
+        f'self-training needs a cuts3d_mm.PseudoLabelDataset to train on, got {dataset.type}'
+    )
+
+
+def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
+    """Find the label store of a `PseudoLabelDataset`, and its images that could be read."""
+    root = Path(dataset.get('data_root', ''))
+    labels = root / dataset.ann_file
+    table = LabelTable(labels)
+    names = [
+        name for name, failed in zip(table.names(), table.is_failure, strict=True) if not failed
+    ]
+    folder = root / dataset.get('data_prefix', {}).get('img', '')
+    return labels, ImageList(folder, tuple(sorted(names)))
+
+
+def round_begins(rounds: Sequence[dict[str, Any]], max_iters: int) -> list[int]:
+    """First iteration of each round.
+
+    Raises:
+        ValueError: they do not rise, or a round begins when the training is over.
+    """
+    begins = [int(one['begin']) for one in rounds]
+    if not begins or sorted(set(begins)) != begins or begins[0] < 1 or begins[-1] >= max_iters:
+        raise ValueError(
+            'rounds must begin one after another, the first at 1 or later and the last before '
+            f'max_iters {max_iters}, got {begins}'
+        )
+    return begins
+
+
+def require_skippable(dataloader: Any) -> None:
+    """Let a data loader pass that a resumed training can advance.
+
+    Raises:
+        ValueError: the data have an end, or their sampler cannot skip.
+    """
+    sampler = dataloader.sampler
+    if (
+        not isinstance(sampler, InfiniteSampler)
+        or not hasattr(sampler, 'skip')
+        or not dataloader.batch_size
+    ):
+        raise ValueError(
+            "self-training needs sampler=dict(type='cuts3d_mm.SeededInfiniteSampler') and "
+            f'batch_sampler=None in train_dataloader, got {type(sampler).__name__}'
+        )
+
+
+def batches_after(dataloader: Any, num_done: int) -> Iterator[Any]:
+    """Iterate over the batches of a round after those that are done."""
+    require_skippable(dataloader)
+    dataloader.sampler.skip(num_done * dataloader.batch_size)
+    return iter(dataloader)
+
+
+class RankLost(RuntimeError):
+    """Another rank has died."""
+
+
+class Heartbeats:
+    """Context manager that shows that this rank is alive and can wait for others.
+
+    Args:
+        folder: of the heartbeats, on a file system that all ranks share.
+        rank: number of this rank.
+        num_ranks: of the training.
+        limit_s: how long a rank may be silent.
+    """
+
+    def __init__(self, folder: Path, rank: int, num_ranks: int, limit_s: float) -> None:
+        self._folder, self._rank, self._limit_s = folder, rank, limit_s
+        self._others = [one for one in range(num_ranks) if one != rank]
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Heartbeats:
+        """Begin to beat."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+
+    def wait_until(self, is_done: Callable[[], bool]) -> None:
+        """Wait for what the ranks do together.
+
+        Raises:
+            RankLost: another rank has been silent for the limit.
+        """
+        seen = dict.fromkeys(self._others, (b'', time.monotonic()))
+        while not is_done():
+            now = time.monotonic()
+            for rank in self._others:
+                beat = self._read(rank)
+                if beat != seen[rank][0]:
+                    seen[rank] = beat, now
+                elif now - seen[rank][1] > self._limit_s:
+                    raise RankLost(
+                        f'rank {rank} must give a sign of life every {self._limit_s:g} s, it has '
+                        'given none; start the training again with --resume'
+                    )
+            time.sleep(_POLL_S)
+
+    def _beat(self) -> None:
+        path, number = self._folder / f'rank_{self._rank}', 0
+        while not self._ended.is_set():
+            number += 1
+            try:
+                path.write_text(f'{number} {time.time()}')
+            except OSError:  # a full disk does not mean death; the next beat may succeed
+                pass
+            self._ended.wait(self._limit_s / _BEATS_PER_LIMIT)
+
+    def _read(self, rank: int) -> bytes:
+        try:
+            return (self._folder / f'rank_{rank}').read_bytes()
+        except OSError:
+            return b''

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.engine.resume import require_training
+from cuts3d_mm.engine.runner import require_training
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.learning.folders import PassFolders
 from cuts3d_mm.learning.progress import shorten_line

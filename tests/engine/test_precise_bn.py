@@ -12,8 +12,12 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import multiprocessing
 from toy_norms import ToyDetector, loader_of, measure_on_rank
 
-from cuts3d_mm.engine.hooks import IterationSeedHook, PreciseBNHook
-from cuts3d_mm.engine.precise_bn import measure_norms, separate_batches
+from cuts3d_mm.engine.hooks import (
+    IterationSeedHook,
+    PreciseBNHook,
+    measure_norms,
+    separate_batches,
+)
 from cuts3d_mm.engine.self_training import SelfTrainingLoop
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from cuts3d_mm.engine import resume
-from cuts3d_mm.engine.resume import settle_resume
+from cuts3d_mm.engine import runner
+from cuts3d_mm.engine.runner import settle_resume
 
 
 def write(path, iteration, **changes):
@@ -46,7 +46,7 @@ def test_the_noted_checkpoint_is_taken(work_dir):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(resume, '_say', lines.append)
+    monkeypatch.setattr(runner, '_say', lines.append)
     return lines
 
 

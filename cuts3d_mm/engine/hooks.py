@@ -1,4 +1,4 @@
-"""Measure the statistics of batch norms over many batches."""
+"""Hooks of training: precise batch norm statistics, and a seed per iteration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,74 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather
+from mmengine.dist import all_gather, get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
+from cuts3d_mm.engine.self_training import SelfTrainingLoop
+from cuts3d_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PreciseBNHook(Hook):
+    """Measure the statistics of all batch norms of backbone and neck, as CutLER does.
+
+    Runs after the last iteration and after the last iteration before each round of
+    `SelfTrainingLoop`, before the checkpoint is saved. The training is the same with it and
+    without it.
+
+    Args:
+        num_iters (int): Batches of each rank. Defaults to 200, as CutLER.
+    """
+
+    priority = 'LOW'  # before the checkpoint
+
+    def __init__(self, num_iters: int = 200) -> None:
+        if num_iters < 1:
+            raise ValueError(f'num_iters must be at least 1, got {num_iters}')
+        self.num_iters = num_iters
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Measure if this iteration is one of those to measure after."""
+        if runner.iter + 1 not in self._due(runner):
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        seed = int(np.random.SeedSequence((runner.seed, runner.iter)).generate_state(1)[0])
+        with separate_batches(runner.train_loop.dataloader, seed) as batches:
+            names = measure_norms(model, batches, self.num_iters)
+        runner.logger.info(f'{len(names)} norms measured over {self.num_iters} batches')
+
+    @staticmethod
+    def _due(runner: Any) -> set[int]:
+        loop = runner.train_loop
+        begins = loop.begins if isinstance(loop, SelfTrainingLoop) else []
+        return {runner.max_iters, *begins}
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seed the random samplers of the model in every iteration.
+
+    A checkpoint holds no state of random generators, so that a resumed run would sample other
+    boxes than an uninterrupted one. With seeds made of the run's seed, the rank and the
+    iteration there is no state to hold.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed torch, NumPy and Python."""
+        entropy = (int(runner.seed), get_rank(), int(runner.iter))
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
 
 
 @dataclass(frozen=True)
