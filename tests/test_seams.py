@@ -47,8 +47,8 @@ class Brightness:
 EVALUATION_SET = '''
 """Numbers on plates."""
 
-from cuts3d_mm.evaluation.preparation.coco_like import CocoLikeSource
-from cuts3d_mm.evaluation.preparation.datasets_table import EvaluationSet
+from cuts3d_mm.evaluation.datasets import CocoLikeSource
+from cuts3d_mm.evaluation.datasets import EvaluationSet
 
 SET = EvaluationSet(
     'Plates', lambda src: CocoLikeSource(src, ((src / 'all.json', ''),)), 'all.json', None, False

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _names_in(data: Path, wanted: list[str] | None) -> list[str]:
-    from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
+    from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 
     present = [name for name in EVALUATION_SETS if (data / f'{name}.json').is_file()]
     names = wanted or present

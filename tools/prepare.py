@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from cuts3d_mm.cli import existing_folder, local_place, make_parser, run_command
-from cuts3d_mm.evaluation.preparation.coco_semi import LAYOUT
-from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
+from cuts3d_mm.evaluation.coco_semi import LAYOUT
+from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 
 _SHARES = 'coco-semi'
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 def prepare_shares(args: argparse.Namespace) -> None:
     """Write shares of COCO's training labels."""
-    from cuts3d_mm.evaluation.preparation.coco_semi import write_shares
+    from cuts3d_mm.evaluation.coco_semi import write_shares
 
     for path, (images, objects) in write_shares(args.src, args.out).items():
         print(f'{images} images, {objects} objects -> {path}')
@@ -54,7 +54,7 @@ def prepare_shares(args: argparse.Namespace) -> None:
 
 def prepare_set(args: argparse.Namespace) -> None:
     """Convert an evaluation set."""
-    from cuts3d_mm.evaluation.preparation.writer import prepare
+    from cuts3d_mm.evaluation.conversion import prepare
 
     chosen = EVALUATION_SETS[args.name]
     source = chosen.open_source(args.src)

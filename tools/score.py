@@ -66,7 +66,7 @@ def _add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.evaluation.label_report import ScoreReport
+    from cuts3d_mm.evaluation.label_scores import ScoreReport
     from cuts3d_mm.files.atomic import write_whole
     from cuts3d_mm.visualization.pictures import save_figure
 

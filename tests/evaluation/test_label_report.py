@@ -7,7 +7,7 @@ import pytest
 from drawn import disc
 from PIL import Image
 
-from cuts3d_mm.evaluation.label_report import ScoreReport
+from cuts3d_mm.evaluation.label_scores import ScoreReport
 from cuts3d_mm.images.reading import read_image
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
 from cuts3d_mm.labels.record import ImageRecord, encode_instance

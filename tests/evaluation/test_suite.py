@@ -12,8 +12,8 @@ from tiny_detectors import NARROW, TINY
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.evaluation import suite
-from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
-from cuts3d_mm.evaluation.preparation.writer import prepare
+from cuts3d_mm.evaluation.conversion import prepare
+from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.visualization.tables import draw_table
 

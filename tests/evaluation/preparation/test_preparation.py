@@ -12,8 +12,8 @@ import official_samples as samples
 import pytest
 from pycocotools.coco import COCO
 
-from cuts3d_mm.evaluation.preparation.datasets_table import EVALUATION_SETS
-from cuts3d_mm.evaluation.preparation.writer import prepare
+from cuts3d_mm.evaluation.conversion import prepare
+from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 
 COCO_PROBLEMS = {
     'box outside of the image': 2,

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cuts3d_mm.evaluation.preparation.source import require
+from cuts3d_mm.evaluation.conversion import require
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.coco_json import read_entries
 
