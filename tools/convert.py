@@ -36,11 +36,11 @@ def parse_args() -> argparse.Namespace:
     kinds = parser.add_subparsers(
         dest='kind', required=True, metavar='detectron2|dino|labels', help='what to convert:'
     )
-    detectron2 = add_kind(
+    converters = add_kind(
         kinds, 'detectron2', 'R-CNN checkpoint of CutLER, CuVLER or CutS3D, to MMDetection'
     )
-    add_weights(detectron2)
-    detectron2.add_argument(
+    add_weights(converters)
+    converters.add_argument(
         '--reverse', action='store_true', help='from MMDetection to detectron2'
     )
     dino = add_kind(
@@ -97,20 +97,18 @@ def convert_detectron2(args: argparse.Namespace) -> None:
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.labels.coco_json import DATASET_META
-    from cuts3d_mm.weights import read_state, require_tensors
-    from cuts3d_mm.weights.converters import detectron2
-    from cuts3d_mm.weights.fit import check_weights_fit
-    from cuts3d_mm.weights.write import write_checkpoint
+    from cuts3d_mm.weights import converters, read_state, require_tensors
+    from cuts3d_mm.weights.checkpoints import check_weights_fit, write_checkpoint
 
     content = read_state(args.source).content
     inner = content.get('state_dict' if args.reverse else 'model', content)
     weights = require_tensors(inner, args.source)
-    architecture = detectron2.architecture_of(weights)
+    architecture = converters.architecture_of(weights)
     if args.reverse:
-        renamed = detectron2.to_detectron2(weights)
+        renamed = converters.to_detectron2(weights)
         wrapper: dict[str, Any] = {'model': None, '__author__': 'cuts3d_mm'}
     else:
-        renamed = detectron2.from_detectron2(weights)
+        renamed = converters.from_detectron2(weights)
         network = build_detector(load_config(DETECTORS[architecture], []))
         check_weights_fit(renamed.weights, network.state_dict())
         wrapper = {'state_dict': None, 'meta': {'dataset_meta': DATASET_META}}
@@ -123,8 +121,8 @@ def convert_detectron2(args: argparse.Namespace) -> None:
 def convert_dino(args: argparse.Namespace) -> None:
     """Convert a backbone."""
     from cuts3d_mm.weights import read_state
-    from cuts3d_mm.weights.converters.dino import convert_backbone
-    from cuts3d_mm.weights.write import write_checkpoint
+    from cuts3d_mm.weights.checkpoints import write_checkpoint
+    from cuts3d_mm.weights.converters import convert_backbone
 
     renamed = convert_backbone(read_state(args.source).content)
     write_checkpoint(args.target, renamed.weights, {'state_dict': None})

@@ -30,7 +30,7 @@ from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import Split, is_whole, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
 from cuts3d_mm.registry import LOOPS
-from cuts3d_mm.weights.digest import digest_weights
+from cuts3d_mm.weights.checkpoints import digest_weights
 
 SILENCE_LIMIT_S = 120.0  # network file systems may show a change a minute late
 _BEATS_PER_LIMIT = 20

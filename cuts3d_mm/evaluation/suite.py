@@ -17,7 +17,7 @@ from cuts3d_mm.evaluation.metric import KINDS
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
-from cuts3d_mm.weights.digest import digest_weights
+from cuts3d_mm.weights.checkpoints import digest_weights
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # next to the scores

@@ -10,7 +10,7 @@ from torch import nn
 from cuts3d_mm.inference.model_source import DetectorSource
 from cuts3d_mm.inference.release_model import build_release_model
 from cuts3d_mm.registry import MODELS
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit
 
 
 def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:

@@ -25,8 +25,7 @@ from cuts3d_mm.images.reading import NamedImage, check_rgb
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labellers.registry import LABELLERS, SCOPE, with_defaults
 from cuts3d_mm.weights import read_state
-from cuts3d_mm.weights.digest import digest_weights
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
 from cuts3d_mm.weights.mmengine_loader import install
 
 _CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
@@ -266,7 +265,7 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
         ValueError: the config is of no detector, or the checkpoint holds no weights.
     """
     from cuts3d_mm.weights import read_state  # torch takes seconds
-    from cuts3d_mm.weights.digest import digest_weights
+    from cuts3d_mm.weights.checkpoints import digest_weights
 
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError('CONFIG must define model and test_dataloader, it does not')

@@ -1,5 +1,5 @@
 """Read weights and checkpoints as data."""
 
-from cuts3d_mm.weights.state_file import StateFile, read_state, require_tensors
+from cuts3d_mm.weights.checkpoints import StateFile, read_state, require_tensors
 
 __all__ = ['StateFile', 'read_state', 'require_tensors']

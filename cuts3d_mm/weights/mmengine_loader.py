@@ -14,8 +14,8 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from cuts3d_mm.hub.location import HUB_PREFIX
-from cuts3d_mm.weights.arrays import LogHistory
-from cuts3d_mm.weights.state_file import read_state, require_tensors
+from cuts3d_mm.weights.checkpoints import read_state, require_tensors
+from cuts3d_mm.weights.unpickling import LogHistory
 
 _TEXT_OF_CONFIGS = ('cfg', 'config')  # MMEngine runs them as Python
 

@@ -127,7 +127,7 @@ def test_the_commands_for_midas_small_write_what_its_config_reads(tmp_path, monk
 def test_published_weights_fit_the_network(name, without_random_weights):
     timm = pytest.importorskip('timm')
     pytest.importorskip('mmpretrain.models')
-    from cuts3d_mm.weights.converters.dino import convert_backbone
+    from cuts3d_mm.weights.converters import convert_backbone
 
     features = model_of(name)['features']
     extractor = FEATURES.build({**features, 'checkpoint': None})

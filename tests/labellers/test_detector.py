@@ -17,7 +17,7 @@ from cuts3d_mm.labellers.detector import (
     _mean_inside,
     read_detections,
 )
-from cuts3d_mm.weights.digest import digest_weights
+from cuts3d_mm.weights.checkpoints import digest_weights
 
 
 @pytest.fixture(scope='module')

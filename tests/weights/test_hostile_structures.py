@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuts3d_mm.weights import pickles, read_state
+from cuts3d_mm.weights import read_state, unpickling
 
 MARK, STOP = b'(', b'.'
 
@@ -149,7 +149,7 @@ def test_many_views_of_one_storage_are_refused(tmp_path):
 
 
 def test_the_number_of_steps_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, 'MOST_OPCODES', 1000)
+    monkeypatch.setattr(unpickling, 'MOST_OPCODES', 1000)
     require_refusal(write(tmp_path / 'w.pth', b']' + b'N' * 2000), 'more than 1,000 steps')
 
 

@@ -22,7 +22,7 @@ from cuts3d_mm.hub.publishing.training_facts import describe_training
 from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.hub.trusted_config import read_release_config, release_config
 from cuts3d_mm.weights import read_state
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit
 
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
 

@@ -19,8 +19,8 @@ from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.networks import image_features, normalized_batch
 from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state, require_tensors
-from cuts3d_mm.weights.converters.dino import convert_backbone, unwrap_backbone
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit
+from cuts3d_mm.weights.converters import convert_backbone, unwrap_backbone
 from cuts3d_mm.weights.mmengine_loader import install
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]

@@ -14,7 +14,7 @@ from cuts3d_mm.labellers.features.vit import (
     ViTKeyFeatures,
     interpolate_positions,  # noqa: E402
 )
-from cuts3d_mm.weights.converters.dino import convert_backbone  # noqa: E402
+from cuts3d_mm.weights.converters import convert_backbone  # noqa: E402
 
 TINY = {
     'arch': {'embed_dims': 24, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 48},

@@ -7,12 +7,8 @@ from mmdet.structures import DetDataSample
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector
-from cuts3d_mm.weights.converters.detectron2 import (
-    architecture_of,
-    from_detectron2,
-    to_detectron2,
-)
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit
+from cuts3d_mm.weights.converters import architecture_of, from_detectron2, to_detectron2
 
 CONFIGS = {
     'cascade': 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py',

@@ -8,8 +8,8 @@ import torch
 from mmdet.models.backbones import ResNet
 
 from cuts3d_mm.weights import read_state
-from cuts3d_mm.weights.converters.dino import convert_backbone
-from cuts3d_mm.weights.fit import check_weights_fit
+from cuts3d_mm.weights.checkpoints import check_weights_fit
+from cuts3d_mm.weights.converters import convert_backbone
 
 DINO = {
     'cls_token': (1, 1, 8),

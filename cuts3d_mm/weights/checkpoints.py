@@ -1,29 +1,116 @@
-"""The file formats of weights: safetensors, PyTorch's zip, PyTorch's older one, and pickle."""
+"""Read, check and write files of weights."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
-from cuts3d_mm.weights.arrays import ARRAY_RULES
-from cuts3d_mm.weights.pickles import read_pickle
-from cuts3d_mm.weights.plain import PLAIN_RULES, to_plain
-from cuts3d_mm.weights.tensors import Storage, StorageKind, TensorBuilder
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.hub.locate import locate_file
+from cuts3d_mm.weights.unpickling import (
+    ARRAY_RULES,
+    PLAIN_RULES,
+    Storage,
+    StorageKind,
+    TensorBuilder,
+    read_pickle,
+    to_plain,
+)
 
+# What readers of files raise where a file is damaged.
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
+    *(EOFError, OSError, RuntimeError, MemoryError, struct.error, zipfile.BadZipFile),
+)
 _OLD_TORCH = 0x1950A86A20F9469CFC6C  # the first pickle of its older format
 _OLD_VERSION = 1001
 _LARGEST_PICKLE_BYTES = 1 << 30  # of a zip, without tensors; a long training has 100 MB of logs
 _MOST_RECORDS = 200_000
 _CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """What a file of weights holds: containers, numbers, text, arrays and tensors."""
+
+    location: str
+    content: dict[str, Any]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict of a network.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return require_tensors(self.content.get('state_dict', self.content), self.location)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What MMEngine notes about a training; text in it is text."""
+        meta = self.content.get('meta')
+        return meta if isinstance(meta, dict) else {}
+
+
+def read_state(location: str) -> StateFile:
+    """Read a file of weights or a checkpoint of a training; no code of it is run.
+
+    Args:
+        location: path of a file, `https://...`, or `hf://owner/repo[@revision]/file`;
+            safetensors, a file of PyTorch, or a pickle of NumPy arrays.
+
+    Raises:
+        ValueError: a malformed location, or a file that is damaged or could run code.
+        FileNotFoundError: no such file.
+        HubError: it cannot be downloaded.
+    """
+    path = locate_file(location)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint must be a file, found none at {path}')
+    content = _read(location, path)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(f'{location} must hold weights by their names, it holds something else')
+    return StateFile(location, content)
+
+
+def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
+    """Check that content is a state dict.
+
+    Raises:
+        ValueError: it holds anything but tensors, or nothing.
+    """
+    is_mapping = isinstance(state, Mapping) and state
+    if not is_mapping or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ValueError(
+            f'{location} must hold the weights of a network, a state dict of tensors; convert it '
+            'to .safetensors where you trust it'
+        )
+    return dict(state)
+
+
+def _read(location: str, path: Any) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return read_file(path)
+    except (*_DAMAGED, SafetensorError) as error:
+        reason = ' '.join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f'{location} must be a whole file of weights: {reason}') from error
 
 
 def read_file(path: Path) -> Any:
@@ -173,3 +260,63 @@ def _read_into(storage: Storage, file: Any) -> None:
 
 def _size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
+
+
+def check_weights_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check names and shapes against the state dict of the network they are meant for.
+
+    Raises:
+        ValueError: with every kind of difference, and the first names of each.
+    """
+    shared = sorted(found.keys() & expected.keys())
+    problems = {
+        'missing': sorted(expected.keys() - found.keys()),
+        'unknown': sorted(found.keys() - expected.keys()),
+        'of another shape': [
+            f'{name} {tuple(found[name].shape)}, needed {tuple(expected[name].shape)}'
+            for name in shared
+            if found[name].shape != expected[name].shape
+        ],
+    }
+    told = [f'{kind}: {some_of(names)}' for kind, names in problems.items() if names]
+    if told:
+        raise ValueError(f'weights must fit the network; {"; ".join(told)}')
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Name the first few, and count the rest."""
+    listed = list(names)
+    more = f' and {len(listed) - 5} more' if len(listed) > 5 else ''
+    return (', '.join(listed[:5]) or 'none') + more
+
+
+def digest_weights(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values, the same wherever the tensors lie."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, weights: dict[str, Tensor], wrapper: dict[str, Any]) -> None:
+    """Write a state dict, whole or not at all.
+
+    Args:
+        path: ends in `.safetensors`, or else PyTorch's format is written.
+        weights: name -> tensor.
+        wrapper: what lies around them in PyTorch's format, the key of the weights with None.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'folder of {path} must exist')
+    tensors = {name: value.contiguous() for name, value in weights.items()}
+    with open_atomically(path) as file:
+        if path.suffix == '.safetensors':
+            file.write(save(tensors, metadata={'format': 'pt'}))
+        else:
+            filled = {key: tensors if value is None else value for key, value in wrapper.items()}
+            torch.save(filled, file)

@@ -1,1 +1,0 @@
-"""Convert weights of other code bases to our layout, and back."""
