@@ -119,7 +119,7 @@ def hub(monkeypatch, tmp_path):
     constants = pytest.importorskip('huggingface_hub.constants')
     from loopback_hub import TOKEN, serve_hub
 
-    from cuts3d_mm.hub import connection
+    from cuts3d_mm.hub import client
 
     with serve_hub() as (state, url):
         monkeypatch.setattr(constants, 'ENDPOINT', url)
@@ -135,6 +135,6 @@ def hub(monkeypatch, tmp_path):
         without_sleep = SimpleNamespace(**{**vars(time), 'sleep': lambda seconds: None})
         monkeypatch.setattr('huggingface_hub.utils._http.time', without_sleep)
         monkeypatch.setattr('huggingface_hub.file_download.time', without_sleep)
-        monkeypatch.setattr(connection, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
+        monkeypatch.setattr(client, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
         state.url = url
         yield state

@@ -14,7 +14,7 @@ from drawn import photo
 from released_detectors import write_checkpoint
 
 import cuts3d_mm
-from cuts3d_mm.hub.publishing.release import CONFIG_FILE, WEIGHTS_FILE
+from cuts3d_mm.hub.publishing import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision

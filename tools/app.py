@@ -53,7 +53,7 @@ def main() -> None:
     absent = [name for name in ('gradio', 'plotly') if find_spec(name) is None]
     if absent:
         raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
-    from cuts3d_mm.hub.release_folder import fetch_detector
+    from cuts3d_mm.hub.client import fetch_detector
     from cuts3d_mm.labellers.networks import check_device
     from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 

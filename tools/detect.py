@@ -88,7 +88,7 @@ def main() -> int:
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # What takes seconds to import comes after all that is quick to check.
-    from cuts3d_mm.hub.release_folder import fetch_detector
+    from cuts3d_mm.hub.client import fetch_detector
     from cuts3d_mm.images.streams import VideoSource, open_sources
     from cuts3d_mm.labellers.networks import check_device, choose_device
 

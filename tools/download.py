@@ -37,8 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.hub.download import download_repository
-    from cuts3d_mm.hub.location import HubRepository
+    from cuts3d_mm.hub.client import HubRepository, download_repository
 
     repository = HubRepository.parse(args.repository)
     out = args.out or Path(repository.repo_id.split('/')[1])

@@ -22,7 +22,7 @@ from cuts3d_mm.cli import (
     run_command,
     weights_location,
 )
-from cuts3d_mm.hub.release_folder import CONFIG_FILE
+from cuts3d_mm.hub.client import CONFIG_FILE
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,7 +86,7 @@ def main() -> None:
     if (args.checkpoint is None) != Path(args.config).is_dir():
         raise ValueError('publish needs CONFIG and CHECKPOINT, or a release folder alone')
     # Imported after parsing, so that --help does not wait for torch.
-    from cuts3d_mm.hub.location import HubRepository
+    from cuts3d_mm.hub.client import HubRepository
 
     if HubRepository.parse(args.repo).revision is not None:
         raise ValueError(f'--repo must be OWNER/NAME without a revision, got {args.repo}')
@@ -109,8 +109,7 @@ def main() -> None:
 def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
     """Print what lists the detector in the model zoo, if its config is one of the zoo's."""
     from cuts3d_mm.configs import find_config, shipped_root
-    from cuts3d_mm.hub.publishing.release import CHECKPOINT_FILE
-    from cuts3d_mm.hub.publishing.zoo_entry import METAFILE, zoo_entry
+    from cuts3d_mm.hub.publishing import CHECKPOINT_FILE, METAFILE, zoo_entry
 
     if args.checkpoint is None:
         return
@@ -121,7 +120,7 @@ def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
 
 
 def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    from cuts3d_mm.hub.publishing.model_card import read_scores
+    from cuts3d_mm.hub.publishing import read_scores
 
     return read_scores(json.loads(args.metrics.read_text())) if args.metrics else {}
 
@@ -129,9 +128,7 @@ def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository: its name, its kind, name -> local file."""
     from cuts3d_mm.engine.runner import build_detector
-    from cuts3d_mm.hub.publishing.label_release import label_files
-    from cuts3d_mm.hub.publishing.model_card import NO_LICENCE
-    from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
+    from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, label_files, write_release
 
     config, checkpoint = _trained(args)
     expected = build_detector(config).state_dict()
@@ -156,7 +153,7 @@ def _trained(args: argparse.Namespace) -> tuple[Any, str]:
         return load_config(args.config, []), args.checkpoint
     from mmengine.config import Config
 
-    from cuts3d_mm.hub.publishing.release import CHECKPOINT_FILE
+    from cuts3d_mm.hub.publishing import CHECKPOINT_FILE
     from cuts3d_mm.hub.trusted_config import read_release_config
 
     release = Path(args.config)
@@ -165,7 +162,7 @@ def _trained(args: argparse.Namespace) -> tuple[Any, str]:
 
 def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> str:
     """Upload one repository, say what was done, and name the address of its files."""
-    from cuts3d_mm.hub.publishing.upload import upload_files
+    from cuts3d_mm.hub.publishing import upload_files
 
     done = upload_files(files, repo_id, repo_type, is_private)
     print(f'{done.url} at {done.revision[:12]}')

@@ -1,31 +1,32 @@
-"""Read configs that are not trusted, those of releases and those inside weights, as data.
-
-Of such a config only the detector and the sizes of its test images are used. The detector is
-checked as a whole before any of it is built: every `type` against the classes of `allow_list`,
-every text against the words that its argument takes. What reads files is refused or left out.
-"""
+"""Read the config of a release as data, and accept what the allow list names."""
 
 from __future__ import annotations
 
+import ast
+import io
 import math
 import re
-from collections.abc import Mapping
+import tokenize
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.hub.allow_list.networks import DETECTORS, MMPRETRAIN, NETWORKS, OURS
-from cuts3d_mm.hub.allow_list.parts import (
+from cuts3d_mm.hub.allow_list import (
     CHOICES,
+    DETECTORS,
     LAYERS,
     LOSSES,
+    MMPRETRAIN,
+    NETWORKS,
     OUR_TASK_UTILS,
+    OURS,
+    REASONS,
     TASK_UTIL_ARGUMENTS,
     TASK_UTILS,
+    WORDS,
 )
-from cuts3d_mm.hub.allow_list.refused import REASONS
-from cuts3d_mm.hub.allow_list.words import WORDS
-from cuts3d_mm.hub.detector_inputs import make_pipeline, make_preprocessor
-from cuts3d_mm.hub.literal_text import MAX_DEPTH, parse_literals, read_literals
+from cuts3d_mm.labels.coco_json import DATASET_META
 
 LARGEST_NUMBER = 1 << 20  # of an argument that is a whole number
 _LEFT_OUT = frozenset(
@@ -42,6 +43,28 @@ _SCOPES = {
     'mmpretrain': (MMPRETRAIN, frozenset[str](), 'mmpretrain.'),
     'cuts3d_mm': (OURS, OUR_TASK_UTILS, 'cuts3d_mm.'),
 }
+LARGEST_SIDE_PX = 8192  # of an image that is scaled or padded
+_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
+# Steps that change an image, each with the arguments that are taken over.
+_STEPS = {
+    'Resize': ('scale', 'scale_factor', 'keep_ratio', 'interpolation'),
+    'FixScaleResize': ('scale', 'scale_factor', 'keep_ratio', 'interpolation'),
+    'Pad': ('size', 'size_divisor', 'pad_to_square', 'pad_val'),
+    'RandomCenterCropPad': (
+        'ratios', 'border', 'mean', 'std', 'to_rgb', 'test_mode', 'test_pad_mode',
+        'test_pad_add_pix', 'crop_size',
+    ),
+}  # fmt: skip
+_PREPROCESSOR = (
+    'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_size_divisor', 'pad_value', 'pad_mask',
+    'mask_pad_value', 'pad_seg', 'seg_pad_value',
+)  # fmt: skip
+MAX_BYTES = 1 << 19
+MAX_DEPTH = 64  # of brackets; the detectors that MMDetection ships have 9
+CONSTANTS = {'None': None, 'True': True, 'False': False}
+_MAX_DIGITS = 40
+_SKIPPED = {tokenize.NL, tokenize.COMMENT}
+_TEXT_PREFIXES = {'', 'r', 'u'}
 
 
 def read_release_config(path: Path) -> dict[str, Any]:
@@ -158,3 +181,337 @@ class _Check:
         return ValueError(
             f'{self.name}: {place[:200]} {what}; a config that you trust is loaded by its path'
         )
+
+
+def make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Make the steps from a file to the input of a detector.
+
+    Args:
+        config: with `test_dataloader`, its data set perhaps wrapped in another.
+        name: of the config, for errors.
+
+    Raises:
+        ValueError: no test pipeline, an unknown step, or an argument that is no size.
+    """
+    steps = _find_steps(config)
+    if steps is None:
+        raise ValueError(f'{name} must define test_dataloader with the pipeline of a data set')
+    made: list[dict[str, Any]] = [{'type': 'LoadImageFromFile'}]
+    for index, step in enumerate(steps):
+        place = f'test_dataloader.dataset.pipeline[{index}]'
+        kind = step.get('type') if isinstance(step, Mapping) else None
+        kind = kind.rpartition('.')[2] if isinstance(kind, str) else ''
+        if (
+            kind in ('LoadImageFromFile', 'LoadImageFromNDArray')
+            and step.get('to_float32') is True
+        ):
+            made[0]['to_float32'] = True
+        if kind in _STEPS:
+            made.append({'type': kind, **_numbers(step, _STEPS[kind], name, place)})
+        elif not kind.startswith(('Load', 'Pack')):
+            raise ValueError(
+                f'{name}: {place} must be one of {", ".join(_STEPS)}, or load and pack; '
+                f'got {str(kind)[:80]!r}'
+            )
+    return [*made, {'type': 'PackDetInputs', 'meta_keys': _META_KEYS}]
+
+
+def make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | None:
+    """Make the preprocessor that normalises and pads images.
+
+    Args:
+        config: that of the release, perhaps wrapped in one for several branches.
+        name: of the config, for errors.
+        place: where it is in the config, for errors.
+
+    Raises:
+        ValueError: an argument that is no number.
+    """
+    if config is None:
+        return None
+    if isinstance(config, Mapping) and isinstance(config.get('data_preprocessor'), Mapping):
+        config = config['data_preprocessor']
+    if not isinstance(config, Mapping):
+        raise ValueError(f'{name}: {place} must be numbers by name, got {type(config).__name__}')
+    return {'type': 'DetDataPreprocessor', **_numbers(config, _PREPROCESSOR, name, place)}
+
+
+def _find_steps(config: Mapping[str, Any]) -> Sequence[Any] | None:
+    found: Any = config.get('test_dataloader')
+    while isinstance(found, Mapping):
+        if isinstance(found.get('pipeline'), (list, tuple)):
+            return [part for step in found['pipeline'] for part in _unwrap(step)]
+        found = found.get('dataset')
+    return None
+
+
+def _unwrap(step: Any) -> Sequence[Any]:
+    """Steps that Fast R-CNN also applies to the boxes that it is given."""
+    is_wrapper = isinstance(step, Mapping) and step.get('type') == 'ProposalBroadcaster'
+    inner = step.get('transforms') if is_wrapper else None
+    return inner if isinstance(inner, (list, tuple)) else [step]
+
+
+def _numbers(
+    given: Mapping[str, Any], names: Sequence[str], name: str, place: str
+) -> dict[str, Any]:
+    return {key: _number(given[key], key, name, f'{place}.{key}') for key in names if key in given}
+
+
+def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) -> Any:
+    """Check one argument: a size, a flag, a word, or a few of them."""
+    if isinstance(value, (list, tuple)) and len(value) <= 16 and depth < 3:
+        return type(value)(_number(one, argument, name, place, depth + 1) for one in value)
+    if argument == 'pad_val' and isinstance(value, Mapping) and set(value) <= {'img', 'masks'}:
+        return {key: _number(one, argument, name, place, depth + 1) for key, one in value.items()}
+    is_word = isinstance(value, str) and value in WORDS.get(argument, ())
+    is_size = isinstance(value, (int, float)) and math.isfinite(value)
+    if value is None or is_word or (is_size and abs(value) <= LARGEST_SIDE_PX):
+        return value
+    raise ValueError(
+        f'{name}: {place} must be numbers up to {LARGEST_SIDE_PX}, got {str(value)[:80]!r}'
+    )
+
+
+def plain_dataset_meta(meta: Any) -> dict[str, Any]:
+    """Read names and colours out of the `meta` of a checkpoint.
+
+    Args:
+        meta: anything; what is no list of names or of colours counts as missing.
+
+    Returns:
+        `classes`, texts, and `palette`, (red, green, blue) in 0 to 255; those of the
+        class-agnostic labels where there are none.
+    """
+    found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    found = found if isinstance(found, Mapping) else {}
+    classes = found.get('classes')
+    is_named = isinstance(classes, Sequence) and all(isinstance(one, str) for one in classes)
+    if not classes or isinstance(classes, str) or not is_named:
+        classes = DATASET_META['classes']
+    palette = found.get('palette')
+    if not palette or not _are_colors(palette):
+        palette = DATASET_META['palette']
+    return {'classes': tuple(classes), 'palette': [tuple(color) for color in palette]}
+
+
+def _are_colors(palette: Any) -> bool:
+    return isinstance(palette, Sequence) and all(
+        isinstance(color, Sequence)
+        and len(color) == 3
+        and all(type(value) is int and 0 <= value <= 255 for value in color)
+        for color in palette
+    )
+
+
+def read_literals(path: Path) -> dict[str, Any]:
+    """Read a file of assignments such as `model = dict(type='X', depth=18)`.
+
+    Raises:
+        ValueError: it is too large or holds more than literals; says where.
+    """
+    with path.open('rb') as file:
+        content = file.read(MAX_BYTES + 1)
+    try:
+        text = content.decode('utf-8')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} must be a config of MMEngine, it is no Python') from error
+    return parse_literals(text, str(path))
+
+
+def parse_literals(text: str, name: str) -> dict[str, Any]:
+    """Read a text of assignments.
+
+    Args:
+        text: as MMEngine writes a config.
+        name: for errors.
+
+    Raises:
+        ValueError: as of `read_literals`.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
+    try:
+        return _Reader(text, name).assignments()
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise ValueError(f'{name} must be a config of MMEngine, it is no Python') from error
+
+
+class TokenReader:
+    """Stands at a token; each method takes what it reads, or raises where it stands."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name = name
+        self.tokens: Iterator[tokenize.TokenInfo] = tokenize.generate_tokens(
+            io.StringIO(text).readline
+        )
+        self.token = self._next()
+
+    def _next(self) -> tokenize.TokenInfo:
+        return next(token for token in self.tokens if token.type not in _SKIPPED)
+
+    def take(self) -> str:
+        """Take any token."""
+        text, self.token = self.token.string, self._next()
+        return text
+
+    def is_at(self, symbol: str) -> bool:
+        """Whether the next token is a symbol."""
+        return self.token.type == tokenize.OP and self.token.string == symbol
+
+    def take_symbol(self, symbol: str) -> None:
+        """Take a symbol."""
+        if not self.is_at(symbol):
+            raise self.refusal()
+        self.take()
+
+    def take_name(self) -> str:
+        """Take a name."""
+        if self.token.type != tokenize.NAME or self.token.string in CONSTANTS:
+            raise self.refusal()
+        return self.take()
+
+    def take_comma(self) -> bool:
+        """Take a comma if there is one."""
+        is_there = self.is_at(',')
+        if is_there:
+            self.take()
+        return is_there
+
+    def take_text(self) -> str:
+        """Take a string, or several that stand next to each other."""
+        parts = []
+        while self.token.type == tokenize.STRING:  # adjacent strings are one
+            text = self.token.string
+            if text[: text.index(text[-1])].lower() not in _TEXT_PREFIXES:
+                raise self.refusal()
+            parts.append(_evaluate(self.take()))
+        return ''.join(parts)
+
+    def take_number(self) -> int | float:
+        """Take a number without its sign."""
+        text = self.token.string
+        is_short = self.token.type == tokenize.NUMBER and len(text) <= _MAX_DIGITS
+        if not is_short or text[-1] in 'jJ':
+            raise self.refusal()
+        number: int | float = _evaluate(self.take())
+        return number
+
+    def refusal(self) -> ValueError:
+        """Error for the token that is not allowed here."""
+        line = self.token.line.strip().split('\n')[0][:80]
+        line = ''.join(sign if sign.isprintable() else '?' for sign in line)
+        return ValueError(
+            f'{self.name} must hold literals and dict(...) only, line {self.token.start[0]} is '
+            f'code: {line}; a config that you trust is loaded by its path'
+        )
+
+
+class _Reader(TokenReader):
+    """Descends through the tokens."""
+
+    depth = 0  # of brackets
+
+    def assignments(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while self.token.type != tokenize.ENDMARKER:
+            if self.token.type == tokenize.NEWLINE:
+                self.take()
+                continue
+            key = self.take_name()
+            self.take_symbol('=')
+            self._put(found, key, self._value())
+            if self.token.type != tokenize.NEWLINE:
+                raise self.refusal()
+        return found
+
+    def _value(self) -> Any:
+        kind, text = self.token.type, self.token.string
+        if kind == tokenize.STRING:
+            return self.take_text()
+        if kind == tokenize.NUMBER:
+            return self.take_number()
+        if kind == tokenize.NAME and text in CONSTANTS:
+            return CONSTANTS[self.take()]
+        if self.is_at('-'):
+            self.take()
+            return -self.take_number()
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f'{self.name} must be nested at most {MAX_DEPTH} deep, it is deeper')
+        value = self._container()
+        self.depth -= 1
+        return value
+
+    def _container(self) -> Any:
+        if self.token.type == tokenize.NAME and self.token.string == 'dict':
+            self.take()
+            self.take_symbol('(')
+            return self._keywords()
+        if self.is_at('{'):
+            self.take()
+            return self._pairs({}, True, self._key, ':', '}')
+        if self.is_at('['):
+            self.take()
+            return self._elements(']')[0]
+        self.take_symbol('(')
+        elements, has_comma = self._elements(')')
+        return elements[0] if len(elements) == 1 and not has_comma else tuple(elements)
+
+    def _elements(self, end: str) -> tuple[list[Any], bool]:
+        """Values up to a bracket, and whether a comma follows the last one."""
+        found: list[Any] = []
+        has_comma = True
+        while not self.is_at(end):
+            if not has_comma:
+                raise self.refusal()
+            found.append(self._value())
+            has_comma = self.take_comma()
+        self.take()
+        return found, has_comma and bool(found)
+
+    def _keywords(self) -> dict[Any, Any]:
+        """What stands in the brackets of `dict(...)`; MMEngine also writes `dict({...})`."""
+        found: dict[Any, Any] = {}
+        has_comma = True
+        if self.is_at('{'):
+            self.take()
+            found = self._pairs({}, True, self._key, ':', '}')
+            has_comma = self.take_comma()
+        return self._pairs(found, has_comma, self.take_name, '=', ')')
+
+    def _pairs(
+        self,
+        found: dict[Any, Any],
+        has_comma: bool,
+        read_key: Callable[[], Any],
+        symbol: str,
+        end: str,
+    ) -> dict[Any, Any]:
+        """Add keys and values up to a bracket."""
+        while not self.is_at(end):
+            if not has_comma:
+                raise self.refusal()
+            key = read_key()
+            self.take_symbol(symbol)
+            self._put(found, key, self._value())
+            has_comma = self.take_comma()
+        self.take()
+        return found
+
+    def _key(self) -> Any:
+        if self.token.type not in (tokenize.STRING, tokenize.NUMBER):
+            raise self.refusal()
+        return self._value()
+
+    def _put(self, found: dict[Any, Any], key: Any, value: Any) -> None:
+        if key in found:
+            raise ValueError(f'{self.name} must give every key once, it gives {key!r} twice')
+        found[key] = value
+
+
+def _evaluate(token: str) -> Any:
+    """Value of one string or number."""
+    with warnings.catch_warnings():  # of escapes that Python does not know
+        warnings.simplefilter('ignore')
+        return ast.literal_eval(token)

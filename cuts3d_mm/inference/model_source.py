@@ -10,9 +10,12 @@ from mmengine.config import Config
 from torch import Tensor
 
 from cuts3d_mm.configs import find_config
-from cuts3d_mm.hub.dataset_meta import plain_dataset_meta
-from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE, find_release
-from cuts3d_mm.hub.trusted_config import parse_release_config, read_release_config
+from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
+from cuts3d_mm.hub.trusted_config import (
+    parse_release_config,
+    plain_dataset_meta,
+    read_release_config,
+)
 from cuts3d_mm.weights import read_state
 
 

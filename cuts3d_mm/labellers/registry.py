@@ -16,7 +16,7 @@ from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 
 from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
-from cuts3d_mm.hub.locate import locate_file
+from cuts3d_mm.hub.client import locate_file
 
 SCOPE = 'cuts3d_mm'
 _REGISTERED_CLASS = re.compile(r'^@\w+\.register_module\(\)\nclass (\w+)', re.MULTILINE)

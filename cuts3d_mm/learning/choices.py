@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cuts3d_mm.hub.location import HUB_PREFIX, is_repository_name
-from cuts3d_mm.hub.release_folder import WEIGHTS_FILE
+from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.learning.plan import Settings
 from cuts3d_mm.learning.request import Request
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.files.atomic import write_whole
-from cuts3d_mm.hub.download import file_sha256
+from cuts3d_mm.hub.client import file_sha256
 from cuts3d_mm.learning.class_config import class_config
 from cuts3d_mm.learning.class_labels import Truth
 from cuts3d_mm.learning.class_split import divide_labels

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.engine.runner import build_detector
-from cuts3d_mm.hub.publishing.model_card import NO_LICENCE
-from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
+from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
 
 _NAME = 'owner/name'  # in the model card, until cuts3d publish writes the real one
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.hub.locate import locate_file
+from cuts3d_mm.hub.client import locate_file
 from cuts3d_mm.weights.unpickling import (
     ARRAY_RULES,
     PLAIN_RULES,

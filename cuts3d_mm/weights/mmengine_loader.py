@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from cuts3d_mm.hub.location import HUB_PREFIX
+from cuts3d_mm.hub.client import HUB_PREFIX
 from cuts3d_mm.weights.checkpoints import read_state, require_tensors
 from cuts3d_mm.weights.unpickling import LogHistory
 

@@ -15,14 +15,14 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 
 from cuts3d_mm import registry as ours
-from cuts3d_mm.hub.allow_list import networks, parts
-from cuts3d_mm.hub.allow_list.refused import REASONS
+from cuts3d_mm.hub import allow_list
+from cuts3d_mm.hub.allow_list import REASONS
 
 register_all_modules(False)
 for registry in (ours.MODELS, ours.TASK_UTILS, MMPRETRAIN_MODELS):
     registry.import_from_location()
 import_module('cuts3d_mm.models')
-STOCK = networks.DETECTORS | networks.NETWORKS | parts.LAYERS | parts.LOSSES
+STOCK = allow_list.DETECTORS | allow_list.NETWORKS | allow_list.LAYERS | allow_list.LOSSES
 PACKAGES = ('mmdet.', 'mmcv.', 'mmengine.', 'torch.', 'mmpretrain.', 'cuts3d_mm.')
 
 
@@ -38,10 +38,10 @@ def registered(registry, part=''):
     ('found', 'allowed'),
     [
         (registered(MODELS) | registered(ROOT_MODELS), STOCK),
-        (registered(TASK_UTILS), parts.TASK_UTILS),
-        (registered(MMPRETRAIN_MODELS, '.backbones.'), networks.MMPRETRAIN),
-        (registered(ours.MODELS), networks.OURS),
-        (registered(ours.TASK_UTILS), parts.OUR_TASK_UTILS),
+        (registered(TASK_UTILS), allow_list.TASK_UTILS),
+        (registered(MMPRETRAIN_MODELS, '.backbones.'), allow_list.MMPRETRAIN),
+        (registered(ours.MODELS), allow_list.OURS),
+        (registered(ours.TASK_UTILS), allow_list.OUR_TASK_UTILS),
     ],
     ids=['models', 'task_utils', 'mmpretrain', 'ours', 'our_task_utils'],
 )
@@ -50,9 +50,9 @@ def test_every_registered_class_is_allowed_or_refused_with_its_reason(found, all
 
 
 def test_no_class_is_both_allowed_and_refused():
-    lists = STOCK | parts.TASK_UTILS | networks.OURS | parts.OUR_TASK_UTILS
+    lists = STOCK | allow_list.TASK_UTILS | allow_list.OURS | allow_list.OUR_TASK_UTILS
     assert lists & REASONS.keys() == set()
-    assert networks.MMPRETRAIN & {'TIMMBackbone', 'AutoModelForCausalLM'} == set()
+    assert allow_list.MMPRETRAIN & {'TIMMBackbone', 'AutoModelForCausalLM'} == set()
 
 
 @pytest.mark.slow
@@ -67,9 +67,9 @@ def test_allowed_classes_read_no_files_and_evaluate_no_texts():
     found = set()
     for registry, allowed in (
         (MODELS, STOCK),
-        (ROOT_MODELS, parts.LAYERS),
-        (TASK_UTILS, parts.TASK_UTILS),
-        (MMPRETRAIN_MODELS, networks.MMPRETRAIN),
+        (ROOT_MODELS, allow_list.LAYERS),
+        (TASK_UTILS, allow_list.TASK_UTILS),
+        (MMPRETRAIN_MODELS, allow_list.MMPRETRAIN),
     ):
         for name in allowed & registry.module_dict.keys():
             module = registry.module_dict[name].__module__
@@ -88,4 +88,4 @@ def test_arguments_that_mmdetection_builds_as_task_utils_are_known():
         if not {'mot', 'trackers', 'tracking_heads', 'tracking'} & set(path.parts):
             names |= set(call.findall(path.read_text(encoding='utf-8')))
     arguments = {re.split(r"[.\['\]]+", name.rstrip("']"))[-1] for name in names}
-    assert arguments - {'cfg', 'sampler_cfg'} <= parts.TASK_UTIL_ARGUMENTS
+    assert arguments - {'cfg', 'sampler_cfg'} <= allow_list.TASK_UTIL_ARGUMENTS

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from loopback_hub import Fault, Repository
 
-from cuts3d_mm.hub.connection import HubError
-from cuts3d_mm.hub.download import download_repository, fetch_file
-from cuts3d_mm.hub.location import HubFile, HubRepository
+from cuts3d_mm.hub.client import HubError, HubFile, HubRepository, download_repository, fetch_file
 
 REPO = HubRepository('someone/detector')
 WEIGHTS = HubFile(REPO, 'model.safetensors')

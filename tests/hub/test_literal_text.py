@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cuts3d_mm.hub.literal_text import MAX_BYTES, parse_literals, read_literals
+from cuts3d_mm.hub.trusted_config import MAX_BYTES, parse_literals, read_literals
 
 
 def test_values_keep_their_kinds():

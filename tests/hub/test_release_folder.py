@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from loopback_hub import Repository
 
-from cuts3d_mm.hub.release_folder import CONFIG_FILE, WEIGHTS_FILE, find_release
+from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
 
 
 def test_a_release_is_found_by_its_name_with_and_without_the_prefix_of_the_hub(hub):

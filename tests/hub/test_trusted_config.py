@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cuts3d_mm.configs import load_config, shipped_root
-from cuts3d_mm.hub.publishing.release import flatten_config
+from cuts3d_mm.hub.publishing import flatten_config
 from cuts3d_mm.hub.trusted_config import parse_release_config, release_config
 
 CONFIGS = sorted((shipped_root() / 'configs').glob('[cd][ue]*/*.py'))

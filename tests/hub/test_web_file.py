@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from cuts3d_mm.hub import connection, web_file
-from cuts3d_mm.hub.connection import HubError
+from cuts3d_mm.hub import client
+from cuts3d_mm.hub.client import HubError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_001)
 
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(connection, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(client, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
     http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     http.state = Server()
     http.state.url = f'http://127.0.0.1:{http.server_port}/w.pth'
@@ -68,7 +68,7 @@ def server(monkeypatch):
 
 
 def download(server, tmp_path):
-    web_file.download_url(server.url, tmp_path / 'w.pth')
+    client.download_url(server.url, tmp_path / 'w.pth')
     return (tmp_path / 'w.pth').read_bytes()
 
 
@@ -109,7 +109,7 @@ def test_refusals_are_one_line_and_leave_nothing(server, tmp_path, status, count
 
 @pytest.mark.parametrize('has_length', [True, False])
 def test_what_is_too_large_is_refused(server, tmp_path, monkeypatch, has_length):
-    monkeypatch.setattr(web_file, 'LARGEST_DOWNLOAD_BYTES', 2_000_000)
+    monkeypatch.setattr(client, 'LARGEST_DOWNLOAD_BYTES', 2_000_000)
     server.has_length = has_length
     with pytest.raises(HubError, match='must have at most 2,000,000 bytes'):
         download(server, tmp_path)
@@ -130,6 +130,6 @@ def test_redirects_to_another_protocol_are_refused(server, tmp_path, target):
     'url', ['https://[', 'https://a b/c', 'https://127.0.0.1:x/', 'https:///']
 )
 def test_addresses_that_are_none_are_one_line(tmp_path, url, monkeypatch):
-    monkeypatch.setattr(connection, 'PAUSES_S', ())
+    monkeypatch.setattr(client, 'PAUSES_S', ())
     with pytest.raises(HubError, match='cannot be downloaded'):
-        web_file.download_url(url, tmp_path / 'w')
+        client.download_url(url, tmp_path / 'w')

@@ -18,10 +18,8 @@ from without_packages import light_environment
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector
-from cuts3d_mm.hub.download import download_repository
-from cuts3d_mm.hub.location import HubRepository
-from cuts3d_mm.hub.publishing.release import ReleaseFacts, write_release
-from cuts3d_mm.hub.publishing.upload import upload_files
+from cuts3d_mm.hub.client import HubRepository, download_repository
+from cuts3d_mm.hub.publishing import ReleaseFacts, upload_files, write_release
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from cuts3d_mm.hub.allow_list.networks import DETECTORS, NETWORKS
+from cuts3d_mm.hub.allow_list import DETECTORS, NETWORKS
 from cuts3d_mm.hub.trusted_config import release_config
 from cuts3d_mm.inference.release_model import build_release_model
 

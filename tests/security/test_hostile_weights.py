@@ -13,7 +13,7 @@ import torch
 from tiny_detectors import TINY, tiny_config
 from training_runs import train_command, write_training_set
 
-from cuts3d_mm.hub.publishing.release import flatten_config
+from cuts3d_mm.hub.publishing import flatten_config
 
 VIT = 'cuts3d_dino-vits8_zoedepth.py'
 KINDS = list(hostile_weights.kinds(Path('marker')))

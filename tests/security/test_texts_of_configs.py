@@ -8,9 +8,17 @@ import pytest
 from tiny_detectors import TINY
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.hub.allow_list.networks import DETECTORS, NETWORKS, OURS
-from cuts3d_mm.hub.allow_list.parts import CHOICES, LAYERS, LOSSES, OUR_TASK_UTILS, TASK_UTILS
-from cuts3d_mm.hub.allow_list.words import WORDS
+from cuts3d_mm.hub.allow_list import (
+    CHOICES,
+    DETECTORS,
+    LAYERS,
+    LOSSES,
+    NETWORKS,
+    OUR_TASK_UTILS,
+    OURS,
+    TASK_UTILS,
+    WORDS,
+)
 from cuts3d_mm.hub.trusted_config import release_config
 
 HOSTILE_VALUES = (

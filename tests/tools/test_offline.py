@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from image_folders import write_images
 
-from cuts3d_mm.hub.reachable import ANSWER_LIMIT_S
+from cuts3d_mm.hub.client import ANSWER_LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 MOST_S = 10.0  # CPU and waiting: the time on a machine with nothing else to do

@@ -11,7 +11,7 @@ from loopback_hub import TOKEN
 from released_detectors import write_checkpoint
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.hub.literal_text import read_literals
+from cuts3d_mm.hub.trusted_config import read_literals
 from cuts3d_mm.labels.store import read_store, write_shard
 
 pytestmark = pytest.mark.slow

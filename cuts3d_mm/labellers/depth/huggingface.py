@@ -13,7 +13,7 @@ import torch
 from cuts3d_mm.algorithm.affinity import full_float32
 from cuts3d_mm.algorithm.depth import depth_from_disparity
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.hub.pretrained import load_pretrained
+from cuts3d_mm.hub.client import load_pretrained
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.networks import to_device
 from cuts3d_mm.labellers.registry import DEPTH

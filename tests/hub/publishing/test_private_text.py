@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cuts3d_mm.hub.publishing.private_text import refuse_secrets, without_local_paths
+from cuts3d_mm.hub.private_text import refuse_secrets, without_local_paths
 
 
 @pytest.mark.parametrize(

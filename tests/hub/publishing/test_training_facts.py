@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.hub.publishing.training_facts import describe_training
+from cuts3d_mm.hub.publishing import describe_training
 
 CUTS3D = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-'
 PSEUDO = 'Trained on pseudo-labels (`PseudoLabelDataset`): masks that a program has found.'

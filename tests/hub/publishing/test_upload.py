@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from loopback_hub import TOKEN, Fault
 
-from cuts3d_mm.hub.connection import HubError
-from cuts3d_mm.hub.publishing.upload import upload_files
+from cuts3d_mm.hub.client import HubError
+from cuts3d_mm.hub.publishing import upload_files
 
 REPO = 'someone/detector'
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cuts3d_mm.configs import find_config
-from cuts3d_mm.hub.publishing.zoo_entry import METAFILE, zoo_entry
+from cuts3d_mm.hub.publishing import METAFILE, zoo_entry
 
 ROOT = Path(__file__).parents[3]
 NAME = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet'

@@ -1,0 +1,620 @@
+"""Find, download and keep files and releases of the Hugging Face Hub and the web."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import inspect
+import re
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from json import JSONDecodeError
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any, BinaryIO, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.paths import path_to_write, require_inside
+
+Result = TypeVar('Result')
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
+LONGEST_PAUSE_S = 60.0  # that a server may ask for
+PASSING_STATUS = {429, 500, 502, 503, 504}
+NEEDS_NO_DOWNLOAD = (
+    'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
+    'or, without depth maps, maskcut_color-texture'
+)
+# What the client raises where an answer is no JSON, or JSON of another shape.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+ANSWER_LIMIT_S = 5.0  # for all attempts together, look-up of the name included
+PROBE_PAUSES_S = (0.5, 1.0)  # before the second and the third attempt
+LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
+TIMEOUT_S = 30.0  # without a byte
+_CHUNK_BYTES = 1 << 20
+_SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
+_UNSAFE = re.compile(r'[^\w.-]')
+_LONGEST_NAME = 100  # characters of the name that an address ends in
+HUB_PREFIX = 'hf://'
+_REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
+Loaded = TypeVar('Loaded')
+CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
+
+
+class HubError(OSError):
+    """The Hub refused, or could not be reached."""
+
+
+def hub_client() -> ModuleType:
+    """Import `huggingface_hub`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return import_module('huggingface_hub')
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the Hugging Face Hub needs huggingface_hub: pip install 'cuts3d_mm[hub]'"
+        ) from error
+
+
+def hub_answers() -> bool:
+    """Whether the Hub can be asked: it answers within seconds, and HF_HUB_OFFLINE is not set."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        require_answer(constants.ENDPOINT)
+    except NoAnswer:
+        return False
+    return True
+
+
+def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call a function of `huggingface_hub`.
+
+    A Hub that does not answer is found out first, within seconds. Temporary errors (429, 5xx)
+    and broken connections are retried, five attempts in all; a download continues where it was
+    cut.
+
+    Args:
+        what: what is done, for the error.
+        function: called with all other arguments; with `local_files_only=True` it looks in the
+            cache alone.
+
+    Raises:
+        HubError: it failed; says what to do.
+    """
+    # Base of the client's errors from 1.0 on; before, they are all an OSError.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if not kwargs.get('local_files_only') and not hub_answers():
+        raise HubError(f'{what}: {no_connection()}')
+    for pause in (*PAUSES_S, None):
+        try:
+            return function(*args, **kwargs)
+        except HubError:
+            raise
+        # RuntimeError: of a thread
+        except (OSError, HTTPError, RuntimeError, *_MALFORMED) as error:
+            _require_no_malformed_answer(what, error)
+            chain = _chain(error)
+            if pause is None or not _is_worth_repeating(chain):
+                raise HubError(f'{what}: {_explain(chain)}') from error
+            time.sleep(_asked_pause(chain) or pause)
+    raise AssertionError('unreachable')
+
+
+def _require_no_malformed_answer(what: str, error: Exception) -> None:
+    """Replace errors of the client that do not say what is wrong.
+
+    Raises:
+        HubError: the client could not read the answer.
+        HFValidationError: the client did not ask, because a name is malformed.
+    """
+    from huggingface_hub.errors import HFValidationError
+
+    if isinstance(error, HFValidationError):
+        raise error
+    if isinstance(error, _MALFORMED) and (
+        isinstance(error, JSONDecodeError) or not isinstance(error, OSError)
+    ):
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise HubError(
+            f'{what}: the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later'
+        ) from error
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and its causes, the outermost first."""
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, 'response', None), 'status_code', None)
+
+
+def _is_worth_repeating(chain: list[BaseException]) -> bool:
+    """Whether the error may be temporary and the client has not retried it itself already."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if any(_status(error) == 429 for error in chain):
+        return True
+    has_given_up = any(isinstance(error, LocalEntryNotFoundError) for error in chain)
+    return not has_given_up and any(_passes(error) for error in chain)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the client itself would try again after such an error."""
+    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]
+
+    repeated = inspect.signature(http_backoff).parameters['retry_on_exceptions'].default
+    return isinstance(error, repeated) or _status(error) in PASSING_STATUS
+
+
+def _asked_pause(chain: list[BaseException]) -> float | None:
+    """Seconds of the header Retry-After."""
+    for error in chain:
+        response = getattr(error, 'response', None)
+        asked = '' if response is None else response.headers.get('Retry-After', '')
+        if asked.isdigit():
+            return min(float(asked), LONGEST_PAUSE_S)
+    return None
+
+
+def _explain(chain: list[BaseException]) -> str:
+    from huggingface_hub import errors
+
+    for error in chain:
+        status = _status(error)
+        if isinstance(error, errors.GatedRepoError):
+            return "access is gated; accept the conditions on the repository's page, then log in"
+        if isinstance(error, errors.RevisionNotFoundError):
+            return 'there is no such revision; name a branch, tag or commit of the repository'
+        if isinstance(error, errors.EntryNotFoundError) and status == 404:
+            return 'there is no such file in the repository'
+        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+            return (
+                'there is no such repository, or you may not read it; check its name, and log in '
+                'by `hf auth login` or HF_TOKEN'
+            )
+        if status in PASSING_STATUS:
+            return f'the Hub answered {status}, also when asked again; try later'
+        if status is not None:
+            return f'the Hub answered {status}: {" ".join(str(error).split())}'
+    if any(isinstance(error, errors.LocalEntryNotFoundError) for error in chain):
+        return f'it is not in the cache; {no_connection()}'
+    if any(_passes(error) for error in chain):
+        return f'the connection broke, also when tried again; {no_connection()}'
+    return ' '.join(str(chain[0]).split())
+
+
+def no_connection() -> str:
+    """Say why the Hub cannot be asked, and what needs no download."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        remedy = 'HF_HUB_OFFLINE is set, unset it once to download'
+    else:
+        remedy = f'{constants.ENDPOINT} does not answer, check the connection and try again'
+    return f'{remedy}; {NEEDS_NO_DOWNLOAD}'
+
+
+class NoAnswer(ConnectionError):
+    """A server says nothing, or its name is not known here."""
+
+
+def require_answer(url: str) -> None:
+    """Wait for any answer of the server of an address; asks a server that has answered no more.
+
+    Raises:
+        NoAnswer: there was none within `ANSWER_LIMIT_S`.
+    """
+    parts = urlsplit(url)
+    _require_answer(f'{parts.scheme}://{parts.netloc}/')
+
+
+@cache  # of what returns: a server that does not answer is asked again
+def _require_answer(url: str) -> None:
+    answers: list[bool] = []
+    # A thread, because nothing else ends the look-up of a name in time.
+    asking = Thread(target=lambda: answers.append(_ask(url)), daemon=True)
+    asking.start()
+    asking.join(ANSWER_LIMIT_S)
+    if not any(answers):
+        raise NoAnswer(f'{url} does not answer')
+
+
+def _ask(url: str) -> bool:
+    is_answered = _ask_once(url)
+    for pause in PROBE_PAUSES_S:
+        if is_answered:
+            break
+        time.sleep(pause)
+        is_answered = _ask_once(url)
+    return is_answered
+
+
+def _ask_once(url: str) -> bool:
+    """Whether anything comes back; a refusal is an answer."""
+    try:
+        ask: Callable[..., Any] = build_opener(_AnyAnswer).open
+        ask(Request(url, method='HEAD'), timeout=ANSWER_LIMIT_S).close()
+    except (HTTPError, http.client.HTTPException, ValueError):
+        return True  # or a malformed address, of which the download says more
+    except URLError as error:
+        return isinstance(error.reason, (str, ssl.SSLError))
+    except OSError:
+        return False
+    return True
+
+
+class _AnyAnswer(HTTPRedirectHandler):
+    """Takes a redirect as an answer instead of following it."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+        return None
+
+
+class _SameProtocol(HTTPRedirectHandler):
+    """Follows redirects, but never to another protocol."""
+
+    def redirect_request(self, request: Request, *args: Any) -> Request | None:
+        new_url = args[-1]
+        if urlsplit(new_url).scheme != urlsplit(request.full_url).scheme:
+            raise HubError(f'{request.full_url} leads to another protocol: {new_url}')
+        return super().redirect_request(request, *args)
+
+
+def download_url(url: str, target: Path) -> None:
+    """Download a file, whole or not at all.
+
+    Args:
+        url: http(s) address.
+        target: file to write, in a folder that exists.
+
+    Raises:
+        HubError: it cannot be downloaded, also when asked again, or is too large.
+    """
+    try:
+        require_answer(url)
+    except (NoAnswer, ValueError) as error:
+        raise HubError(
+            f'{url} cannot be downloaded: {error}, check the connection and try again; '
+            f'{NEEDS_NO_DOWNLOAD}'
+        ) from error
+    with open_atomically(target) as file:
+        part = _Part(url, file)
+        for pause in (*PAUSES_S, None):
+            try:
+                part.go_on()
+                return
+            except HubError:
+                raise
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if pause is None or not _may_pass(error):
+                    reason = ' '.join(str(error).split()) or type(error).__name__
+                    raise HubError(f'{url} cannot be downloaded: {reason}') from error
+                time.sleep(pause)
+
+
+class _Part:
+    """The part of a file that has arrived so far."""
+
+    def __init__(self, url: str, file: BinaryIO) -> None:
+        self._url, self._file = url, file
+        self._version: str | None = None  # which the server gives to the content
+
+    def go_on(self) -> None:
+        """Ask for the rest and write it.
+
+        Raises:
+            OSError, HTTPException, ValueError: there is more, or the server refuses.
+        """
+        request = Request(self._url)
+        if self._file.tell() and self._version:
+            request.add_header('Range', f'bytes={self._file.tell()}-')
+            request.add_header('If-Range', self._version)
+        with build_opener(_SameProtocol).open(request, timeout=TIMEOUT_S) as answer:
+            begin = f'bytes {self._file.tell()}-'
+            is_rest = answer.headers.get('Content-Range', '').startswith(begin)
+            if answer.status != http.client.PARTIAL_CONTENT or not is_rest:
+                self._file.seek(0)
+                self._file.truncate()
+            self._version = answer.headers.get('ETag')
+            length = answer.headers.get('Content-Length', '')
+            end = self._file.tell() + int(length) if length.isdigit() else None
+            self._require_room(end or 0)
+            while chunk := answer.read(_CHUNK_BYTES):
+                self._file.write(chunk)
+                self._require_room(self._file.tell())
+        if end is not None and self._file.tell() != end:
+            raise ConnectionError(f'cut after {self._file.tell():,} of {end:,} bytes')
+
+    def _require_room(self, size: int) -> None:
+        if size > LARGEST_DOWNLOAD_BYTES:
+            raise HubError(
+                f'{self._url} must have at most {LARGEST_DOWNLOAD_BYTES:,} bytes, it has more'
+            )
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, HTTPError):
+        return error.code in PASSING_STATUS
+    if isinstance(error, http.client.InvalidURL):
+        return False
+    is_broken = isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException))
+    return is_broken or isinstance(error, URLError)
+
+
+def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
+    """Bring a file into the cache, or find it there, and check its hash.
+
+    With HF_HUB_OFFLINE, or without a connection, the cache answers alone.
+
+    Raises:
+        HubError: it cannot be downloaded, or is not what the Hub says it is.
+    """
+    client = hub_client()
+    require_inside(file.name)
+    repository = file.repository
+    path = call_hub(
+        f'{repository.repo_id}/{file.name}',
+        client.hf_hub_download,
+        repository.repo_id,
+        file.name,
+        revision=repository.revision,
+        repo_type=repo_type,
+        local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
+    )
+    _check_hash(Path(path))
+    return Path(path)
+
+
+def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
+    """Whether the cache has the file of a commit, which cannot change."""
+    revision = file.repository.revision
+    if revision is None or _GIT_SHA1.fullmatch(revision) is None:
+        return False
+    arguments = {'revision': revision, 'repo_type': repo_type}
+    find = hub_client().try_to_load_from_cache
+    return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
+
+
+def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]:
+    """List the files of a repository.
+
+    Raises:
+        HubError: the Hub does not give it.
+        ValueError: a name that leads out of the repository.
+    """
+    api = hub_client().HfApi()
+    names = call_hub(
+        repository.repo_id,
+        api.list_repo_files,
+        repository.repo_id,
+        revision=repository.revision,
+        repo_type=repo_type,
+    )
+    if not all(isinstance(name, str) for name in names):
+        raise HubError(
+            f'{repository.repo_id}: the answer is not from a Hub, its files have no names'
+        )
+    return [require_inside(name) for name in names]
+
+
+def download_repository(
+    repository: HubRepository, folder: Path, names: Sequence[str] = (), repo_type: str = 'model'
+) -> list[Path]:
+    """Copy files of a repository into a folder, each one whole or not at all.
+
+    Args:
+        repository: where from.
+        folder: where to, created if it does not exist.
+        names: which; all but `.gitattributes` if empty.
+        repo_type: `model` or `dataset`.
+
+    Returns:
+        The files.
+    """
+    every = [name for name in list_files(repository, repo_type) if name != '.gitattributes']
+    if not names and not every:
+        raise HubError(f'{repository.repo_id} holds no files')
+    copies = []
+    for name in names or every:
+        source = fetch_file(HubFile(repository, name), repo_type)
+        copies.append(path_to_write(folder, name))
+        with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+    return copies
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as the Hub states it for large files."""
+    return _digest(path, hashlib.sha256())
+
+
+def git_blob_sha1(path: Path) -> str:
+    """Id that git, and the Hub for small files, gives to a content."""
+    return _digest(path, hashlib.sha1(f'blob {path.stat().st_size}\0'.encode()))
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open('rb') as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_hash(path: Path) -> None:
+    """Compare a file with the hash by which the cache names its content.
+
+    Where the cache has copies instead of links (Windows), there is no such name.
+    """
+    blob = path.resolve()
+    is_large = _SHA256.fullmatch(blob.name) is not None
+    if not is_large and _GIT_SHA1.fullmatch(blob.name) is None:
+        return
+    if (file_sha256 if is_large else git_blob_sha1)(blob) != blob.name:
+        path.unlink()
+        blob.unlink()
+        raise HubError(
+            f'{path.name} did not have the hash that the Hub states, {blob.name}; it was removed '
+            'from the cache, so run the same command again'
+        )
+
+
+def locate_file(location: str) -> Path:
+    """Find a file.
+
+    Args:
+        location: path of a file, `https://...`, or `hf://owner/repo[@revision]/file`.
+
+    Returns:
+        The local file, which need not exist if `location` is a path.
+
+    Raises:
+        ValueError: a malformed location.
+        HubError: it cannot be downloaded.
+    """
+    if location.startswith(HUB_PREFIX):
+        return fetch_file(HubFile.parse(location))
+    if '://' not in location:
+        return Path(location).expanduser()
+    if urlsplit(location).scheme != 'https':
+        raise ValueError(f'checkpoint must be a file, https:// or hf:// location, got {location}')
+    target = cached_path(location)
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        download_url(location, target)
+    return target
+
+
+def cached_path(url: str) -> Path:
+    """Where a downloaded file lies; the name holds the whole address, by its hash."""
+    import torch  # takes seconds, which files of the Hub and of this machine need not wait for
+
+    name = _UNSAFE.sub('_', Path(urlsplit(url).path).name)[-_LONGEST_NAME:]
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A repository at a revision: branch, tag or commit; None is the main branch."""
+
+    repo_id: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HubRepository:
+        """Read `owner/repo[@revision]`.
+
+        Raises:
+            ValueError: it is malformed.
+        """
+        found = _REPOSITORY.fullmatch(text)
+        if found is None:
+            raise ValueError(f'Hub repository must be owner/repo[@revision], got {text}')
+        return cls(found[1], found[2])
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository."""
+
+    repository: HubRepository
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> HubFile:
+        """Read `hf://owner/repo[@revision]/file`.
+
+        Raises:
+            ValueError: it is malformed, or the file lies outside of the repository.
+        """
+        parts = text.removeprefix(HUB_PREFIX).split('/')
+        if not text.startswith(HUB_PREFIX) or len(parts) < 3 or not all(parts):
+            raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {text}')
+        repository = HubRepository.parse('/'.join(parts[:2]))
+        return cls(repository, require_inside('/'.join(parts[2:])))
+
+
+def is_repository_name(text: str) -> bool:
+    """Whether a text has the form of `owner/repo[@revision]`."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
+def load_pretrained(load: Callable[..., Loaded], model: str, **options: Any) -> Loaded:
+    """Load a model; where the Hub does not answer, from the cache alone.
+
+    Args:
+        load: `from_pretrained` of a class.
+        model: Hub id or folder.
+        options: of `load`.
+
+    Raises:
+        HubError: the Hub does not answer, and the cache does not have the model.
+    """
+    if Path(model).is_dir():
+        return load(model, **options)
+    is_offline = not hub_answers()
+    try:
+        return load(model, local_files_only=is_offline, **options)
+    except OSError as error:
+        if not is_offline:
+            raise
+        raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
+
+
+def fetch_detector(model: str | None, weights: str | None) -> None:
+    """Download what a detector needs into the cache, if its name is of the Hub or an address.
+
+    Commands call this before they import packages that take seconds.
+
+    Raises:
+        ValueError: a malformed location.
+        HubError: it cannot be downloaded.
+    """
+    if weights is not None:
+        locate_file(weights)
+    elif model is not None:
+        find_release(model)
+
+
+def find_release(model: str) -> Path | None:
+    """Find a release; None if `model` is something else.
+
+    Args:
+        model: `owner/repo[@revision]`, also after `hf://`; a folder that `cuts3d download` made;
+            or anything.
+
+    Raises:
+        HubError: the Hub does not give it.
+    """
+    if (Path(model) / CONFIG_FILE).is_file():
+        return Path(model)
+    name = model.removeprefix(HUB_PREFIX)
+    if Path(model).exists() or not is_repository_name(name):
+        return None
+    repository = HubRepository.parse(name)
+    config = fetch_file(HubFile(repository, CONFIG_FILE))
+    # Both of one commit, the one that the cache names its folder by.
+    pinned = HubRepository(repository.repo_id, config.parent.name)
+    fetch_file(HubFile(pinned, WEIGHTS_FILE))
+    return config.parent

@@ -1,0 +1,572 @@
+"""Publish a detector or labels: folder, model card, upload."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mmengine.config import Config
+from safetensors.torch import save
+from torch import Tensor
+
+from cuts3d_mm import __version__
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.hub.client import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    HubError,
+    call_hub,
+    file_sha256,
+    git_blob_sha1,
+    hub_client,
+)
+from cuts3d_mm.hub.private_text import refuse_secrets, without_local_paths
+from cuts3d_mm.hub.trusted_config import plain_dataset_meta, read_release_config, release_config
+from cuts3d_mm.labels.store import (
+    Counts,
+    read_counts,
+    read_shard,
+    shard_path,
+    shard_paths,
+    write_shard,
+)
+from cuts3d_mm.weights import read_state
+from cuts3d_mm.weights.checkpoints import check_weights_fit
+
+CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
+NO_LICENCE = 'unknown'  # as the Hub calls it
+PAPER_URL = 'https://arxiv.org/abs/2411.16319'
+_CITATION = """```bibtex
+@inproceedings{sick2025cuts3d,
+  title     = {{CutS3D}: Cutting Semantics in {3D} for {2D} Unsupervised Instance Segmentation},
+  author    = {Sick, Leon and Engel, Dominik and Hartwig, Sebastian and Hermosilla, Pedro
+               and Ropinski, Timo},
+  booktitle = {ICCV},
+  year      = {2025}
+}
+```"""
+_BODY = """# {name}
+
+{what}, published by
+[cuts3d_mm](https://github.com/cuts3d-mm/cuts3d_mm) {version}.
+
+## Use
+
+[Install cuts3d_mm](https://cuts3d-mm.github.io/cuts3d_mm/install/), then:
+
+```python
+import cuts3d_mm
+
+detector = cuts3d_mm.load_detector('{repo_id}')
+instances = detector.predict(image)  # (H, W, 3) uint8 RGB
+```
+
+In MMDetection alone, with cuts3d_mm installed:
+
+```python
+custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'])
+load_from = 'hf://{repo_id}/model.safetensors'
+# and the model of config.py
+```
+
+`model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
+
+## Training
+
+{training}
+
+`config.py` holds the detector and the size of its test images, not its training.
+
+## Scores
+
+{table}
+
+## Limits
+
+What counts as an object is what its training labels outlined. The scores order detections, they
+are no probabilities.
+
+## Licence
+
+{licence}
+
+## Citation
+
+cuts3d_mm implements [CutS3D]({paper_url}):
+
+{citation}
+"""
+_NO_TRAINING = 'Neither the config nor the checkpoint says how it was trained.'
+_SCORES_NOTE = (
+    'Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.'
+)
+_PSEUDO_LABELS, _ROUNDS = 'PseudoLabelDataset', 'SelfTrainingLoop'
+COLLECTION, METAFILE = 'CutS3D', 'configs/cuts3d/metafile.yml'
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """Facts for the model card that are not in the files."""
+
+    repo_id: str
+    scores: dict[str, dict[str, float]]  # data set -> metric -> value in [0, 1]
+    licence: str
+
+
+def write_release(
+    checkpoint: str,
+    config: Config,
+    expected: Mapping[str, Tensor],
+    facts: ReleaseFacts,
+    folder: Path,
+) -> list[Path]:
+    """Write the files of a release.
+
+    Where a training kept an exponential moving average, MMEngine stores it as `state_dict`, so
+    that its weights are the ones released.
+
+    Args:
+        checkpoint: a file as `cuts3d train` writes it, or a Hub location.
+        config: of the training.
+        expected: state dict of the config's detector.
+        facts: for the model card.
+        folder: to write into.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: the weights do not fit the config, the detector is of a class that releases
+            may not name, or something looks like a secret.
+    """
+    state = read_state(checkpoint)
+    check_weights_fit(state.weights, expected)
+    # Copies, so that no file holds more of a shared storage than the weight itself.
+    weights = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
+    text = flatten_config(config)
+    meta = {
+        'dataset_meta': without_local_paths(plain_dataset_meta(state.meta)),
+        'cfg': text,
+        'cuts3d_mm': __version__,
+        'training': describe_training(config.to_dict(), state.meta),
+    }
+    refuse_secrets(meta, CHECKPOINT_FILE)
+    refuse_secrets(vars(facts), CARD_FILE)
+    buffer = io.BytesIO()
+    torch.save({'state_dict': weights, 'meta': meta}, buffer)
+    files = {
+        CONFIG_FILE: text.encode(),
+        WEIGHTS_FILE: save(weights, metadata={'format': 'pt'}),
+        CHECKPOINT_FILE: buffer.getvalue(),
+        CARD_FILE: _card(facts, meta).encode(),
+    }
+    for name, data in files.items():
+        with open_atomically(folder / name) as file:
+            file.write(data)
+    read_release_config(folder / CONFIG_FILE)
+    return [folder / name for name in files]
+
+
+def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
+    scores, num_classes = without_local_paths(facts.scores), len(meta['dataset_meta']['classes'])
+    card = ModelCardText(facts.repo_id, scores, facts.licence, meta['training'], num_classes)
+    return card.render()
+
+
+def flatten_config(config: Config) -> str:
+    """Write what others need of a config: the detector and the sizes of its test images."""
+    plain = release_config(config.to_dict(), 'a config that is published')
+    text: str = Config(plain).pretty_text
+    return f'# Written by cuts3d_mm {__version__}: data only, safe to read.\n{text}'
+
+
+def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Bring the JSON of `cuts3d score` or `cuts3d evaluate-suite` to one form.
+
+    Returns:
+        Data set -> metric, such as `mask AP50` -> value in [0, 1].
+
+    Raises:
+        ValueError: it is neither.
+    """
+    sets = {'evaluation': content} if set(content) & {'bbox', 'segm'} else content
+    found = {}
+    for name, scores in sets.items():
+        if not isinstance(scores, dict):
+            raise ValueError(
+                '--metrics must be the JSON of cuts3d score --json or the table.json of '
+                f'cuts3d evaluate-suite, got {type(scores).__name__} for {name}'
+            )
+        found[name] = _named(scores)
+    return found
+
+
+def _named(scores: dict[str, Any]) -> dict[str, float]:
+    named = {}
+    for key, value in scores.items():
+        if isinstance(value, dict):  # cuts3d score: {'bbox': {'AP50': ...}}
+            named.update({_metric(key, name): float(one) for name, one in value.items()})
+        elif '_' in key and '/' in key:  # evaluate-suite: {'coco/bbox_mAP_50': ...}
+            kind, _, name = key.split('/')[1].partition('_')
+            named[_metric(kind, name)] = float(value)
+    return {name: value for name, value in named.items() if value >= 0}
+
+
+def _metric(kind: str, name: str) -> str:
+    """`bbox`, `mAP_50` -> `box AP50`."""
+    what = {'bbox': 'box', 'segm': 'mask'}[kind]
+    return f'{what} {name.replace("mAP_", "AP").replace("mAP", "AP").replace("@", "")}'
+
+
+@dataclass(frozen=True)
+class ModelCardText:
+    """What the card of a detector says."""
+
+    repo_id: str
+    scores: dict[str, dict[str, float]]
+    licence: str
+    training: list[str]  # sentences
+    num_classes: int
+
+    def render(self) -> str:
+        """Write the card, metadata first."""
+        client = hub_client()
+        results = [
+            client.EvalResult(
+                task_type='image-segmentation',
+                task_name='Class-agnostic instance segmentation',
+                dataset_type=name,
+                dataset_name=name,
+                metric_type=metric,
+                metric_name=f'{metric} (class-agnostic)',
+                metric_value=round(100 * value, 2),
+            )
+            for name, scores in self.scores.items()
+            for metric, value in scores.items()
+        ]
+        data = client.ModelCardData(
+            model_name=self.repo_id.split('/')[-1] if results else None,
+            eval_results=results or None,
+            license=self.licence,
+            library_name='mmdetection',
+            pipeline_tag='image-segmentation',
+            tags=['instance-segmentation', *self._tags(), 'cuts3d'],
+        )
+        return f'---\n{data.to_yaml()}\n---\n\n{self._body()}'
+
+    def _tags(self) -> list[str]:
+        return ['class-agnostic'] if self.num_classes == 1 else []
+
+    def _what(self) -> str:
+        if self.num_classes == 1:
+            return (
+                'A class-agnostic instance segmentation detector, which outlines objects and '
+                'names none'
+            )
+        return f'An instance segmentation detector of {self.num_classes} classes'
+
+    def _body(self) -> str:
+        return _BODY.format(
+            name=self.repo_id.split('/')[-1],
+            what=self._what(),
+            training='\n'.join(f'- {fact}' for fact in self.training) or _NO_TRAINING,
+            repo_id=self.repo_id,
+            version=__version__,
+            paper_url=PAPER_URL,
+            table=self._table(),
+            licence=self.licence,
+            citation=_CITATION,
+        )
+
+    def _table(self) -> str:
+        if not self.scores:
+            return 'None were given.'
+        metrics = [
+            metric
+            for metric in ('box AP50', 'box AP', 'box AR100', 'mask AP50', 'mask AP', 'mask AR100')
+            if any(metric in scores for scores in self.scores.values())
+        ]
+        lines = [f'| data set | {" | ".join(metrics)} |', '| --- |' + ' ---: |' * len(metrics)]
+        for name, scores in self.scores.items():
+            cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
+            lines.append(f'| {name} | {" | ".join(cells)} |')
+        return '\n'.join([*lines, '', _SCORES_NOTE])
+
+
+def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
+    """Describe a training in sentences, each of which its files hold.
+
+    Args:
+        config: of the training.
+        meta: of its checkpoint, as MMEngine writes it, or of a release, which holds the
+            sentences; what is missing is not described.
+    """
+    if isinstance(recorded := meta.get('training'), list):
+        return [str(fact) for fact in recorded]
+    loader = config.get('train_dataloader')
+    names = sorted({_short(type_) for type_ in _data_types(loader)})
+    facts = [_describe_data(names)] if names else []
+    iterations = meta.get('iter')
+    if isinstance(iterations, int) and iterations > 0:
+        facts.append(f'{iterations:,} iterations.')
+    facts += _describe_rounds(config.get('train_cfg'), iterations)
+    if config.get('load_from'):
+        facts.append('It started from the weights of another detector.')
+    elif (start := _first_weights(config.get('model'))) is not None:
+        facts.append(f'Its backbone started from `{without_local_paths(start)}`.')
+    return facts
+
+
+def _describe_data(names: Sequence[str]) -> str:
+    if list(names) == [_PSEUDO_LABELS]:
+        return f'Trained on pseudo-labels (`{_PSEUDO_LABELS}`): masks that a program has found.'
+    return f'Trained on annotations that {" and ".join(f"`{name}`" for name in names)} read.'
+
+
+def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:
+    if not isinstance(loop, Mapping) or _short(loop.get('type')) != _ROUNDS:
+        return
+    begins = [one.get('begin') for one in loop.get('rounds') or ()]
+    done = [at for at in begins if isinstance(iterations, int) and at < iterations]
+    if done:
+        at = ', '.join(f'{begin:,}' for begin in done)
+        yield (
+            f'After iteration {at} it labelled its images itself; predictions with at least the '
+            "round's score joined the labels."
+        )
+
+
+def _data_types(value: Any) -> Iterator[Any]:
+    """Types of the data sets that hold images, within those that wrap or join others."""
+    if not isinstance(value, Mapping):
+        return
+    parts = [value['dataset']] if 'dataset' in value else value.get('datasets')
+    if parts is None:
+        yield value.get('type')
+        return
+    for part in parts:
+        yield from _data_types(part)
+
+
+def _first_weights(model: Any) -> str | None:
+    """Name the file that the backbone is initialised from."""
+    backbone = model.get('backbone') if isinstance(model, Mapping) else None
+    init = backbone.get('init_cfg') if isinstance(backbone, Mapping) else None
+    found = init.get('checkpoint') if isinstance(init, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def _short(type_: Any) -> str:
+    return str(getattr(type_, '__name__', type_)).rpartition('.')[2]
+
+
+def zoo_entry(config: Path, weights_url: str, scores: dict[str, dict[str, float]]) -> str:
+    """Write the entry of a released detector.
+
+    Args:
+        config: one that the package ships.
+        weights_url: of the checkpoint.
+        scores: data set -> metric -> value in [0, 1]; percent in the entry.
+
+    Returns:
+        YAML, indented as an item of `Models`.
+    """
+    results = [
+        {
+            'Task': 'Instance Segmentation',
+            'Dataset': name,
+            'Metrics': {metric: round(100 * value, 2) for metric, value in found.items()},
+        }
+        for name, found in scores.items()
+    ]
+    entry: dict[str, Any] = {
+        'Name': config.stem,
+        'In Collection': COLLECTION,
+        'Config': f'configs/{config.parent.name}/{config.name}',
+        **({'Results': results} if results else {}),
+        'Weights': weights_url,
+    }
+    lines = yaml.safe_dump([entry], sort_keys=False, width=1000).splitlines()
+    return ''.join(f'  {line}\n' for line in lines)
+
+
+def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> dict[str, Path]:
+    """Name the files of a dataset repository.
+
+    Args:
+        store: label store.
+        card_folder: where card and run record are written.
+        repo_id: `owner/name` of the dataset.
+        licence: of the labels.
+
+    Returns:
+        Name in the repository -> local file.
+
+    Raises:
+        ValueError: `store` is no label store, or something in it looks like a secret.
+    """
+    shards = shard_paths(store)
+    counts = sum((read_counts(path) for path in shards), Counts())
+    files = {'README.md': card_folder / 'README.md'}
+    for index, path in enumerate(shards):
+        files[f'data/{path.name}'] = _publishable_shard(path, card_folder, index)
+    run: dict[str, Any] = {}
+    if (store / 'run.json').is_file():
+        run = json.loads((store / 'run.json').read_text(encoding='utf-8'))
+        refuse_secrets(run, 'run.json')
+        files['run.json'] = card_folder / 'run.json'
+        with open_atomically(files['run.json']) as file:
+            file.write(json.dumps(without_local_paths(run), indent=1).encode() + b'\n')
+    with open_atomically(files['README.md']) as file:
+        file.write(_label_card(repo_id, licence, counts, _origin(run)).encode())
+    return files
+
+
+def _origin(run: dict[str, Any]) -> str:
+    """Say what found the instances, by the record of the run."""
+    model = run.get('identity', {}).get('model', {})
+    if 'recipe' in model:
+        found = [_source(model[part]) for part in ('features', 'depth') if model.get(part)]
+        how = f'in 3D by [CutS3D]({PAPER_URL})' if model.get('depth') else 'in 2D'
+        return f'cut {how} with {" and ".join(found)}'
+    return 'predicted by a trained detector' if 'detector' in model else 'from a label store'
+
+
+def _source(part: dict[str, Any]) -> str:
+    network = without_local_paths(part.get('checkpoint') or part.get('model'))
+    named = f'`{part["type"].rpartition(".")[2]}`'
+    return f'{named} of `{network}`' if isinstance(network, str) else named
+
+
+def _publishable_shard(path: Path, folder: Path, index: int) -> Path:
+    """Find or make a shard without local paths, which reasons of failures can hold."""
+    if not read_counts(path).failures:
+        return path
+    records = list(read_shard(path))
+    cleaned = [replace(record, failure=without_local_paths(record.failure)) for record in records]
+    refuse_secrets([record.failure for record in cleaned], path.name)
+    if cleaned == records:
+        return path
+    write_shard(folder, index, cleaned)
+    return shard_path(folder, index)
+
+
+def _label_card(repo_id: str, licence: str, counts: Counts, origin: str) -> str:
+    return f"""---
+license: {licence}
+task_categories:
+- image-segmentation
+tags:
+- instance-segmentation
+- pseudo-labels
+- cuts3d
+configs:
+- config_name: default
+  data_files: data/labels-*.parquet
+---
+
+# {repo_id.split('/')[-1]}
+
+Class-agnostic instance masks with confidence, {origin}, published by cuts3d_mm {__version__}.
+{counts.images} images, {counts.instances} instances, {counts.failures} failures. One row per
+image, masks as COCO run-length codes at image size; the images themselves are not included.
+
+```bash
+cuts3d download {repo_id} --repo-type dataset --out STORE
+cuts3d export STORE/data labels.json      # COCO JSON
+```
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was uploaded, and where it lies."""
+
+    url: str
+    revision: str  # commit id
+    uploaded: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def upload_files(
+    files: dict[str, Path], repo_id: str, repo_type: str = 'model', is_private: bool = False
+) -> Published:
+    """Upload files in one commit and check what arrived.
+
+    Files that the repository has already are left as they are, so that the same call again
+    changes nothing. The token comes from where `huggingface_hub` keeps it.
+
+    Args:
+        files: name in the repository -> local file.
+        repo_id: `owner/name`; created if it does not exist.
+        repo_type: `model` or `dataset`.
+        is_private: whether a repository that is created is private.
+
+    Raises:
+        HubError: the Hub refused, or holds something else afterwards.
+    """
+    api = hub_client().HfApi()
+    made = call_hub(
+        repo_id,
+        api.create_repo,
+        repo_id,
+        private=is_private,
+        repo_type=repo_type,
+        exist_ok=True,
+    )
+    same = _find_same(files, repo_id, repo_type, None)
+    changed = [name for name in files if name not in same]
+    if not changed:
+        info = call_hub(repo_id, api.repo_info, repo_id, repo_type=repo_type)
+        return Published(str(made), str(info.sha), (), tuple(files))
+    sent = {name: files[name] for name in changed}
+    revision = call_hub(repo_id, _commit, sent, repo_id, repo_type)
+    wrong = set(files) - _find_same(files, repo_id, repo_type, revision)
+    if wrong:
+        raise HubError(
+            f'{repo_id} does not hold what was sent: {", ".join(sorted(wrong))}; publish again'
+        )
+    return Published(str(made), revision, tuple(changed), tuple(sorted(same)))
+
+
+def _commit(files: dict[str, Path], repo_id: str, repo_type: str) -> str:
+    client = hub_client()
+    operations = [client.CommitOperationAdd(name, str(path)) for name, path in files.items()]
+    message = f'Publish {", ".join(files)}'[:200]
+    done = client.HfApi().create_commit(
+        repo_id, operations, commit_message=message, repo_type=repo_type
+    )
+    return str(done.oid)
+
+
+def _find_same(
+    files: dict[str, Path], repo_id: str, repo_type: str, revision: str | None
+) -> set[str]:
+    """Names of the files that a revision holds with the same content."""
+    client = hub_client()
+    found = call_hub(
+        repo_id,
+        client.HfApi().get_paths_info,
+        repo_id,
+        list(files),
+        repo_type=repo_type,
+        revision=revision,
+    )
+    same = set()
+    for entry in found:
+        if not isinstance(entry, client.hf_api.RepoFile):
+            continue
+        path = files[entry.path]
+        if entry.lfs is not None:
+            is_same = entry.lfs.sha256 == file_sha256(path)
+        else:
+            is_same = entry.blob_id == git_blob_sha1(path)
+        if is_same:
+            same.add(entry.path)
+    return same

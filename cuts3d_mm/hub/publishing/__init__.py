@@ -1,1 +1,0 @@
-"""Publish a trained detector and its labels on the Hugging Face Hub."""
