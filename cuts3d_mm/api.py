@@ -89,8 +89,7 @@ def load_detector(
         >>> detector = cuts3d_mm.load_detector('owner/repo')
         >>> instances = detector.predict(image)
     """
-    from cuts3d_mm.inference.model_source import find_detector
-    from cuts3d_mm.inference.trained_detector import build_trained_detector
+    from cuts3d_mm.inference.inferencer import build_trained_detector, find_detector
     from cuts3d_mm.labellers.detector import DetectorLabeller
     from cuts3d_mm.labellers.networks import choose_device
 

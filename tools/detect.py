@@ -110,8 +110,7 @@ def _detect(
     inferencer: CutS3DInferencer, sources: Sequence[Source], args: argparse.Namespace
 ) -> Counts:
     from cuts3d_mm.algorithm.tracking import MaskTracker
-    from cuts3d_mm.inference.detect import detect_all
-    from cuts3d_mm.inference.detection_writer import DetectionWriter
+    from cuts3d_mm.inference.writing import DetectionWriter, detect_all
     from cuts3d_mm.labels.store import Counts
     from cuts3d_mm.pipeline.progress import ProgressLine, Report
 

@@ -15,8 +15,6 @@ from PIL import Image
 
 from cuts3d_mm.algorithm.tracking import MaskTracker
 from cuts3d_mm.images.streams import open_sources
-from cuts3d_mm.inference.detect import detect_all
-from cuts3d_mm.inference.detection_writer import DetectionWriter
 from cuts3d_mm.inference.results import (
     MOST_INSTANCES,
     number_objects,
@@ -24,6 +22,7 @@ from cuts3d_mm.inference.results import (
     to_supervision,
     track_ids,
 )
+from cuts3d_mm.inference.writing import DetectionWriter, detect_all
 from cuts3d_mm.scenes.moving import render_clip
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
