@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from training_runs import SMALL
 
 from cuts3d_mm.configs import load_config, read_generator_config
-from cuts3d_mm.learning.request import Request
-from cuts3d_mm.learning.run import learn
+from cuts3d_mm.learning.loop import learn
+from cuts3d_mm.learning.plan import Request
 
 IMAGE_HW = (60, 90)
 INITIAL, ROUND = 3, 2  # steps

@@ -22,7 +22,7 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.files.paths import require_writable
-from cuts3d_mm.learning.request import Request, parse_duration
+from cuts3d_mm.learning.plan import Request, parse_duration
 
 
 def parse_args() -> argparse.Namespace:
@@ -140,7 +140,7 @@ def main() -> None:
     options = {name: value for name, value in vars(args).items() if name != 'dry_run'}
     request = Request(budget_s=options.pop('budget'), **options)
     # Imported when the arguments are right: torch takes seconds.
-    from cuts3d_mm.learning.run import learn
+    from cuts3d_mm.learning.loop import learn
 
     learn(request, lambda line: print(line, flush=True), args.dry_run)
 

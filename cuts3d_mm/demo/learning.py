@@ -12,7 +12,7 @@ import numpy as np
 
 from cuts3d_mm.demo.datasets import TRAINING_SEED, DemoSet, write_scenes
 from cuts3d_mm.demo.page import Training
-from cuts3d_mm.learning.request import Request
+from cuts3d_mm.learning.plan import Request
 from cuts3d_mm.visualization.curves import draw_rounds, draw_training
 from cuts3d_mm.visualization.report.blocks import Table
 
@@ -58,7 +58,7 @@ def learn_from_scenes(
 
 
 def _learn(request: Request, out: Path, seed: int) -> Any:
-    from cuts3d_mm.learning.run import learn  # torch, which cutting does not need
+    from cuts3d_mm.learning.loop import learn  # torch, which cutting does not need
 
     return learn(replace(request, out=out, seed=seed), _say)
 

@@ -1,27 +1,42 @@
-"""Write the page about a run."""
+"""Write the report of a learning run."""
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
+from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.evaluation.label_scores import score_labels
+from cuts3d_mm.images.reading import ImageFailure, read_named_image
+from cuts3d_mm.labels.coco import read_coco
+from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
+from cuts3d_mm.labels.record import ImageRecord, decode_mask
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.few_labels import FewLabels
-from cuts3d_mm.learning.folders import Folders, PassFolders
-from cuts3d_mm.learning.plan import Plan
-from cuts3d_mm.learning.report_detections import show_detections
-from cuts3d_mm.learning.request import Request, format_duration
-from cuts3d_mm.learning.scores import METRICS
-from cuts3d_mm.learning.steps import read_steps
-from cuts3d_mm.learning.training import train_command, weights_after
+from cuts3d_mm.learning.classes import FewLabels, name_as, names_in, of_images
+from cuts3d_mm.learning.plan import (
+    Folders,
+    PassFolders,
+    Plan,
+    Request,
+    format_duration,
+    watched_names,
+)
+from cuts3d_mm.learning.training import read_steps, train_command, weights_after
 from cuts3d_mm.visualization.curves import draw_training
+from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.report.blocks import (
     Block,
+    Details,
     Picture,
+    Row,
     Section,
     Table,
     Text,
@@ -43,6 +58,54 @@ _NOTHING_NEW = (
     'there: what it gained is the gain of more steps.'
 )
 _MIB = 2**20
+_WATCHED = 'mask AP50 against held-out pseudo-labels, %'
+_SHOWN_AT_ONCE = 6  # images; the others are opened by a click
+_LONGEST_PX, _SCORE_THR = 320, 0.35  # of a picture; as cuts3d detect draws them
+METRICS = ('AP', 'AP50', 'AR100')  # of masks
+NUM_SHOWN = 36  # images
+_COLUMNS, _TILE_WH, _GAP = 6, (240, 180), 4  # pixels
+
+
+def agreement(folders: PassFolders, detections: Sequence[Path]) -> list[list[str]]:
+    """How far detections agree with the pseudo-labels of the held-out images.
+
+    Returns:
+        A row per round, in percent; no rows where there is nothing to agree with.
+    """
+    truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
+    if not truth['annotations']:
+        return []
+    return [_row(_after(number), read_store(one), truth) for number, one in enumerate(detections)]
+
+
+def scores(
+    annotations: Path, names: Sequence[str], folders: PassFolders, detections: Sequence[Path]
+) -> tuple[int, list[list[str]]]:
+    """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
+
+    Args:
+        annotations: COCO JSON.
+        names: of all images of the run, held out or not.
+        folders: of the pass.
+        detections: a store per round.
+
+    Returns:
+        Number of those images, and a row for the labels and for each round, in percent; no rows
+        without an image.
+    """
+    labelled = _labelled(read_coco(folders.held_out)) & _labelled(read_store(detections[0]))
+    known = name_as(read_ground_truth(annotations, needs_masks=True), names, annotations)
+    truth = of_images(known, labelled)
+    if not truth['images']:
+        return 0, []
+    found = {'pseudo-labels': read_coco(folders.held_out)}
+    found |= {_after(number): read_store(one) for number, one in enumerate(detections)}
+    scored = set(names_in(truth))
+    rows = [
+        _row(name, (record for record in records if record.name in scored), truth)
+        for name, records in found.items()
+    ]
+    return len(truth['images']), rows
 
 
 @dataclass(frozen=True)
@@ -82,9 +145,6 @@ def write_run_report(request: Request, results: Results) -> None:
         Section('The same by hand', _commands(request, results, folders, current)),
     ]
     write_report(folders.report, _TITLE, introduction, sections)
-
-
-_WATCHED = 'mask AP50 against held-out pseudo-labels, %'
 
 
 def _scores(results: Results) -> list[Block]:
@@ -173,3 +233,110 @@ def _commands(
     lines = {name: shlex.join(['cuts3d', *words]) for name, words in by_command.items()}
     lines['train'] = shlex.join(['python', '-m', *training])
     return [Text(f'{name}: {line}') for name, line in lines.items()]
+
+
+def show_detections(root: Path, current: PassFolders, detections: Sequence[Path]) -> list[Block]:
+    """Draw the detections of each round next to the pseudo-labels of the same images.
+
+    Args:
+        root: folder of the images.
+        current: folders of the pass.
+        detections: a label store per round, the initial one first.
+    """
+    names = watched_names(current)[:NUM_SHOWN]
+    columns = {'pseudo-labels': _by_name(read_coco(current.held_out), names)}
+    for number, store in enumerate(detections):
+        title = f'round {number}' if number else 'initial round'
+        columns[title] = _by_name(read_store(store), names)
+    rows: list[Block] = []
+    for name in names:
+        found = [(title, column[name]) for title, column in columns.items() if name in column]
+        pictures = [_picture(root, title, record) for title, record in found]
+        rows.append(Row([one for one in pictures if one is not None]))
+    text = Text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
+    if len(rows) <= _SHOWN_AT_ONCE:
+        return [text, *rows]
+    others = Details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
+    return [text, *rows[:_SHOWN_AT_ONCE], others]
+
+
+def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, ImageRecord]:
+    return {record.name: record for record in records if record.name in set(names)}
+
+
+def _picture(root: Path, title: str, record: ImageRecord) -> Picture | None:
+    score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
+    drawn = draw_record(root, record, _LONGEST_PX, score_thr)
+    count = sum(one.score >= score_thr for one in record.instances)
+    return None if drawn is None else Picture.of_pixels(drawn, f'{title}: {count}')
+
+
+def _labelled(records: Iterable[ImageRecord]) -> set[str]:
+    return {record.name for record in records if record.failure is None}
+
+
+def _row(name: str, records: Iterable[ImageRecord], truth: dict[str, Any]) -> list[str]:
+    found = score_labels(records, truth)['segm']
+    return [name, *(f'{100 * found[metric]:.2f}' for metric in METRICS)]
+
+
+def _after(number: int) -> str:
+    return f'detector after round {number}' if number else 'detector after the initial round'
+
+
+def draw_record(
+    root: Path, record: ImageRecord, longest_px: int, score_thr: float = 0.0
+) -> Pixels | None:
+    """Draw the instances of an image, made small; None where it cannot be read.
+
+    Args:
+        root: folder of the images.
+        record: labels of one.
+        longest_px: longer side of the picture.
+        score_thr: smallest score of an instance that is drawn.
+    """
+    if record.failure is not None:
+        return None
+    try:
+        pixels = read_named_image(root, record.name)
+    except ImageFailure:
+        return None
+    if pixels.shape[:2] != record.image_hw:
+        return None
+    factor = min(1.0, longest_px / max(record.image_hw))
+    size_wh = tuple(max(1, round(side * factor)) for side in record.image_hw[::-1])
+    shown = [one for one in record.instances if one.score >= score_thr]
+    masks = [_resized(decode_mask(one, record.image_hw), size_wh) for one in shown]
+    small = np.asarray(cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return draw_instances(small, masks)
+
+
+def draw_sheet(root: Path, records: Iterable[ImageRecord]) -> Pixels:
+    """Draw images in a grid, (H, W, 3) uint8 RGB; those that cannot be read are left out."""
+    pictures = [draw_record(root, record, max(_TILE_WH)) for record in records]
+    tiles = [_tile(picture) for picture in pictures if picture is not None]
+    rows = [tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)]
+    return np.concatenate([_sheet_row(row) for row in rows or [[]]], axis=0)
+
+
+def _tile(picture: Pixels) -> Pixels:
+    """Fit a picture into a tile, on white."""
+    width, height = _TILE_WH
+    factor = min(width / picture.shape[1], height / picture.shape[0], 1.0)
+    size_wh = tuple(max(1, int(side * factor)) for side in picture.shape[1::-1])
+    small = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA)
+    tile = np.full((height + _GAP, width + _GAP, 3), 255, np.uint8)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    tile[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return tile
+
+
+def _sheet_row(tiles: Sequence[Pixels]) -> Pixels:
+    width, height = _TILE_WH
+    blank = np.full((height + _GAP, width + _GAP, 3), 255, np.uint8)
+    return np.concatenate([*tiles, *[blank] * (_COLUMNS - len(tiles))], axis=1)
+
+
+def _resized(mask: np.ndarray, size_wh: tuple[int, ...]) -> np.ndarray:
+    small = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
+    return small.astype(bool)

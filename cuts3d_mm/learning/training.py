@@ -1,24 +1,46 @@
-"""Train by `cuts3d train` in a process of its own, as a user would; resumes."""
+"""Train the detector of a learning run, and follow it."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.engine.runner import require_training
-from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.progress import shorten_line
-from cuts3d_mm.learning.schedule import Schedule
+from mmengine.config import ConfigDict
+
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.engine.runner import build_detector, require_training
+from cuts3d_mm.engine.self_training import training_labels
+from cuts3d_mm.files.atomic import open_atomically, write_whole
+from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
+from cuts3d_mm.learning.plan import (
+    IMAGENET_IMAGES,
+    Pass,
+    PassFolders,
+    Schedule,
+    Settings,
+    scale_schedulers,
+)
 from cuts3d_mm.processes import run_command_in_child
 from cuts3d_mm.weights import read_state
 
 Say = Callable[[str], None]
+_STEP = re.compile(r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+).*?\sloss: (\S+)')
+_AGREEMENT = re.compile(r'Iter\(val\).*coco/segm_mAP_50: (\S+)')
+_NEWS = re.compile(r'(Round \d+: .*|resume from .*|left out: .*)')
+_EVALUATIONS, _CHECKPOINTS, _LOG_LINES = 8, 20, 50  # of a training, about
+_KEPT_CHECKPOINTS = 2
+_LOOP = 'SelfTrainingLoop'
+_KIB = 1024
+_NAME = 'owner/name'  # in the model card, until cuts3d publish writes the real one
 
 
 class TrainingFailed(RuntimeError):
@@ -122,3 +144,181 @@ def _pass_on(line: str, say: Say) -> None:
     text = shorten_line(line)
     if text is not None:
         say(text)
+
+
+def shorten_line(line: str) -> str | None:
+    """Say in a few words what a line of MMEngine's log says; None: nothing of interest."""
+    step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
+    if step:
+        return f'step {step[1]} of {step[2]}: loss {float(step[4]):.2f}, {step[3]} left'
+    if score:
+        return f'mask AP50 on held-out images: {100 * float(score[1]):.2f} %'
+    return news[1].strip() if news else None
+
+
+def write_training_config(
+    settings: Settings, one: Pass, folders: PassFolders, images: Path
+) -> Any:
+    """Write `training.py`, which `cuts3d train` takes.
+
+    Args:
+        settings: of the run.
+        one: the pass.
+        folders: of the pass, with its labels.
+        images: folder of the images.
+
+    Returns:
+        The config.
+    """
+    config = load_detector_config(settings.detector)
+    _set_schedule(config, one.schedule)
+    # More rounds leave the periods as they are.
+    set_periods(config, one.schedule.initial_steps + sum(one.schedule.round_steps[:1]))
+    _set_data(config, folders, images.absolute())
+    config.merge_from_dict({'randomness': {'seed': settings.seed}})
+    if one.load_from is not None:
+        config.load_from = one.load_from
+    if not settings.gpus:
+        for wrapper in (config.optim_wrapper, config.train_cfg.get('optim_wrapper', {})):
+            without_amp(wrapper)
+    write_whole(folders.config, config.pretty_text)
+    return config
+
+
+def set_periods(config: Any, total_steps: int) -> None:
+    """Set how often a training logs, evaluates and saves."""
+    config.train_cfg.val_interval = math.ceil(total_steps / _EVALUATIONS)
+    hooks = config.default_hooks
+    hooks.checkpoint.interval = math.ceil(total_steps / _CHECKPOINTS)
+    hooks.checkpoint.max_keep_ckpts = _KEPT_CHECKPOINTS
+    hooks.logger.interval = min(hooks.logger.interval, math.ceil(total_steps / _LOG_LINES))
+
+
+def without_amp(wrapper: Any) -> None:
+    """Change an optimizer wrapper to one without mixed precision, which the CPU does not need."""
+    kind = str(wrapper.get('type', ''))
+    wrapper['type'] = kind.replace('AmpOptim', 'Optim').replace('.AmpPer', '.Per')
+    for key in ('loss_scale', 'dtype'):
+        wrapper.pop(key, None)
+
+
+def _set_schedule(config: Any, schedule: Schedule) -> None:
+    """Set the stages; the rate grows with the batch size (Goyal et al. 2017)."""
+    base, loop = schedule_of(config), config.train_cfg
+    growth = schedule.batch_size / base.batch_size
+    config.optim_wrapper.optimizer.lr *= growth
+    loop.optim_wrapper.optimizer.lr *= growth
+    steps = base.initial_steps, schedule.initial_steps
+    config.param_scheduler = scale_schedulers(config.param_scheduler, steps)
+    thresholds = [one.score_thr for one in loop.rounds]
+    thresholds += thresholds[-1:] * max(0, len(schedule.round_steps) - len(thresholds))
+    total = {'max_iters': schedule.total_steps}
+    if not schedule.round_steps:
+        config.train_cfg = ConfigDict(type='IterBasedTrainLoop', **total)
+        return
+    loop.update(total)
+    loop.rounds = [
+        {'begin': begin, 'score_thr': threshold}
+        for begin, threshold in zip(schedule.begins, thresholds, strict=False)
+    ]
+    steps = base.round_steps[0], schedule.round_steps[0]
+    loop.param_scheduler = scale_schedulers(loop.param_scheduler, steps)
+
+
+def _set_data(config: Any, folders: PassFolders, images: Path) -> None:
+    """Train on the labels of the pass, watch the held-out images."""
+    prefix = {'img': str(images)}
+    labels = training_labels(config.train_dataloader.dataset)
+    labels.update(data_root='', ann_file=str(folders.labels.absolute()), data_prefix=prefix)
+    held_out = str(folders.held_out.absolute())
+    for part in ('val', 'test'):
+        config[f'{part}_dataloader'].dataset.update(
+            data_root='', ann_file=held_out, data_prefix=prefix
+        )
+        config[f'{part}_evaluator'].ann_file = held_out
+    if not json.loads(folders.held_out.read_text(encoding='utf-8'))['annotations']:
+        config.val_dataloader = config.val_evaluator = config.val_cfg = None
+
+
+def load_detector_config(name: str) -> Any:
+    """Load the config of a training with rounds.
+
+    Raises:
+        ValueError: there is none, or it is of another training.
+    """
+    config = load_config(name, [])
+    loop = str(config.get('train_cfg', {}).get('type', ''))
+    if not loop.endswith(_LOOP) or 'base_batch_size' not in config.get('auto_scale_lr', {}):
+        raise ValueError(
+            f'--detector must be a config with train_cfg.type cuts3d_mm.{_LOOP} and '
+            f'auto_scale_lr.base_batch_size, got {name}; choose one with self-training in its '
+            'name, or inherit from one'
+        )
+    return config
+
+
+def schedule_of(config: Any) -> Schedule:
+    """The schedule that a config has.
+
+    `schedule_images` of the config is the number of images that it is for, those of ImageNet if
+    it does not say.
+    """
+    begins = [one.begin for one in config.train_cfg.rounds]
+    ends = [*begins[1:], config.train_cfg.max_iters]
+    rounds = tuple(end - begin for begin, end in zip(begins, ends, strict=True))
+    images = config.get('schedule_images', IMAGENET_IMAGES)
+    return Schedule(images, config.auto_scale_lr.base_batch_size, begins[0], rounds)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step took in the longest run that ended it; a later run finds it done."""
+
+    seconds: float
+    peak_bytes: int  # of main memory, of the largest process so far; 0: not known
+
+
+def read_steps(path: Path) -> dict[str, StepCost]:
+    """Costs by the name of the step, in the order in which the steps began."""
+    content: dict[str, dict[str, float]] = {}
+    with suppress(FileNotFoundError):
+        content = json.loads(path.read_text(encoding='utf-8'))
+    return {
+        name: StepCost(one['seconds'], int(one['peak_bytes'])) for name, one in content.items()
+    }
+
+
+@contextmanager
+def timed(path: Path, name: str) -> Iterator[None]:
+    """Note the cost of a block when it has ended; interrupted time is not counted."""
+    began = time.monotonic()
+    yield
+    costs, cost = read_steps(path), StepCost(time.monotonic() - began, _peak_bytes())
+    if name not in costs or cost.seconds > costs[name].seconds:
+        costs[name] = cost
+    content = {one: asdict(cost) for one, cost in costs.items()}
+    write_whole(path, json.dumps(content, indent=1))
+
+
+def _peak_bytes() -> int:
+    """Largest resident size of this process or of a child that has ended."""
+    if sys.platform == 'win32':
+        return 0
+    import resource
+
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == 'darwin' else _KIB
+    return unit * max(resource.getrusage(one).ru_maxrss for one in who)
+
+
+def release(config: Any, checkpoint: Path, folder: Path) -> None:
+    """Write a release of trained weights.
+
+    Args:
+        config: of the training.
+        checkpoint: at its end.
+        folder: to write, which may be there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = build_detector(config).state_dict()
+    write_release(str(checkpoint), config, expected, ReleaseFacts(_NAME, {}, NO_LICENCE), folder)

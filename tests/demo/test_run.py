@@ -11,7 +11,7 @@ pytest.importorskip('imgviz')
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.demo import learning, run  # noqa: E402
 from cuts3d_mm.demo.datasets import scenes_to_coco, write_training_scenes  # noqa: E402
-from cuts3d_mm.learning import choices  # noqa: E402
+from cuts3d_mm.learning import planning  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
 
@@ -41,7 +41,7 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
 def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(learning, 'NUM_SCENES', 3)
     detector = write_detector(tmp_path / 'detector.py')
-    monkeypatch.setattr(choices, 'EMBEDDED_DETECTOR', detector)
+    monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
     trainings = dict(learning.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
     table = trainings['training'].table
     assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']

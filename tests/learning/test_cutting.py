@@ -6,9 +6,8 @@ import pytest
 
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_store
-from cuts3d_mm.learning.cutting import gather_labels
-from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.pass_images import PassImages, write_pass_images
+from cuts3d_mm.learning.loop import gather_labels
+from cuts3d_mm.learning.plan import PassFolders, PassImages, write_pass_images
 
 
 def test_what_failed_is_named_where_nothing_can_be_trained_on(tmp_path):

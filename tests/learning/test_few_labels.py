@@ -10,12 +10,10 @@ from learning_runs import run, write_inputs
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning import class_config, few_labels
-from cuts3d_mm.learning.class_labels import read_class_labels, with_classes_of
-from cuts3d_mm.learning.class_split import divide_labels
-from cuts3d_mm.learning.detector_config import load_detector_config
-from cuts3d_mm.learning.folders import Folders
-from cuts3d_mm.learning.plan import Settings
+from cuts3d_mm.learning import classes
+from cuts3d_mm.learning.classes import divide_labels, read_class_labels, with_classes_of
+from cuts3d_mm.learning.plan import Folders, Settings
+from cuts3d_mm.learning.training import load_detector_config
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
 CUTLER = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds'
@@ -28,7 +26,7 @@ CLASSES = [{'id': 3, 'name': 'ball'}, {'id': 7, 'name': 'disc'}]
 )
 def test_steps_are_those_of_cutler_for_shares_of_coco(num_images, steps):
     config = load_detector_config(CUTLER)
-    assert class_config.fine_tuning_steps(config, num_images, 16) == pytest.approx(steps, rel=1e-3)
+    assert classes.fine_tuning_steps(config, num_images, 16) == pytest.approx(steps, rel=1e-3)
 
 
 def test_classes_are_matched_by_name():
@@ -78,18 +76,16 @@ def test_one_labelled_image_is_refused_unless_others_are_annotated(tmp_path):
 
 def test_a_score_of_no_objects_is_none():
     log = [{'coco/segm_mAP': 0.5, 'coco/segm_mAP_50': -1.0, 'coco/bbox_mAP_50': 0.0}]
-    assert few_labels._last_scores(log) == ['50.00', 'none', '0.00']
+    assert classes._last_scores(log) == ['50.00', 'none', '0.00']
 
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """Trainings with classes that write their config alone: a function that gives them."""
     works = []
-    monkeypatch.setattr(
-        few_labels, '_train', lambda _, config, *rest: works.append((config, *rest))
-    )
-    monkeypatch.setattr(few_labels, 'release', lambda *_: None)
-    monkeypatch.setattr(few_labels, 'read_log', lambda _: [])
+    monkeypatch.setattr(classes, '_train', lambda _, config, *rest: works.append((config, *rest)))
+    monkeypatch.setattr(classes, 'release', lambda *_: None)
+    monkeypatch.setattr(classes, 'read_log', lambda _: [])
 
     def learn(weights=b'first', load_from=None, truth=NAMES[2:]):
         settings = Settings('images', 'generator', None, TINY, load_from, True, 0, 0)
@@ -98,8 +94,8 @@ def trained(tmp_path, monkeypatch):
             write_truth(tmp_path / 'few.json', NAMES[:2], NAMES[:2]),
             write_truth(tmp_path / 'truth.json', truth),
         )
-        run = few_labels.ClassRun(settings, tmp_path, Folders(tmp_path))
-        few_labels.learn_classes(run, files, NAMES, tmp_path / 'weights.pth', print)
+        run = classes.ClassRun(settings, tmp_path, Folders(tmp_path))
+        classes.learn_classes(run, files, NAMES, tmp_path / 'weights.pth', print)
         tuned, control = works[-2:]
         return tuned[1], control[1], control[0].load_from
 
@@ -137,7 +133,7 @@ def write_labels(path, store, names=None, classes=CLASSES):
 def test_the_detector_is_fine_tuned_and_compared_with_a_start_from_other_weights(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(class_config, 'fine_tuning_steps', lambda *arguments: 2)
+    monkeypatch.setattr(classes, 'fine_tuning_steps', lambda *arguments: 2)
     root, out = write_inputs(tmp_path), tmp_path / 'out'
     run(root, out, rounds=0)
     cut = out / 'pass_1' / 'cut'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cuts3d_mm.learning.image_names import match_names
+from cuts3d_mm.learning.classes import match_names
 
 TRUTH = Path('truth.json')
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.learning.look import look_at
+from cuts3d_mm.learning.planning import look_at
 
 
 def test_sizes_and_unreadable_files_are_counted(tmp_path):

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from learning_runs import INITIAL, ROUND, write_inputs, write_photos
 
-from cuts3d_mm.learning.folders import Folders
+from cuts3d_mm.learning.loop import learn
+from cuts3d_mm.learning.plan import Folders, Request, format_duration, parse_duration
 from cuts3d_mm.learning.planning import keep_plan, plan_run
-from cuts3d_mm.learning.request import Request, format_duration, parse_duration
-from cuts3d_mm.learning.run import learn
 from cuts3d_mm.learning.training import train_command
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.learning.progress import shorten_line
+from cuts3d_mm.learning.training import shorten_line
 
 LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
 

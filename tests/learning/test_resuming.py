@@ -9,8 +9,8 @@ from learning_runs import run, write_inputs, write_photos
 
 from cuts3d_mm.files.lock import FolderInUse
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning import run as steps
-from cuts3d_mm.learning.look import look_at
+from cuts3d_mm.learning import loop as steps
+from cuts3d_mm.learning.planning import look_at
 from cuts3d_mm.learning.training import TrainingFailed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.learning.schedule import (
+from cuts3d_mm.learning.plan import (
     IMAGENET_IMAGES,
     Schedule,
     scale_schedule,

@@ -9,8 +9,8 @@ import pytest
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_store
-from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.scores import scores
+from cuts3d_mm.learning.plan import PassFolders
+from cuts3d_mm.learning.report import scores
 
 
 def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):

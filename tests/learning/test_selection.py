@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cuts3d_mm.learning.selection import held_out_names, in_random_order
+from cuts3d_mm.learning.plan import held_out_names, in_random_order
 
 NAMES = [f'{number:04d}.jpg' for number in range(1000)]
 

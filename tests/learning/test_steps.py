@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from cuts3d_mm.learning.steps import read_steps, timed
+from cuts3d_mm.learning.training import read_steps, timed
 
 
 def test_a_run_that_finds_a_step_done_leaves_its_cost_as_it_was(tmp_path):

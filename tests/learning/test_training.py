@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cuts3d_mm.learning.folders import PassFolders
-from cuts3d_mm.learning.schedule import Schedule
+from cuts3d_mm.learning.plan import PassFolders, Schedule
 from cuts3d_mm.learning.training import has_checkpoint, keep_last_round, read_log, weights_after
 
 HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}

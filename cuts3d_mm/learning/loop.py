@@ -1,39 +1,59 @@
-"""Run all steps from a folder of images to a detector; every step resumes."""
+"""Learn a detector from a folder of images: label, train, detect, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.configs import read_generator_config
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.detector import labeller_config
+from cuts3d_mm.labellers.registry import with_depth_folder
+from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
-from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.cutting import cut_images, gather_labels
-from cuts3d_mm.learning.describe import describe_plan
-from cuts3d_mm.learning.detecting import detect_after_each_round
-from cuts3d_mm.learning.few_labels import ClassRun, FewLabels, learn_classes
-from cuts3d_mm.learning.folders import Folders, PassFolders
-from cuts3d_mm.learning.look import look_at
-from cuts3d_mm.learning.plan import read_plan
-from cuts3d_mm.learning.planning import Planned, keep_plan, plan_run
-from cuts3d_mm.learning.releasing import release
-from cuts3d_mm.learning.report import Results, write_run_report
-from cuts3d_mm.learning.request import Request
-from cuts3d_mm.learning.scores import agreement, scores
-from cuts3d_mm.learning.selection import in_random_order
-from cuts3d_mm.learning.sheet import NUM_SHOWN, draw_sheet
-from cuts3d_mm.learning.steps import timed
-from cuts3d_mm.learning.training import keep_last_round, read_log, train, weights_after
-from cuts3d_mm.learning.training_config import write_training_config
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import Counts, read_store, write_store
+from cuts3d_mm.learning.classes import ClassRun, FewLabels, learn_classes
+from cuts3d_mm.learning.plan import (
+    Folders,
+    PassFolders,
+    Request,
+    Schedule,
+    Settings,
+    in_random_order,
+    read_pass_images,
+    read_plan,
+    watched_names,
+)
+from cuts3d_mm.learning.planning import Planned, describe_plan, keep_plan, look_at, plan_run
+from cuts3d_mm.learning.report import (
+    NUM_SHOWN,
+    Results,
+    agreement,
+    draw_sheet,
+    scores,
+    write_run_report,
+)
+from cuts3d_mm.learning.training import (
+    keep_last_round,
+    read_log,
+    release,
+    timed,
+    train,
+    weights_after,
+    write_training_config,
+)
+from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.visualization.pictures import save_picture
 
 _CUT_FIRST = 10 * NUM_SHOWN  # images; of more than that the contact sheet is cut first
-
 Say = Callable[[str], None]
+_MOST_PER_IMAGE = 100  # as COCO scores them
 
 
 def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
@@ -177,3 +197,77 @@ def _write_sheet(folders: Folders, images: ImageList, stores: list[Path], say: S
 
 def _random_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return in_random_order(names, 'contact sheet')[:NUM_SHOWN]
+
+
+def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:
+    """Cut instances out of images, as `cuts3d generate` does."""
+    config = read_generator_config(settings.generator, [])
+    model = with_depth_folder(config.to_dict()['model'], settings.depth)
+    task = f'cutting {Path(str(images.root)).name}'
+    return label(model, config.get('custom_imports'), images, store, workers, task)
+
+
+def gather_labels(stores: Sequence[Path], folders: PassFolders) -> None:
+    """Write the labels of all passes as those to train on and those of the held-out images.
+
+    Args:
+        stores: of all passes so far, each image in one of them.
+        folders: of this pass; what is there already is kept.
+
+    Raises:
+        ValueError: no image to train on has an instance.
+    """
+    images = read_pass_images(folders.images)
+    chosen, watched = set(images.names) - set(images.held_out), set(watched_names(folders))
+    if not folders.held_out.is_file():
+        write_coco(folders.held_out, lambda: _records(stores, watched))
+    if folders.labels.is_dir():
+        return
+    if not any(record.instances for record in _records(stores, chosen)):
+        failed = [one for one in _records(stores, chosen) if one.failure is not None]
+        reason = f', the first with "{failed[0].failure}"' if failed else ''
+        raise ValueError(
+            f'the images must hold something that {folders.cut} finds, none of {len(chosen)} '
+            f'images to train on has an instance, and {len(failed)} of them failed{reason}; look '
+            'at contact_sheet.jpg, and choose another OUT for another --config or --depth'
+        )
+    write_store(folders.labels, _records(stores, chosen))
+
+
+def _records(stores: Sequence[Path], names: set[str]) -> Iterator[ImageRecord]:
+    """Records of some images, in the order of their names."""
+    merged = heapq.merge(*map(read_store, stores), key=lambda record: record.name)
+    return (record for record in merged if record.name in names)
+
+
+def detect_after_each_round(
+    config: Any,
+    schedule: Schedule,
+    images: ImageList,
+    folders: PassFolders,
+    workers: int | None,
+) -> list[Path]:
+    """Label the watched images by the detectors at the end of all rounds.
+
+    Args:
+        config: of the training.
+        schedule: of the training, which has ended.
+        images: of the pass.
+        folders: of the pass.
+        workers: processes; None: all cores.
+
+    Returns:
+        A label store for each round, the initial one first.
+    """
+    watched = ImageList(images.root, tuple(sorted(watched_names(folders))))
+    stores = []
+    for number in range(len(schedule.round_steps) + 1):
+        weights = weights_after(folders, number)
+        model = labeller_config(
+            config, str(weights), max_per_image=_MOST_PER_IMAGE, confidence_source='none'
+        )
+        store = folders.detections(number)
+        task = f'detecting after round {number}'
+        label(model, config.get('custom_imports'), watched, store, workers, task)
+        stores.append(store)
+    return stores
