@@ -20,7 +20,7 @@ from learned_scenes import learn, row, scenes
 from cuts3d_mm.demo.datasets import DemoSet
 from cuts3d_mm.learning.classes import STARTS
 from cuts3d_mm.learning.training import read_log
-from cuts3d_mm.visualization.tables import format_table
+from cuts3d_mm.visualization.charts import format_table
 
 METRICS = {
     'mask AP': 'coco/segm_mAP',

@@ -22,9 +22,8 @@ from cuts3d_mm.demo.datasets import DemoSet
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.visualization.curves import draw_rounds
+from cuts3d_mm.visualization.charts import draw_rounds, format_table
 from cuts3d_mm.visualization.pictures import save_figure
-from cuts3d_mm.visualization.tables import format_table
 
 METRICS = ('AP', 'AP50')
 NOTHING = 1.0  # smallest score of a prediction that becomes a label

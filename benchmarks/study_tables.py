@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from study_scores import SIGNALS, ImageScore
 
-from cuts3d_mm.visualization.tables import format_table
+from cuts3d_mm.visualization.charts import format_table
 
 _RESAMPLES, _RANK_RESAMPLES = 2000, 500
 _RECALLS = np.linspace(0, 1, 101)  # of COCO

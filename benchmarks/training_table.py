@@ -18,7 +18,7 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.demo.datasets import write_training_scenes
 from cuts3d_mm.demo.run import RECIPES, label_set
 from cuts3d_mm.learning.training import read_log, train
-from cuts3d_mm.visualization.tables import format_table
+from cuts3d_mm.visualization.charts import format_table
 
 PASTE = 'train_dataloader.dataset.pipeline.0'
 RANDOM = f'{PASTE}.type=cuts3d_mm.AlphaBlendCopyPaste'

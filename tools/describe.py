@@ -24,7 +24,7 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.labels.coco import read_labels
     from cuts3d_mm.labels.merging import LabelStatistics
-    from cuts3d_mm.visualization.tables import format_table
+    from cuts3d_mm.visualization.charts import format_table
 
     columns = [LabelStatistics.of(read_labels(path)).rows() for path in args.labels]
     header = ['', *(path.name for path in args.labels)]

@@ -78,8 +78,8 @@ def _names_in(data: Path, wanted: list[str] | None) -> list[str]:
 def _write_tables(out: Path, method: str, scores: dict[str, dict[str, float]]) -> None:
     from cuts3d_mm.evaluation.suite import suite_table
     from cuts3d_mm.files.atomic import write_whole
+    from cuts3d_mm.visualization.charts import draw_table, format_table
     from cuts3d_mm.visualization.pictures import save_figure
-    from cuts3d_mm.visualization.tables import draw_table, format_table
 
     write_whole(out / 'table.json', json.dumps(scores, indent=1) + '\n')
     texts = []

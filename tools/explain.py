@@ -66,8 +66,8 @@ def main() -> None:
 def _draw(generator: Any, args: argparse.Namespace) -> None:
     from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
     from cuts3d_mm.labellers.explain import explain_image
+    from cuts3d_mm.visualization.figures import draw_stages
     from cuts3d_mm.visualization.pictures import save_figure
-    from cuts3d_mm.visualization.stages_figure import draw_stages
 
     try:
         image = NamedImage(args.image.name, read_image(args.image))

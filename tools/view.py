@@ -47,7 +47,7 @@ def main() -> int:
 
     from cuts3d_mm.labels.coco import read_labels
     from cuts3d_mm.labels.table import random_records
-    from cuts3d_mm.visualization.view import draw_records
+    from cuts3d_mm.visualization.overlays import draw_records
 
     if args.random is None:
         records = read_labels(args.labels)

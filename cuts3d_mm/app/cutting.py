@@ -15,7 +15,7 @@ from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import build_labeller, build_params
-from cuts3d_mm.visualization.stages import Stages
+from cuts3d_mm.visualization.figures import Stages
 
 
 class PhotoCutter:

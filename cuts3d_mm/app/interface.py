@@ -19,9 +19,8 @@ from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.point_cloud import draw_point_cloud
-from cuts3d_mm.visualization.stages_figure import draw_stages
 
 _COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110

@@ -14,8 +14,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import read_exclusions, write_exclusions
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.table import LabelTable
-from cuts3d_mm.visualization.overlays import cross_out
-from cuts3d_mm.visualization.view import draw_record
+from cuts3d_mm.visualization.overlays import cross_out, draw_record
 
 ORDERS = ('score', 'largest object', 'number of objects', 'name')
 _TILE_PX = 480  # longer side

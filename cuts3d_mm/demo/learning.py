@@ -13,8 +13,8 @@ import numpy as np
 from cuts3d_mm.demo.datasets import TRAINING_SEED, DemoSet, write_scenes
 from cuts3d_mm.demo.page import Training
 from cuts3d_mm.learning.plan import Request
-from cuts3d_mm.visualization.curves import draw_rounds, draw_training
-from cuts3d_mm.visualization.report.blocks import Table
+from cuts3d_mm.visualization.charts import draw_rounds, draw_training
+from cuts3d_mm.visualization.report_page import Table
 
 NUM_SCENES = 96
 _METRICS = ('mask AP %', 'mask AP50 %', 'mask AR100 %')

@@ -9,8 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cuts3d_mm.arrays import Mask, Pixels
+from cuts3d_mm.visualization.figures import Stages, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.report.blocks import (
+from cuts3d_mm.visualization.report_page import (
     Block,
     Details,
     Picture,
@@ -18,10 +19,8 @@ from cuts3d_mm.visualization.report.blocks import (
     Section,
     Table,
     Text,
+    write_report,
 )
-from cuts3d_mm.visualization.report.page import write_report
-from cuts3d_mm.visualization.stages import Stages
-from cuts3d_mm.visualization.stages_figure import draw_stages
 
 _TITLE = 'Objects found without a single human label'
 _INTRODUCTION = (

@@ -24,11 +24,10 @@ from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import Split, label_images
 from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
-from cuts3d_mm.visualization.comparison import draw_comparison
+from cuts3d_mm.visualization.charts import format_table
+from cuts3d_mm.visualization.figures import draw_comparison, draw_stages
 from cuts3d_mm.visualization.pictures import save_figure
-from cuts3d_mm.visualization.report.blocks import Table
-from cuts3d_mm.visualization.stages_figure import draw_stages
-from cuts3d_mm.visualization.tables import format_table
+from cuts3d_mm.visualization.report_page import Table
 
 RECIPES = {
     'MaskCut (2D)': 'maskcut_color-texture.py',

@@ -13,8 +13,8 @@ from mmengine.registry import init_default_scope
 
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
+from cuts3d_mm.visualization.overlays import draw_sample
 from cuts3d_mm.visualization.pictures import save_picture
-from cuts3d_mm.visualization.samples import draw_sample
 
 
 def browse(config: Config, count: int, seed: int, out: Path) -> list[Path]:

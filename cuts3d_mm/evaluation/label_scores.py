@@ -22,10 +22,9 @@ from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import coco_annotation, read_labels
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.visualization.curves import draw_precision_recall
+from cuts3d_mm.visualization.charts import draw_precision_recall, format_scores, format_table
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
-from cuts3d_mm.visualization.tables import format_scores, format_table
 
 # Annotated instances of an image, first and last of a group.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
-from cuts3d_mm.visualization.stages import Stages
+from cuts3d_mm.visualization.figures import Stages
 
 
 def explain_image(generator: PseudoLabelGenerator, image: NamedImage) -> Stages:

@@ -30,9 +30,9 @@ from cuts3d_mm.learning.plan import (
     watched_names,
 )
 from cuts3d_mm.learning.training import read_steps, train_command, weights_after
-from cuts3d_mm.visualization.curves import draw_training
+from cuts3d_mm.visualization.charts import draw_training
 from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.report.blocks import (
+from cuts3d_mm.visualization.report_page import (
     Block,
     Details,
     Picture,
@@ -40,8 +40,8 @@ from cuts3d_mm.visualization.report.blocks import (
     Section,
     Table,
     Text,
+    write_report,
 )
-from cuts3d_mm.visualization.report.page import write_report
 
 _TITLE = 'What a detector learned from images alone'
 _AGREEMENT = (

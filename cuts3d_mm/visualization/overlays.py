@@ -1,15 +1,25 @@
-"""Tint, outline and label the instances of an image."""
+"""Draw instances over images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
-from cuts3d_mm.arrays import Double, Mask, Pixels
-from cuts3d_mm.visualization.label_places import place_labels
+from cuts3d_mm.arrays import Double, Float, Mask, Pixels
+from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.paths import BadName, path_to_write
+from cuts3d_mm.files.remote import Place
+from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
+from cuts3d_mm.labels.record import ImageRecord, decode_mask
+from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.35
@@ -19,6 +29,9 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
 _PADDING = 3  # px around a label's text, per pixel of stroke
 _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB (ITU-R BT.601)
+Point = tuple[int, int]  # x, y in pixels
+_OWN, _PASTED = (80, 220, 80), (235, 60, 60)  # RGB
+_HEAT = matplotlib.colormaps['magma']
 
 
 def instance_color(index: int) -> Double:
@@ -101,3 +114,163 @@ def _write_labels(
         drawn[y : y + height, x : x + width] = color
         place = x + padding, y + height - padding
         cv2.putText(drawn, texts[index], place, *font, ink, stroke, cv2.LINE_AA)
+
+
+def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point]:
+    """Choose a place for the label of each mask, next to it rather than on it.
+
+    Of the places around and in the corners of its box, a label takes the one that hides least
+    of any object, itself included, measured as shares of their areas. Labels avoid each other.
+
+    Args:
+        masks: (H, W), none of them empty.
+        sizes_wh: of each label, in pixels.
+
+    Returns:
+        Upper left corner of each label, in the image wherever the label fits into it.
+    """
+    corners: list[Point] = []
+    if not masks:
+        return corners
+    hidden_share = np.zeros(masks[0].shape)
+    for mask in masks:
+        hidden_share += mask / mask.sum()
+    for mask, size_wh in zip(masks, sizes_wh, strict=True):
+        width, height = size_wh
+        corner = min(
+            _candidates(mask, size_wh),
+            key=lambda at: hidden_share[at[1] : at[1] + height, at[0] : at[0] + width].sum(),
+        )
+        hidden_share[corner[1] : corner[1] + height, corner[0] : corner[0] + width] += 1
+        corners.append(corner)
+    return corners
+
+
+def _candidates(mask: Mask, size_wh: Point) -> list[Point]:
+    """Places around the box of a mask, then in its corners; above comes first."""
+    width, height = size_wh
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    along_x = left, right - width, (left + right - width) // 2
+    along_y = top, bottom - height, (top + bottom - height) // 2
+    places = [
+        *product(along_x, (top - height,)),
+        *product(along_x, (bottom,)),
+        *product((left - width, right), along_y),
+        *product(along_x[:2], along_y[:2]),
+    ]
+    last_x, last_y = max(0, mask.shape[1] - width), max(0, mask.shape[0] - height)
+    return [(min(max(0, x), last_x), min(max(0, y), last_y)) for x, y in places]
+
+
+def draw_sample(
+    image: Pixels,
+    boxes_xyxy: Float,
+    masks: Mask,
+    confidence: NDArray[np.uint8],
+    is_pasted: Mask,
+) -> Pixels:
+    """Draw boxes and outlines on the left, confidence as heat on the right.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes_xyxy: (N, 4) pixels.
+        masks: (N, H, W).
+        confidence: (N, H, W) in steps of 1/255.
+        is_pasted: (N,) instances that copy-paste has added: red, others green.
+
+    Returns:
+        (H, 2 W, 3) uint8 RGB.
+    """
+    outlined = np.array(image, np.uint8, order='C')
+    grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.5, 3, axis=2)
+    heat = grey.astype(np.uint8)
+    for box, mask, values, pasted in zip(boxes_xyxy, masks, confidence, is_pasted, strict=True):
+        color = _PASTED if pasted else _OWN
+        contours, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(outlined, contours, -1, color, 2)
+        left, top, right, bottom = (round(float(value)) for value in box)
+        cv2.rectangle(outlined, (left, top), (right, bottom), color, 1)
+        heat[mask] = (_HEAT(values[mask])[:, :3] * 255).astype(np.uint8)
+    return np.concatenate([outlined, heat], axis=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of the images."""
+
+    num_drawn: int
+    failures: tuple[tuple[str, str], ...]  # name and reason of those that are left out
+
+
+def draw_records(
+    records: Iterable[ImageRecord], images: Place, out: Path, limit: int | None = None
+) -> Drawn:
+    """Draw labelled images under their own names, folders included.
+
+    Those that could not be labelled are left out. What cannot be drawn is listed in
+    `out/not_drawn.jsonl`, a line each.
+
+    Args:
+        records: of the images.
+        images: folder that they were labelled in.
+        out: another folder, created if it does not exist.
+        limit: most images.
+    """
+    if out.resolve() == images.resolve():
+        raise ValueError(f'--out must be another folder than --images, got {out} for both')
+    out.mkdir(parents=True, exist_ok=True)
+    failures = []
+    num_seen = 0
+    labelled = (record for record in records if record.failure is None)
+    for record in islice(labelled, limit):
+        num_seen += 1
+        try:
+            path = path_to_write(out, picture_name(record.name))
+            save_picture(path, draw_record(record, images))
+        except (ImageFailure, BadName) as failure:
+            failures.append((record.name, str(failure)))
+    _write_failures(out / 'not_drawn.jsonl', failures)
+    return Drawn(num_seen - len(failures), tuple(failures))
+
+
+def draw_record(record: ImageRecord, images: Place, longest_px: int | None = None) -> Pixels:
+    """Read an image and draw its instances with their scores.
+
+    Args:
+        record: of the image.
+        images: folder that it was labelled in.
+        longest_px: most pixels of the longer side of the picture; None keeps the size.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageFailure: the image cannot be read or has another size than its labels.
+    """
+    pixels = read_named_image(images, record.name)
+    if pixels.shape[:2] != record.image_hw:
+        raise ImageFailure(
+            f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
+        )
+    masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
+    longest = max(record.image_hw)
+    if longest_px is not None and longest > longest_px:
+        height, width = (max(1, round(size * longest_px / longest)) for size in record.image_hw)
+        pixels = resize_rgb(pixels, (height, width))
+        masks = [_resize_mask(mask, (width, height)) for mask in masks]
+    return draw_instances(pixels, masks, [instance.score for instance in record.instances])
+
+
+def _resize_mask(mask: Mask, size_wh: tuple[int, int]) -> Mask:
+    return cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+    with open_atomically(path) as file:
+        for name, reason in failures:
+            line = json.dumps({'path': name, 'reason': reason}, ensure_ascii=False)
+            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')

@@ -14,7 +14,7 @@ from cuts3d_mm.app.cutting import PhotoCutter
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.inference import CutS3DInferencer
 from cuts3d_mm.labellers.registry import build_labeller
-from cuts3d_mm.visualization.point_cloud import draw_point_cloud
+from cuts3d_mm.visualization.figures import draw_point_cloud
 
 pytestmark = pytest.mark.slow
 CONFIG = 'cuts3d_color-texture_file-depth.py'

@@ -15,7 +15,7 @@ from cuts3d_mm.evaluation import suite
 from cuts3d_mm.evaluation.conversion import prepare
 from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 from cuts3d_mm.labels.coco import coco_annotation
-from cuts3d_mm.visualization.tables import draw_table
+from cuts3d_mm.visualization.charts import draw_table
 
 
 @pytest.fixture(scope='module')

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.visualization.label_places import place_labels
-from cuts3d_mm.visualization.overlays import draw_instances, instance_color
+from cuts3d_mm.visualization.overlays import draw_instances, instance_color, place_labels
 
 HW = (120, 210)
 IMAGE = np.full((*HW, 3), 90, np.uint8)

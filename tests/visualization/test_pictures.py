@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from drawn import disc
 
-from cuts3d_mm.visualization.curves import draw_training
-from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.charts import draw_training, format_scores, format_table
+from cuts3d_mm.visualization.overlays import draw_instances, draw_sample
 from cuts3d_mm.visualization.pictures import picture_name
-from cuts3d_mm.visualization.samples import draw_sample
-from cuts3d_mm.visualization.tables import format_scores, format_table
 
 HW = (40, 70)
 IMAGE = np.full((*HW, 3), 90, np.uint8)

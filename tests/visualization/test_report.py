@@ -9,8 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cuts3d_mm.visualization.report.blocks import Details, Picture, Row, Section, Table, Text
-from cuts3d_mm.visualization.report.page import render_report, write_report
+from cuts3d_mm.visualization.report_page import (
+    Details,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+    render_report,
+    write_report,
+)
 
 PIXELS = np.full((30, 50, 3), 120, np.uint8)
 VOID = {'meta', 'img'}

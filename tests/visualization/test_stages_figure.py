@@ -5,8 +5,7 @@ import pytest
 from drawn import disc
 
 from cuts3d_mm.algorithm.cut_instances import Instance, PatchCut, RejectedCut
-from cuts3d_mm.visualization.stages import Stages
-from cuts3d_mm.visualization.stages_figure import draw_stages
+from cuts3d_mm.visualization.figures import Stages, draw_stages
 
 HW, GRID_HW = (40, 70), (6, 10)
 IMAGE = np.full((*HW, 3), 90, np.uint8)

@@ -1,21 +1,19 @@
-"""Write a report as one self-contained HTML page, without scripts."""
+"""Write a report as one HTML page."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TypeAlias
 
+from matplotlib.figure import Figure
+
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.files.atomic import write_whole
-from cuts3d_mm.visualization.report.blocks import (
-    Block,
-    Picture,
-    Row,
-    Section,
-    Table,
-    Text,
-)
+from cuts3d_mm.visualization.pictures import encode_figure, encode_picture
 
 _STYLE = """
 :root { color-scheme: light }
@@ -40,6 +38,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0 }
 details { margin: .25rem 0 1.5rem }
 summary { cursor: pointer; color: #0b62b8 }
 """
+_FIGURE_DPI = 100
 
 
 def write_report(
@@ -109,3 +108,64 @@ def _picture(picture: Picture) -> str:
     caption = escape(picture.caption)
     under = f'<figcaption>{caption}</figcaption>' if caption else ''
     return f'<figure><img loading="lazy" src="{source}" alt="{caption}">{under}</figure>'
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column is aligned to the left, the others to the right."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ''
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture with a caption; `of_pixels` and `of_figure` make one."""
+
+    encoded: bytes
+    media_type: str
+    caption: str = ''
+
+    @classmethod
+    def of_pixels(cls, pixels: Pixels, caption: str = '') -> Picture:
+        """Encode (H, W, 3) uint8 RGB."""
+        return cls(encode_picture(pixels, 'JPEG'), 'image/jpeg', caption)
+
+    @classmethod
+    def of_figure(cls, figure: Figure, caption: str = '') -> Picture:
+        """Encode a figure of matplotlib."""
+        return cls(encode_figure(figure, 'webp', _FIGURE_DPI), 'image/webp', caption)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures next to each other, of equal width."""
+
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are shown when a reader opens them."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading, linked from the top of the page."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+Block: TypeAlias = Text | Table | Picture | Row | Details
