@@ -66,9 +66,7 @@ def main() -> None:
 
 
 def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
-    from cuts3d_mm.app.cutting import PhotoCutter
-    from cuts3d_mm.app.examples import write_examples
-    from cuts3d_mm.app.interface import build_page
+    from cuts3d_mm.app.cutting import PhotoCutter, build_page, write_examples
     from cuts3d_mm.app.page import launch
     from cuts3d_mm.inference.inferencer import CutS3DInferencer
     from cuts3d_mm.labellers.networks import choose_device

@@ -56,7 +56,7 @@ def main() -> None:
     if find_spec('gradio') is None:
         raise ImportError("gradio missing: pip install 'cuts3d_mm[app]'")
     require_writable(args.out.parent, 'the folder of --out')
-    from cuts3d_mm.app.label_browser import LabelBrowser
+    from cuts3d_mm.app.labels_page import LabelBrowser
 
     browser = LabelBrowser(args.labels, args.images, args.out)
     with tempfile.TemporaryDirectory(prefix='cuts3d-labels-') as folder:

@@ -1,21 +1,186 @@
-"""Run a generator on single photos, with a depth map where one is given."""
+"""The page that cuts an uploaded image."""
 
 from __future__ import annotations
 
 import copy
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gradio
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
+from cuts3d_mm.algorithm.params import CutParams
+from cuts3d_mm.app.page import Messages, make_page
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.demo.datasets import motorcycle
+from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
+from cuts3d_mm.inference.results import to_supervision
 from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
 from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import build_labeller, build_params
-from cuts3d_mm.visualization.figures import Stages
+from cuts3d_mm.scenes.rendering import render_scenes
+from cuts3d_mm.visualization.figures import Stages, draw_point_cloud, draw_stages
+from cuts3d_mm.visualization.overlays import draw_instances
+
+_COMMAND = 'cuts3d app'
+_FIGURE_DPI = 110
+_MAX_MEGAPIXELS = 50
+_DEPTH_HINT = 'Depth map (PNG, NPY, NPZ, PFM; larger is farther). Without one there is no 3D.'
+_NO_LIMIT = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo to begin with, and its depth map."""
+
+    photo: Path
+    depth: Path | None
+
+
+def build_page(
+    cutter: PhotoCutter, inferencer: CutS3DInferencer | None, examples: list[Example]
+) -> gradio.Blocks:
+    """Build the page.
+
+    Args:
+        cutter: of the tab that cuts pseudo-masks.
+        inferencer: of the tab that detects; None leaves it out.
+        examples: offered in the first tab.
+
+    Returns:
+        The page, to be launched.
+    """
+    page = make_page('CutS3D')
+    with page:
+        gradio.Markdown('# CutS3D\nEvery object in a photo, found without a single human label.')
+        with gradio.Tab('Cut pseudo-masks'):
+            _add_cutting(cutter, examples)
+        if inferencer is not None:
+            with gradio.Tab('Detect'):
+                _add_detection(inferencer)
+    return page
+
+
+def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
+    with gradio.Row():
+        with gradio.Column():
+            photo = _photo_input('photo')
+            depth = gradio.File(
+                label=_DEPTH_HINT, type='filepath', visible=cutter.takes_depth, elem_id='depth'
+            )
+            recipe = recipe_sliders(cutter.params)
+            sliders = [_slider(one) for one in recipe]
+            button = gradio.Button('Cut', variant='primary', elem_id='cut')
+        with gradio.Column():
+            overlay = gradio.Image(label='Instances', elem_id='overlay', format='png')
+            cloud = gradio.Plot(label='Point cloud: drag to turn', elem_id='cloud')
+    gradio.Markdown('### Stages')
+    figure = gradio.Image(show_label=False, elem_id='stages', format='png')
+
+    def cut(photo: Pixels | None, depth: str | None, *values: float) -> Any:
+        with Messages(_COMMAND):
+            return _cut(cutter, photo, depth, changed_fields(recipe, values))
+
+    button.click(cut, [photo, depth, *sliders], [overlay, cloud, figure])
+    if examples:
+        rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
+        gradio.Examples(rows, [photo, depth], cache_examples=False)
+
+
+def _slider(one: RecipeSlider) -> gradio.Slider:
+    return gradio.Slider(one.lowest, one.highest, value=one.start, step=one.step, label=one.label)
+
+
+def _add_detection(inferencer: CutS3DInferencer) -> None:
+    with gradio.Row():
+        with gradio.Column():
+            photo = _photo_input('photo_to_detect')
+            threshold = gradio.Slider(0, 1, value=SCORE_THR, step=0.01, label='Smallest score')
+            button = gradio.Button('Detect', variant='primary', elem_id='detect')
+        with gradio.Column():
+            overlay = gradio.Image(label='Instances', elem_id='detections', format='png')
+            count = gradio.Textbox(label='Found')
+
+    def detect(photo: Pixels | None, threshold: float) -> Any:
+        with Messages(_COMMAND):
+            return _detect(inferencer, photo, threshold)
+
+    button.click(detect, [photo, threshold], [overlay, count])
+
+
+def _photo_input(name: str) -> gradio.Image:
+    """Make an input for a photo that says what is wrong with a file."""
+    photo = gradio.Image(
+        label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id=name
+    )
+    decode = photo.preprocess
+
+    def check_and_decode(payload: Any) -> Any:
+        with Messages(_COMMAND):
+            if payload is not None and payload.path is not None:
+                _check_photo(Path(payload.path))
+            return decode(payload)
+
+    photo.preprocess = check_and_decode  # type: ignore[method-assign]
+    return photo
+
+
+def _check_photo(path: Path) -> None:
+    """Refuse files that are no photos or too large, before their pixels are decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns of large files
+        try:
+            with Image.open(path) as photo:
+                is_small = photo.width * photo.height <= _MAX_MEGAPIXELS * 1e6
+        except Image.DecompressionBombError:  # Pillow has a limit of its own
+            is_small = False
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ImageFailure(f'this file cannot be read as a photo: {error}') from error
+    if not is_small:
+        raise ImageFailure(f'a photo must have at most {_MAX_MEGAPIXELS} megapixels')
+
+
+def _cut(
+    cutter: PhotoCutter, photo: Pixels | None, depth: str | None, changes: dict[str, Any]
+) -> tuple[Pixels, Any, Pixels]:
+    stages = cutter.cut(_require(photo), Path(depth) if depth else None, changes)
+    masks = [instance.mask for instance in stages.instances]
+    scores = [instance.score for instance in stages.instances]
+    overlay = draw_instances(stages.image, masks, scores)
+    return overlay, draw_point_cloud(stages), _rasterize(draw_stages(stages))
+
+
+def _detect(
+    inferencer: CutS3DInferencer, photo: Pixels | None, threshold: float
+) -> tuple[Pixels, str]:
+    pixels = _require(photo)
+    sample = next(inferencer.stream([np.ascontiguousarray(pixels[..., ::-1])]))
+    found = to_supervision(sample, threshold)
+    drawn = draw_instances(pixels, list(found['mask']), found['confidence'].tolist())
+    return drawn, f'{len(found["mask"])} instances with a score of at least {threshold:.2f}'
+
+
+def _require(photo: Pixels | None) -> Pixels:
+    if photo is None:
+        raise ValueError('choose a photo first')
+    return np.ascontiguousarray(photo[..., :3])
+
+
+def _rasterize(figure: Any) -> Pixels:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_FIGURE_DPI)
+    buffer.seek(0)
+    return np.asarray(Image.open(buffer).convert('RGB'))
 
 
 class PhotoCutter:
@@ -71,3 +236,58 @@ def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         part, _, field = name.rpartition('.')
         (changed.setdefault(part, {}) if part else changed)[field] = value
     return changed
+
+
+@dataclass(frozen=True)
+class RecipeSlider:
+    """A number of the recipe, its range and where it starts: at the value of the config."""
+
+    field: str  # such as 'local_cut.tau_knn'
+    label: str
+    lowest: float
+    highest: float
+    step: float
+    start: float
+
+
+def recipe_sliders(params: CutParams) -> list[RecipeSlider]:
+    """Sliders for the numbers that a recipe has."""
+    most = _NO_LIMIT if params.max_instances is None else params.max_instances
+    label = f'Most instances (N; the paper: 3; {_NO_LIMIT}: no limit)'
+    sliders = [RecipeSlider('max_instances', label, _NO_LIMIT, max(10, most), 1, most)]
+    if params.local_cut is not None:
+        tau = params.local_cut.tau_knn
+        label = 'Longest edge of the 3D graph (tau_knn)'
+        bounds = min(0.02, tau), max(0.5, tau)
+        sliders.append(RecipeSlider('local_cut.tau_knn', label, *bounds, 0.001, tau))
+    return sliders
+
+
+def changed_fields(sliders: Sequence[RecipeSlider], values: Sequence[float]) -> dict[str, Any]:
+    """Fields of the recipe that a visitor has moved away from the config, with their values."""
+    moved = {
+        slider.field: value
+        for slider, value in zip(sliders, values, strict=True)
+        if abs(value - slider.start) > slider.step / 2  # browsers round to whole steps
+    }
+    if 'max_instances' in moved:
+        most = int(moved['max_instances'])
+        return {**moved, 'max_instances': None if most == _NO_LIMIT else most}
+    return moved
+
+
+def write_examples(folder: Path) -> list[Example]:
+    """Write a rendered scene and, where scikit-image is installed, a real photo."""
+    scene = render_scenes(1, seed=3)[0]
+    examples = [_write(folder / scene.name, scene.image, scene.depth)]
+    if find_spec('skimage') is not None:
+        photo = motorcycle()
+        with np.errstate(divide='ignore'):  # no disparity: no depth, filled when it is read
+            examples.append(_write(folder / photo.name, photo.image, 1 / photo.depth))
+    return examples
+
+
+def _write(path: Path, photo: Pixels, depth: NDArray[np.floating]) -> Example:
+    Image.fromarray(photo).save(path)
+    np.save(path.with_suffix('.npy'), depth)
+    return Example(path, path.with_suffix('.npy'))

@@ -23,12 +23,12 @@ FLAGS = (
 def app():
     """The parts of the app; gradio takes seconds to load."""
     gradio = pytest.importorskip('gradio')
-    from cuts3d_mm.app import examples, interface, labels_page, page
+    from cuts3d_mm.app import cutting, labels_page, page
 
     return SimpleNamespace(
         Error=gradio.Error,
-        write_examples=examples.write_examples,
-        build_page=interface.build_page,
+        write_examples=cutting.write_examples,
+        build_page=cutting.build_page,
         build_labels_page=labels_page.build_labels_page,
         launch=lambda site, **options: page.launch(
             site, page.LOOPBACK, None, quiet=True, **options

@@ -12,7 +12,7 @@ from drawn import disc
 from label_stores import write_labelled_images
 from PIL import Image
 
-from cuts3d_mm.app.label_browser import LabelBrowser
+from cuts3d_mm.app.labels_page import LabelBrowser
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.images.listing import read_exclusions
 from cuts3d_mm.labellers.registry import build_labeller
