@@ -17,7 +17,7 @@ from pathlib import Path
 
 from learned_scenes import learn, row, scenes
 
-from cuts3d_mm.demo.datasets import DemoSet
+from cuts3d_mm.demo.photos import DemoSet
 from cuts3d_mm.learning.classes import STARTS
 from cuts3d_mm.learning.training import read_log
 from cuts3d_mm.visualization.charts import format_table

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cuts3d_mm.demo.datasets import DemoSet, write_scenes
+from cuts3d_mm.demo.photos import DemoSet, write_scenes
 
 SETS = {'train': (96, 0), 'test': (48, 200)}  # number of scenes, seed
 

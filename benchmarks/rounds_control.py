@@ -18,7 +18,7 @@ import numpy as np
 from learned_scenes import cuts3d, learn, row, scenes
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.demo.datasets import DemoSet
+from cuts3d_mm.demo.photos import DemoSet
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.store import read_store

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.demo.datasets import write_training_scenes
-from cuts3d_mm.demo.run import RECIPES, label_set
+from cuts3d_mm.demo.demo import RECIPES, label_set
+from cuts3d_mm.demo.photos import write_training_scenes
 from cuts3d_mm.learning.training import read_log, train
 from cuts3d_mm.visualization.charts import format_table
 

@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.demo.run import run_demo
+    from cuts3d_mm.demo.demo import run_demo
 
     table = run_demo(args.out, args.scenes, args.workers, args.pictures, args.rounds, args.seeds)
     print(f'\n{table}\n\nlook at {args.out / "index.html"}')

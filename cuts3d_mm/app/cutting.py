@@ -19,7 +19,7 @@ from PIL import Image
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.app.page import Messages, make_page
 from cuts3d_mm.arrays import Float, Pixels
-from cuts3d_mm.demo.datasets import motorcycle
+from cuts3d_mm.demo.photos import motorcycle
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision

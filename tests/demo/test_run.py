@@ -9,8 +9,8 @@ pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
 
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
-from cuts3d_mm.demo import learning, run  # noqa: E402
-from cuts3d_mm.demo.datasets import scenes_to_coco, write_training_scenes  # noqa: E402
+from cuts3d_mm.demo import demo  # noqa: E402
+from cuts3d_mm.demo.photos import scenes_to_coco, write_training_scenes  # noqa: E402
 from cuts3d_mm.learning import planning  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
@@ -21,9 +21,9 @@ def load_small(config, options):
 
 @pytest.mark.slow
 def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, 'load_generator_config', load_small)
+    monkeypatch.setattr(demo, 'load_generator_config', load_small)
     pictures = tmp_path / 'pictures'
-    table = run.run_demo(
+    table = demo.run_demo(
         tmp_path, num_scenes=3, workers=0, pictures=pictures, rounds=0, num_seeds=0
     )
     page = (tmp_path / 'index.html').read_text()
@@ -39,10 +39,10 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
 
 @pytest.mark.slow
 def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning, 'NUM_SCENES', 3)
+    monkeypatch.setattr(demo, 'NUM_SCENES', 3)
     detector = write_detector(tmp_path / 'detector.py')
     monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
-    trainings = dict(learning.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
+    trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
     table = trainings['training'].table
     assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']
     assert (tmp_path / 'learned_0' / 'report.html').is_file()

@@ -1,0 +1,311 @@
+"""Run the demo: label image sets by two recipes, score them, write a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cuts3d_mm.arrays import Mask, Pixels
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.demo.photos import TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
+from cuts3d_mm.evaluation.label_scores import score_labels
+from cuts3d_mm.files.atomic import write_whole
+from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.images.reading import NamedImage, read_image
+from cuts3d_mm.labellers.explain import explain_image
+from cuts3d_mm.labellers.registry import build_labeller
+from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.record import decode_mask
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning.plan import Request
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.progress import ProgressLine
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table
+from cuts3d_mm.visualization.figures import Stages, draw_comparison, draw_stages
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import save_figure
+from cuts3d_mm.visualization.report_page import (
+    Block,
+    Details,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Text,
+    write_report,
+)
+
+RECIPES = {
+    'MaskCut (2D)': 'maskcut_color-texture.py',
+    'CutS3D': 'cuts3d_color-texture_file-depth.py',
+}
+METRICS = ('AP', 'AP50', 'AR100')
+_PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
+_PHOTO_INSTANCES = 6  # a photo holds more than the three objects of a recipe's default
+_PICTURE_DPI = 110
+_TITLE = 'Objects found without a single human label'
+_INTRODUCTION = (
+    'CutS3D cuts objects out of unlabelled images where self-supervised features and depth agree '
+    'that something ends. MaskCut, on the left, is its two-dimensional ancestor on the same '
+    'features; objects of one kind that touch in the image are one object to it. Click on '
+    '"how CutS3D came to it" under an image for the stages.'
+)
+_FEATURES = (
+    'The features here are hand-made from colour and texture, so that nothing is downloaded: '
+    'they see surfaces, not kinds of objects, and walls and floors count as objects.'
+)
+_NUM_SCENES_SHOWN = 6  # the others are opened by a click
+NUM_SCENES = 96
+_METRICS = ('mask AP %', 'mask AP50 %', 'mask AR100 %')
+_AP50 = 2  # column of a row of scores
+_WHY_LOSSES_RISE = (
+    'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
+    'overlap an object, and there are few of those until the RPN has learned to propose some.'
+)
+
+
+def run_demo(
+    out: Path,
+    num_scenes: int,
+    workers: int,
+    pictures: Path | None,
+    rounds: int,
+    num_seeds: int,
+) -> str:
+    """Run everything into a folder; labels and a training that are there already are kept.
+
+    Args:
+        out: folder to write; `index.html` is the page.
+        num_scenes: scenes to render.
+        workers: processes.
+        pictures: folder for the pictures of the docs, or None.
+        rounds: of self-training.
+        num_seeds: trainings of a tiny detector; 0 leaves them out.
+
+    Returns:
+        The tables of scores as text.
+    """
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+    sets = write_demo_sets(out / 'data', num_scenes)
+    stores = [_label(out, one, workers) for one in sets]
+    scores = _score_table(sets[-1], stores[-1])
+    write_whole(out / 'scores.json', json.dumps(scores.rows, indent=1))
+    *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
+    trainings = dict(learn_from_scenes(out, workers, rounds, num_seeds)) if num_seeds else {}
+    shown = [one for photo in photos for one in photo]
+    write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
+    if pictures is not None:
+        by_name = {one.folder.name: photo for one, photo in zip(sets, photos, strict=False)}
+        _write_pictures(pictures, by_name[_PICTURE_PHOTO][0], scenes, trainings)
+    tables = [scores, *(one.table for one in trainings.values())]
+    return '\n\n'.join(format_table(table.header, table.rows) for table in tables)
+
+
+def _write_pictures(
+    folder: Path,
+    photo: Comparison,
+    scenes: list[Comparison],
+    trainings: dict[str, Training],
+) -> None:
+    balls = scenes[min(_PICTURE_SCENE, len(scenes) - 1)]
+    figures = {
+        'photo.jpg': draw_comparison(photo.flat, photo.stages),
+        'stages.jpg': draw_stages(balls.stages),
+        **{f'{name}.png': one.curves for name, one in trainings.items()},
+    }
+    for name, figure in figures.items():
+        save_figure(folder / name, figure, _PICTURE_DPI)
+
+
+def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
+    options = []
+    if demo_set.is_photo:
+        options = [f'model.recipe.max_instances={_PHOTO_INSTANCES}']
+    if config != RECIPES['MaskCut (2D)']:
+        options += [
+            f'model.depth.larger_is={demo_set.larger_is}',
+            f'model.depth.root={demo_set.depth}',
+        ]
+    return load_generator_config(config, options)
+
+
+def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
+    """Label the images of a set by a shipped config; resumes."""
+    images = list_images(demo_set.images)
+    labeller = ConfiguredLabeller(_model(config, demo_set))
+    order = WorkOrder(labeller, images.root, store, batch_size=1)
+    executor = LocalExecutor(min(workers, len(images.names)))
+    with ProgressLine(f'labelling {images.root.parent.name} by {config}') as progress:
+        label_images(order, images, executor, Split(), progress)
+
+
+def _score(demo_set: DemoSet, store: Path) -> list[str]:
+    scores = score_labels(read_store(store), read_ground_truth(demo_set.ground_truth))
+    return [f'{100 * scores["segm"][name]:.2f}' for name in METRICS]
+
+
+def _label(out: Path, demo_set: DemoSet, workers: int) -> dict[str, Path]:
+    """Label a set by both recipes, each into a store of its own."""
+    stores = {}
+    for recipe, config in RECIPES.items():
+        stores[recipe] = out / 'labels' / f'{Path(config).stem}_{demo_set.folder.name}'
+        label_set(config, demo_set, stores[recipe], workers)
+    return stores
+
+
+def _score_table(scenes: DemoSet, stores: dict[str, Path]) -> Table:
+    rows = [[recipe, *_score(scenes, store)] for recipe, store in stores.items()]
+    header = ['recipe', *(f'mask {name} %' for name in METRICS)]
+    return Table(header, rows, f'Class-agnostic scores of the labels of {scenes.title}.')
+
+
+def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]:
+    """Collect what both recipes find in each image of a set."""
+    generator = build_labeller(_model(RECIPES['CutS3D'], demo_set))
+    for record in read_store(stores['MaskCut (2D)']):
+        flat = [decode_mask(instance, record.image_hw) for instance in record.instances]
+        image = NamedImage(record.name, read_image(demo_set.images / record.name))
+        title = demo_set.title if demo_set.is_photo else Path(record.name).stem
+        yield Comparison(title, flat, explain_image(generator, image))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What both recipes found in one image."""
+
+    title: str
+    flat: Sequence[Mask]  # of MaskCut, (H, W)
+    stages: Stages  # of CutS3D
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training on pseudo-labels, or several."""
+
+    title: str
+    text: str
+    table: Table
+    curves: Figure
+
+
+def write_page(
+    path: Path,
+    scores: Table,
+    photos: Sequence[Comparison],
+    scenes: Sequence[Comparison],
+    trainings: Sequence[Training],
+) -> None:
+    """Write the page: scores, photos, scenes, then trainings."""
+    pictures = [_draw_comparison(one) for one in scenes]
+    shown = [block for blocks in pictures[:_NUM_SCENES_SHOWN] for block in blocks]
+    others = [block for blocks in pictures[_NUM_SCENES_SHOWN:] for block in blocks]
+    if others:
+        rest = len(pictures) - _NUM_SCENES_SHOWN
+        shown.append(Details(f'{rest} more scenes', others))
+    sections = [
+        Section('Photos', [block for one in photos for block in _draw_comparison(one)]),
+        Section('Rendered scenes', shown),
+        *(_training(one) for one in trainings),
+    ]
+    introduction: list[Block] = [Text(_INTRODUCTION), Text(_FEATURES), scores]
+    write_report(path, _TITLE, introduction, sections)
+
+
+def _draw_comparison(one: Comparison) -> list[Block]:
+    """Both recipes on the same image, large; the stages of CutS3D on demand."""
+    image = one.stages.image
+    masks = [instance.mask for instance in one.stages.instances]
+    return [
+        Text(one.title),
+        Row([_outlined(image, one.flat, 'MaskCut (2D)'), _outlined(image, masks, 'CutS3D')]),
+        Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.stages))]),
+    ]
+
+
+def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> Picture:
+    plural = '' if len(masks) == 1 else 's'
+    return Picture.of_pixels(
+        draw_instances(image, masks), f'{recipe}: {len(masks)} object{plural}'
+    )
+
+
+def _training(one: Training) -> Section:
+    return Section(one.title, [Text(one.text), one.table, Picture.of_figure(one.curves)])
+
+
+def learn_from_scenes(
+    out: Path, workers: int, rounds: int, num_seeds: int
+) -> Iterator[tuple[str, Training]]:
+    """Run `learn` once per seed; finished runs are kept.
+
+    Args:
+        out: folder of the demo; the runs are `learned_0`, `learned_1`, ...
+        workers: processes that label.
+        rounds: of self-training.
+        num_seeds: trainings.
+
+    Yields:
+        Trainings for the page, each with the name of its picture.
+    """
+    scenes = DemoSet(f'{NUM_SCENES} scenes', out / 'training', 'far', is_photo=False)
+    write_scenes(scenes, NUM_SCENES, TRAINING_SEED)
+    request = Request(
+        scenes.images,
+        out / 'learned_0',
+        offline=True,
+        depth=scenes.depth,
+        annotations=scenes.ground_truth,
+        rounds=rounds,
+        gpus=0,
+        workers=workers,
+    )
+    results = [_learn(request, out / f'learned_{seed}', seed) for seed in range(num_seeds)]
+    yield 'training', _first(results[0], out)
+    if num_seeds > 1:
+        yield 'other_seeds', _all_seeds(results)
+
+
+def _learn(request: Request, out: Path, seed: int) -> Any:
+    from cuts3d_mm.learning.loop import learn  # torch, which cutting does not need
+
+    return learn(replace(request, out=out, seed=seed), _say)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f'{line}\n')
+
+
+def _first(results: Any, out: Path) -> Training:
+    schedule = results.plan.current.schedule
+    kept = [f'Round {n}: {one.describe()}.' for n, one in enumerate(results.kept, 1)]
+    text = (
+        f'cuts3d learn on {NUM_SCENES} scenes: a ResNet-18 from scratch, {schedule.initial_steps} '
+        f'steps on pseudo-labels and {len(schedule.round_steps)} rounds of self-training. Its own '
+        f'report is {out.name}/learned_0/report.html. {_WHY_LOSSES_RISE} {" ".join(kept)}'
+    )
+    header = [f'on {results.num_annotated} held-out scenes', *_METRICS]
+    curves = draw_training(results.log, 'mask AP50 against held-out pseudo-labels, %')
+    return Training('A detector from images alone', text, Table(header, results.scores), curves)
+
+
+def _all_seeds(results: list[Any]) -> Training:
+    """Mask AP50 after each round; the first row of scores is that of the pseudo-labels."""
+    scores = np.array([[float(row[_AP50]) for row in one.scores[1:]] for one in results])
+    names = [row[0] for row in results[0].scores[1:]]
+    rows = [
+        [name, f'{each.mean():.2f} ± {each.std(ddof=1):.2f}', ' '.join(f'{v:.2f}' for v in each)]
+        for name, each in zip(names, scores.T, strict=True)
+    ]
+    text = 'Mask AP50 on the held-out scenes, mean and standard deviation over the seeds.'
+    table = Table(['labels', 'mask AP50 %', 'of each seed'], rows)
+    return Training('The same with other seeds', text, table, draw_rounds(scores))
