@@ -7,9 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cuts3d_mm.scenes.rendering import SHAPES, WALL_Z, Scene, camera_rays, shade
-from cuts3d_mm.scenes.solids import Solid, cast_rays
-from cuts3d_mm.scenes.textures import random_texture
+from cuts3d_mm.scenes.rendering import (
+    SHAPES,
+    WALL_Z,
+    Scene,
+    Solid,
+    camera_rays,
+    cast_rays,
+    random_texture,
+    shade,
+)
 
 CLIP_HW = (180, 240)  # px
 _HALF_WIDTH_AT_1 = 0.5  # metres seen to each side, a metre from the camera

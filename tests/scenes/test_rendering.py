@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.scenes.rendering import SCENE_HW, render_scene, render_scenes
-from cuts3d_mm.scenes.solids import Rays, Solid, cast_rays
+from cuts3d_mm.scenes.rendering import (
+    SCENE_HW,
+    Rays,
+    Solid,
+    cast_rays,
+    render_scene,
+    render_scenes,
+)
 
 
 def rays(*directions):
