@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'cuts3d_mm'
-KNOWN_TO_ALL = {'paths', 'arrays'}  # standard library and NumPy only
+KNOWN_TO_ALL = {'files', 'arrays'}  # plumbing that knows nothing of labels
 
 # part of the package -> parts that it may import, itself included
 MAY_IMPORT = {
+    'files': {'files', 'processes'},
     'algorithm': {'algorithm'},
     'scenes': {'scenes'},
     'labels': {'labels', 'algorithm', '__version__'},
@@ -30,15 +31,14 @@ MAY_IMPORT = {
         'images',
         'visualization',
         'algorithm',
-        'pipelines',
+        'configs',
     },
     'pipeline': {
         'pipeline',
         'labellers',
         'images',
         'labels',
-        'child_processes',
-        'interruption',
+        'processes',
         '__version__',
     },
     'structures': {'structures', 'algorithm'},
@@ -66,7 +66,7 @@ MAY_IMPORT = {
         'labels',
         'visualization',
         'algorithm',
-        'pipelines',
+        'configs',
         'registry',
     },
     'inference': {
@@ -78,14 +78,14 @@ MAY_IMPORT = {
         'hub/publishing',
         'weights',
         'visualization',
-        'pipelines',
+        'configs',
         'registry',
         'configs',
     },
     'app': {
         'algorithm',
         'app',
-        'error_report',
+        'cli',
         'demo',
         'scenes',
         'labellers',
@@ -96,7 +96,7 @@ MAY_IMPORT = {
     },
     'learning': {
         'learning',
-        'child_processes',
+        'processes',
         'engine',
         'evaluation',
         'hub',
@@ -113,7 +113,7 @@ MAY_IMPORT = {
         'demo',
         'learning',
         'scenes',
-        'child_processes',
+        'processes',
         'labellers',
         'pipeline',
         'images',
@@ -127,24 +127,25 @@ ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensec
 CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
-    'ijson': 'labels/json_entries.py',
-    'plotly': 'visualization/point_cloud.py',
+    'ijson': 'labels/coco_json.py',
+    'plotly': 'visualization/figures.py',
     'pydensecrf': 'algorithm/crf.py',
-    'ray': 'pipeline/executors/ray.py',
+    'ray': 'pipeline/ray.py',
     'transformers': 'labellers/depth/huggingface.py',
-    'diffusers': 'labellers/depth/marigold.py',
-    'timm': 'labellers/features/timm_networks.py',
+    'diffusers': 'labellers/depth/huggingface.py',
+    'timm': 'labellers/features/vit.py',
 }
-PAGES = ['app/interface.py', 'app/labels_page.py', 'app/page.py']
-PYARROW = [
-    'labels/image_stats.py',
-    'labels/random_access.py',
-    'labels/rows.py',
-    'labels/s3.py',
-    'labels/shard.py',
-    'labels/shard_damage.py',
-    'labels/unpacking.py',
-]
+PAGES = ['app/cutting.py', 'app/labels_page.py', 'app/page.py']
+PYARROW = ['files/remote.py', 'labels/store.py', 'labels/table.py', 'pipeline/identity.py']
+
+
+def resolve(path: Path, node: ast.ImportFrom) -> str:
+    """The module that names are imported from; a relative import stays in its own folder."""
+    if node.level == 0:
+        return str(node.module)
+    assert node.level == 1, f'{path}: relative import of another folder'
+    folder = path.parent.relative_to(PACKAGE.parent).parts
+    return '.'.join((*folder, *filter(None, [node.module])))
 
 
 @cache
@@ -154,19 +155,19 @@ def imported_names(path: Path) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f'{path}: relative import'
-            names += [f'{node.module}.{alias.name}' for alias in node.names]
+            module = resolve(path, node)
+            names += [f'{module}.{alias.name}' for alias in node.names]
     return names
 
 
 def part_of(parts: list[str]) -> str:
     """The part that a module belongs to; some folders hold a part of its own."""
-    nested = '/'.join(parts[:2])
+    nested = '/'.join(parts[:2]).removesuffix('.py')
     return nested if nested in MAY_IMPORT else parts[0]
 
 
 def files_of(part: str) -> list[Path]:
-    files = sorted((PACKAGE / part).rglob('*.py'))
+    files = sorted(PACKAGE.rglob('*.py'))
     files = [path for path in files if part_of([*path.relative_to(PACKAGE).parts]) == part]
     assert files, f'{part} has no files'
     return files

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.kernels.kernel import Kernel
-from cuts3d_mm.algorithm.params import ImportanceParams, PairRule, Similarity
 from cuts3d_mm.arrays import Float
+
+from .kernels.kernel import Kernel
+from .params import ImportanceParams, PairRule, Similarity
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.kernels.kernel import Kernel
-from cuts3d_mm.algorithm.masks import (
+from cuts3d_mm.arrays import Float, Index, Mask
+
+from .kernels.kernel import Kernel
+from .masks import (
     enlarge_patches,
     fill_holes,
     mask_iou,
     resize_bicubic,
     resize_linear,
 )
-from cuts3d_mm.algorithm.params import CrfParams, RefineParams
-from cuts3d_mm.arrays import Float, Index, Mask
+from .params import CrfParams, RefineParams
 
 LANES = 4  # values filtered together: one vector register of float32
 Nodes = NDArray[np.uint32]

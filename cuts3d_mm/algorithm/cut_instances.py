@@ -14,26 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.affinity import PackedLinks, link_patches, spatial_importance
-from cuts3d_mm.algorithm.crf import refine_to_image
-from cuts3d_mm.algorithm.depth import normalize_depth, project_depth, resize_depth
-from cuts3d_mm.algorithm.local_cut import (
+from cuts3d_mm.arrays import Double, Float, Mask
+
+from .affinity import PackedLinks, link_patches, spatial_importance
+from .crf import refine_to_image
+from .depth import normalize_depth, project_depth, resize_depth
+from .local_cut import (
     Cloud,
     build_cloud,
     cut_cloud,
     is_supported,
     spatial_confidence,
 )
-from cuts3d_mm.algorithm.masks import component_of, mask_iou
-from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
-from cuts3d_mm.algorithm.params import (
+from .masks import component_of, mask_iou
+from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
+from .params import (
     BackgroundParams,
     CutParams,
     LocalCutParams,
     PairRule,
     Similarity,
 )
-from cuts3d_mm.arrays import Double, Float, Mask
 
 
 @dataclass(frozen=True)

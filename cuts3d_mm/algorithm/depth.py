@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.params import DepthResize
 from cuts3d_mm.arrays import Float
+
+from .params import DepthResize
 
 _INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
 # Share of the range that is added to the disparity; without it the farthest pixel would lie at

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.kernels.kernel import Kernel
-from cuts3d_mm.algorithm.masks import component_of
-from cuts3d_mm.algorithm.params import Capacity, ConfidenceParams, EvidenceParams, LocalCutParams
 from cuts3d_mm.arrays import Double, Float, Index, Mask
+
+from .kernels.kernel import Kernel
+from .masks import component_of
+from .params import Capacity, ConfidenceParams, EvidenceParams, LocalCutParams
 
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
 CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Double]] = {

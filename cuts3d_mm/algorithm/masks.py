@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.arrays import Index, Mask
+
+from .kernels.kernel import Kernel
 
 
 def mask_iou(first: Mask, second: Mask) -> float:

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh, eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from cuts3d_mm.algorithm.affinity import PackedLinks, linked_sums
-from cuts3d_mm.algorithm.params import NcutParams
 from cuts3d_mm.arrays import Double, Mask
+
+from .affinity import PackedLinks, linked_sums
+from .params import NcutParams
 
 ROUNDING = 1e-6  # single-precision noise of one product: a smaller norm or value is zero
 _MIN_STEPS = 6  # an eigenvector concentrated on few patches shows only after some steps

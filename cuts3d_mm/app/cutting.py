@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.algorithm.params import CutParams
-from cuts3d_mm.app.page import Messages, make_page
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.demo.photos import motorcycle
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
@@ -31,6 +30,8 @@ from cuts3d_mm.labellers.registry import build_labeller, build_params
 from cuts3d_mm.scenes.rendering import render_scenes
 from cuts3d_mm.visualization.figures import Stages, draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
+
+from .page import Messages, make_page
 
 _COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110

@@ -12,13 +12,14 @@ import gradio
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.app.page import Messages, make_page
 from cuts3d_mm.arrays import Index, Pixels
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import read_exclusions, write_exclusions
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.overlays import cross_out, draw_record
+
+from .page import Messages, make_page
 
 _COMMAND = 'cuts3d browse-labels'
 _COLUMNS, _TILES = 3, 12  # of a page

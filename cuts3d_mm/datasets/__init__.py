@@ -2,14 +2,14 @@
 
 import mmdet.datasets  # noqa: F401  registers what our registries inherit
 
-from cuts3d_mm.datasets.pseudo_labels import (
+from .pseudo_labels import (
     ClassAgnosticCocoDataset,
     MixedImagesDataset,
     PseudoLabelDataset,
     SeededCocoDataset,
 )
-from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
-from cuts3d_mm.datasets.transforms import (
+from .samplers import SeededInfiniteSampler
+from .transforms import (
     AlphaBlendCopyPaste,
     ConfidentCopyPaste,
     LoadPseudoLabels,

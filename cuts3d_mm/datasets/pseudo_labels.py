@@ -11,12 +11,13 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, MultiImageMixDataset
 from mmdet.datasets.api_wrappers import COCO
 
-from cuts3d_mm.datasets.samplers import SeededIndex
 from cuts3d_mm.files.paths import require_inside
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.table import LabelTable, SelectedRecords
 from cuts3d_mm.registry import DATASETS
+
+from .samplers import SeededIndex
 
 
 @DATASETS.register_module()

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.demo.photos import TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.listing import list_images
@@ -43,6 +42,8 @@ from cuts3d_mm.visualization.report_page import (
     Text,
     write_report,
 )
+
+from .photos import TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
 
 RECIPES = {
     'MaskCut (2D)': 'maskcut_color-texture.py',

@@ -20,8 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
-from cuts3d_mm.engine.self_training import SelfTrainingLoop
 from cuts3d_mm.registry import HOOKS
+
+from .self_training import SelfTrainingLoop
 
 
 @HOOKS.register_module()

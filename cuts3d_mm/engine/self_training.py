@@ -18,7 +18,6 @@ from mmengine.dist import broadcast, get_rank, get_world_size, is_main_process, 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
-from cuts3d_mm.engine.runner import ResumeInRound
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import DetectorLabeller
@@ -31,6 +30,8 @@ from cuts3d_mm.pipeline.run import Split, is_whole, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
 from cuts3d_mm.registry import LOOPS
 from cuts3d_mm.weights.checkpoints import digest_weights
+
+from .runner import ResumeInRound
 
 SILENCE_LIMIT_S = 120.0  # network file systems may show a change a minute late
 _BEATS_PER_LIMIT = 20

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cuts3d_mm.evaluation.conversion import require
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.coco_json import read_entries
+
+from .conversion import require
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
 LAYOUT = 'annotations/instances_train2017.json; OUT gets {1,2,...,80}perc_instances_train2017.json'

@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.evaluation.conversion import (
+from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
+from cuts3d_mm.labels.coco_json import read_entries
+
+from .conversion import (
     ImageHW,
     Problem,
     Source,
@@ -22,8 +25,6 @@ from cuts3d_mm.evaluation.conversion import (
     SourceImage,
     require,
 )
-from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
-from cuts3d_mm.labels.coco_json import read_entries
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.arrays import Double
-from cuts3d_mm.evaluation.metric import class_agnostic_ap, run_evaluation
 from cuts3d_mm.files.paths import BadName, path_to_write, shown
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
@@ -25,6 +24,8 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.visualization.charts import draw_precision_recall, format_scores, format_table
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
+
+from .metric import class_agnostic_ap, run_evaluation
 
 # Annotated instances of an image, first and last of a group.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))

@@ -12,12 +12,13 @@ from mmengine.config import Config
 
 from cuts3d_mm.configs import without_labels
 from cuts3d_mm.engine.runner import build_runner
-from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
-from cuts3d_mm.evaluation.metric import KINDS
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import digest_weights
+
+from .datasets import EVALUATION_SETS
+from .metric import KINDS
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # next to the scores

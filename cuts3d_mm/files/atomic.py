@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from cuts3d_mm.files.remote import BucketPath, Place
+from .remote import BucketPath, Place
 
 TEMPORARY_SUFFIX = '.partial'
 _TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', re.DOTALL)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cuts3d_mm.files.remote import BucketPath, Place
+from .remote import BucketPath, Place
 
 _LOCK = '.lock'
 _MOUNTS = Path('/proc/self/mountinfo')

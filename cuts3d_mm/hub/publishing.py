@@ -17,17 +17,6 @@ from torch import Tensor
 
 from cuts3d_mm import __version__
 from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.hub.client import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    HubError,
-    call_hub,
-    file_sha256,
-    git_blob_sha1,
-    hub_client,
-)
-from cuts3d_mm.hub.private_text import refuse_secrets, without_local_paths
-from cuts3d_mm.hub.trusted_config import plain_dataset_meta, read_release_config, release_config
 from cuts3d_mm.labels.store import (
     Counts,
     read_counts,
@@ -38,6 +27,18 @@ from cuts3d_mm.labels.store import (
 )
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit
+
+from .client import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    HubError,
+    call_hub,
+    file_sha256,
+    git_blob_sha1,
+    hub_client,
+)
+from .private_text import refuse_secrets, without_local_paths
+from .trusted_config import plain_dataset_meta, read_release_config, release_config
 
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
 NO_LICENCE = 'unknown'  # as the Hub calls it

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.hub.allow_list import (
+from cuts3d_mm.labels.coco_json import DATASET_META
+
+from .allow_list import (
     CHOICES,
     DETECTORS,
     LAYERS,
@@ -26,7 +28,6 @@ from cuts3d_mm.hub.allow_list import (
     TASK_UTILS,
     WORDS,
 )
-from cuts3d_mm.labels.coco_json import DATASET_META
 
 LARGEST_NUMBER = 1 << 20  # of an argument that is a whole number
 _LEFT_OUT = frozenset(

@@ -15,8 +15,9 @@ import numpy as np
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.files.remote import Place, find_place
-from cuts3d_mm.images.listing import IMAGE_SUFFIXES, first_repeated, list_images
-from cuts3d_mm.images.reading import ImageFailure, read_image, read_named_image
+
+from .listing import IMAGE_SUFFIXES, first_repeated, list_images
+from .reading import ImageFailure, read_image, read_named_image
 
 VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
 WEBCAM_PREFIX = 'webcam:'

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from .inferencer import CutS3DInferencer
 
 __all__ = ['CutS3DInferencer']
 
@@ -11,7 +11,7 @@ __all__ = ['CutS3DInferencer']
 def __getattr__(name: str) -> Any:
     """Import the inferencer when it is asked for: MMDetection's API is slow to load and warns."""
     if name == 'CutS3DInferencer':
-        from cuts3d_mm.inference.inferencer import CutS3DInferencer
+        from .inferencer import CutS3DInferencer
 
         return CutS3DInferencer
     raise AttributeError(f'module {__name__} has no attribute {name}')

@@ -22,19 +22,20 @@ from cuts3d_mm.files.atomic import name_atomically, remove_leftovers, write_whol
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.images.streams import Frame, Source, VideoSource
-from cuts3d_mm.inference.inferencer import CutS3DInferencer
-from cuts3d_mm.inference.results import (
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
+from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import picture_name, save_picture
+
+from .inferencer import CutS3DInferencer
+from .results import (
     number_objects,
     to_index_image,
     to_record,
     to_supervision,
     track_ids,
 )
-from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
-from cuts3d_mm.visualization.overlays import draw_instances
-from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 KINDS = ('pictures', 'masks', 'coco')
 _IMAGES_PER_SHARD = 512

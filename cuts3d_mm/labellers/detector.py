@@ -22,11 +22,12 @@ from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from cuts3d_mm.configs import read_arrays
 from cuts3d_mm.images.reading import NamedImage, check_rgb
-from cuts3d_mm.labellers.generator import Stage
-from cuts3d_mm.labellers.registry import LABELLERS, SCOPE, with_defaults
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
 from cuts3d_mm.weights.mmengine_loader import install
+
+from .generator import Stage
+from .registry import LABELLERS, SCOPE, with_defaults
 
 _CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
 _PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8

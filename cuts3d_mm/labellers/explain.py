@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cuts3d_mm.images.reading import NamedImage
-from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.visualization.figures import Stages
+
+from .generator import PseudoLabelGenerator
 
 
 def explain_image(generator: PseudoLabelGenerator, image: NamedImage) -> Stages:

@@ -24,13 +24,14 @@ from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.algorithm.params import CutParams, Similarity
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
-from cuts3d_mm.labellers.depth.files import (
+
+from .depth.files import (
     LargerIs,
     check_larger_is,
     given_depth,
     require_orientation,
 )
-from cuts3d_mm.labellers.registry import (
+from .registry import (
     DEPTH,
     FEATURES,
     LABELLERS,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.labellers.registry import DEPTH, FEATURES
+
+from .registry import DEPTH, FEATURES
 
 _FORM = re.compile(r'(cpu|cuda|mps|xpu|npu|mlu)(?::(\d+))?')
 _PARTS = {'features': FEATURES, 'depth': DEPTH}

@@ -330,7 +330,7 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
         return model
     _check_folder(folder)
     if argument is None:
-        from cuts3d_mm.labellers.depth.files import DepthFromFile
+        from .depth.files import DepthFromFile
 
         depth = {'type': f'cuts3d_mm.{DepthFromFile.__name__}'}
         argument = DepthFromFile.FOLDER_ARGUMENT

@@ -17,7 +17,8 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.arrays import Double, Mask
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.remote import Place, find_place
-from cuts3d_mm.labels.coco_json import (
+
+from .coco_json import (
     CATEGORIES,
     CATEGORY_ID,
     CocoAnnotation,
@@ -25,7 +26,7 @@ from cuts3d_mm.labels.coco_json import (
     compress_mask,
     read_annotated_images,
 )
-from cuts3d_mm.labels.record import (
+from .record import (
     ConfidenceCrop,
     ImageRecord,
     InstanceRecord,
@@ -33,7 +34,7 @@ from cuts3d_mm.labels.record import (
     decode_mask,
     with_safe_name,
 )
-from cuts3d_mm.labels.store import read_store, shard_paths
+from .store import read_store, shard_paths
 
 TOLERANCE_PX = 0.7  # of outlines: what a step of one pixel on a diagonal deviates from it
 LEAST_IOU = 0.95  # of a mask and its polygons; thin masks below it keep every step

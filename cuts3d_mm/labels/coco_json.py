@@ -18,8 +18,9 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.labels.record import OLDER_LOWER_BOUND
-from cuts3d_mm.labels.rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
+
+from .record import OLDER_LOWER_BOUND
+from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
 
 _MAX_IN_MEMORY = 2**26  # bytes of annotations, beyond which they go to a temporary file
 CATEGORY_ID = 1

@@ -13,8 +13,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
-from cuts3d_mm.labels.store import Counts, read_scores, read_store, write_store
+
+from .record import ImageRecord, InstanceRecord
+from .store import Counts, read_scores, read_store, write_store
 
 MOST_INSTANCES = 4  # images with as many or more are one group
 AREA_BOUNDS = (0.01, 0.04, 0.16, 0.36)  # shares of the image, between the groups

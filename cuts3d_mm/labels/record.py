@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, LOWER_BOUND, steps_of
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.files.paths import BadName, require_inside, shown
-from cuts3d_mm.labels.rle import MAX_IMAGE_PIXELS, check_codes
+
+from .rle import MAX_IMAGE_PIXELS, check_codes
 
 # Labels that do not say so were raised to SC_min when they were made.
 OLDER_LOWER_BOUND = steps_of(LOWER_BOUND)

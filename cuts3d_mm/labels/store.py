@@ -18,7 +18,8 @@ from cuts3d_mm import __version__
 from cuts3d_mm.arrays import Double
 from cuts3d_mm.files.atomic import make_folder_atomically, open_atomically
 from cuts3d_mm.files.remote import Place, map_files, parquet_source
-from cuts3d_mm.labels.record import (
+
+from .record import (
     OLDER_LOWER_BOUND,
     ConfidenceCrop,
     ImageRecord,

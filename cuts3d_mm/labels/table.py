@@ -21,9 +21,10 @@ from cuts3d_mm.arrays import Double, Index, Mask
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import is_inside
 from cuts3d_mm.files.remote import BucketPath, Place, map_files
-from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.record import ImageRecord, with_safe_name
-from cuts3d_mm.labels.store import (
+
+from .coco import read_coco
+from .record import ImageRecord, with_safe_name
+from .store import (
     SCHEMA,
     read_table,
     record_from_row,

@@ -17,8 +17,9 @@ from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.hub.client import file_sha256
 from cuts3d_mm.labels.coco_json import read_ground_truth
-from cuts3d_mm.learning.plan import IMAGENET_IMAGES, Folders, Settings, held_out_names, scale_steps
-from cuts3d_mm.learning.training import (
+
+from .plan import IMAGENET_IMAGES, Folders, Settings, held_out_names, scale_steps
+from .training import (
     Say,
     checkpoint_after,
     has_ended,

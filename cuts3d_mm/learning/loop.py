@@ -18,8 +18,11 @@ from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_store
-from cuts3d_mm.learning.classes import ClassRun, FewLabels, learn_classes
-from cuts3d_mm.learning.plan import (
+from cuts3d_mm.pipeline.labelling import label
+from cuts3d_mm.visualization.pictures import save_picture
+
+from .classes import ClassRun, FewLabels, learn_classes
+from .plan import (
     Folders,
     PassFolders,
     Request,
@@ -30,8 +33,8 @@ from cuts3d_mm.learning.plan import (
     read_plan,
     watched_names,
 )
-from cuts3d_mm.learning.planning import Planned, describe_plan, keep_plan, look_at, plan_run
-from cuts3d_mm.learning.report import (
+from .planning import Planned, describe_plan, keep_plan, look_at, plan_run
+from .report import (
     NUM_SHOWN,
     Results,
     agreement,
@@ -39,7 +42,7 @@ from cuts3d_mm.learning.report import (
     scores,
     write_run_report,
 )
-from cuts3d_mm.learning.training import (
+from .training import (
     keep_last_round,
     read_log,
     release,
@@ -48,8 +51,6 @@ from cuts3d_mm.learning.training import (
     weights_after,
     write_training_config,
 )
-from cuts3d_mm.pipeline.labelling import label
-from cuts3d_mm.visualization.pictures import save_picture
 
 _CUT_FIRST = 10 * NUM_SHOWN  # images; of more than that the contact sheet is cut first
 Say = Callable[[str], None]

@@ -17,8 +17,11 @@ from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.table import LabelTable
-from cuts3d_mm.learning.classes import divide_labels, name_as
-from cuts3d_mm.learning.plan import (
+from cuts3d_mm.pipeline.devices import default_workers
+from cuts3d_mm.pipeline.identity import ImageStats, describe_changes, read_image_stats, stat_images
+
+from .classes import divide_labels, name_as
+from .plan import (
     Folders,
     Pass,
     PassImages,
@@ -36,9 +39,7 @@ from cuts3d_mm.learning.plan import (
     write_pass_images,
     write_plan,
 )
-from cuts3d_mm.learning.training import last_weights, load_detector_config, schedule_of
-from cuts3d_mm.pipeline.devices import default_workers
-from cuts3d_mm.pipeline.identity import ImageStats, describe_changes, read_image_stats, stat_images
+from .training import last_weights, load_detector_config, schedule_of
 
 DEFAULT_ROUNDS = 2  # of self-training, as CutLER
 _ARGUMENTS = {  # of the command, where settings are named otherwise

@@ -20,16 +20,6 @@ from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.classes import FewLabels, name_as, names_in, of_images
-from cuts3d_mm.learning.plan import (
-    Folders,
-    PassFolders,
-    Plan,
-    Request,
-    format_duration,
-    watched_names,
-)
-from cuts3d_mm.learning.training import read_steps, train_command, weights_after
 from cuts3d_mm.visualization.charts import draw_training
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.report_page import (
@@ -42,6 +32,17 @@ from cuts3d_mm.visualization.report_page import (
     Text,
     write_report,
 )
+
+from .classes import FewLabels, name_as, names_in, of_images
+from .plan import (
+    Folders,
+    PassFolders,
+    Plan,
+    Request,
+    format_duration,
+    watched_names,
+)
+from .training import read_steps, train_command, weights_after
 
 _TITLE = 'What a detector learned from images alone'
 _AGREEMENT = (

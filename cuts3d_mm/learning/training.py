@@ -21,7 +21,10 @@ from cuts3d_mm.engine.runner import build_detector, require_training
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import open_atomically, write_whole
 from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
-from cuts3d_mm.learning.plan import (
+from cuts3d_mm.processes import run_command_in_child
+from cuts3d_mm.weights import read_state
+
+from .plan import (
     IMAGENET_IMAGES,
     Pass,
     PassFolders,
@@ -29,8 +32,6 @@ from cuts3d_mm.learning.plan import (
     Settings,
     scale_schedulers,
 )
-from cuts3d_mm.processes import run_command_in_child
-from cuts3d_mm.weights import read_state
 
 Say = Callable[[str], None]
 _STEP = re.compile(r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+).*?\sloss: (\S+)')

@@ -3,15 +3,16 @@
 import mmdet.models  # noqa: F401  registers what our registries inherit
 
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
-from cuts3d_mm.models.losses import SCSoftTargetMaskLoss
-from cuts3d_mm.models.roi_heads import (
+from cuts3d_mm.registry import MODELS
+
+from .losses import SCSoftTargetMaskLoss
+from .roi_heads import (
     DropLossBBoxHead,
     PseudoLabelSampler,
     RelabelSampler,
     SCMaskHead,
     SingleMaskCascadeRoIHead,
 )
-from cuts3d_mm.registry import MODELS
 
 __all__ = [
     'DropLossBBoxHead',

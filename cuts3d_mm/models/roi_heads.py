@@ -19,9 +19,10 @@ from torch.nn import functional
 from torch.nn.modules.utils import _pair
 
 from cuts3d_mm.algorithm.confidence import require_confidence_source
-from cuts3d_mm.models.losses import drop_loss_weights, soft_class_targets
 from cuts3d_mm.registry import MODELS, TASK_UTILS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
+
+from .losses import drop_loss_weights, soft_class_targets
 
 
 @MODELS.register_module()
@@ -320,7 +321,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 @TASK_UTILS.register_module()
-class PseudoLabelSampler_samplers(RandomSampler):
+class PseudoLabelSampler(RandomSampler):
     """`mmdet.RandomSampler` whose results also hold all label boxes and the positives' scores.
 
     Results have `label_boxes` (M, 4) and `pos_scores` (P,) in addition.
@@ -335,7 +336,7 @@ class PseudoLabelSampler_samplers(RandomSampler):
 
 
 @TASK_UTILS.register_module()
-class RelabelSampler_samplers(PseudoSampler):
+class RelabelSampler(PseudoSampler):
     """Keep every box, as detectron2's cascade does after its first stage.
 
     Results have what those of `PseudoLabelSampler` have in addition.

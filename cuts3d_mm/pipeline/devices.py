@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from cuts3d_mm.labellers.networks import check_device, choose_device
-from cuts3d_mm.pipeline.identity import read_run
+
+from .identity import read_run
 
 # A ViT-B/8 on 480 px and ZoeDepth stay below it in bfloat16, by the sizes of their activations;
 # where they do not, a batch is halved.

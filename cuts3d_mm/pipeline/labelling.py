@@ -8,16 +8,17 @@ from typing import Any
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
-from cuts3d_mm.pipeline.devices import (
+
+from .devices import (
     choose_batch_size,
     default_workers,
     parse_devices,
     resolve_devices,
 )
-from cuts3d_mm.pipeline.local import LocalExecutor
-from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import Split, label_images
-from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
+from .local import LocalExecutor
+from .progress import ProgressLine
+from .run import Split, label_images
+from .work import ConfiguredLabeller, WorkOrder
 
 
 def label(

@@ -23,8 +23,10 @@ from typing import Any
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_shard
-from cuts3d_mm.pipeline.progress import Report, Span, Stopwatch
-from cuts3d_mm.pipeline.work import (
+from cuts3d_mm.processes import start_child
+
+from .progress import Report, Span, Stopwatch
+from .work import (
     Extraction,
     Shard,
     Worker,
@@ -33,7 +35,6 @@ from cuts3d_mm.pipeline.work import (
     finish_image,
     use_one_thread,
 )
-from cuts3d_mm.processes import start_child
 
 _READY = 'ready'  # for a shard; the one before is on disk
 _READERS = 4  # threads that decode images for a device

@@ -19,9 +19,11 @@ from typing import Any, Protocol
 from cuts3d_mm import __version__
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.store import Counts, write_shard
-from cuts3d_mm.pipeline.local import WorkerLost, WorkerTraceback
-from cuts3d_mm.pipeline.progress import Report, Stopwatch
-from cuts3d_mm.pipeline.work import (
+from cuts3d_mm.processes import was_interrupted
+
+from .local import WorkerLost, WorkerTraceback
+from .progress import Report, Stopwatch
+from .work import (
     ExtractedImage,
     Extraction,
     Shard,
@@ -31,7 +33,6 @@ from cuts3d_mm.pipeline.work import (
     finish_image,
     use_one_thread,
 )
-from cuts3d_mm.processes import was_interrupted
 
 _CONNECT_S = 5.0
 _POLL_S = 1.0  # between looks at the size of the cluster, which may change

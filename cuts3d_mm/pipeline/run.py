@@ -27,9 +27,10 @@ from cuts3d_mm.labels.store import (
     shard_paths,
     write_failures,
 )
-from cuts3d_mm.pipeline.identity import RunIdentity, given_up_on_failure, read_run
-from cuts3d_mm.pipeline.progress import ProgressReport, Report
-from cuts3d_mm.pipeline.work import Shard, WorkOrder
+
+from .identity import RunIdentity, given_up_on_failure, read_run
+from .progress import ProgressReport, Report
+from .work import Shard, WorkOrder
 
 # A kill costs at most one shard per worker. Small shards leave no worker of a cluster without
 # work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. A

@@ -24,7 +24,8 @@ from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import LABELLERS, has_foreign_parts, resolve_config
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, write_shard
-from cuts3d_mm.pipeline.progress import Report, Stopwatch, size_of
+
+from .progress import Report, Stopwatch, size_of
 
 Shard = tuple[int, tuple[str, ...]]  # index, image names
 _MOST_PIXEL_BYTES = 2**31  # of a batch, and of what is read ahead: 7 images of 100 megapixels

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cuts3d_mm.scenes.rendering import (
+from .rendering import (
     SHAPES,
     WALL_Z,
     Scene,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cuts3d_mm.algorithm.cut_instances import Instance, RejectedCut
 from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
-from cuts3d_mm.visualization.overlays import draw_instances, draw_outlines, instance_color
+
+from .overlays import draw_instances, draw_outlines, instance_color
 
 _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1

@@ -19,7 +19,8 @@ from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
-from cuts3d_mm.visualization.pictures import picture_name, save_picture
+
+from .pictures import picture_name, save_picture
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.35

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.files.atomic import write_whole
-from cuts3d_mm.visualization.pictures import encode_figure, encode_picture
+
+from .pictures import encode_figure, encode_picture
 
 _STYLE = """
 :root { color-scheme: light }

@@ -1,5 +1,5 @@
 """Read weights and checkpoints as data."""
 
-from cuts3d_mm.weights.checkpoints import StateFile, read_state, require_tensors
+from .checkpoints import StateFile, read_state, require_tensors
 
 __all__ = ['StateFile', 'read_state', 'require_tensors']

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.client import locate_file
-from cuts3d_mm.weights.unpickling import (
+
+from .unpickling import (
     ARRAY_RULES,
     PLAIN_RULES,
     Storage,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from cuts3d_mm.weights.checkpoints import some_of
+from .checkpoints import some_of
 
 _FIELD = re.compile(r'\{(\w+?)(?:\+(\d+))?\}')
 Architecture = Literal['cascade', 'standard']

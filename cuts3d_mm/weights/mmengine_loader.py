@@ -14,8 +14,9 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from cuts3d_mm.hub.client import HUB_PREFIX
-from cuts3d_mm.weights.checkpoints import read_state, require_tensors
-from cuts3d_mm.weights.unpickling import LogHistory
+
+from .checkpoints import read_state, require_tensors
+from .unpickling import LogHistory
 
 _TEXT_OF_CONFIGS = ('cfg', 'config')  # MMEngine runs them as Python
 

@@ -8,11 +8,11 @@ from reference import dino_positions
 mmpretrain = pytest.importorskip('mmpretrain.models')
 
 from cuts3d_mm.labellers.features import vit  # noqa: E402
-from cuts3d_mm.labellers.features.vit import (
+from cuts3d_mm.labellers.features.vit import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
     ViTKeyFeatures,
-    interpolate_positions,  # noqa: E402
+    interpolate_positions,
 )
 from cuts3d_mm.weights.converters import convert_backbone  # noqa: E402
 
