@@ -21,7 +21,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
-from tiny_detectors import batch_of, tiny_config  # noqa: E402
+from helpers.tiny_detectors import batch_of, tiny_config  # noqa: E402
 
 
 def stock_of(model: Config) -> Config:

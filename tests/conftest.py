@@ -20,7 +20,7 @@ os.environ['CUTS3D_STARTER'] = str(os.getpid())
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from config_texts import left_as_they_are  # noqa: E402
+from helpers.commands import left_as_they_are  # noqa: E402
 
 
 @pytest.hookimpl(wrapper=True)
@@ -100,7 +100,7 @@ def coco287() -> Path:
 def release(tmp_path_factory):
     """The sdist and the wheel of this checkout."""
     pytest.importorskip('hatchling')
-    from installed_wheel import build_release
+    from helpers.installed_wheel import build_release
 
     return build_release(tmp_path_factory.mktemp('release'))
 
@@ -108,7 +108,7 @@ def release(tmp_path_factory):
 @pytest.fixture(scope='session')
 def installed(release, tmp_path_factory):
     """The wheel in an environment of its own."""
-    from installed_wheel import install_wheel
+    from helpers.installed_wheel import install_wheel
 
     return install_wheel(release.wheel, tmp_path_factory.mktemp('environment'))
 
@@ -117,7 +117,7 @@ def installed(release, tmp_path_factory):
 def hub(monkeypatch, tmp_path):
     """A Hub on loopback that the real client talks to, with an empty cache and a token."""
     constants = pytest.importorskip('huggingface_hub.constants')
-    from loopback_hub import TOKEN, serve_hub
+    from helpers.servers import TOKEN, serve_hub
 
     from cuts3d_mm.hub import client
 

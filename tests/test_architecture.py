@@ -80,7 +80,6 @@ MAY_IMPORT = {
         'visualization',
         'configs',
         'registry',
-        'configs',
     },
     'app': {
         'algorithm',

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawn import photo
-from released_detectors import write_checkpoint
+from helpers.drawn import photo
+from helpers.tiny_detectors import write_checkpoint
 
 import cuts3d_mm
 from cuts3d_mm.hub.publishing import CONFIG_FILE, WEIGHTS_FILE

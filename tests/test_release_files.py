@@ -16,7 +16,7 @@ hatchling = pytest.importorskip('hatchling')
 
 from hatchling.builders.sdist import SdistBuilder  # noqa: E402
 from hatchling.builders.wheel import WheelBuilder  # noqa: E402
-from installed_wheel import ROOT, build  # noqa: E402
+from helpers.installed_wheel import ROOT, build  # noqa: E402
 
 import cuts3d_mm  # noqa: E402
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_folders import write_images
+from helpers.drawn import write_images
 
 from cuts3d_mm.labels.store import read_store
 

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
-from reference import sharpened_affinity, sharpened_kernel
+import torch
+from helpers import oracles
+from helpers.oracles import sharpened_affinity, sharpened_kernel
 
-from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
+from cuts3d_mm.algorithm.affinity import (
+    link_patches,
+    link_patches_on_device,
+    linked_sums,
+    no_links,
+    normalize_features,
+    pack_links,
+    spatial_importance,
+    write_links,
+)
+from cuts3d_mm.algorithm.params import ImportanceParams
 
 
 @pytest.mark.parametrize('pair_rule', ['product', 'mean', 'max'])
@@ -83,3 +97,119 @@ def test_importance_of_wrong_shape_is_refused():
 def test_features_of_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r'features must have shape \(N, C\)'):
         normalize_features(np.zeros((2, 2, 2), np.float32))
+
+
+def test_importance_equals_the_equations(rng):
+    depth = rng.uniform(0, 1, (13, 21)).astype(np.float32)
+    found = spatial_importance(depth, ImportanceParams(beta=0.45, sigma_patches=1.5))
+    assert np.allclose(found, oracles.spatial_importance(depth, 1.5, 0.45), atol=1e-5)
+
+
+def test_importance_peaks_at_a_depth_step():
+    depth = np.zeros((10, 30), np.float32)
+    depth[:, 15:] = 1
+    importance = spatial_importance(depth, ImportanceParams())
+    assert set(importance.argmax(axis=1)) <= {14, 15}
+    assert importance.max() == pytest.approx(1)
+    assert importance[:, 0].max() < 0.5
+
+
+def test_constant_depth_has_least_importance_everywhere():
+    importance = spatial_importance(np.full((5, 9), 0.3, np.float32), ImportanceParams(beta=0.2))
+    assert (importance == np.float32(0.2)).all()
+
+
+@pytest.mark.parametrize('beta', [-0.1, 1.0])
+def test_beta_outside_range_is_refused(beta):
+    with pytest.raises(ValueError, match='beta must lie in'):
+        spatial_importance(np.zeros((3, 4), np.float32), ImportanceParams(beta=beta))
+
+
+def graph(rng, count):
+    links = rng.random((count, count)) < 0.3
+    return (links | links.T).astype(np.uint8)
+
+
+@pytest.mark.parametrize('count', [1, 7, 8, 9, 61, 128])
+def test_unpacked_links_are_the_packed_ones(rng, count):
+    links = graph(rng, count)
+    assert (pack_links(links).unpack() == links).all()
+
+
+@pytest.mark.parametrize('count', [1, 7, 8, 9, 61, 128])
+def test_sums_equal_the_matrix_product(rng, count):
+    links, vector = graph(rng, count), rng.normal(size=count).astype(np.float32)
+    expected = links.astype(np.float64) @ vector
+    np.testing.assert_allclose(linked_sums(pack_links(links), vector), expected, atol=1e-5)
+
+
+def test_links_that_are_not_square_are_refused():
+    with pytest.raises(ValueError, match=r'shape \(N, N\), got \(3, 4\)'):
+        pack_links(np.zeros((3, 4), np.uint8))
+
+
+@pytest.mark.parametrize('size', [16, 48, 112])
+def test_links_written_tile_by_tile_are_those_packed_at_once(rng, size):
+    links = graph(rng, 157)
+    packed = no_links(157)
+    for row, column in combinations_with_replacement(range(0, 157, size), 2):
+        tile = links[row : row + size, column : column + size].astype(bool)
+        if row == column:
+            tile = np.triu(tile)
+        write_links(packed, tile, row, column)
+    assert (packed.words == pack_links(links).words).all()
+
+
+@pytest.fixture
+def features(rng):
+    centres = rng.normal(size=(5, 24))
+    return (centres[rng.integers(0, 5, 331)] + 0.4 * rng.normal(size=(331, 24))).astype('f4')
+
+
+@pytest.mark.parametrize('rule', [None, 'product', 'mean', 'max'])
+def test_links_of_a_device_are_those_of_numpy_but_for_rounding(features, rng, rule):
+    importance = None if rule is None else rng.uniform(0.2, 1, 331).astype('f4')
+    sharpening = () if rule is None else (importance, rule)
+    ours = link_patches_on_device(torch.from_numpy(features), 0.15, *sharpening)
+    oracle = link_patches(features, 0.15, *sharpening)
+    assert ours.words.dtype == oracle.words.dtype and ours.words.shape == oracle.words.shape
+    found, expected = ours.unpack(), oracle.unpack()
+    assert (found == found.T).all() and (found != expected).mean() < 1e-4
+    assert 0.05 < expected.mean() < 0.95
+
+
+def test_full_importance_links_every_positive_similarity(features):
+    importance = np.ones(331, 'f4')
+    found = link_patches_on_device(torch.from_numpy(features), 0.15, importance).unpack()
+    np.testing.assert_array_equal(found, link_patches(features, 0.15, importance).unpack())
+
+
+@pytest.fixture
+def tensor_cores():
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    yield matmul
+    matmul.allow_tf32 = before
+
+
+def test_tensor_cores_do_not_round_the_similarities(features, tensor_cores):
+    seen = []
+
+    class Watched(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if 'matmul' in function.__name__:
+                seen.append(tensor_cores.allow_tf32)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    link_patches_on_device(torch.from_numpy(features).as_subclass(Watched), 0.15)
+    assert seen == [False] and tensor_cores.allow_tf32
+
+
+def test_features_that_cannot_be_compared_are_refused(features):
+    broken = torch.from_numpy(features.copy())
+    broken[3, 4] = torch.nan
+    with pytest.raises(ValueError, match='must be finite'):
+        link_patches_on_device(broken, 0.15)
+    with pytest.raises(ValueError, match="must be 'cosine' on a device"):
+        link_patches_on_device(torch.from_numpy(features), 0.15, similarity='gaussian')

@@ -1,12 +1,37 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from drawn import disc, iou, photo, touching_world
+from helpers import oracles
+from helpers.drawn import GRID_HW, disc, features_of, iou, photo, touching_world
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from cuts3d_mm.algorithm.cut_instances import cut_instances
-from cuts3d_mm.algorithm.masks import patches_touched
-from cuts3d_mm.algorithm.params import CutParams, RefineParams
+from cuts3d_mm.algorithm import cut_instances as loop
+from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
+from cuts3d_mm.algorithm.crf import refine_to_image
+from cuts3d_mm.algorithm.cut_instances import (
+    Proposal,
+    cut_instances,
+    cut_patches,
+    is_the_rest,
+    propose,
+    reason_to_reject,
+)
+from cuts3d_mm.algorithm.masks import component_of, enlarge_patches, patches_touched
+from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.params import (
+    BackgroundParams,
+    ConfidenceParams,
+    CutParams,
+    EvidenceParams,
+    LocalCutParams,
+    NcutParams,
+    RefineParams,
+)
+from cuts3d_mm.images.reading import resize_rgb
 
 IMAGE_HW = (270, 390)
 
@@ -42,3 +67,378 @@ def test_refined_masks_follow_the_image(rng):
     assert labels.shape == (90, 130)
     assert all(instance.mask.any() for instance in refined)
     assert max(iou(i.mask, np.kron(left, np.ones((15, 15), bool))) for i in refined) > 0.6
+
+
+def test_cuts3d_separates_what_maskcut_merges(rng):
+    features, depth, left, right = touching_world(rng)
+    merged = cut_patches(features, None, CutParams.maskcut()).accepted
+    assert iou(merged[0].mask, left | right) > 0.95
+    separate = cut_patches(features, depth, CutParams()).accepted
+    for disc_mask in (left, right):
+        assert max(iou(cut.mask, disc_mask) for cut in separate) > 0.9
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_maskcut_equals_the_original_loop(seed):
+    rng = np.random.default_rng(seed)
+    labels = disc((5, 6), 3.5).astype(int) + 2 * disc((12, 19), 4) + 3 * disc((4, 20), 2.5)
+    features = features_of(labels, rng, noise=0.9)
+    exact = oracles.maskcut(features.reshape(-1, 48), GRID_HW, 0.15, 3)
+    found = [cut.mask for cut in cut_patches(features, None, CutParams.maskcut()).accepted]
+    assert len(found) == len(exact)
+    assert all((a == b).all() for a, b in zip(found, exact, strict=True))
+
+
+@pytest.mark.slow
+def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch():
+    """With ours they come out otherwise, since the stronger side holds three corners."""
+    num_differ = 0
+    frame = np.zeros(GRID_HW, bool)
+    frame[:3], frame[:, :3] = True, True
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        features = features_of(frame + 2 * disc((10, 15), 4), rng, noise=0.9)
+        flat = features.reshape(-1, 48)
+        exact = oracles.maskcut(flat, GRID_HW, 0.15, 3, sign='lapack')
+        found = cut_patches(
+            features, None, CutParams.maskcut(ncut=NcutParams(sign='lapack'))
+        ).accepted
+        assert len(found) == len(exact)
+        assert all((a.mask == b).all() for a, b in zip(found, exact, strict=True))
+        ours = oracles.maskcut(flat, GRID_HW, 0.15, 3)
+        num_differ += [m.tobytes() for m in ours] != [m.tobytes() for m in exact]
+    assert num_differ > 0
+
+
+def test_masks_do_not_overlap(rng):
+    features, depth, *_ = touching_world(rng)
+    for params in (CutParams(), CutParams.maskcut()):
+        total = sum(cut.mask.astype(int) for cut in cut_patches(features, depth, params).accepted)
+        assert total.max() == 1
+
+
+def test_confidence_lies_on_the_mask(rng):
+    features, depth, *_ = touching_world(rng)
+    for cut in cut_patches(features, depth, CutParams()).accepted:
+        assert (cut.confidence[~cut.mask] == 0).all()
+        assert (
+            cut.confidence[cut.mask].min() >= 1 / ConfidenceParams().num_cuts - 1e-6
+            and cut.confidence.max() <= 1
+        )
+
+
+def test_constant_depth_means_no_3d(rng):
+    features, _, left, right = touching_world(rng)
+    cuts = cut_patches(features, np.full((30, 44), 2.0, np.float32), CutParams()).accepted
+    assert iou(cuts[0].mask, left | right) > 0.9
+
+
+def test_depth_scale_does_not_change_the_cut(rng):
+    features, depth, *_ = touching_world(rng)
+    first, second = (
+        cut_patches(features, d, CutParams()).accepted for d in (depth, 3 * depth + 1)
+    )
+    assert all((a.mask == b.mask).all() for a, b in zip(first, second, strict=True))
+
+
+def test_alike_patches_have_no_instance():
+    features = np.ones((*GRID_HW, 8), np.float32)
+    assert cut_patches(features, np.ones(GRID_HW, np.float32), CutParams()).accepted == ()
+    assert cut_patches(features, None, CutParams.maskcut()).accepted == ()
+
+
+def test_single_patch_has_no_instance():
+    features, depth = np.ones((1, 1, 8), np.float32), np.ones((1, 1), np.float32)
+    assert cut_patches(features, depth, CutParams()).accepted == ()
+
+
+def test_cutting_stops_at_the_rest(rng):
+    features = features_of(disc((9, 8), 5).astype(int), rng, noise=0.05)
+    flat = np.zeros(GRID_HW, np.float32)
+    params = CutParams(importance=None, max_instances=None)
+    assert len(cut_patches(features, flat, params).accepted) == 1
+
+
+def test_until_nothing_is_left_finds_more_than_three(rng):
+    centres = [(4, 4), (4, 12), (4, 20), (13, 4), (13, 12), (13, 20)]
+    labels = sum(i * disc(c, 3) for i, c in enumerate(centres, start=1))
+    features = features_of(labels, rng, noise=0.1)
+    flat = np.zeros(GRID_HW, np.float32)
+    params = CutParams(importance=None, max_instances=None)
+    cuts = cut_patches(features, flat, params).accepted
+    found = [max(iou(cut.mask, disc(c, 3)) for cut in cuts) for c in centres]
+    assert sum(value > 0.9 for value in found) > 3
+
+
+def test_small_cuts_are_dropped(rng):
+    features, depth, *_ = touching_world(rng)
+    params = CutParams(min_area_ratio=0.99, min_area_from_cut=0)
+    assert cut_patches(features, depth, params).accepted == ()
+
+
+@pytest.mark.parametrize('outside', ['drop', 'far'])
+def test_result_is_the_same_on_every_run(rng, outside):
+    features, depth, *_ = touching_world(rng)
+    params = replace(CutParams(), local_cut=LocalCutParams(outside=outside))
+    first, second = (cut_patches(features, depth, params).accepted for _ in range(2))
+    assert [c.mask.tobytes() for c in first] == [c.mask.tobytes() for c in second]
+
+
+def test_missing_depth_is_refused(rng):
+    with pytest.raises(ValueError, match='depth must be given'):
+        cut_patches(np.ones((*GRID_HW, 8), np.float32), None, CutParams())
+
+
+def test_a_cut_that_earlier_ones_hold_is_returned_with_that_reason(rng):
+    features = rng.standard_normal((*GRID_HW, 4)).astype(np.float32)
+    whole = np.ones(GRID_HW, bool)
+    cut = cut_patches(features, None, CutParams.maskcut()).accepted[0]
+    kept, emptied = loop._without_overlap([replace(cut, mask=whole), cut])
+    assert [one.mask.all() for one in kept] == [True]
+    assert [one.reason for one in emptied] == ['earlier instances hold all of it']
+
+
+def test_without_a_limit_maskcut_ends_when_a_rejected_cut_can_only_come_again(rng):
+    features = features_of(disc((9, 8), 0.8).astype(int), rng, noise=0.05)
+    found = cut_patches(features, None, CutParams.maskcut(max_instances=None))
+    assert len(found.accepted) == 1 and 1 <= len(found.rejected) <= 3
+
+
+def test_a_rejected_cut_is_returned_with_its_reason(rng):
+    features, depth, *_ = touching_world(rng)
+    found = cut_patches(features, depth, CutParams(min_area_ratio=0.5))
+    assert found.accepted == () and len(found.rejected) > 0
+    assert all('of the image, must be above 50.0%' in cut.reason for cut in found.rejected)
+
+
+PARAMS = replace(CutParams(), background=BackgroundParams())
+WALL = np.ones(GRID_HW, bool)
+WALL[10:] = False
+FAR = np.where(WALL, 0.9, 0.2).astype(np.float32)
+OBJECT = disc((9, 13), 3)
+
+
+def proposal(mask):
+    split = Bipartition(mask.ravel(), 0, mask.ravel().astype(float))
+    pair = Eigenpair(split.eigenvector, 0.1, 0.1)
+    return Proposal(pair, split, mask.ravel(), mask.ravel(), None)
+
+
+def reason(mask, depth=FAR, params=PARAMS, previous=None):
+    before = None if previous is None else proposal(previous)
+    return reason_to_reject(proposal(mask), before, 0, depth, params)
+
+
+def test_a_wall_behind_everything_is_background():
+    assert 'background' in reason(WALL)
+
+
+@pytest.mark.parametrize(
+    ('mask', 'depth'),
+    [
+        (OBJECT, FAR),  # touches no border
+        (WALL, 1 - FAR),  # near
+        (WALL & (np.arange(GRID_HW[0]) < 4)[:, None], FAR),  # small
+        (np.ones(GRID_HW, bool), FAR),  # nothing is left to be in front of it
+    ],
+)
+def test_other_cuts_are_no_background(mask, depth):
+    assert reason(mask, depth) is None
+
+
+def test_without_depth_or_without_the_rule_nothing_is_background():
+    assert reason(WALL, None) is None
+    assert reason(WALL, params=replace(PARAMS, background=None)) is None
+
+
+def test_a_small_cut_and_the_same_cut_again_are_rejected():
+    assert 'must be above 1.0%' in reason(disc((9, 13), 0.5))
+    assert reason(OBJECT, previous=OBJECT) == 'IoU with the previous instance above 0.5'
+    assert reason(OBJECT, previous=disc((3, 4), 3)) is None
+
+
+def test_what_all_cuts_have_left_is_the_rest():
+    is_free = ~OBJECT.ravel()
+    assert is_the_rest(proposal(~OBJECT), is_free, PARAMS)
+    assert not is_the_rest(proposal(~OBJECT), np.ones_like(is_free), PARAMS)
+    assert not is_the_rest(proposal(WALL), is_free, PARAMS)
+
+
+NUM_SCENES = 200
+PROPOSAL_PARAMS = CutParams(
+    local_cut=LocalCutParams(neighborhood='grid', capacity='step', evidence=EvidenceParams())
+)
+PROPOSAL_PARAMS = CutParams(
+    local_cut=LocalCutParams(neighborhood='grid', capacity='step', evidence=EvidenceParams())
+)
+
+
+def scenes(seed=0):
+    """Random eigenvectors over random depths of 8-bit levels, in which many distances tie."""
+    for stream in np.random.SeedSequence(seed).spawn(NUM_SCENES):
+        rng = np.random.default_rng(stream)
+        smooth = gaussian_filter(rng.standard_normal(GRID_HW), 2)
+        depth = gaussian_filter(rng.random(GRID_HW), 1)
+        depth += 0.5 * disc(rng.uniform((4, 4), (14, 22)), rng.uniform(2, 6))
+        depth = np.rint(255 * (depth - depth.min()) / np.ptp(depth)) / 255
+        yield smooth.ravel(), depth.astype(np.float32), rng
+
+
+def mask_of(eigenvector, depth):
+    pair = Eigenpair(eigenvector, 0.1, 0.1)
+    is_free = np.ones(len(eigenvector), bool)
+    return propose(pair, is_free, depth, GRID_HW, PROPOSAL_PARAMS)
+
+
+def test_depth_noise_of_a_millionth_changes_no_mask():
+    changed = 0
+    for eigenvector, depth, rng in scenes():
+        noisy = depth + rng.uniform(-1e-6, 1e-6, GRID_HW).astype(np.float32)
+        first, second = mask_of(eigenvector, depth), mask_of(eigenvector, noisy)
+        changed += not (first.mask == second.mask).all()
+    assert changed == 0
+
+
+def test_mirroring_the_image_mirrors_the_mask():
+    for eigenvector, depth, _ in scenes():
+        flipped = eigenvector.reshape(GRID_HW)[:, ::-1].ravel()
+        found = mask_of(flipped, np.ascontiguousarray(depth[:, ::-1])).mask.reshape(GRID_HW)
+        assert (found[:, ::-1] == mask_of(eigenvector, depth).mask.reshape(GRID_HW)).all()
+
+
+def test_constant_depth_gives_the_component_in_2d():
+    for eigenvector, depth, _ in scenes():
+        found = mask_of(eigenvector, np.zeros_like(depth))
+        semantic = found.semantic_mask.reshape(GRID_HW)
+        seed = divmod(found.split.seed, GRID_HW[1])
+        assert (found.mask.reshape(GRID_HW) == component_of(semantic, seed)).all()
+
+
+def test_a_cut_is_never_a_crumb_of_its_component():
+    for eigenvector, depth, _ in scenes():
+        found = mask_of(eigenvector, depth)
+        seed = divmod(int(found.cloud.patches[found.cloud.sources[0]]), GRID_HW[1])
+        component = component_of(found.semantic_mask.reshape(GRID_HW), seed)
+        assert found.mask.sum() >= 0.1 * component.sum()
+
+
+MASKCUT = CutParams.maskcut()
+LEFT, RIGHT, MIDDLE = disc((9, 6), 4), disc((9, 20), 4), disc((9, 13), 2)
+SHIFTED = disc((10, 6), 4)  # the left disc one row lower: IoU 0.6
+SMALL = disc((3, 13), 1)  # 5 of 468 patches, barely more than 1 %
+TINY = disc((3, 13), 0.5)  # one patch
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Run the loop; solve i gives the i-th mask as foreground. Returns the masks it keeps."""
+
+    def run(masks, params=MASKCUT):
+        left = iter(masks)
+
+        def solve(links, is_free, ncut):
+            mask = next(left, None)
+            if mask is None:
+                return None
+            return Eigenpair(np.where(mask, 1.0, -0.1).ravel(), 0.5, 0.1)
+
+        monkeypatch.setattr(loop, 'second_eigenvector', solve)
+        cuts = loop.cut_patches(np.ones((*GRID_HW, 4), np.float32), None, params).accepted
+        return [one.mask for one in cuts]
+
+    return run
+
+
+def same(found, expected):
+    return len(found) == len(expected) and all(
+        (a == b).all() for a, b in zip(found, expected, strict=True)
+    )
+
+
+def test_1_the_first_cut_may_be_of_any_size(cut):
+    assert same(cut([TINY, LEFT]), [TINY, LEFT])
+    assert same(cut([LEFT, TINY, TINY]), [LEFT])
+    assert same(
+        cut([TINY, LEFT], replace(MASKCUT, min_area_from_cut=0, remove_rejected=True)), [LEFT]
+    )
+
+
+def test_2_a_later_cut_must_cover_more_than_one_percent(cut):
+    assert SMALL.mean() > 0.01 > TINY.mean()
+    assert same(cut([LEFT, SMALL]), [LEFT, SMALL])
+
+
+def test_3_a_cut_is_compared_with_the_one_just_before_only(cut):
+    assert same(cut([LEFT, RIGHT, SHIFTED]), [LEFT, RIGHT, SHIFTED & ~LEFT])
+
+
+def test_4_a_rejected_cut_stays_in_the_graph_and_is_accepted_when_found_again(cut):
+    """After a rejection there is nothing to compare with, and the graph is as it was."""
+    assert same(cut([LEFT, SHIFTED]), [LEFT, SHIFTED & ~LEFT])
+    assert same(cut([LEFT, SHIFTED, RIGHT], replace(MASKCUT, remove_rejected=True)), [LEFT, RIGHT])
+
+
+def test_5_a_rejected_cut_counts_towards_n(cut):
+    masks = [LEFT, TINY, RIGHT, MIDDLE]
+    removed = replace(MASKCUT, remove_rejected=True)
+    assert same(cut(masks, removed), [LEFT, RIGHT])
+    assert same(cut(masks, replace(removed, count_rejected=False)), [LEFT, RIGHT, MIDDLE])
+
+
+def test_6_the_earlier_cut_keeps_what_two_of_them_hold(cut):
+    both = LEFT | disc((9, 10), 3)
+    assert (LEFT & both).sum() / both.sum() > 0.5
+    found = cut([LEFT, RIGHT, both])
+    assert same(found, [LEFT, RIGHT, both & ~LEFT])
+
+
+def test_7_claimed_patches_stay_in_the_graph_without_a_link(rng):
+    features = features_of(LEFT + 2 * RIGHT, rng).reshape(-1, 48)
+    links = link_patches(normalize_features(features), 0.15)
+    found = second_eigenvector(links, ~LEFT.ravel(), NcutParams())
+    zeroed = normalize_features(features * ~LEFT.ravel()[:, None])
+    affinity = np.where(zeroed @ zeroed.T > 0.15, 1.0, oracles.EPSILON)
+    exact = oracles.second_eigenvector(affinity)
+    assert len(found.vector) == LEFT.size
+    assert found.vector @ exact / np.linalg.norm(exact) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_8_the_sign_decides_where_the_stronger_side_holds_three_corners(sign):
+    frame = np.zeros(GRID_HW, bool)
+    frame[:3], frame[:, :3] = True, True
+    vector = sign * np.where(frame, 1.0, -0.2).ravel()
+    foreground = split_foreground(vector, GRID_HW).foreground.reshape(GRID_HW)
+    assert (foreground == (frame if sign < 0 else ~frame)).all()
+
+
+def test_9_only_the_4_connected_part_with_the_strongest_patch_is_kept(cut):
+    apart = LEFT | RIGHT
+    apart[14, 7] = True  # touches the left disc at a corner
+    assert same(cut([apart]), [LEFT])
+
+
+def test_10_masks_are_resized_bicubically_and_cut_at_half_of_the_maximum(rng):
+    params = replace(MASKCUT.refine, method='none')
+    image = photo(rng, (72, 104))
+    (found,) = refine_to_image([LEFT], image, (111, 77), params)
+    pixels = Image.fromarray(enlarge_patches(LEFT, (72, 104)).astype(np.uint8) * 255)
+    expected = np.asarray(pixels.resize((77, 111), Image.Resampling.BICUBIC))
+    assert (found != (expected > expected.max() / 2)).mean() < 0.001
+
+
+def test_11_holes_are_filled_and_a_mask_that_changes_too_much_is_dropped(rng):
+    params = replace(MASKCUT.refine, method='none')
+    ring = LEFT & ~disc((9, 6), 2)
+    thin = disc((9, 13), 7) & ~disc((9, 13), 6)
+    found = refine_to_image([ring, thin], photo(rng, (72, 104)), (72, 104), params)
+    assert (found[0] == enlarge_patches(LEFT, (72, 104))).all()
+    assert found[1] is None
+
+
+def test_12_images_are_stretched_to_the_input_size():
+    tall = np.zeros((90, 30, 3), np.uint8)
+    tall[:45] = 255
+    stretched = resize_rgb(tall, (60, 80))
+    assert stretched.shape == (60, 80, 3)
+    assert (stretched[:25] == 255).all() and (stretched[35:] == 0).all()

@@ -2,15 +2,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import combinations, product
 
 import numpy as np
 import pytest
-import reference
-from drawn import GRID_HW, disc, iou, two_touching_discs
+from helpers import oracles
+from helpers.drawn import GRID_HW, disc, iou, two_touching_discs
 
 from cuts3d_mm.algorithm.depth import project_depth
-from cuts3d_mm.algorithm.local_cut import CAPACITIES, build_cloud, cut_cloud
-from cuts3d_mm.algorithm.params import LocalCutParams
+from cuts3d_mm.algorithm.local_cut import (
+    CAPACITIES,
+    Edges,
+    build_cloud,
+    connect_neighbors,
+    connect_patches,
+    cut_cloud,
+    is_supported,
+    source_side,
+    spatial_confidence,
+)
+from cuts3d_mm.algorithm.params import ConfidenceParams, EvidenceParams, LocalCutParams
 
 RULES = ['step', 'affinity', 'margin', 'distance']
 
@@ -66,7 +77,7 @@ def test_cut_equals_networkx(rng, capacity, terminals, neighborhood, gap):
     cloud = build_cloud(semantic, points, eigenvector, GRID_HW, params)
     rule = partial(_capacity, capacity=capacity, params=params)
     for tau in (0.04, 0.08, 0.115):
-        exact = reference.local_cut(cloud, tau, GRID_HW, rule)
+        exact = oracles.local_cut(cloud, tau, GRID_HW, rule)
         assert (cut_cloud(cloud, tau, GRID_HW, params) == exact).all()
 
 
@@ -105,3 +116,206 @@ def test_empty_semantic_mask_is_refused(rng):
     points = project_depth(np.zeros(GRID_HW, np.float32))
     with pytest.raises(ValueError, match='at least one patch'):
         build_cloud(np.zeros(468, bool), points, np.ones(468), GRID_HW, LocalCutParams())
+
+
+@pytest.mark.parametrize('count', [2, 5, 11, 60])
+@pytest.mark.parametrize('num_neighbors', [1, 4, 10])
+def test_edges_equal_brute_force(rng, count, num_neighbors):
+    points = rng.uniform(0, 1, (count, 3)).astype(np.float32)
+    edges = connect_neighbors(points, num_neighbors)
+    found = set(zip(edges.first.tolist(), edges.second.tolist(), strict=True))
+    assert found == oracles.neighbor_pairs(points, num_neighbors)
+    assert np.allclose(
+        edges.length, np.linalg.norm(points[edges.first] - points[edges.second], axis=1)
+    )
+
+
+@pytest.mark.parametrize('count', [0, 1])
+def test_too_few_points_have_no_edges(count):
+    assert connect_neighbors(np.zeros((count, 3), np.float32), 3).first.size == 0
+
+
+def test_equal_points_are_connected_without_loops():
+    edges = connect_neighbors(np.zeros((6, 3), np.float32), 3)
+    assert (edges.first < edges.second).all() and (edges.length == 0).all()
+
+
+def test_no_neighbors_is_refused():
+    with pytest.raises(ValueError, match='num_neighbors must be at least 1'):
+        connect_neighbors(np.zeros((4, 3), np.float32), 0)
+
+
+def test_edges_are_all_pairs_of_touching_patches(rng):
+    patches = np.flatnonzero(disc((9, 8), 5) | disc((3, 20), 2))
+    depth = rng.random(len(patches), dtype=np.float32)
+    edges = connect_patches(patches, depth, GRID_HW)
+    places = [divmod(int(patch), GRID_HW[1]) for patch in patches]
+    exact = [
+        (i, j)
+        for i, j in combinations(range(len(patches)), 2)
+        if max(abs(a - b) for a, b in zip(places[i], places[j], strict=True)) == 1
+    ]
+    assert list(zip(edges.first.tolist(), edges.second.tolist(), strict=True)) == exact
+    assert np.allclose(edges.length, [abs(depth[i] - depth[j]) for i, j in exact])
+
+
+def test_single_patch_has_no_edge():
+    edges = connect_patches(np.array([7]), np.zeros(1, np.float32), GRID_HW)
+    assert len(edges.first) == len(edges.second) == len(edges.length) == 0
+
+
+def cut_value(side, edges, capacities):
+    return capacities[side[edges.first] != side[edges.second]].sum()
+
+
+def edges_of(pairs):
+    first, second = np.array(pairs, int).reshape(-1, 2).T
+    return Edges(first, second, np.ones(len(first)))
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_side_is_the_smallest_minimum_cut_of_all(seed):
+    rng = np.random.default_rng(seed)
+    edges = connect_neighbors(rng.uniform(0, 1, (8, 3)).astype(np.float32), 3)
+    capacities = rng.integers(1, 4, len(edges.first)).astype(float)  # ties are common
+    side = source_side(8, edges, capacities, np.array([0]), np.array([7]))
+    all_sides = [np.array([True, *bits, False]) for bits in product([False, True], repeat=6)]
+    least = min(cut_value(s, edges, capacities) for s in all_sides)
+    assert cut_value(side, edges, capacities) == least
+    smallest = [s for s in all_sides if cut_value(s, edges, capacities) == least]
+    assert all((side <= s).all() for s in smallest)
+
+
+@pytest.mark.parametrize('terminals', [1, 5])
+def test_side_equals_networkx(rng, terminals):
+    edges = connect_neighbors(rng.uniform(0, 1, (120, 3)).astype(np.float32), 6)
+    capacities = np.exp(-edges.length)
+    sources, sinks = np.arange(terminals), np.arange(119, 119 - terminals, -1)
+    found = source_side(120, edges, capacities, sources, sinks)
+    assert (found == oracles.source_side(120, edges, capacities, sources, sinks)).all()
+
+
+def test_side_of_a_bridge_is_cut_at_the_bridge():
+    edges = edges_of([(0, 1), (1, 2), (0, 2), (2, 3), (3, 4), (4, 5), (3, 5)])
+    capacities = np.array([5.0, 5, 5, 1, 5, 5, 5])
+    side = source_side(6, edges, capacities, np.array([0]), np.array([5]))
+    assert side.tolist() == [True, True, True, False, False, False]
+
+
+def test_without_sinks_all_that_is_reached_stays():
+    side = source_side(4, edges_of([(0, 1), (2, 3)]), np.ones(2), np.array([0]), np.array([], int))
+    assert side.tolist() == [True, True, False, False]
+
+
+def test_without_edges_only_the_source_stays():
+    side = source_side(3, edges_of([]), np.empty(0), np.array([1]), np.array([2]))
+    assert side.tolist() == [False, True, False]
+
+
+def test_large_graph_does_not_overflow(rng):
+    edges = connect_neighbors(rng.uniform(0, 1, (3000, 3)).astype(np.float32), 10)
+    capacities = np.full(len(edges.first), 1e6)
+    side = source_side(3000, edges, capacities, np.arange(600), np.arange(2400, 3000))
+    assert side[:600].all() and not side[2400:].any()
+
+
+def test_shared_terminal_is_refused():
+    with pytest.raises(ValueError, match='must not share a node'):
+        source_side(2, edges_of([(0, 1)]), np.ones(1), np.array([0]), np.array([0]))
+
+
+def test_negative_capacity_is_refused():
+    with pytest.raises(ValueError, match='must not be negative'):
+        source_side(2, edges_of([(0, 1)]), -np.ones(1), np.array([0]), np.array([1]))
+
+
+LOCAL = LocalCutParams(neighborhood='knn', capacity='affinity')
+
+
+def ramp_cloud(rng):
+    """One disc flat, one falling away: the second is cut off at small thresholds."""
+    left, right = two_touching_discs()
+    columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
+    depth = np.where(columns > 13, (columns - 13) * 0.085, 0).astype(np.float32)
+    eigenvector = np.where(left, 2.0, 1.0).ravel()
+    return build_cloud((left | right).ravel(), project_depth(depth), eigenvector, GRID_HW, LOCAL)
+
+
+def confidence_of(cloud, params):
+    mask = cut_cloud(cloud, LOCAL.tau_knn, GRID_HW, LOCAL)
+    return spatial_confidence(cloud, mask, GRID_HW, LOCAL, params), mask
+
+
+def test_confidence_is_the_mean_of_the_cuts(rng):
+    cloud = ramp_cloud(rng)
+    found, mask = confidence_of(
+        cloud,
+        ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None),
+    )
+    taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
+    affinity = partial(CAPACITIES['affinity'], params=LOCAL)
+    cuts = [oracles.local_cut(cloud, tau, GRID_HW, affinity) for tau in taus]
+    assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
+
+
+def test_confidence_says_what_the_cuts_say_inside_and_is_zero_outside(rng):
+    found, mask = confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=6))
+    counts = found[mask] * 6
+    assert counts == pytest.approx(np.rint(counts)) and 1 <= counts.min() < 3
+    assert (found[~mask] == 0).all()
+
+
+def test_confidence_is_one_where_all_cuts_agree():
+    left, _ = two_touching_discs()
+    flat = project_depth(np.zeros(GRID_HW, np.float32))
+    params = LocalCutParams(terminals='regional')
+    cloud = build_cloud(left.ravel(), flat, np.ones(468), GRID_HW, params)
+    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=1))
+    assert (found[mask] == 1).all()
+
+
+def test_no_cut_is_refused(rng):
+    with pytest.raises(ValueError, match='num_cuts must be at least 1'):
+        confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=0))
+
+
+LEFT, RIGHT = two_touching_discs()
+BOTH = LEFT | RIGHT
+PARAMS = EvidenceParams()
+
+
+def step_of(height, relief=0.0):
+    """Depth of a step between the discs, on a slope along the rows."""
+    slope = relief * np.mgrid[: GRID_HW[0], : GRID_HW[1]][0]
+    return (np.where(RIGHT, height, 0) + slope).astype(np.float32)
+
+
+def test_a_cut_along_a_depth_step_is_supported():
+    assert is_supported(LEFT, BOTH, step_of(0.3), PARAMS)
+
+
+@pytest.mark.parametrize('height', [0.0, 0.04])
+def test_a_cut_without_a_depth_step_is_not(height):
+    assert not is_supported(LEFT, BOTH, step_of(height), PARAMS)
+
+
+def test_a_step_within_the_relief_of_the_object_is_none():
+    assert is_supported(LEFT, BOTH, step_of(0.1, relief=0.09), PARAMS)
+    assert not is_supported(LEFT, BOTH, step_of(0.1, relief=0.11), PARAMS)
+
+
+def test_a_step_that_ties_with_the_relief_does_not_depend_on_noise(rng):
+    depth = step_of(0.125, relief=0.125)
+    for _ in range(20):
+        noise = rng.uniform(-1e-6, 1e-6, GRID_HW).astype(np.float32)
+        assert not is_supported(LEFT, BOTH, depth + noise, PARAMS)
+
+
+def test_a_crumb_of_the_component_is_not_supported():
+    crumb = np.zeros(GRID_HW, bool)
+    crumb[np.nonzero(LEFT)[0][:5], np.nonzero(LEFT)[1][:5]] = True
+    assert not is_supported(crumb, BOTH, step_of(0.3), PARAMS)
+
+
+def test_the_whole_component_needs_no_step():
+    assert is_supported(BOTH, BOTH, step_of(0.0), PARAMS)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import disc
+from helpers.drawn import disc
 from PIL import Image
 
 from cuts3d_mm.algorithm import masks

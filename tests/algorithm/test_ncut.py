@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
-from drawn import GRID_HW, disc, features_of
+from helpers import oracles
+from helpers.drawn import GRID_HW, disc, features_of
 from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import ArpackNoConvergence
 
@@ -15,7 +15,7 @@ from cuts3d_mm.algorithm.params import NcutParams
 
 def dense_affinity(links, is_free):
     free = np.outer(is_free, is_free)
-    return np.where((links > 0) & free, 1.0, reference.EPSILON)
+    return np.where((links > 0) & free, 1.0, oracles.EPSILON)
 
 
 def never_converges(*_, **__):
@@ -50,7 +50,7 @@ def worlds(rng):
 def test_eigenvector_equals_the_dense_solver(rng, index):
     _, links, free = list(worlds(rng))[index]
     found = second_eigenvector(pack_links(links), free, NcutParams())
-    exact = reference.second_eigenvector(dense_affinity(links, free))
+    exact = oracles.second_eigenvector(dense_affinity(links, free))
     cosine = found.vector @ exact / np.linalg.norm(exact)
     assert cosine == pytest.approx(1, abs=1e-5)
 
@@ -108,7 +108,7 @@ def test_the_sign_of_lapack_is_kept():
         )
         links, free = link_patches(features, 0.15).unpack(), ~disc((15, 20), 2).ravel()
         found = second_eigenvector(pack_links(links), free, params)
-        exact = reference.second_eigenvector(dense_affinity(links, free), 'lapack')
+        exact = oracles.second_eigenvector(dense_affinity(links, free), 'lapack')
         assert found.vector == pytest.approx(exact / np.linalg.norm(exact), abs=1e-9)
         signs.add(np.sign(exact[np.argmax(np.abs(exact))]))
     assert signs == {-1, 1}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import disc, iou
+from helpers.drawn import disc, iou
 
 from cuts3d_mm.algorithm.tracking import (
     GRID_PX,

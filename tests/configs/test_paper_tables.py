@@ -10,12 +10,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from image_folders import annotations_of, write_depths, write_images
+from helpers.commands import PAGE, Call, read_rows
+from helpers.drawn import annotations_of, write_depths, write_images
+from helpers.official_samples import WRITERS, write_coco, write_image
+from helpers.training import tiny_data, tiny_generator, tiny_training, write_config
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
-from official_samples import WRITERS, write_coco, write_image
-from paper_rows import PAGE, Call, read_rows
-from stand_ins import tiny_data, tiny_generator, tiny_training, write_config
 
 from cuts3d_mm.evaluation.suite import TABLE_2
 

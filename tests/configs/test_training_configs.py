@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from label_stores import write_labelled_images
+from helpers.drawn import write_labelled_images
+from helpers.tiny_detectors import batch_of
+from helpers.training import shrink_model
 from mmdet.registry import DATASETS, LOOPS, MODELS, TASK_UTILS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from stand_ins import shrink_model
-from tiny_detectors import batch_of
 
 from cuts3d_mm.configs import find_config
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
 import pytest
-from label_stores import LOADING, dataset_config, write_labelled_images
-from mmdet.registry import DATASETS
+from helpers.drawn import LOADING, dataset_config, disc, write_labelled_images
+from mmdet.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
-from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.coco import coco_annotation, write_coco
+from cuts3d_mm.labels.record import encode_instance
 
 
 @pytest.fixture
@@ -67,3 +69,97 @@ def test_workers_read_the_same_samples(folder, is_sent):
     loader = DataLoader(given, num_workers=2, collate_fn=lambda batch: batch[0]['gt_masks'].masks)
     for index, masks in enumerate(loader):
         assert (masks == dataset[index]['gt_masks'].masks).all()
+
+
+@pytest.mark.slow
+def test_all_classes_become_one(tmp_path):
+    annotation = coco_annotation(encode_instance(disc((9, 12), 5, (30, 50)), None, 1), (30, 50))
+    found = [
+        {**annotation, 'id': n, 'image_id': 1, 'category_id': c, 'iscrowd': int(c == 90)}
+        for n, c in enumerate((3, 17, 90), start=1)
+    ]
+    dataset = {
+        'images': [{'id': 1, 'file_name': 'a.jpg', 'height': 30, 'width': 50}],
+        'annotations': found,
+        'categories': [{'id': c, 'name': str(c)} for c in (3, 17, 90)],
+    }
+    (tmp_path / 'gt.json').write_text(json.dumps(dataset))
+    built = DATASETS.build(
+        {
+            'type': 'cuts3d_mm.ClassAgnosticCocoDataset',
+            'data_root': str(tmp_path),
+            'ann_file': 'gt.json',
+            'data_prefix': {'img': ''},
+            'pipeline': [],
+        }
+    )
+    instances = built.get_data_info(0)['instances']
+    assert [one['bbox_label'] for one in instances] == [0, 0, 0]
+    assert [one['ignore_flag'] for one in instances] == [0, 0, 1]
+
+
+OUTER = [
+    {'type': 'cuts3d_mm.ConfidentCopyPaste'},
+    {'type': 'RandomFlip', 'prob': 0.5},
+    {'type': 'PackDetInputs'},
+]
+
+
+@pytest.fixture
+def inner(tmp_path):
+    write_labelled_images(tmp_path)
+    return dataset_config(tmp_path, LOADING, filter_cfg=dict(filter_empty_gt=True))
+
+
+def build(kind, inner, outer=OUTER):
+    return DATASETS.build({'type': kind, 'dataset': inner, 'pipeline': outer})
+
+
+def test_samples_are_those_of_mmdetection(inner):
+    ours, theirs = (
+        build(k, inner) for k in ('cuts3d_mm.MixedImagesDataset', 'MultiImageMixDataset')
+    )
+    assert len(ours) == len(theirs) > 1
+    for index in [*range(len(ours)), 0]:  # the first again: nothing was changed in place
+        pair = []
+        for dataset in (ours, theirs):
+            np.random.seed(index)
+            pair.append(dataset[index])
+        mine, other = pair
+        assert (mine['inputs'] == other['inputs']).all()
+        mine, other = (one['data_samples'].gt_instances for one in pair)
+        assert (mine.bboxes.tensor == other.bboxes.tensor).all()
+        assert (mine.masks.masks == other.masks.masks).all()
+        assert (mine.masks.confidence == other.masks.confidence).all()
+
+
+@pytest.fixture
+def failing():
+    calls = []
+
+    class FailsTwice:
+        """A transform that gives a sample up twice."""
+
+        def __init__(self, always=False):
+            self.always = always
+
+        def __call__(self, results):
+            calls.append(results['img_path'])
+            return None if self.always or len(calls) < 3 else results
+
+    TRANSFORMS.register_module(name='FailsTwice', module=FailsTwice, force=True)
+    yield calls
+    TRANSFORMS._module_dict.pop('FailsTwice')
+
+
+def test_a_sample_that_is_given_up_begins_again(inner, failing):
+    outer = [*OUTER[:1], {'type': 'FailsTwice'}, *OUTER[2:]]
+    assert build('cuts3d_mm.MixedImagesDataset', inner, outer)[1]['inputs'].ndim == 3
+    assert len(failing) == 3 and len(set(failing)) == 1
+
+
+def test_a_sample_that_never_comes_is_an_error(inner, failing):
+    outer = [{'type': 'FailsTwice', 'always': True}]
+    with pytest.raises(RuntimeError, match='within 15 attempts'):
+        build('cuts3d_mm.MixedImagesDataset', inner, outer)[0]
+    assert len(failing) == 15

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import write_depths, write_images
+from helpers.drawn import write_depths, write_images
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md')]

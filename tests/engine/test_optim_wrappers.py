@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_detectors import batch_of, tiny_config
 from mmdet.registry import OPTIM_WRAPPERS
 from mmengine.config import Config
-from tiny_detectors import batch_of, tiny_config
 from torch import nn
 
 from cuts3d_mm.engine.optim_wrappers import clip_each, require_amp

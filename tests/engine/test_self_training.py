@@ -8,8 +8,8 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
-from forked_commands import run_forked
-from training_runs import (
+from helpers.commands import run_forked
+from helpers.training import (
     final_scores,
     losses,
     run_ranks,
@@ -122,7 +122,7 @@ def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
 def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
     command = command_of(root, tmp_path)
     options = command[command.index('--cfg-options') + 1 :]
-    script = Path(__file__).parents[1] / 'two_ranks.py'
+    script = Path(__file__).parents[1] / 'helpers/two_ranks.py'
     output = run_ranks([sys.executable, str(script), CONFIG, str(tmp_path), *options])
     assert '2 ranks, the same weights: True' in output
     names = [record.name for record in labels_of(uninterrupted, 2)]

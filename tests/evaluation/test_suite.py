@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from label_stores import write_labelled_images
+from helpers.drawn import write_labelled_images
+from helpers.tiny_detectors import NARROW, TINY
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from tiny_detectors import NARROW, TINY
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.evaluation import suite

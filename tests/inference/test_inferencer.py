@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.commands import light_environment
+from helpers.tiny_detectors import write_checkpoint
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from PIL import Image
 from pycocotools.coco import COCO
-from released_detectors import write_checkpoint
-from without_packages import light_environment
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_detectors import tiny_config
 from mmdet.registry import MODELS
-from tiny_detectors import tiny_config
 
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.detector import (

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import photo
-from image_folders import FEATURES, MASKCUT, cuts3d_model, write_depths
+from helpers.drawn import FEATURES, MASKCUT, cuts3d_model, photo, write_depths
 from mmdet.registry import MODELS
 
 from cuts3d_mm.algorithm import cut_instances

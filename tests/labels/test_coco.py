@@ -6,11 +6,23 @@ import json
 
 import numpy as np
 import pytest
-from drawn import disc
+from helpers.drawn import disc, iou
+from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from scipy import ndimage
 
-from cuts3d_mm.labels.coco import coco_annotation, read_coco, write_coco
+from cuts3d_mm.labels.coco import (
+    LEAST_IOU,
+    coco_annotation,
+    export_store,
+    mask_polygons,
+    read_coco,
+    read_labels,
+    write_coco,
+)
 from cuts3d_mm.labels.record import ImageRecord, decode_mask, encode_instance
+from cuts3d_mm.labels.store import write_store
 
 
 def records():
@@ -102,3 +114,96 @@ def test_masks_of_any_other_size_are_an_error_that_names_the_image(tmp_path):
     (tmp_path / 'bad.json').write_text(json.dumps(dataset))
     with pytest.raises(ValueError, match=r'masks of 1.jpg must have .*\(31, 50\)'):
         list(read_coco(tmp_path / 'bad.json'))
+
+
+HW = (60, 90)
+RING = disc((30, 40), 20, HW) & ~disc((30, 40), 10, HW)
+
+
+def rasterised(polygons, image_hw):
+    code = coco_mask.merge(coco_mask.frPyObjects(polygons, *image_hw))
+    return coco_mask.decode(code).astype(bool)
+
+
+def blobs(rng, image_hw, sigma):
+    noise = ndimage.gaussian_filter(rng.standard_normal(image_hw), sigma)
+    return noise > np.quantile(noise, 0.6)
+
+
+@pytest.mark.parametrize('sigma_px', [0, 1, 3, 6])
+def test_polygons_are_rasterised_to_nearly_the_same_mask(rng, sigma_px):
+    """Whatever its parts and holes; at the border of the image, too."""
+    for _ in range(5):
+        mask = blobs(rng, HW, sigma_px)
+        assert iou(rasterised(mask_polygons(mask), HW), mask) >= LEAST_IOU
+
+
+@pytest.mark.parametrize(
+    'mask', [disc((9, 12), 0.4, HW), disc((9, 12), 1, HW), np.eye(60, 90) > 0]
+)
+def test_thin_masks_are_rasterised_to_the_pixel(mask):
+    assert (rasterised(mask_polygons(mask), HW) == mask).all()
+
+
+def test_each_part_is_a_polygon_of_a_few_points():
+    mask = disc((20, 20), 15, HW) | disc((40, 65), 15, HW)
+    polygons = mask_polygons(mask)
+    assert len(polygons) == 2
+    assert all(12 <= len(polygon) <= 80 for polygon in polygons)  # of 180 unit steps
+
+
+def test_holes_and_what_lies_in_them_stay():
+    mask = RING & ~disc((30, 25), 3, HW) & ~disc((30, 55), 3, HW) | disc((30, 40), 4, HW)
+    polygons = mask_polygons(mask)
+    found = rasterised(polygons, HW)
+    assert len(polygons) == 2 and found[30, 40]
+    assert not found[[30, 30, 30], [25, 33, 55]].any()
+
+
+def test_a_rectangle_has_the_corners_of_its_pixels():
+    mask = np.zeros(HW, bool)
+    mask[10:30, 20:70] = True
+    (polygon,) = mask_polygons(mask)
+    x, y = np.reshape(polygon, (-1, 2)).T
+    assert [x.min(), x.max(), y.min(), y.max()] == [20, 70, 10, 30]
+
+
+def test_a_file_of_polygons_is_read_to_the_same_labels(tmp_path):
+    confidence = np.full((6, 9), 0.5, np.float32)
+    record = ImageRecord('a.png', HW, (encode_instance(RING, confidence, 0.75),))
+    write_coco(tmp_path / 'polygons.json', lambda: [record], as_polygons=True)
+    (read,) = read_coco(tmp_path / 'polygons.json')
+    (instance,) = read.instances
+    assert instance.confidence == record.instances[0].confidence and instance.score == 0.75
+    assert iou(decode_mask(instance, HW), RING) >= LEAST_IOU
+
+
+@pytest.mark.parametrize(('as_polygons', 'least_iou'), [(False, 1.0), (True, 0.85)])
+def test_supervision_reads_both_files(tmp_path, as_polygons, least_iou):
+    """It rounds polygons to whole pixels."""
+    supervision = pytest.importorskip('supervision')
+    masks = [RING, disc((20, 70), 8, HW) | disc((48, 75), 9, HW)]
+    Image.new('RGB', HW[::-1]).save(tmp_path / 'a.png')
+    record = ImageRecord('a.png', HW, tuple(encode_instance(mask, None, 0.5) for mask in masks))
+    write_coco(tmp_path / 'x.json', lambda: [record], as_polygons)
+    given = str(tmp_path), str(tmp_path / 'x.json')
+    ((_, _, found),) = supervision.DetectionDataset.from_coco(*given, force_masks=True)
+    assert all(iou(*pair) >= least_iou for pair in zip(found.mask, masks, strict=True))
+
+
+STORE_HW = (40, 70)
+
+
+def test_a_store_and_its_json_hold_the_same_records(tmp_path):
+    masks = disc((20, 18), 12, STORE_HW), disc((20, 50), 12, STORE_HW)
+    instances = tuple(encode_instance(mask, None, 0.5) for mask in masks)
+    written = [ImageRecord('a.png', STORE_HW, instances), ImageRecord('b.png', STORE_HW)]
+    write_store(tmp_path / 'store', written)
+    export_store(tmp_path / 'store', tmp_path / 'labels.json')
+    assert list(read_labels(tmp_path / 'store')) == written
+    assert list(read_labels(tmp_path / 'labels.json')) == written
+
+
+def test_labels_that_are_not_there_are_an_error_that_says_what_is_needed(tmp_path):
+    with pytest.raises(FileNotFoundError, match='must be a label store or a COCO JSON, found no'):
+        read_labels(tmp_path / 'labels')

@@ -6,12 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from learning_runs import INITIAL, ROUND, write_inputs, write_photos
+from helpers.training import INITIAL, ROUND, write_inputs, write_photos
+from PIL import Image
 
+from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.learning.loop import learn
 from cuts3d_mm.learning.plan import Folders, Request, format_duration, parse_duration
-from cuts3d_mm.learning.planning import keep_plan, plan_run
+from cuts3d_mm.learning.planning import keep_plan, look_at, plan_run
 from cuts3d_mm.learning.training import train_command
 
 
@@ -169,3 +172,22 @@ def test_durations_are_read_and_written_with_their_unit():
     assert [format_duration(s) for s in (45, 700, 5400, 200000)] == [
         *('45 s', '12 min', '1.5 h', '2.3 days')
     ]
+
+
+def test_sizes_and_unreadable_files_are_counted(tmp_path):
+    for name, image_hw in (('a', (20, 30)), ('b', (40, 30)), ('c', (50, 60))):
+        Image.fromarray(np.zeros((*image_hw, 3), np.uint8)).save(tmp_path / f'{name}.png')
+    (tmp_path / 'broken.jpg').write_bytes(b'no image')
+    look = look_at(list_images(tmp_path))
+    assert look.unreadable == ('broken.jpg',) and look.num_images == 4
+    assert (look.smallest_hw, look.median_hw, look.largest_hw) == ((20, 30), (40, 30), (50, 60))
+    assert look.describe() == [
+        '4 images, 30 x 20 to 60 x 50 pixels, 30 x 40 in the middle',
+        '1 cannot be read: broken.jpg',
+    ]
+
+
+def test_a_folder_without_a_readable_image_is_refused(tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'no image')
+    with pytest.raises(ValueError, match='must hold an image that can be read'):
+        look_at(list_images(tmp_path))

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 import torch
 
 from cuts3d_mm.learning.plan import PassFolders, Schedule
-from cuts3d_mm.learning.training import has_checkpoint, keep_last_round, read_log, weights_after
+from cuts3d_mm.learning.training import (
+    has_checkpoint,
+    keep_last_round,
+    read_log,
+    read_steps,
+    shorten_line,
+    timed,
+    weights_after,
+)
 
 HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
 CONTENT = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
@@ -37,3 +48,39 @@ def test_the_log_of_a_killed_training_is_read_up_to_its_torn_line(tmp_path):
     log.parent.mkdir(parents=True)
     log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_log(tmp_path) == [{'step': 1, 'loss': 2.0}]
+
+
+LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
+
+
+@pytest.mark.parametrize(
+    ('line', 'short'),
+    [
+        (
+            f'{LOG}Iter(train) [  10/7000]  base_lr: 1e-4 lr: 1e-4  eta: 0:00:05  time: 0.9  '
+            'loss: 4.5750  loss_rpn_cls: 0.69',
+            'step 10 of 7000: loss 4.58, 0:00:05 left',
+        ),
+        (
+            f'{LOG}Iter(val) [1/1]    coco/bbox_mAP_50: 0.2  coco/segm_mAP_50: 0.0721  time: 0.1',
+            'mask AP50 on held-out images: 7.21 %',
+        ),
+        (f'{LOG}Iter(val) [1/2]    eta: 0:00:00  time: 0.1490', None),
+        (f'{LOG}Round 1: labelling the training images', 'Round 1: labelling the training images'),
+        ('resume from work/iter_2.pth', 'resume from work/iter_2.pth'),
+        ('Could not import OneDL', None),
+    ],
+)
+def test_lines_about_steps_scores_and_rounds_are_kept_short(line, short):
+    assert shorten_line(line) == short
+
+
+def test_a_run_that_finds_a_step_done_leaves_its_cost_as_it_was(tmp_path):
+    path = tmp_path / 'steps.json'
+    with timed(path, 'cut'):
+        time.sleep(0.02)
+    before = read_steps(path)
+    with timed(path, 'cut'):
+        pass
+    assert read_steps(path) == before and before['cut'].seconds >= 0.02
+    assert before['cut'].peak_bytes > 0

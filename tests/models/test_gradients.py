@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.tiny_detectors import instances_of
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from tiny_detectors import instances_of
 from torch.autograd import gradcheck
 
 from cuts3d_mm.models.losses import confidence_weighted_mask_loss

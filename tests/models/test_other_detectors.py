@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from label_stores import LOADING, dataset_config, write_labelled_images
+from helpers.drawn import LOADING, dataset_config, write_labelled_images
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
+import numpy as np
+import pytest
 from rich.console import Console
 
 from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline import progress
-from cuts3d_mm.pipeline.progress import Report, Span
+from cuts3d_mm.pipeline.progress import Report, Span, StageTotals, Stopwatch, profiled, size_of
 
 
 class Terminal(io.StringIO):
@@ -54,3 +57,76 @@ def test_the_line_names_the_stage_that_limits_the_rate(monkeypatch, capsys):
         line.start(2, Counts())
         line.add(Report(Counts(1, 3, 0), tuple(spans)))
     assert 'limited by refine' in capsys.readouterr().err.splitlines()[-1]
+
+
+def span(stage, seconds, process=1, start_s=0.0, images=1, num_bytes=0):
+    return Span(stage, start_s, seconds, seconds / 2, images, num_bytes, process, process)
+
+
+def test_a_stretch_of_work_is_measured_even_if_it_fails():
+    watch = Stopwatch()
+    with pytest.raises(ValueError), watch.measure('cut', 3) as work:
+        work.hands_on([np.zeros((2, 3), np.float32), b'abc'])
+        raise ValueError
+    (found,) = watch.take()
+    assert (found.stage, found.images, found.num_bytes) == ('cut', 3, 27) and found.seconds >= 0
+    assert watch.take() == ()
+
+
+def test_bytes_are_those_of_arrays_and_texts_at_any_depth():
+    assert size_of({'no': 'dict'}) == 0
+    assert size_of(span('abcd', 1)) == 4
+    assert size_of((np.zeros(5), [b'12', ('x', None)])) == 43
+
+
+def test_the_limiting_stage_of_workers_that_do_all_is_the_longest():
+    totals = StageTotals()
+    totals.add([span(*s) for s in (('read', 1), ('extract', 2), ('refine', 5), ('encode', 1))])
+    assert totals.limiting_stage() == 'refine'
+
+
+@pytest.mark.parametrize(('cut_s', 'limit'), [(3, 'cut'), (1, 'extract')])
+def test_the_limiting_stage_of_a_staged_run_is_in_its_busiest_processes(cut_s, limit):
+    totals = StageTotals()
+    totals.add([span('read', 9, process=1), span('extract', 2, process=1)])
+    for worker in (2, 3):
+        totals.add([span('cut', cut_s, process=worker), span('encode', 0.1, process=worker)])
+    assert totals.limiting_stage() == limit
+
+
+def test_nothing_limits_a_run_that_has_not_begun():
+    assert StageTotals().limiting_stage() == ''
+
+
+class Line:
+    def start(self, total_images, done):
+        self.total = total_images
+
+    def add(self, report):
+        self.counts = report.counts
+
+
+def test_a_profile_is_a_trace_and_a_table(tmp_path, capsys):
+    line = Line()
+    with profiled(line, tmp_path / 'trace.json') as progress:
+        progress.start(7, Counts())
+        progress.add(Report(Counts(2, 1, 0), (span('cut', 0.5, start_s=3.0), span('encode', 0.1))))
+        progress.add(Report(spans=(span('cut', 0.3, num_bytes=4000),)))
+    events = json.loads((tmp_path / 'trace.json').read_text())
+    assert [event['name'] for event in events] == ['cut', 'encode', 'cut']
+    assert events[0]['ts'] == 3e6 and events[0]['dur'] == 5e5 and events[0]['ph'] == 'X'
+    table = capsys.readouterr().err
+    assert '400.00' in table and '200.00' in table and '2.00' in table
+    assert line.total == 7 and line.counts == Counts()
+
+
+def test_an_empty_profile_is_a_valid_trace(tmp_path):
+    with profiled(Line(), tmp_path / 'trace.json'):
+        pass
+    assert json.loads((tmp_path / 'trace.json').read_text()) == []
+
+
+def test_without_a_trace_nothing_is_added():
+    line = Line()
+    with profiled(line, None) as progress:
+        assert progress is line

@@ -14,10 +14,10 @@ from unittest.mock import MagicMock
 import numpy as np
 import psutil
 import pytest
-from climbing_names import CLIMBING, REFUSED_IN_JSON
-from image_folders import MASKCUT, write_images
-from ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
-from stopped_runs import STOP_LIMIT_S, output_of, start, stop, wait_until
+from helpers.commands import STOP_LIMIT_S, output_of, start, stop, wait_until
+from helpers.drawn import MASKCUT, write_images
+from helpers.hostile_files import CLIMBING, REFUSED_IN_JSON
+from helpers.ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images

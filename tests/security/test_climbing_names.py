@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from climbing_names import GOOD, HW, NOT_UTF8, REFUSED_IN_JSON, Place
+from helpers.hostile_files import GOOD, HW, NOT_UTF8, REFUSED_IN_JSON, Place
+from helpers.tiny_detectors import write_checkpoint
+from helpers.training import SMALL
 from PIL import Image
-from released_detectors import write_checkpoint
-from training_runs import SMALL
 
 from cuts3d_mm.files.paths import is_inside, shown
 from cuts3d_mm.labels.store import read_store

@@ -9,8 +9,8 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from harmful_payloads import PACKAGE, write_payloads
-from hostile_releases import BROKEN, HOSTILE, IMPORT, TEXTS
+from helpers.hostile_models import BROKEN, HOSTILE, IMPORT, PACKAGE, TEXTS, write_payloads
+from helpers.tiny_detectors import tiny_config
 from mmcv.ops import batched_nms
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS, VISUALIZERS
@@ -20,7 +20,6 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils import import_modules_from_strings
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_detectors import tiny_config
 
 from cuts3d_mm.hub.trusted_config import release_config
 from cuts3d_mm.labellers.registry import LABELLERS

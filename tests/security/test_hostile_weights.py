@@ -7,16 +7,16 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import hostile_weights
 import pytest
 import torch
-from tiny_detectors import TINY, tiny_config
-from training_runs import train_command, write_training_set
+from helpers import hostile_models
+from helpers.tiny_detectors import TINY, tiny_config
+from helpers.training import train_command, write_training_set
 
 from cuts3d_mm.hub.publishing import flatten_config
 
 VIT = 'cuts3d_dino-vits8_zoedepth.py'
-KINDS = list(hostile_weights.kinds(Path('marker')))
+KINDS = list(hostile_models.kinds(Path('marker')))
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +92,7 @@ def require_refusal(cuts3d, command, root, kind, folder):
     marker = folder / 'markers' / 'marker'
     marker.parent.mkdir()
     evil = folder / 'evil.pth'
-    hostile_weights.kinds(marker)[kind](evil)
+    hostile_models.kinds(marker)[kind](evil)
     arguments = COMMANDS[command](root, evil, folder / 'out')
     code, out, err = cuts3d(command.split()[0], *arguments)
     time.sleep(0.05)  # a process that was started would write it now
@@ -123,7 +123,7 @@ def test_the_file_is_live(kind, tmp_path):
     """What is refused above does write the marker where PyTorch or pickle loads it."""
     marker = tmp_path / 'marker'
     evil = tmp_path / 'evil.pth'
-    hostile_weights.kinds(marker)[kind](evil)
+    hostile_models.kinds(marker)[kind](evil)
     try:
         if kind.startswith('pickle'):
             pickle.loads(evil.read_bytes())

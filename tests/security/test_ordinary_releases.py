@@ -8,10 +8,10 @@ import mmdet
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_detectors import TINY
 from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_detectors import TINY
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.hub.trusted_config import read_release_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 import pytest
-from tiny_detectors import TINY
+from helpers.tiny_detectors import TINY
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.allow_list import (

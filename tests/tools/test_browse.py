@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.tiny_detectors import TINY
+from helpers.training import SMALL, data_options, write_training_set
 from PIL import Image
-from tiny_detectors import TINY
-from training_runs import SMALL, data_options, write_training_set
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.browse import browse

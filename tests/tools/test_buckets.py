@@ -8,15 +8,14 @@ from signal import SIGINT, SIGKILL
 
 import numpy as np
 import pytest
-from image_folders import write_images
-from label_stores import write_labelled_images
-from stopped_runs import output_of, start, stop, wait_until
+from helpers.commands import output_of, start, stop, wait_until
+from helpers.drawn import write_images, write_labelled_images
 
 import cuts3d_mm
 from cuts3d_mm.files import remote
 
 pytest.importorskip('moto')
-from buckets import serve_bucket  # noqa: E402
+from helpers.servers import serve_bucket  # noqa: E402
 
 MASKCUT = 'maskcut_color-texture'
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)')

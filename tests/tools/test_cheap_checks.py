@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_folders import write_images
-from loopback_hub import serve_hub
+from helpers.drawn import write_images
+from helpers.servers import serve_hub
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

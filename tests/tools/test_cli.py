@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from image_folders import write_depths, write_images
+from helpers.drawn import write_depths, write_images
 from PIL import Image
 
 from cuts3d_mm.files import atomic

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from label_stores import write_labelled_images
+from helpers.drawn import write_labelled_images
 from safetensors.torch import load_file
 
 from cuts3d_mm.configs import load_config

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from damaged_shards import DAMAGES
-from image_folders import write_images
-from label_stores import dataset_config, write_labelled_images
+from helpers.drawn import dataset_config, write_images, write_labelled_images
+from helpers.hostile_files import DAMAGES
 
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import find_damage, read_shard, read_store, shard_paths, write_shard

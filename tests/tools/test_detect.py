@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from image_folders import write_images
+from helpers.drawn import write_images
+from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 from pycocotools.coco import COCO
-from released_detectors import write_checkpoint
 
 from cuts3d_mm.labels.store import read_store
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_folders import MASKCUT, write_images
+from helpers.drawn import MASKCUT, write_images
 
 from cuts3d_mm.cli import EXIT_BUG, EXIT_USAGE, report
 from cuts3d_mm.images.listing import list_images

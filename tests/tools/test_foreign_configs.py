@@ -6,7 +6,7 @@ import sys
 from functools import partial
 
 import pytest
-from training_runs import SMALL, data_options, losses, run, write_training_set
+from helpers.training import SMALL, data_options, losses, run, write_training_set
 
 OURS = "'cuts3d_mm::demo/cuts3d_tiny-cascade-mask-rcnn_r18_scenes.py'"
 # What MMDetection's tools/train.py does: it knows nothing of us.

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.commands import environment_without
 from PIL import Image
-from without_packages import environment_without
 
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.scenes.rendering import render_scenes

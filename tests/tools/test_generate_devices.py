@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from image_folders import write_depths, write_images
+from helpers.drawn import write_depths, write_images
 
 CONFIG = 'cuts3d_color-texture_file-depth'
 SMALL = ('--cfg-options', 'model.input_hw=(96,120)')

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_depths import hostile_depth_maps, write_hostile_depth
-from image_folders import write_depths, write_images
+from helpers.drawn import write_depths, write_images
+from helpers.hostile_files import hostile_depth_maps, write_hostile_depth
 
 from cuts3d_mm.labels.store import read_store
 

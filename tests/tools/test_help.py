@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_folders import write_depths, write_images
+from helpers.drawn import write_depths, write_images
 
 ROOT = Path(__file__).parents[2]
 TOOLS = {path.stem.replace('_', '-'): path for path in sorted((ROOT / 'tools').glob('*.py'))}

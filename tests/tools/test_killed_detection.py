@@ -8,9 +8,9 @@ from signal import SIGKILL
 
 import numpy as np
 import pytest
-from image_folders import write_images
-from released_detectors import write_checkpoint
-from stopped_runs import start, stop, wait_until
+from helpers.commands import start, stop, wait_until
+from helpers.drawn import write_images
+from helpers.tiny_detectors import write_checkpoint
 
 from cuts3d_mm.labels.store import read_store
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from without_packages import light_environment
+from helpers.commands import light_environment
 
 TESTS = Path(__file__).parents[1]
 SEED, COUNT = 3, 504
@@ -19,7 +19,13 @@ MOST_BYTES = 2**27  # that files make a process grow by
 
 @pytest.mark.slow
 def test_malformed_files_are_refused_in_one_line_and_sound_ones_accepted(tmp_path):
-    command = [sys.executable, TESTS / 'malformed_runs.py', tmp_path, str(SEED), str(COUNT)]
+    command = [
+        sys.executable,
+        TESTS / 'helpers/malformed_runs.py',
+        tmp_path,
+        str(SEED),
+        str(COUNT),
+    ]
     environment = light_environment()
     environment['PYTHONPATH'] += f'{os.pathsep}{TESTS}'
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from image_folders import write_images
+from helpers.drawn import write_images
 
 FEATURES = "dict(type='cuts3d_mm.ColorTextureFeatures')"
 MODELS = {

@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from image_folders import write_images
+from helpers.drawn import write_images
 from PIL import Image
 
 from cuts3d_mm.labels.store import read_store

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from image_folders import write_images
+from helpers.drawn import write_images
 
 from cuts3d_mm.hub.client import ANSWER_LIMIT_S
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from label_stores import write_labelled_images
-from loopback_hub import TOKEN
-from released_detectors import write_checkpoint
+from helpers.drawn import write_labelled_images
+from helpers.servers import TOKEN
+from helpers.tiny_detectors import write_checkpoint
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.hub.trusted_config import read_literals

@@ -13,10 +13,10 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import numpy as np
 import psutil
 import pytest
-from image_folders import write_images
-from released_detectors import write_checkpoint
-from stopped_runs import is_guarded, members, output_of, start, stop, wait_until
-from training_runs import train_command, write_training_set
+from helpers.commands import is_guarded, members, output_of, start, stop, wait_until
+from helpers.drawn import write_images
+from helpers.tiny_detectors import write_checkpoint
+from helpers.training import train_command, write_training_set
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='needs POSIX signals')
 RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'

@@ -9,9 +9,9 @@ from signal import SIGKILL
 
 import pytest
 import torch
-from forked_commands import run_forked
-from tiny_detectors import TINY
-from training_runs import (
+from helpers.commands import run_forked
+from helpers.tiny_detectors import TINY
+from helpers.training import (
     final_scores,
     losses,
     run,
@@ -108,7 +108,7 @@ def test_weights_are_tested_by_the_test_command(root, uninterrupted, tmp_path):
 def test_two_ranks_train_and_agree(root, tmp_path):
     command = train_command(root, tmp_path, 2)
     options = command[command.index('--cfg-options') + 1 :]
-    script = Path(__file__).parents[1] / 'two_ranks.py'
+    script = Path(__file__).parents[1] / 'helpers/two_ranks.py'
     output = run_ranks([sys.executable, str(script), TINY, str(tmp_path), *options])
     assert '2 ranks, the same weights: True' in output
 

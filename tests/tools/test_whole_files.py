@@ -11,9 +11,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from image_folders import write_images
-from label_stores import write_labelled_images
-from released_detectors import write_checkpoint
+from helpers.drawn import write_images, write_labelled_images
+from helpers.tiny_detectors import write_checkpoint
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.files import atomic

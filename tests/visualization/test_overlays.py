@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import disc
+from helpers.drawn import disc
 
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color, place_labels
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import disc
+from helpers.drawn import disc
 
 from cuts3d_mm.visualization.charts import draw_training, format_scores, format_table
 from cuts3d_mm.visualization.overlays import draw_instances, draw_sample

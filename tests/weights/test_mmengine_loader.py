@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from loopback_hub import Repository
+from helpers.servers import Repository
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save

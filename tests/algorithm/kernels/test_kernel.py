@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from helpers.commands import environment_without
+from helpers.drawn import touching_world
 from numba import njit
 
+from cuts3d_mm.algorithm.cut_instances import cut_patches
 from cuts3d_mm.algorithm.kernels import kernel
 from cuts3d_mm.algorithm.kernels.kernel import Kernel
+from cuts3d_mm.algorithm.params import CutParams
 
 
 def plain_sum(values):
@@ -73,3 +79,31 @@ def test_plain_code_takes_over_at_a_type_that_cannot_be_compiled(kernel_of):
 def test_other_errors_are_raised(kernel_of):
     with pytest.raises(ZeroDivisionError):
         kernel_of(fails)(np.ones(3))
+
+
+_CODE = """
+import pickle, sys
+from cuts3d_mm.algorithm.cut_instances import cut_patches
+from cuts3d_mm.algorithm.params import CutParams
+features, depth = pickle.load(sys.stdin.buffer)
+cuts = cut_patches(features, depth, CutParams()).accepted
+assert 'numba' not in sys.modules
+pickle.dump([(cut.mask, cut.confidence, cut.eigenvector) for cut in cuts], sys.stdout.buffer)
+"""
+
+
+def test_the_patch_stage_runs_without_numba_and_finds_the_same(rng, tmp_path):
+    features, depth, *_ = touching_world(rng)
+    run = subprocess.run(
+        [sys.executable, '-c', _CODE],
+        input=pickle.dumps((features, depth)),
+        capture_output=True,
+        env=environment_without(tmp_path, 'numba', 'llvmlite'),
+        check=True,
+    )
+    assert b'runs as plain code' in run.stderr
+    cuts = cut_patches(features, depth, CutParams()).accepted
+    assert len(cuts) == 2
+    for cut, found in zip(cuts, pickle.loads(run.stdout), strict=True):
+        expected = (cut.mask, cut.confidence, cut.eigenvector)
+        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))

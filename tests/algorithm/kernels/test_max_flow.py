@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from drawn import disc
+from helpers.drawn import disc
 
 from cuts3d_mm.algorithm import local_cut
 from cuts3d_mm.algorithm.depth import project_depth

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_depth_models import depth_anything, dpt, marigold, zoe
+from helpers.tiny_networks import depth_anything, dpt, marigold, zoe
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth, to_depth

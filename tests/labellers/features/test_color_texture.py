@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import photo
+from helpers.drawn import photo
 
 from cuts3d_mm.labellers.features.color_texture import (
     ColorTextureFeatures,

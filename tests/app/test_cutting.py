@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.drawn import photo
+from helpers.tiny_detectors import write_checkpoint
+from PIL import Image
+
+from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.labellers.registry import build_labeller
+from cuts3d_mm.visualization.figures import draw_point_cloud
+
+pytestmark = pytest.mark.slow
+CONFIG = 'cuts3d_color-texture_file-depth.py'
+
+
+@pytest.fixture(scope='module')
+def cutter():
+    return PhotoCutter(load_generator_config(CONFIG, []))
+
+
+def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
+    pixels = np.asarray(Image.open(example.photo))
+    stages = cutter.cut(pixels, example.depth, {'max_instances': 2, 'local_cut.tau_knn': 0.1})
+    flat = cutter.cut(pixels, None, {'max_instances': 2})
+    assert len(stages.instances) == 2 and stages.depth.max() == 1
+    assert flat.depth.max() == 0
+    assert len(cutter.cut(pixels, example.depth, {'max_instances': 1}).instances) == 1
+
+
+def cut_of(page):
+    """The function behind the button, and where its sliders start."""
+    dependency = next(iter(page.fns.values()))
+    return dependency.fn, [slider.value for slider in dependency.inputs[2:]]
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'starts', 'moved', 'changes'),
+    [
+        ({}, [3, 0.115], [2, 0.115], {'max_instances': 2}),
+        (
+            {'max_instances': 25, 'local_cut': {'tau_knn': 0.6}},
+            [25, 0.6],
+            [25, 0.05],
+            {'local_cut.tau_knn': 0.05},
+        ),
+        ({'max_instances': None}, [0, 0.115], [5, 0.115], {'max_instances': 5}),
+        ({'preset': 'maskcut'}, [3], [0], {'max_instances': None}),
+    ],
+)
+def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
+    app, monkeypatch, tmp_path, recipe, starts, moved, changes
+):
+    model = load_generator_config(CONFIG, [])
+    cutter = PhotoCutter({**model, 'recipe': {'preset': 'paper', **recipe}})
+    seen = []
+    monkeypatch.setattr(cutter, 'cut', lambda photo, depth, changes: seen.append(changes))
+    cut, values = cut_of(app.build_page(cutter, None, []))
+    assert values == starts
+    for sent in (values, moved):
+        with pytest.raises(app.Error):  # nothing is cut here
+            cut(np.zeros((60, 88, 3), np.uint8), None, *sent)
+    assert seen == [{}, changes]
+
+
+def test_the_app_cuts_as_generate_does_with_the_same_config(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
+    pixels = np.asarray(Image.open(example.photo))
+    depth = tmp_path / 'depth'
+    depth.mkdir()
+    shutil.copy(example.depth, depth)
+    options = [f'model.depth.root={depth}']
+    generator = build_labeller(load_generator_config(CONFIG, options))
+    wanted = generator.predict(pixels, name=example.photo.name)
+    shown = cutter.cut(pixels, example.depth, {}).instances
+    assert [one.score for one in shown] == [one.score for one in wanted]
+    assert all((a.mask == b.mask).all() for a, b in zip(shown, wanted, strict=True))
+
+
+def test_wrong_depth_files_are_told(cutter, rng, tmp_path):
+    with pytest.raises(ValueError, match='a depth map must be one of'):
+        cutter.cut(photo(rng, (60, 88)), tmp_path / 'depth.exr', {})
+
+
+def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
+    stages = cutter.cut(np.asarray(Image.open(example.photo)), example.depth, {})
+    figure = draw_point_cloud(stages)
+    assert len(figure.data) == 1 + len(stages.instances)
+    assert sum(len(trace.x) for trace in figure.data) == stages.depth.size
+    assert all(0 <= value <= 1 for trace in figure.data for value in trace.y)
+
+
+def payload_of(path):
+    from gradio.data_classes import ImageData
+
+    return ImageData(path=str(path), orig_name=path.name)
+
+
+def test_wrong_photos_are_messages_without_a_traceback(app, cutter, tmp_path, capfd):
+    page = app.build_page(cutter, None, [])
+    photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no photo')
+    large, huge = tmp_path / 'large.png', tmp_path / 'huge.png'
+    Image.new('1', (9_000, 6_000)).save(large)
+    Image.new('1', (20_000, 10_000)).save(huge)  # more than Pillow itself opens
+    for path, message in (
+        (broken, 'cannot be read as a photo'),
+        (large, 'at most 50 megapixels'),
+        (huge, 'at most 50 megapixels'),
+        (tmp_path / 'none.png', 'cannot be read as a photo'),
+    ):
+        with pytest.raises(app.Error, match=message) as error:
+            photo.preprocess(payload_of(path))
+        assert not error.value.print_exception
+    cut = next(iter(page.fns.values())).fn
+    for arguments, message in (
+        ((None, None, 3, 0.1), 'choose a photo first'),
+        ((np.zeros((60, 88, 3), np.uint8), str(broken), 3, 0.1), 'depth'),
+    ):
+        with pytest.raises(app.Error, match=message) as error:
+            cut(*arguments)
+        assert not error.value.print_exception
+    assert photo.preprocess(None) is None and 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_visitor_uploads_a_photo_and_sees_the_pictures(app, browser, cutter, tmp_path):
+    """With CUTS3D_DOCS=docs/pictures the screenshot of the README is taken."""
+    weights = tmp_path / 'iter_1.pth'
+    config = write_checkpoint(weights)
+    inferencer = CutS3DInferencer(config, str(weights), 'cpu', show_progress=False)
+    example = app.write_examples(tmp_path)[0]
+    site = app.build_page(cutter, inferencer, [example])
+    url = app.launch(site, allowed_paths=[str(tmp_path)])
+    try:
+        page = browser.new_page(viewport={'width': 1280, 'height': 1250})
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        page.locator('#photo input[type=file]').set_input_files(str(example.photo))
+        page.locator('#depth input[type=file]').set_input_files(str(example.depth))
+        page.locator('#depth').get_by_text(example.depth.stem).first.wait_for()
+        page.locator('#cut').click()
+        for part in ('#overlay img', '#stages img', '#cloud canvas'):
+            page.locator(part).first.wait_for()
+        size = page.locator('#overlay img').evaluate('i => [i.naturalWidth, i.naturalHeight]')
+        assert tuple(size) == Image.open(example.photo).size
+        page.wait_for_timeout(1500)  # the cloud is drawn
+        target = Path(os.environ.get('CUTS3D_DOCS', tmp_path)) / 'app.png'
+        page.screenshot(path=str(target))
+        assert np.asarray(Image.open(target).convert('RGB')).std() > 10
+
+        page.get_by_role('tab', name='Detect').click()
+        page.locator('#photo_to_detect input[type=file]').set_input_files(str(example.photo))
+        page.locator('#detect').click()
+        page.locator('#detections img').first.wait_for()
+    finally:
+        site.close()

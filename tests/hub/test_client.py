@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from helpers.servers import Fault, Repository
+
+from cuts3d_mm.hub import client
+from cuts3d_mm.hub.client import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    HubError,
+    HubFile,
+    HubRepository,
+    download_repository,
+    fetch_file,
+    find_release,
+)
+
+REPO = HubRepository('someone/detector')
+WEIGHTS = HubFile(REPO, 'model.safetensors')
+
+
+@pytest.fixture
+def content(hub):
+    """A repository of two commits; the content of the last."""
+    repository = hub.repositories['models', REPO.repo_id] = Repository(private=False)
+    old = np.random.default_rng(1).bytes(200_000)
+    repository.commit({'model.safetensors': old, 'config.py': b'a = 1\n'})
+    new = np.random.default_rng(2).bytes(30_000_000)
+    repository.commit({'model.safetensors': new})
+    return {'model.safetensors': new, 'config.py': b'a = 1\n', 'old': old}
+
+
+def gets(hub):
+    return [request for request in hub.requests if request[0] == 'GET' and 'resolve' in request[1]]
+
+
+def test_a_file_is_downloaded_once(hub, content):
+    for _ in range(2):
+        assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+    assert len(gets(hub)) == 1
+
+
+def test_a_revision_is_pinned_by_its_commit(hub, content):
+    first = hub.repositories['models', REPO.repo_id].commits[0][0]
+    pinned = HubFile(HubRepository(REPO.repo_id, first), 'model.safetensors')
+    assert fetch_file(pinned).read_bytes() == content['old']
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(hub, content):
+    hub.faults = [Fault('GET', 'model.safetensors')]
+    assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+    ranges = [headers.get('Range') for _, _, headers in gets(hub)]
+    assert len(ranges) == 2 and ranges[0] is None
+    assert int(ranges[1].removeprefix('bytes=').removesuffix('-')) > 1_000_000
+
+
+@pytest.mark.parametrize('method', ['HEAD', 'GET'])
+@pytest.mark.parametrize('status', [429, 500, 503])
+def test_answers_that_pass_are_asked_again(hub, content, method, status):
+    hub.faults = [Fault(method, 'model.safetensors', status, 2, {'Retry-After': '0'})]
+    assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+
+
+def test_an_outage_is_one_line(hub, content):
+    hub.faults = [Fault('HEAD', 'model.safetensors', 503, 99)]
+    with pytest.raises(HubError, match='the Hub answered 503') as error:
+        fetch_file(WEIGHTS)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('file', 'message'),
+    [
+        (HubFile(REPO, 'other.pth'), 'no such file in the repository'),
+        (HubFile(HubRepository('no/body'), 'model.pth'), 'no such repository, or you may not'),
+        (HubFile(HubRepository(REPO.repo_id, 'v9'), 'config.py'), 'no such revision'),
+    ],
+)
+def test_what_is_not_there_is_told_at_once(hub, content, file, message):
+    with pytest.raises(HubError, match=message):
+        fetch_file(file)
+    assert len(hub.requests) <= 2
+
+
+def test_private_repositories_need_the_token(hub, content, monkeypatch):
+    hub.repositories['models', REPO.repo_id].private = True
+    assert fetch_file(HubFile(REPO, 'config.py')).read_bytes() == b'a = 1\n'
+    monkeypatch.delenv('HF_TOKEN')
+    with pytest.raises(HubError, match='log in by'):
+        fetch_file(WEIGHTS)
+
+
+def test_the_cache_answers_without_a_connection(hub, content, monkeypatch):
+    fetch_file(WEIGHTS)
+    num_requests = len(hub.requests)
+    with monkeypatch.context() as offline:
+        offline.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+        assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+        with pytest.raises(HubError, match='HF_HUB_OFFLINE is set'):
+            fetch_file(HubFile(REPO, 'config.py'))
+    assert len(hub.requests) == num_requests
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'config.py'])
+def test_a_file_damaged_in_the_cache_is_refused_removed_and_then_fetched_again(hub, content, name):
+    file = HubFile(REPO, name)
+    blob = fetch_file(file).resolve()
+    blob.write_bytes(b'x' + blob.read_bytes()[1:])
+    with pytest.raises(HubError, match='did not have the hash that the Hub states'):
+        fetch_file(file)
+    assert fetch_file(file).read_bytes() == content[name]
+
+
+@pytest.mark.parametrize(
+    'answer',
+    [b'', b'<html>', b'[]', b'null', b'{"id"', b'{"siblings": 5}', b'{"siblings": [5]}', b'\xff',
+     b'{"id": "a/b", "siblings": [{"rfilename": 5}]}', b'[' * 100_000],
+)  # fmt: skip
+def test_answers_that_are_no_json_of_a_hub_are_one_line(hub, content, tmp_path, answer):
+    hub.faults = [Fault('GET', '/api/models', 200, 99, body=answer)]
+    with pytest.raises(HubError, match='the answer is not from a Hub|holds no files') as error:
+        download_repository(REPO, tmp_path / 'copy')
+    assert '\n' not in str(error.value) and REPO.repo_id in str(error.value)
+
+
+def test_a_repository_is_copied_whole(hub, content, tmp_path):
+    paths = download_repository(REPO, tmp_path / 'copy')
+    assert {path.name for path in paths} == {'model.safetensors', 'config.py'}
+    assert all(path.read_bytes() == content[path.name] for path in paths)
+    assert not any(path.is_symlink() for path in paths)
+
+
+@pytest.mark.parametrize(
+    'name', ['../outside.py', '/etc/outside.py', 'a/../../b', 'C:\\x', '..\\x']
+)
+def test_names_that_lead_out_of_the_folder_are_refused(hub, content, tmp_path, name):
+    hub.repositories['models', REPO.repo_id].commit({name: b'harm'})
+    with pytest.raises(ValueError, match='must stay inside its folder'):
+        download_repository(REPO, tmp_path / 'copy')
+    assert not (tmp_path / 'copy').exists()
+    with pytest.raises(ValueError):
+        HubFile.parse(f'hf://someone/detector/{name}')
+
+
+def test_hub_locations_name_repository_revision_and_file(hub):
+    repository = hub.repositories['models', 'owner/repo'] = Repository(private=False)
+    first = repository.commit({'model.safetensors': b'old', 'folder/model.safetensors': b'older'})
+    repository.commit({'model.safetensors': b'new'})
+    pinned = client.locate_file(f'hf://owner/repo@{first}/folder/model.safetensors')
+    assert pinned.read_bytes() == b'older'
+    assert client.locate_file('hf://owner/repo/model.safetensors').read_bytes() == b'new'
+
+
+def test_addresses_are_downloaded_once_each_into_a_file_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    calls = []
+
+    def download(url, target):
+        calls.append(url)
+        target.write_text(url)
+
+    monkeypatch.setattr(client, 'download_url', download)
+    urls = [
+        'https://example.org/x/dino.pth',
+        'https://example.org/y/dino.pth',
+        'https://example.org/x/dino.pth?download=1',
+        'https://example.org/',
+        'https://example.org/' + 'long' * 100 + '%2e%2e%2f..',
+    ]
+    found = [client.locate_file(url) for _ in range(2) for url in urls]
+    assert calls == urls and [path.read_text() for path in found] == urls * 2
+    assert all(path.parent == tmp_path / 'checkpoints' for path in found)
+
+
+@pytest.mark.parametrize(
+    ('location', 'message'),
+    [
+        ('http://example.org/w.pth', 'must be a file, https://'),
+        ('s3://bucket/w.pth', 'must be a file, https://'),
+        ('hf://owner/repo', 'Hub location must be'),
+    ],
+)
+def test_malformed_locations_are_refused(location, message):
+    with pytest.raises(ValueError, match=message):
+        client.locate_file(location)
+
+
+def test_a_release_is_found_by_its_name_with_and_without_the_prefix_of_the_hub(hub):
+    repository = hub.repositories['models', 'owner/repo'] = Repository(private=False)
+    first = repository.commit({CONFIG_FILE: b'old', WEIGHTS_FILE: b'1'})
+    repository.commit({CONFIG_FILE: b'new', WEIGHTS_FILE: b'2'})
+    newest = find_release('owner/repo')
+    assert newest is not None and (newest / CONFIG_FILE).read_bytes() == b'new'
+    assert find_release('hf://owner/repo') == newest
+    pinned = find_release(f'hf://owner/repo@{first}')
+    assert pinned is not None and (pinned / CONFIG_FILE).read_bytes() == b'old'
+    assert (pinned / WEIGHTS_FILE).read_bytes() == b'1'
+
+
+@pytest.mark.parametrize('name', ['hf://owner', 'hf://owner/repo/config.py', 'hf://', 'config'])
+def test_what_names_no_repository_is_no_release(hub, name):
+    assert find_release(name) is None
+
+
+CONTENT = np.random.default_rng(0).bytes(3_000_001)
+
+
+class Server:
+    """What the next answers are; `asked` are the ranges of the requests."""
+
+    def __init__(self):
+        self.asked, self.cuts, self.statuses, self.headers = [], [], [], {'ETag': '"one"'}
+        self.knows_ranges, self.has_length, self.location = True, True, None
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        state = self.server.state
+        state.asked.append(self.headers.get('Range'))
+        status = state.statuses.pop(0) if state.statuses else 200
+        if status != 200:
+            self.send_response(status)
+            if state.location:
+                self.send_header('Location', state.location)
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        begin = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
+        is_same = self.headers.get('If-Range') == state.headers.get('ETag')
+        begin = int(begin[1]) if begin and is_same and state.knows_ranges else 0
+        self.send_response(206 if begin else 200)
+        for name, value in state.headers.items():
+            self.send_header(name, value)
+        if begin:
+            self.send_header('Content-Range', f'bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}')
+        if state.has_length:
+            self.send_header('Content-Length', str(len(CONTENT) - begin))
+        self.end_headers()
+        end = state.cuts.pop(0) if state.cuts else len(CONTENT)
+        self.wfile.write(CONTENT[begin:end])
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(client, 'PAUSES_S', (0.0, 0.0, 0.0, 0.0))
+    http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    http.state = Server()
+    http.state.url = f'http://127.0.0.1:{http.server_port}/w.pth'
+    thread = threading.Thread(target=http.serve_forever, kwargs={'poll_interval': 0.02})
+    thread.start()
+    yield http.state
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+def download(server, tmp_path):
+    client.download_url(server.url, tmp_path / 'w.pth')
+    return (tmp_path / 'w.pth').read_bytes()
+
+
+def test_a_file_is_downloaded(server, tmp_path):
+    assert download(server, tmp_path) == CONTENT and server.asked == [None]
+
+
+def test_a_web_download_that_is_cut_goes_on_where_it_was(server, tmp_path):
+    server.cuts = [1_500_000, 2_700_000]
+    assert download(server, tmp_path) == CONTENT
+    assert server.asked == [None, 'bytes=1500000-', 'bytes=2700000-']
+
+
+def test_a_server_without_ranges_begins_again(server, tmp_path):
+    server.cuts, server.knows_ranges = [1_500_000], False
+    assert download(server, tmp_path) == CONTENT
+
+
+def test_content_that_changed_in_between_is_not_mixed(server, tmp_path):
+    server.cuts, server.headers = [1_500_000], {}
+    assert download(server, tmp_path) == CONTENT and server.asked == [None, None]
+
+
+@pytest.mark.parametrize('status', [429, 500, 503])
+def test_web_answers_that_pass_are_asked_again(server, tmp_path, status):
+    server.statuses = [status, status]
+    assert download(server, tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize(('status', 'count'), [(404, 1), (403, 1), (503, 5)])
+def test_refusals_are_one_line_and_leave_nothing(server, tmp_path, status, count):
+    server.statuses = [status] * 9
+    with pytest.raises(HubError, match=rf'w\.pth cannot be downloaded: .*{status}') as error:
+        download(server, tmp_path)
+    assert '\n' not in str(error.value) and len(server.asked) == count
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('has_length', [True, False])
+def test_what_is_too_large_is_refused(server, tmp_path, monkeypatch, has_length):
+    monkeypatch.setattr(client, 'LARGEST_DOWNLOAD_BYTES', 2_000_000)
+    server.has_length = has_length
+    with pytest.raises(HubError, match='must have at most 2,000,000 bytes'):
+        download(server, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'target', ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'https://127.0.0.1/']
+)
+def test_redirects_to_another_protocol_are_refused(server, tmp_path, target):
+    server.statuses, server.location = [302], target
+    with pytest.raises(HubError):
+        download(server, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'url', ['https://[', 'https://a b/c', 'https://127.0.0.1:x/', 'https:///']
+)
+def test_addresses_that_are_none_are_one_line(tmp_path, url, monkeypatch):
+    monkeypatch.setattr(client, 'PAUSES_S', ())
+    with pytest.raises(HubError, match='cannot be downloaded'):
+        client.download_url(url, tmp_path / 'w')

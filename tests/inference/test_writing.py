@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.drawn import disc
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from PIL import Image
+
+from cuts3d_mm.algorithm.tracking import MaskTracker
+from cuts3d_mm.images.streams import open_sources
+from cuts3d_mm.inference.results import (
+    MOST_INSTANCES,
+    number_objects,
+    to_index_image,
+    to_supervision,
+    track_ids,
+)
+from cuts3d_mm.inference.writing import DetectionWriter, detect_all
+from cuts3d_mm.scenes.moving import render_clip
+from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
+from cuts3d_mm.visualization.overlays import draw_instances, instance_color
+from cuts3d_mm.visualization.pictures import save_picture
+
+HW = (64, 96)  # whole blocks of the video codec
+FRAMES = 8
+
+
+def sample_of(masks, scores):
+    boxes = [[0.0, 0.0, 1.0, 1.0]] * len(masks)
+    found = InstanceData(
+        masks=torch.tensor(np.array(masks)),
+        scores=torch.tensor(scores),
+        labels=torch.zeros(len(masks), dtype=torch.long),
+        bboxes=torch.tensor(boxes),
+    )
+    return DetDataSample(pred_instances=found, metainfo={'ori_shape': HW})
+
+
+def ball(frame, row):
+    return disc((row, 12 + 9 * frame), 9, HW)
+
+
+class Detector:
+    """Finds two balls in each frame, the best now one and now the other, and one of low score."""
+
+    def stream(self, images, batch_size):
+        for frame, _ in enumerate(images):
+            masks = ball(frame, 16), ball(frame, 46), disc((5, 90), 3, HW)
+            yield sample_of(masks, [0.6, (0.5, 0.7)[frame % 2], 0.1])
+
+
+@pytest.fixture
+def clips(tmp_path):
+    paths = [tmp_path / 'a.mp4', tmp_path / 'b.mp4']
+    for path in paths:
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 12.0, HW[::-1])
+        for _ in range(FRAMES):
+            writer.write(np.full((*HW, 3), 90, np.uint8))
+        writer.release()
+    return open_sources(list(map(str, paths)))
+
+
+def detect(clips, out, tracker):
+    with DetectionWriter(out, ('pictures', 'masks', 'coco'), 0.35) as writer:
+        detect_all(Detector(), clips, writer, 2, lambda counts: None, tracker)
+    return json.loads((out / 'detections.json').read_text())
+
+
+@pytest.mark.slow
+def test_objects_keep_number_and_colour_in_all_that_is_written(clips, tmp_path):
+    coco = detect(clips, tmp_path / 'out', MaskTracker())
+    names = {image['id']: image['file_name'] for image in coco['images']}
+    rows = {}
+    for one in coco['annotations']:
+        video = names[one['image_id']].partition('#')[0]
+        rows.setdefault((video, one['track_id']), set()).add(round(one['bbox'][1]))
+    # The numbers of another video are others.
+    assert rows == {('a.mp4', 1): {7}, ('a.mp4', 2): {37}, ('b.mp4', 3): {7}, ('b.mp4', 4): {37}}
+    video = cv2.VideoCapture(str(tmp_path / 'out/pictures/b.mp4'))
+    for frame in range(FRAMES):
+        numbers = np.asarray(Image.open(tmp_path / f'out/masks/b.mp4/{frame:06d}.png'))
+        assert (numbers == 3 * ball(frame, 16) + 4 * ball(frame, 46)).all()
+        drawn = video.read()[1][..., ::-1].astype(float)
+        for number, row in ((3, 16), (4, 46)):
+            tint = drawn[disc((row, 12 + 9 * frame), 5, HW)].mean(axis=0)
+            assert np.argmin([np.ptp(tint - 0.35 * instance_color(i)) for i in range(4)]) == (
+                number - 1
+            )
+
+
+def test_objects_that_are_not_followed_have_no_number(clips, tmp_path):
+    coco = detect(clips[:1], tmp_path / 'out', None)
+    assert len(coco['annotations']) == 2 * FRAMES
+    assert not any('track_id' in one for one in coco['annotations'])
+
+
+def test_low_scores_and_empty_masks_get_no_number():
+    nothing = np.zeros(HW, bool)
+    sample = sample_of([ball(0, 16), nothing, ball(0, 46), ball(5, 30)], [0.5, 0.9, 0.6, 0.2])
+    number_objects(sample, MaskTracker(), 0.35)
+    assert sample.pred_instances.instances_id.tolist() == [1, 0, 2, 0]
+    assert to_supervision(sample, 0.35)['tracker_id'].tolist() == [0, 2, 1]
+    assert track_ids(sample, 0.35) == [2, 1]
+
+
+def test_supervision_takes_the_numbers():
+    supervision = pytest.importorskip('supervision')
+    sample = sample_of([ball(0, 16)], [0.5])
+    number_objects(sample, MaskTracker(), 0.35)
+    assert supervision.Detections(**to_supervision(sample)).tracker_id.tolist() == [1]
+
+
+def test_a_number_that_fits_no_mask_image_is_refused():
+    sample = sample_of([ball(0, 16)], [0.5])
+    sample.pred_instances.instances_id = torch.tensor([MOST_INSTANCES + 1])
+    with pytest.raises(ValueError, match='leave out --save masks'):
+        to_index_image(sample)
+
+
+def twice(pixels):
+    return pixels.repeat(2, axis=0).repeat(2, axis=1)
+
+
+@pytest.mark.slow
+def test_objects_of_a_rendered_clip_keep_their_numbers(tmp_path):
+    """With CUTS3D_DOCS=docs the picture of the docs is made."""
+    tracker, rows, numbers = MaskTracker(), [], {}
+    for frame, scene in enumerate(render_clip(np.random.default_rng(12), 48, (120, 160))):
+        shown = np.flatnonzero(scene.masks.mean(axis=(1, 2)) >= MIN_VISIBLE_RATIO)
+        found = tracker.update(scene.masks[shown])
+        for index, number in zip(shown, found, strict=True):
+            numbers.setdefault(index, set()).add(number)
+        if frame % 8 == 4:
+            image, masks = twice(scene.image), twice(scene.masks[shown].T).T
+            rows.append(draw_instances(image, masks, numbers=found.tolist()))
+    assert all(len(one) == 1 for one in numbers.values())
+    assert len(set.union(*numbers.values())) == len(numbers) > 2
+    target = Path(os.environ.get('CUTS3D_DOCS', tmp_path)) / 'tracking.jpg'
+    save_picture(target, np.concatenate([np.hstack(rows[:3]), np.hstack(rows[3:])]))

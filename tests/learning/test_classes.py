@@ -1,0 +1,197 @@
+"""A few labels with classes, at the end of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.training import run_learn, write_inputs
+
+from cuts3d_mm.configs import load_config
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.learning import classes
+from cuts3d_mm.learning.classes import (
+    divide_labels,
+    match_names,
+    read_class_labels,
+    with_classes_of,
+)
+from cuts3d_mm.learning.plan import Folders, Settings
+from cuts3d_mm.learning.training import load_detector_config
+
+TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
+CUTLER = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds'
+NAMES = [f'{number:03d}.png' for number in range(8)]
+CLASSES = [{'id': 3, 'name': 'ball'}, {'id': 7, 'name': 'disc'}]
+
+
+@pytest.mark.parametrize(
+    ('num_images', 'steps'), [(1_183, 3_600), (5_914, 4_500), (11_829, 9_000), (118_287, 90_000)]
+)
+def test_steps_are_those_of_cutler_for_shares_of_coco(num_images, steps):
+    config = load_detector_config(CUTLER)
+    assert classes.fine_tuning_steps(config, num_images, 16) == pytest.approx(steps, rel=1e-3)
+
+
+def test_classes_are_matched_by_name():
+    one = {'images': [], 'annotations': [{'id': 1, 'category_id': 5}, {'id': 2, 'category_id': 6}]}
+    one['categories'] = [{'id': 5, 'name': 'disc'}, {'id': 6, 'name': 'cube'}]
+    assert with_classes_of(one, {'categories': CLASSES})['annotations'] == [
+        {'id': 1, 'category_id': 7}
+    ]
+
+
+def write_truth(path, with_objects, images=NAMES):
+    """Annotations with a rectangle in some of the images."""
+    rectangle = {'category_id': 3, 'bbox': [3, 4, 10, 8], 'area': 80, 'iscrowd': 0}
+    rectangle['segmentation'] = [[3, 4, 13, 4, 13, 12, 3, 12]]
+    annotations = [
+        {'id': number + 1, 'image_id': number, **rectangle}
+        for number, name in enumerate(images)
+        if name in with_objects
+    ]
+    size = {'height': 60, 'width': 90}
+    entries = [{'id': number, 'file_name': name, **size} for number, name in enumerate(images)]
+    content = {'images': entries, 'annotations': annotations, 'categories': CLASSES}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def names_in(truth):
+    return {image['file_name'] for image in truth['images']}
+
+
+@pytest.mark.parametrize('with_objects', [NAMES[:2], NAMES[3:5], NAMES[6:]])
+def test_both_sides_of_a_division_have_objects(tmp_path, with_objects):
+    labels, test = divide_labels(write_truth(tmp_path / 'few.json', with_objects), None, NAMES)
+    assert len(labels['annotations']) == len(test['annotations']) == 1
+    assert names_in(labels) | names_in(test) == set(with_objects)
+
+
+def test_one_labelled_image_is_refused_unless_others_are_annotated(tmp_path):
+    few = write_truth(tmp_path / 'few.json', NAMES[:1])
+    with pytest.raises(ValueError, match=r'in two images of IMAGES at least.* in 1; label'):
+        divide_labels(few, None, NAMES)
+    few = write_truth(tmp_path / 'few.json', NAMES[:1], NAMES[:1])
+    truth = write_truth(tmp_path / 'truth.json', NAMES[:2])
+    labels, test = divide_labels(few, truth, NAMES)
+    assert names_in(labels) == {NAMES[0]} and names_in(test) == set(NAMES[1:])
+
+
+def test_a_score_of_no_objects_is_none():
+    log = [{'coco/segm_mAP': 0.5, 'coco/segm_mAP_50': -1.0, 'coco/bbox_mAP_50': 0.0}]
+    assert classes._last_scores(log) == ['50.00', 'none', '0.00']
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Trainings with classes that write their config alone: a function that gives them."""
+    works = []
+    monkeypatch.setattr(classes, '_train', lambda _, config, *rest: works.append((config, *rest)))
+    monkeypatch.setattr(classes, 'release', lambda *_: None)
+    monkeypatch.setattr(classes, 'read_log', lambda _: [])
+
+    def learn(weights=b'first', load_from=None, truth=NAMES[2:]):
+        settings = Settings('images', 'generator', None, TINY, load_from, True, 0, 0)
+        (tmp_path / 'weights.pth').write_bytes(weights)
+        files = (
+            write_truth(tmp_path / 'few.json', NAMES[:2], NAMES[:2]),
+            write_truth(tmp_path / 'truth.json', truth),
+        )
+        run_learn = classes.ClassRun(settings, tmp_path, Folders(tmp_path))
+        classes.learn_classes(run_learn, files, NAMES, tmp_path / 'weights.pth', print)
+        tuned, control = works[-2:]
+        return tuned[1], control[1], control[0].load_from
+
+    return learn
+
+
+def test_other_weights_are_fine_tuned_elsewhere_and_the_control_is_kept(trained):
+    first, again, other = trained(), trained(), trained(b'of the next pass')
+    assert again == first
+    assert other[0] != first[0] and other[1] == first[1]
+
+
+def test_other_annotations_make_both_trainings_again(trained):
+    first, other = trained(), trained(truth=NAMES[3:])
+    assert other[0] != first[0] and other[1] != first[1]
+
+
+def test_the_control_begins_where_the_run_began(trained):
+    assert trained(load_from='begin.pth')[2] == 'begin.pth'
+    assert trained()[2] is None
+
+
+def write_labels(path, store, names=None, classes=CLASSES):
+    """What a generator has found, as labels of two classes by turns."""
+    records = [record for record in read_store(store) if names is None or record.name in names]
+    write_coco(path, lambda: records)
+    content = json.loads(path.read_text())
+    for one in content['annotations']:
+        one['category_id'] = CLASSES[one['id'] % 2]['id']
+    path.write_text(json.dumps({**content, 'categories': classes}))
+    return path
+
+
+@pytest.mark.slow
+def test_the_detector_is_fine_tuned_and_compared_with_a_start_from_other_weights(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(classes, 'fine_tuning_steps', lambda *arguments: 2)
+    root, out = write_inputs(tmp_path), tmp_path / 'out'
+    run_learn(root, out, rounds=0)
+    cut = out / 'pass_1' / 'cut'
+    truth = write_labels(tmp_path / 'truth.json', cut)
+    few = write_labels(tmp_path / 'few.json', cut, ('000.png', '001.png', '002.png'))
+    run_learn(root, out, labels=few, annotations=truth)
+    page = (out / 'report.html').read_text()
+    assert '<td>fine-tuned</td>' in page and '<td>without self-training</td>' in page
+    with_objects = {one['image_id'] for one in json.loads(few.read_text())['annotations']}
+    assert 'on 3 images whose labels are not trained on' in page
+    assert f'for 2 steps on {len(with_objects)} labelled' in page
+    card = (out / 'release_classes' / 'README.md').read_text()
+    assert '2 classes' in card and 'SeededCocoDataset' in card
+    (folder,) = out.glob('classes_*')
+    starts = [
+        load_config(str(next(folder.glob(f'{start}*.py'))), []).load_from
+        for start in ('fine-tuned', 'without_self-training')
+    ]
+    assert starts == [str(out / 'pass_1/training/round_1/begin.pth'), None]
+
+
+def test_labels_without_classes_or_of_other_images_are_refused(tmp_path):
+    path = tmp_path / 'few.json'
+    path.write_text(json.dumps({'images': [], 'annotations': []}))
+    with pytest.raises(ValueError, match='categories must be a list of classes'):
+        read_class_labels(path)
+
+
+TRUTH = Path('truth.json')
+
+
+@pytest.mark.parametrize(
+    ('annotated', 'names', 'expected'),
+    [
+        (['1.jpg', '9.jpg'], ['cats/1.jpg', 'cats/2.jpg'], {'1.jpg': 'cats/1.jpg'}),
+        (['cats/1.jpg'], ['cats/1.jpg', 'dogs/1.jpg'], {'cats/1.jpg': 'cats/1.jpg'}),
+        (['val/1.jpg'], ['1.jpg'], {'val/1.jpg': '1.jpg'}),
+        (['1.jpg', 'old/1.jpg'], ['1.jpg'], {'1.jpg': '1.jpg'}),
+        (['birds/1.jpg'], ['cats/1.jpg', 'dogs/1.jpg'], {}),
+    ],
+)
+def test_images_are_found_by_full_name_then_by_a_unique_last_part(annotated, names, expected):
+    assert match_names(annotated, names, TRUTH) == expected
+
+
+@pytest.mark.parametrize(
+    ('annotated', 'names', 'message'),
+    [
+        (['1.jpg'], ['cats/1.jpg', 'dogs/1.jpg'], r'1\.jpg can be cats/1\.jpg or dogs/1\.jpg'),
+        (['cats/1.jpg', 'dogs/1.jpg'], ['1.jpg'], r'cats/1\.jpg can be 1\.jpg, and 2 of the'),
+    ],
+)
+def test_a_name_that_could_mean_several_images_is_refused(annotated, names, message):
+    with pytest.raises(ValueError, match=message):
+        match_names(annotated, names, TRUTH)

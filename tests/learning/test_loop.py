@@ -1,0 +1,256 @@
+"""From a folder of images to a detector, and what happens at the second call."""
+
+from __future__ import annotations
+
+import json
+import os
+from signal import SIGKILL
+
+import numpy as np
+import pytest
+from helpers.commands import exit_code_of, output_of, start, start_fork, stop, wait_until
+from helpers.training import (
+    IMAGE_HW,
+    INITIAL,
+    ROUND,
+    run_learn,
+    same_weights,
+    write_inputs,
+    write_photos,
+)
+
+import cuts3d_mm
+from cuts3d_mm.files.lock import FolderInUse
+from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import read_store, write_store
+from cuts3d_mm.learning import loop as steps
+from cuts3d_mm.learning.loop import gather_labels
+from cuts3d_mm.learning.plan import PassFolders, PassImages, write_pass_images
+from cuts3d_mm.learning.planning import look_at
+from cuts3d_mm.learning.training import TrainingFailed
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp('inputs'))
+
+
+@pytest.fixture(scope='module')
+def learned(root):
+    """A run with one round of self-training."""
+    run_learn(root, root / 'out', rounds=1)
+    return root / 'out'
+
+
+@pytest.mark.slow
+def test_the_release_can_be_published_as_it_is(learned, cuts3d):
+    code, out, err = cuts3d('publish', learned / 'release', '--repo', 'owner/name', '--dry-run')
+    assert code == 0, err
+    assert 'license: unknown' in (learned / 'release/README.md').read_text()
+    assert 'owner/name would get' in out and 'model.safetensors' in out
+    code, _, err = cuts3d('publish', learned / 'plan.json', '--repo', 'owner/name')
+    assert code == 2 and 'CONFIG and CHECKPOINT, or a release folder alone' in err
+
+
+@pytest.mark.slow
+def test_the_release_is_a_detector(learned):
+    detector = cuts3d_mm.load_detector(learned / 'release', score_thr=0.0)
+    found = detector.predict(np.zeros((*IMAGE_HW, 3), np.uint8))
+    assert all(one.mask.shape == IMAGE_HW for one in found)
+
+
+@pytest.mark.slow
+def test_held_out_images_are_watched_and_not_trained_on(learned):
+    trained_on = {record.name for record in read_store(learned / 'pass_1' / 'labels')}
+    held_out = json.loads((learned / 'pass_1' / 'held_out.json').read_text())
+    watched = {image['file_name'] for image in held_out['images']}
+    assert watched and not watched & trained_on and len(watched | trained_on) == 6
+
+
+@pytest.mark.slow
+def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
+    page = (learned / 'report.html').read_text()
+    for caption in ('pseudo-labels: ', 'initial round: ', 'round 1: '):
+        assert f'<figcaption>{caption}' in page
+    assert 'src="data:image/' in page and 'src="http' not in page
+    assert 'cuts3d generate' in page and 'hand-made' in page
+    # Typed as shown, no command writes into the run.
+    assert '--work-dir WORK_DIR' in page and f'{learned / "pass_1" / "cut"}' not in page
+
+
+@pytest.mark.slow
+def test_the_report_says_how_many_predictions_became_labels(learned):
+    page = (learned / 'report.html').read_text()
+    assert 'predictions that became labels' in page
+    kept = KeptPredictions.of(learned / 'pass_1/training/round_1/predictions', MergeRule(0.02))
+    assert f'{kept.num_kept:,} of {kept.num_all:,}' in page
+
+
+@pytest.mark.slow
+def test_the_same_command_again_changes_nothing(root, learned):
+    files = [
+        learned / 'plan.json',
+        learned / 'pass_1' / 'training' / f'iter_{INITIAL + ROUND}.pth',
+    ]
+    before = [path.stat().st_mtime_ns for path in files]
+    run_learn(root, learned)
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+@pytest.mark.slow
+def test_more_rounds_give_the_weights_of_a_run_that_had_them_from_the_start(root, learned):
+    said = run_learn(root, learned, rounds=2)
+    assert any('2 rounds instead of 1' in line for line in said)
+    run_learn(root, root / 'direct', rounds=2)
+    assert same_weights(learned, root / 'direct')
+    with pytest.raises(ValueError, match=r'--rounds must be at least the 2 of the plan'):
+        run_learn(root, learned, rounds=1)
+
+
+@pytest.mark.slow
+def test_a_setting_that_the_plan_fixes_cannot_be_changed(root, learned):
+    with pytest.raises(ValueError, match=r'--seed must stay 0, as the plan in .* choose another'):
+        run_learn(root, learned, seed=1)
+
+
+@pytest.mark.slow
+def test_more_images_are_cut_and_training_starts_again_from_the_last_round(root, tmp_path):
+    inputs = write_inputs(tmp_path / 'inputs')
+    run_learn(inputs, tmp_path / 'out', rounds=0)
+    write_photos(inputs / 'images', 3, first=6)
+    said = run_learn(inputs, tmp_path / 'out')
+    news = next(line for line in said if line.startswith('new: '))
+    assert '3 images are new' in news and 'pass_1/training/round_1/begin.pth' in news
+    cut = [record.name for record in read_store(tmp_path / 'out' / 'pass_2' / 'cut')]
+    assert cut == ['006.png', '007.png', '008.png']
+    config = (tmp_path / 'out' / 'pass_2' / 'training.py').read_text()
+    assert 'pass_1/training/round_1/begin.pth' in config
+
+
+@pytest.mark.slow
+def test_annotations_score_labels_and_every_round(root, learned, tmp_path):
+    write_coco(tmp_path / 'truth.json', lambda: read_store(learned / 'pass_1' / 'cut'))
+    run_learn(root, learned, annotations=tmp_path / 'truth.json')
+    page = (learned / 'report.html').read_text()
+    assert 'against the annotations' in page
+    labels = page[page.index('<td>pseudo-labels</td>') :]
+    assert labels.startswith('<td>pseudo-labels</td><td>100.00</td>')
+
+
+def test_what_failed_is_named_where_nothing_can_be_trained_on(tmp_path):
+    folders = PassFolders(tmp_path)
+    records = [
+        ImageRecord('a.png', (0, 0), failure='no depth map'),
+        ImageRecord('b.png', (30, 40)),
+        ImageRecord('c.png', (30, 40)),
+    ]
+    write_store(folders.cut, records)
+    names = tuple(record.name for record in records)
+    write_pass_images(folders.images, PassImages(names, names, ('c.png',)))
+    reason = 'none of 2 images.*and 1 of them failed, the first with "no depth map"; .*another OUT'
+    with pytest.raises(ValueError, match=reason):
+        gather_labels([folders.cut], folders)
+
+
+@pytest.fixture
+def resumed_root(tmp_path):
+    return write_inputs(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _ends_before_training(monkeypatch):
+    def fail(*arguments):
+        raise TrainingFailed('stopped')
+
+    monkeypatch.setattr(steps, 'train', fail)
+
+
+def begin(resumed_root, **changes):
+    with pytest.raises(TrainingFailed):
+        run_learn(resumed_root, resumed_root / 'out', **changes)
+
+
+def test_a_store_without_a_shard_is_left_out_when_images_have_changed(resumed_root):
+    begin(resumed_root)
+    for shard in (resumed_root / 'out/pass_1/cut').glob('labels-*.parquet'):
+        shard.unlink()
+    write_photos(resumed_root / 'images', 1, first=6)
+    begin(resumed_root)
+    assert len(list(read_store(resumed_root / 'out/pass_2/cut'))) == 7
+
+
+def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(resumed_root):
+    begin(resumed_root)
+    sheet = resumed_root / 'out/contact_sheet.jpg'
+    sheet.unlink()
+    (resumed_root / 'images/005.png').unlink()
+    begin(resumed_root)
+    assert sheet.is_file() and not (resumed_root / 'out/pass_2/cut').exists()
+
+
+def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(
+    resumed_root, monkeypatch
+):
+    plan = resumed_root / 'out/plan.json'
+
+    def look(images):
+        plan.write_text(plan.read_text().replace('"seed": 0', '"seed": 1'))
+        return look_at(images)
+
+    begin(resumed_root)
+    monkeypatch.setattr(steps, 'look_at', look)
+    with pytest.raises(FolderInUse, match='another run .* run the same command again'):
+        run_learn(resumed_root, resumed_root / 'out')
+    assert '"seed": 1' in plan.read_text()
+
+
+@pytest.mark.parametrize('num_new', [0, 1])
+def test_an_image_that_has_changed_since_it_was_cut_is_named(resumed_root, num_new):
+    begin(resumed_root)
+    os.utime(resumed_root / 'images/005.png', (1, 1))
+    write_photos(resumed_root / 'images', num_new, first=6)
+    with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* leave .* --exclude'):
+        run_learn(resumed_root, resumed_root / 'out')
+    (resumed_root / 'bad.txt').write_text('005.png')
+    begin(resumed_root, exclude=resumed_root / 'bad.txt')
+
+
+# What has just appeared when the run is killed, in order.
+BEFORE_TRAINING = 'plan.json', 'pass_1/labels'
+IN_TRAINING = 'pass_1/training/iter_1.pth'
+LATER = (
+    'pass_1/training/round_1/predictions',
+    'pass_1/training/iter_4.pth',
+    'release/config.py',
+)
+
+
+def kill_at(root, moments):
+    for moment in moments:
+        out = root / 'killed'
+        killed = start_fork(run_learn, root, out, dies_at=out / moment, rounds=1)
+        assert exit_code_of(killed) == -SIGKILL
+        assert (out / moment).exists()
+
+
+def kill_command_at(root, moment):
+    """Kill the command itself; the training that it has started must end with it."""
+    out = root / 'killed'
+    configs = ('--config', root / 'generator.py', '--detector', root / 'detector.py')
+    options = ('--offline', '--rounds', 1, '--workers', 0)
+    process = start('learn', root / 'images', out, *configs, *options)
+    assert wait_until(process, (out / moment).exists), output_of(process)
+    stop(process, SIGKILL, whole_group=False)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_every_step_releases_the_weights_of_an_uninterrupted_one(tmp_path):
+    root = write_inputs(tmp_path)
+    kill_at(root, BEFORE_TRAINING)
+    kill_command_at(root, IN_TRAINING)
+    kill_at(root, LATER)
+    run_learn(root, root / 'killed', rounds=1)
+    run_learn(root, root / 'left_alone', rounds=1)
+    assert same_weights(root / 'killed', root / 'left_alone')
