@@ -1,4 +1,4 @@
-"""Evaluate a detector on many data sets, beside the figures that papers report."""
+"""Evaluate a detector on many data sets, next to the figures that papers report."""
 
 from __future__ import annotations
 
