@@ -24,7 +24,7 @@ from cuts3d_mm.algorithm.crf import (
     refine_masks,
     refine_masks_pydensecrf,
 )
-from cuts3d_mm.algorithm.cut_instances import cut_patches
+from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.algorithm.kernels import lattice as kernels
 from cuts3d_mm.algorithm.masks import enlarge_patches
 from cuts3d_mm.algorithm.params import CrfParams, CutParams
@@ -73,7 +73,9 @@ def images_with_masks(
     """Name, image and 1 to 3 masks, cut in 2D and 3D by turns; white noise and one colour last."""
     for index, sample in enumerate(samples):
         depth, params = (sample.depth, CutParams()) if index % 2 else (None, CutParams.maskcut())
-        cuts = cut_patches(sample.features, depth, params).accepted[: 1 + index % 3]
+        cuts = cut_patches(link_image(sample.features, depth, params), params).instances[
+            : 1 + index % 3
+        ]
         if cuts:
             masks = np.stack([enlarge_patches(cut.mask, INPUT_HW) for cut in cuts])
             yield sample.name, sample.image, masks

@@ -25,6 +25,7 @@ from cuts3d_mm.algorithm import local_cut, masks  # noqa: E402
 from cuts3d_mm.algorithm.cut_instances import (
     cut_patches,  # noqa: E402
     depth_on_grid,  # noqa: E402
+    link_image,
 )
 from cuts3d_mm.algorithm.depth import project_depth  # noqa: E402
 from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
@@ -90,7 +91,7 @@ def main() -> None:
     """Print one line per image and the summary."""
     rows = []
     for sample in load_samples(parse_args(__doc__)):
-        cuts = cut_patches(sample.features, sample.depth, PARAMS).accepted
+        cuts = cut_patches(link_image(sample.features, sample.depth, PARAMS), PARAMS).instances
         if not cuts:
             continue
         grid_hw = sample.features.shape[:2]

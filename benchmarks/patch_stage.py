@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 import reference  # noqa: E402
 from samples import load_samples, mask_iou, parse_args, summarize  # noqa: E402
 
-from cuts3d_mm.algorithm.cut_instances import cut_patches  # noqa: E402
+from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image  # noqa: E402
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 
 REPEATS = 5
@@ -30,7 +30,7 @@ def compare(sample) -> tuple[float, float, float]:
     ours_s = []
     for _ in range(REPEATS):
         start = time.process_time()
-        cuts = cut_patches(sample.features, None, params).accepted
+        cuts = cut_patches(link_image(sample.features, None, params), params).instances
         ours_s.append(time.process_time() - start)
     flat = sample.features.reshape(-1, sample.features.shape[-1])
     start = time.process_time()
@@ -46,7 +46,9 @@ def compare(sample) -> tuple[float, float, float]:
 def main() -> None:
     """Print one line per image and the summary."""
     samples = load_samples(parse_args(__doc__))
-    cut_patches(samples[0].features, None, CutParams.maskcut())  # compiles
+    cut_patches(
+        link_image(samples[0].features, None, CutParams.maskcut()), CutParams.maskcut()
+    )  # compiles
     results = []
     for sample in samples:
         results.append(compare(sample))

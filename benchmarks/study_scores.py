@@ -10,7 +10,13 @@ from scipy.stats import rankdata
 from study_data import INPUT_HW, StudyImage
 
 from cuts3d_mm.algorithm.crf import refine_to_image
-from cuts3d_mm.algorithm.cut_instances import PatchCut, cut_in_3d, cut_patches, depth_on_grid
+from cuts3d_mm.algorithm.cut_instances import (
+    Instance,
+    cut_in_3d,
+    cut_patches,
+    depth_on_grid,
+    link_image,
+)
 from cuts3d_mm.algorithm.masks import component_of, mask_iou
 from cuts3d_mm.algorithm.params import CutParams, RefineParams, Similarity
 
@@ -53,16 +59,16 @@ def score_image(
     """Cut an image and compare with its objects."""
     objects = image.objects.reshape(len(image.masks), -1)
     area_px = image.masks.sum((1, 2)).astype(float)
-    found = cut_patches(features, depth, params, similarity)
-    if not found.accepted:
+    found = cut_patches(link_image(features, depth, params, similarity), params)
+    if not found.instances:
         nothing = np.zeros(len(objects))
         empty = np.zeros((0, 3)), np.zeros((0, len(SIGNALS)))
         none = [np.zeros((count, 10), bool) for count in (len(objects), 0)]
         return ImageScore(*none, nothing, area_px, *empty)
-    masks = np.array([cut.mask.ravel() for cut in found.accepted])
+    masks = np.array([cut.mask.ravel() for cut in found.instances])
     iou = _iou(objects, masks)
     rows = []
-    for index, cut in enumerate(found.accepted):
+    for index, cut in enumerate(found.instances):
         confidence = cut.confidence.ravel()[masks[index]]
         best = iou[:, index].argmax()
         auc = area_under_curve(confidence, objects[best][masks[index]] > 0.5)
@@ -70,7 +76,7 @@ def score_image(
     signals = np.full((len(rows), len(SIGNALS)), np.nan)
     if with_signals:
         grid = depth_on_grid(depth, image.objects.shape[1:], CutParams())
-        signals = np.array([_signals_of(cut, grid, image) for cut in found.accepted])
+        signals = np.array([_signals_of(cut, grid, image) for cut in found.instances])
     scores = np.array(rows)
     pairs = [_matched(iou, -scores[:, 0], threshold) for threshold in _IOU_THRESHOLDS]
     matched, is_right = (np.stack(flags, axis=1) for flags in zip(*pairs, strict=True))
@@ -93,7 +99,8 @@ def change_of_fixed_cuts(
     objects = image.objects.reshape(len(image.masks), -1)
     grid = depth_on_grid(depth, grid_hw, params)
     is_free, rows = np.ones(grid_hw, bool), []
-    for cut in cut_patches(features, depth, replace(params, local_cut=None), similarity).accepted:
+    flat = replace(params, local_cut=None)
+    for cut in cut_patches(link_image(features, depth, flat, similarity), flat).instances:
         semantic, vector = cut.semantic_mask & is_free, cut.eigenvector.ravel()
         is_free &= ~cut.mask
         if semantic.any():
@@ -135,7 +142,7 @@ def _matched(
     return ~is_free, is_right
 
 
-def _signals_of(cut: PatchCut, depth: NDArray, image: StudyImage) -> tuple[float, ...]:
+def _signals_of(cut: Instance, depth: NDArray, image: StudyImage) -> tuple[float, ...]:
     confidence, area = float(cut.confidence[cut.mask].mean()), float(cut.mask.mean())
     steps = []
     for axis in (0, 1):

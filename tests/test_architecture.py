@@ -109,6 +109,7 @@ MAY_IMPORT = {
         'configs',
     },
     'demo': {
+        'algorithm',
         'demo',
         'learning',
         'scenes',

@@ -64,18 +64,17 @@ def main() -> None:
 
 
 def _draw(generator: Any, args: argparse.Namespace) -> None:
-    from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
-    from cuts3d_mm.labellers.explain import explain_image
+    from cuts3d_mm.images.reading import ImageFailure, read_image
     from cuts3d_mm.visualization.figures import draw_stages
     from cuts3d_mm.visualization.pictures import save_figure
 
     try:
-        image = NamedImage(args.image.name, read_image(args.image))
-        stages = explain_image(generator, image)
+        image = read_image(args.image)
+        cuts = generator.explain(image, name=args.image.name)
     except ImageFailure as failure:
         raise ValueError(f'{args.image}: {failure}') from failure
-    save_figure(args.out, draw_stages(stages, args.image.name), dpi=120)
-    print(f'{len(stages.instances)} instances -> {args.out}')
+    save_figure(args.out, draw_stages(image, cuts, args.image.name), dpi=120)
+    print(f'{len(cuts.instances)} instances -> {args.out}')
 
 
 if __name__ == '__main__':

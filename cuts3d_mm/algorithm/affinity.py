@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cuts3d_mm.arrays import Float
 
 from .kernels.kernel import Kernel
-from .params import ImportanceParams, PairRule, Similarity
+from .params import ImportanceParams, Similarity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 # Nodes of a tile of the affinity: large enough for the matrix product, small enough for the
 # cache, whole words of links.
 _TILE = 480
-_PAIR_RULES: dict[PairRule, Callable[[Float, Float], Float]] = {
-    'product': np.multiply,
-    'mean': lambda a, b: (a + b) * np.float32(0.5),
-    'max': np.maximum,
-}
 Links = NDArray[np.uint8] | NDArray[np.bool_]
 Words = NDArray[np.uint16]
 LANES = 16  # bits of a word: one register of float32
@@ -56,20 +51,19 @@ def link_patches(
     features: Float,
     tau_ncut: float,
     importance: Float | None = None,
-    pair_rule: PairRule = 'product',
     similarity: Similarity = 'cosine',
 ) -> PackedLinks:
     """Link the patches whose sharpened similarity exceeds a threshold.
 
-    Sharpening raises the similarity W to the power 1 - d (Eq. 3), d being the importance of the
-    pair. Comparing W^(1 - d) with tau is comparing W with tau^(1 / (1 - d)), so no power of
-    a similarity is ever taken; d = 1 turns every positive one into a link.
+    Sharpening raises the similarity W to the power 1 - d (Eq. 3), d being the product of the
+    importances of both patches. Comparing W^(1 - d) with tau is comparing W with
+    tau^(1 / (1 - d)), so no power of a similarity is ever taken; d = 1 turns every positive
+    similarity into a link.
 
     Args:
         features: (N, C) of any length.
         tau_ncut: threshold on the sharpened similarity, in (0, 1).
         importance: (N,) in [0, 1], or None for no sharpening.
-        pair_rule: how the importances of two patches become one.
         similarity: 'cosine' of two features, or 'gaussian': exp(-distance^2 / 2).
 
     Returns:
@@ -92,7 +86,7 @@ def link_patches(
         values = left[rows] @ right[columns].T
         threshold: Float | float = tau_ncut if similarity == 'cosine' else float(np.log(tau_ncut))
         if importance is not None:
-            pairs = _PAIR_RULES[pair_rule](importance[rows, None], importance[columns])
+            pairs = importance[rows, None] * importance[columns]
             threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
         write_links(packed, values > threshold, row, column)
     return packed
@@ -270,7 +264,6 @@ def link_patches_on_device(
     features: Tensor,
     tau_ncut: float,
     importance: Float | None = None,
-    pair_rule: PairRule = 'product',
     similarity: Similarity = 'cosine',
 ) -> PackedLinks:
     """Link the patches whose sharpened similarity exceeds a threshold, as `link_patches` does.
@@ -282,7 +275,6 @@ def link_patches_on_device(
         features: (N, C) on any device.
         tau_ncut: threshold on the sharpened similarity, in (0, 1).
         importance: (N,) in [0, 1], or None for no sharpening.
-        pair_rule: how the importances of two patches become one.
         similarity: 'cosine'; features of networks have no other.
 
     Raises:
@@ -300,18 +292,10 @@ def link_patches_on_device(
     threshold: Tensor | float = tau_ncut
     if importance is not None:
         values = torch.from_numpy(np.ascontiguousarray(importance)).to(unit.device)
-        pairs = _pair_on_device(values[:, None], values[None, :], pair_rule)
+        pairs = values[:, None] * values[None, :]
         # d = 1: log(tau) / 0 = -inf, every positive similarity passes
         threshold = torch.exp(math.log(tau_ncut) / (1 - pairs))
     return _pack(cosines > threshold)
-
-
-def _pair_on_device(first: Tensor, second: Tensor, rule: PairRule) -> Tensor:
-    import torch
-
-    if rule == 'mean':
-        return (first + second) * 0.5
-    return torch.maximum(first, second) if rule == 'max' else first * second
 
 
 def _pack(is_linked: Tensor) -> PackedLinks:

@@ -7,107 +7,35 @@ repeat; at last bring the masks to image size. The same steps run CutS3D and, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cuts3d_mm.arrays import Double, Float, Mask
+from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 
-from .affinity import PackedLinks, link_patches, spatial_importance
+from .affinity import PackedLinks, link_patches, link_patches_on_device, spatial_importance
 from .crf import refine_to_image
 from .depth import normalize_depth, project_depth, resize_depth
-from .local_cut import (
-    Cloud,
-    build_cloud,
-    cut_cloud,
-    is_supported,
-    spatial_confidence,
-)
+from .local_cut import Cloud, build_cloud, cut_cloud, is_supported, spatial_confidence
 from .masks import component_of, mask_iou
 from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
-from .params import (
-    BackgroundParams,
-    CutParams,
-    LocalCutParams,
-    PairRule,
-    Similarity,
-)
+from .params import BackgroundParams, CutParams, LocalCutParams, Similarity
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One pseudo-mask at image size."""
+    """One pseudo-mask, with the cut that led to it."""
 
-    mask: Mask  # (H, W)
+    mask: Mask  # (H, W) of the image; before the refinement (h, w), the patches of the cut
     confidence: Float  # (h, w) share of the cuts that hold a patch, in [0, 1]; 0: off the cut
     score: float  # mean confidence of the patches of the cut, in (0, 1]
-    cut: PatchCut  # the instance on the patch grid, with what led to it
-
-
-@dataclass(frozen=True)
-class ImageCuts:
-    """The instances of one image, and what led to them."""
-
-    instances: tuple[Instance, ...]  # in the order of the cuts
-    rejected: tuple[RejectedCut, ...]  # on the patch grid; refinement's own come last
-    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
-    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
-
-
-def cut_instances(
-    features: Float,
-    depth: Float | None,
-    image: NDArray[np.uint8],
-    image_hw: tuple[int, int],
-    params: CutParams,
-    similarity: Similarity = 'cosine',
-) -> ImageCuts:
-    """Cut the objects out of one image.
-
-    Args:
-        features: (h, w, C) patch features, for instance the keys of a ViT.
-        depth: (H', W') of any size and unit, finite, larger is farther; None only where
-            the parameters use no depth.
-        image: (H'', W'', 3) uint8 RGB, the resized image that the refinement works on.
-        image_hw: size of the masks to return, that of the original image.
-        params: the recipe.
-        similarity: how two features compare.
-
-    Returns:
-        At most `params.max_instances` instances; none for an image without structure.
-    """
-    graph = build_patch_graph(features, depth, params, similarity)
-    return refine_cuts(cut_graph(graph, params), image, image_hw, params)
-
-
-def refine_cuts(
-    cuts: PatchCuts, image: NDArray[np.uint8], image_hw: tuple[int, int], params: CutParams
-) -> ImageCuts:
-    """Bring the instances on the patch grid to image size, along the edges of the image.
-
-    Args:
-        cuts: on the patch grid, made with the same parameters.
-        image: (H'', W'', 3) uint8 RGB, the resized image that the refinement works on.
-        image_hw: size of the masks to return, that of the original image.
-        params: the recipe.
-    """
-    masks = [cut.mask for cut in cuts.accepted]
-    refined = refine_to_image(masks, image, image_hw, params.refine)
-    instances, rejected = [], list(cuts.rejected)
-    for cut, mask in zip(cuts.accepted, refined, strict=True):
-        if mask is None:
-            rejected.append(RejectedCut(cut.mask, 'refinement changed it too much'))
-        else:
-            instances.append(_to_instance(cut, mask))
-    return ImageCuts(tuple(instances), tuple(rejected), cuts.depth, cuts.importance)
-
-
-def _to_instance(cut: PatchCut, mask: Mask) -> Instance:
-    # Not cropped to the refined mask: the cuts say nothing about patches that it adds.
-    return Instance(mask, cut.confidence, float(cut.confidence[cut.mask].mean()), cut)
+    patches: Mask  # (h, w) the cut on the patch grid
+    semantic_mask: Mask  # (h, w) side of the normalized cut that LocalCut starts from
+    eigenvector: Double  # (h, w) larger means more foreground
+    eigenvalue: float  # lambda2 of the normalized cut; small means a clear cut
+    eigengap: float  # estimate of lambda3 - lambda2; near 0 means an ambiguous cut
 
 
 @dataclass(frozen=True)
@@ -119,56 +47,112 @@ class RejectedCut:
 
 
 @dataclass(frozen=True)
-class PatchCuts:
-    """The instances of one image on the patch grid, and what led to them."""
+class ImageCuts:
+    """One image on its way through the recipe; every step returns it with more filled in."""
 
-    accepted: tuple[PatchCut, ...]  # in the order of the cuts, without overlap
-    rejected: tuple[RejectedCut, ...]  # in the order of the cuts; those without a patch last
+    grid_hw: tuple[int, int]  # (h, w) of the patch grid
     depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
     importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+    links: PackedLinks | None = None  # between h * w patches; None once they are cut
+    instances: tuple[Instance, ...] = ()  # in the order of the cuts, without overlap of patches
+    rejected: tuple[RejectedCut, ...] = ()  # in the order of the cuts; empty and refined ones last
+    resized: Pixels | None = None  # (H', W', 3) RGB that masks are refined on
+    image_hw: tuple[int, int] | None = None  # size that refined masks have
 
 
-def cut_patches(
-    features: Float, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
-) -> PatchCuts:
-    """Cut instances on the patch grid, from features and depth.
+def cut_instances(
+    features: Any,
+    depth: Float | None,
+    resized: Pixels,
+    image_hw: tuple[int, int],
+    params: CutParams,
+    similarity: Similarity = 'cosine',
+) -> ImageCuts:
+    """Cut the objects out of one image.
 
     Args:
-        features: (h, w, C).
-        depth: (H', W') finite, larger is farther; None only where the parameters use none.
-        params: the recipe; its refinement is not used here.
+        features: (h, w, C) patch features, for instance the keys of a ViT.
+        depth: (H'', W'') of any size and unit, finite, larger is farther; None only where
+            the parameters use no depth.
+        resized: (H', W', 3) uint8 RGB, the resized image that the refinement works on.
+        image_hw: size of the masks to return, that of the original image.
+        params: the recipe.
+        similarity: how two features compare.
+
+    Returns:
+        At most `params.max_instances` instances; none for an image without structure.
+    """
+    image = link_image(features, depth, params, similarity)
+    image = replace(image, resized=resized, image_hw=image_hw)
+    return refine_cuts(cut_patches(image, params), params)
+
+
+def link_image(
+    features: Any, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
+) -> ImageCuts:
+    """Link the patches of an image, and bring its depth to their grid.
+
+    Args:
+        features: (h, w, C) array, or a tensor on the device where its patches are linked.
+        depth: (H'', W'') finite, larger is farther; None only where the parameters use none.
+        params: the recipe.
         similarity: how two features compare.
     """
-    return cut_graph(build_patch_graph(features, depth, params, similarity), params)
+    grid_hw = features.shape[0], features.shape[1]
+    depth_grid = depth_on_grid(depth, grid_hw, params)
+    importance = None
+    if params.importance is not None and depth_grid is not None:
+        importance = spatial_importance(depth_grid, params.importance)
+    link = link_patches if isinstance(features, np.ndarray) else link_patches_on_device
+    flat = features.reshape(-1, features.shape[-1])
+    values = None if importance is None else importance.ravel()
+    links = link(flat, params.ncut.tau_ncut, values, similarity)
+    return ImageCuts(grid_hw, depth_grid, importance, links)
 
 
-def cut_graph(graph: PatchGraph, params: CutParams) -> PatchCuts:
+def depth_on_grid(
+    depth: Float | None, grid_hw: tuple[int, int], params: CutParams
+) -> Float | None:
+    """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
+    if params.importance is None and params.local_cut is None:
+        return None
+    if depth is None:
+        raise ValueError('depth must be given where importance or local_cut is on, got None')
+    return resize_depth(normalize_depth(depth, params.depth_outlier_spans), grid_hw)
+
+
+def cut_patches(image: ImageCuts, params: CutParams) -> ImageCuts:
     """Cut instances on the patch grid.
 
     Args:
-        graph: of the patches, made with the same parameters.
+        image: with links, made with the same parameters.
         params: the recipe; its refinement is not used here.
+
+    Returns:
+        The image with instances on the patch grid, and without its links.
     """
-    accepted: list[PatchCut] = []
+    accepted: list[Instance] = []
     rejected: list[RejectedCut] = []
     if params.max_instances != 0:
-        for proposal, reason in _judged_proposals(graph, params):
+        for proposal, reason in _judged_proposals(image, params):
             if reason is None:
-                accepted.append(finish(proposal, graph.grid_hw, params))
+                accepted.append(_finish(proposal, image.grid_hw, params))
             else:
-                rejected.append(RejectedCut(proposal.mask.reshape(graph.grid_hw), reason))
+                rejected.append(RejectedCut(proposal.mask.reshape(image.grid_hw), reason))
             counted = len(accepted) + len(rejected) * params.count_rejected
             if counted == params.max_instances:
                 break
     separate, emptied = _without_overlap(accepted)
-    return PatchCuts(tuple(separate), (*rejected, *emptied), graph.depth, graph.importance)
+    return replace(image, links=None, instances=separate, rejected=(*rejected, *emptied))
 
 
 def _judged_proposals(
-    graph: PatchGraph, params: CutParams
+    image: ImageCuts, params: CutParams
 ) -> Iterator[tuple[Proposal, str | None]]:
     """Propose cuts until nothing is left, each with the reason to reject it or None."""
-    links, depth, grid_hw = graph.links, graph.depth, graph.grid_hw
+    links, depth, grid_hw = image.links, image.depth, image.grid_hw
+    if links is None:
+        raise ValueError('image must have links between its patches, see link_image')
     is_free = np.ones(len(links), bool)
     previous: Proposal | None = None
     pair, is_solved = None, False
@@ -190,20 +174,50 @@ def _judged_proposals(
         previous = proposal if reason is None else None
 
 
-def _without_overlap(cuts: list[PatchCut]) -> tuple[list[PatchCut], list[RejectedCut]]:
+def _without_overlap(
+    cuts: list[Instance],
+) -> tuple[tuple[Instance, ...], tuple[RejectedCut, ...]]:
     """Remove the patches of earlier masks from each mask; reject masks that become empty."""
-    separate: list[PatchCut] = []
+    separate: list[Instance] = []
     emptied: list[RejectedCut] = []
     for cut in cuts:
-        mask = cut.mask.copy()
+        patches = cut.patches.copy()
         for earlier in separate:
-            mask &= ~earlier.mask
-        if mask.any():
-            confidence = np.where(mask, cut.confidence, 0).astype(np.float32)
-            separate.append(replace(cut, mask=mask, confidence=confidence))
+            patches &= ~earlier.patches
+        if patches.any():
+            separate.append(_with_patches(cut, patches))
         else:
-            emptied.append(RejectedCut(cut.mask, 'earlier instances hold all of it'))
-    return separate, emptied
+            emptied.append(RejectedCut(cut.patches, 'earlier instances hold all of it'))
+    return tuple(separate), tuple(emptied)
+
+
+def _with_patches(cut: Instance, patches: Mask) -> Instance:
+    confidence = np.where(patches, cut.confidence, 0).astype(np.float32)
+    score = float(confidence[patches].mean())
+    return replace(cut, mask=patches, patches=patches, confidence=confidence, score=score)
+
+
+def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
+    """Bring the instances on the patch grid to image size, along the edges of the image.
+
+    The confidence is not cropped to the refined mask: the cuts say nothing about patches that
+    the refinement adds.
+
+    Args:
+        image: with `resized` and `image_hw`, cut with the same parameters.
+        params: the recipe.
+    """
+    if image.resized is None or image.image_hw is None:
+        raise ValueError('image must have resized and image_hw to refine its masks, got None')
+    masks = [cut.patches for cut in image.instances]
+    refined = refine_to_image(masks, image.resized, image.image_hw, params.refine)
+    instances, rejected = [], [*image.rejected]
+    for cut, mask in zip(image.instances, refined, strict=True):
+        if mask is None:
+            rejected.append(RejectedCut(cut.patches, 'refinement changed it too much'))
+        else:
+            instances.append(replace(cut, mask=mask))
+    return replace(image, instances=tuple(instances), rejected=tuple(rejected))
 
 
 def is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:
@@ -217,7 +231,7 @@ def reason_to_reject(
     proposal: Proposal,
     previous: Proposal | None,
     attempt: int,
-    depth: NDArray[np.float32] | None,
+    depth: Float | None,
     params: CutParams,
 ) -> str | None:
     """Apply MaskCut's rules: a cut must be large enough and not repeat the previous instance.
@@ -243,7 +257,7 @@ def reason_to_reject(
     return None
 
 
-def _is_background(mask: Mask, depth: NDArray[np.float32], params: BackgroundParams) -> bool:
+def _is_background(mask: Mask, depth: Float, params: BackgroundParams) -> bool:
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     num_touched = sum(border.mean() >= params.min_border_share for border in borders)
     if num_touched < params.min_borders or mask.mean() < params.min_area_ratio or mask.all():
@@ -260,18 +274,6 @@ class Proposal:
     semantic_mask: Mask  # (N,) side of the normalized cut that LocalCut starts from
     mask: Mask  # (N,) the instance
     cloud: Cloud | None  # what it was cut out of in 3D; None for a cut in 2D
-
-
-@dataclass(frozen=True)
-class PatchCut:
-    """One instance on the patch grid, with what led to it."""
-
-    eigenvector: Double  # (h, w) larger means more foreground
-    semantic_mask: Mask  # (h, w) side of the normalized cut that LocalCut starts from
-    mask: Mask  # (h, w) the instance
-    confidence: Float  # (h, w) in [0, 1], 0 outside the mask
-    eigenvalue: float  # lambda2 of the normalized cut; small means a clear cut
-    eigengap: float  # estimate of lambda3 - lambda2; near 0 means an ambiguous cut
 
 
 def propose(
@@ -331,7 +333,7 @@ def cut_in_3d(
     return (mask if is_supported(*shaped, depth, params.evidence) else component), cloud
 
 
-def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> PatchCut:
+def _finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> Instance:
     """Add the confidence to an accepted proposal."""
     confidence = proposal.mask.astype(np.float32)
     local = params.local_cut
@@ -339,11 +341,14 @@ def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> P
         confidence = spatial_confidence(
             proposal.cloud, proposal.mask, grid_hw, local, params.confidence
         )
-    return PatchCut(
-        eigenvector=proposal.split.eigenvector.reshape(grid_hw),
-        semantic_mask=proposal.semantic_mask.reshape(grid_hw),
-        mask=proposal.mask.reshape(grid_hw),
+    patches = proposal.mask.reshape(grid_hw)
+    return Instance(
+        mask=patches,
         confidence=confidence.reshape(grid_hw),
+        score=float(confidence[proposal.mask].mean()),
+        patches=patches,
+        semantic_mask=proposal.semantic_mask.reshape(grid_hw),
+        eigenvector=proposal.split.eigenvector.reshape(grid_hw),
         eigenvalue=proposal.pair.value,
         eigengap=proposal.pair.gap,
     )
@@ -351,53 +356,3 @@ def finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> P
 
 def _component(mask: Mask, seed: int, grid_hw: tuple[int, int]) -> Mask:
     return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
-
-
-@dataclass(frozen=True)
-class PatchGraph:
-    """All that cutting needs to know of an image with N = h * w patches."""
-
-    links: PackedLinks  # between N patches
-    grid_hw: tuple[int, int]
-    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
-    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
-
-
-def build_patch_graph(
-    features: Any,
-    depth: Float | None,
-    params: CutParams,
-    similarity: Similarity = 'cosine',
-    link: Callable[..., PackedLinks] = link_patches,
-) -> PatchGraph:
-    """Link the patches of an image, and bring its depth to their grid.
-
-    Args:
-        features: (h, w, C) array, or what `link` takes.
-        depth: (H', W') finite, larger is farther; None only where the parameters use none.
-        params: the recipe.
-        similarity: how two features compare.
-        link: `link_patches`, or the same on another device.
-    """
-    grid_hw = features.shape[0], features.shape[1]
-    depth_grid = depth_on_grid(depth, grid_hw, params)
-    importance = None
-    if params.importance is not None and depth_grid is not None:
-        importance = spatial_importance(depth_grid, params.importance)
-    flat = features.reshape(-1, features.shape[-1])
-    rule: PairRule = 'product' if params.importance is None else params.importance.pair_rule
-    values = None if importance is None else importance.ravel()
-    links = link(flat, params.ncut.tau_ncut, values, rule, similarity)
-    return PatchGraph(links, grid_hw, depth_grid, importance)
-
-
-def depth_on_grid(
-    depth: Float | None, grid_hw: tuple[int, int], params: CutParams
-) -> Float | None:
-    """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
-    if params.importance is None and params.local_cut is None:
-        return None
-    if depth is None:
-        raise ValueError('depth must be given where importance or local_cut is on, got None')
-    scaled = normalize_depth(depth, params.depth_outlier_spans)
-    return resize_depth(scaled, grid_hw, params.depth_resize)

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Float
 
-from .params import DepthResize
-
 _INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
 # Share of the range that is added to the disparity; without it the farthest pixel would lie at
 # infinity and flatten all others. With 0.1 it lies 11 times as far as the nearest [O].
@@ -47,11 +45,11 @@ def _without_outliers(depth: Float, low: float, high: float, spans: float) -> tu
     return max(low, near - margin), min(high, far + margin)
 
 
-def resize_depth(depth: Float, grid_hw: tuple[int, int], how: DepthResize) -> Float:
+def resize_depth(depth: Float, grid_hw: tuple[int, int]) -> Float:
     """Bring a depth map to the patch grid.
 
-    `nearest` takes the depth at each patch centre and so never invents a depth between two
-    surfaces; `area` averages over the patch and does.
+    The depth at each patch centre is taken; an average over the patch would invent depths
+    between two surfaces.
 
     Args:
         depth: (H, W).
@@ -60,16 +58,8 @@ def resize_depth(depth: Float, grid_hw: tuple[int, int], how: DepthResize) -> Fl
     Returns:
         (h, w) depth in the unit of the input.
     """
-    if how == 'nearest' or depth.shape[0] < grid_hw[0] or depth.shape[1] < grid_hw[1]:
-        rows, columns = (_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
-        return np.ascontiguousarray(depth[rows[:, None], columns])
-    row_edges, column_edges = (
-        np.arange(g + 1) * n // g for n, g in zip(depth.shape, grid_hw, strict=True)
-    )
-    sums = np.add.reduceat(depth.astype(np.float64), row_edges[:-1], axis=0)
-    sums = np.add.reduceat(sums, column_edges[:-1], axis=1)
-    counts = np.outer(np.diff(row_edges), np.diff(column_edges))
-    return (sums / counts).astype(np.float32)
+    rows, columns = (_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
+    return np.ascontiguousarray(depth[rows[:, None], columns])
 
 
 def _centres(size: int, cells: int) -> NDArray[np.intp]:

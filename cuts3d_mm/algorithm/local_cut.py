@@ -23,7 +23,6 @@ CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Dou
     ),
     # After the min-cut segmentation that the paper cites: edges between near points cost most.
     'affinity': lambda length, steps, tau, params: np.exp(-((length / max(tau, 1e-12)) ** 2)),
-    'margin': lambda length, steps, tau, params: np.maximum(tau - length, 0),
     # The paper's sentence read literally; it makes near points the cheapest to separate.
     'distance': lambda length, steps, tau, params: length,
 }

@@ -1,7 +1,5 @@
 """Every number of the method, with its unit, its default and where it comes from.
 
-Those of the cut in 3D are in `local_cut_params.py`.
-
 Sources: [P] the CutS3D paper (arXiv 2411.16319), [M] MaskCut as released and run by CutLER
 (arXiv 2301.11320), [V3] later versions of the paper, [O] our measurement, printed in
 `configs/pseudo_labels/README.md`. A value without a source in the paper is marked [O].
@@ -15,11 +13,9 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Similarity = Literal['cosine', 'gaussian']
-PairRule = Literal['product', 'mean', 'max']
 Sign = Literal['strongest', 'lapack']
 Refinement = Literal['permutohedral', 'pydensecrf', 'none']
 MaskResize = Literal['linear', 'bicubic']
-DepthResize = Literal['nearest', 'area']
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,6 @@ class ImportanceParams:
 
     beta: float = 0.2  # lower bound of the importance, in [0, 1) [O]; the paper: 0.45
     sigma_patches: float = 3.0  # Gaussian blur, patches; the paper leaves it open [O]
-    pair_rule: PairRule = 'product'  # how two patch values become one exponent [O]
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,6 @@ class CutParams:
     stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
     # Depths farther than this many spans of the middle 96 % outside of it are clipped; None: [P].
     depth_outlier_spans: float | None = 0.5
-    depth_resize: DepthResize = 'nearest'  # depth map -> patch grid [O]
     importance: ImportanceParams | None = ImportanceParams()  # None: no sharpening
     background: BackgroundParams | None = None  # cuts to reject; None: as MaskCut [M]
     ncut: NcutParams = NcutParams()
@@ -195,8 +189,7 @@ _PAPER = replace(
     _MASKCUT,
     stop_at_rest_iou=0.9,
     depth_outlier_spans=None,
-    depth_resize='nearest',
-    importance=ImportanceParams(beta=0.45, sigma_patches=3.0, pair_rule='product'),
+    importance=ImportanceParams(beta=0.45, sigma_patches=3.0),
     local_cut=_PAPER_LOCAL_CUT,
     confidence=ConfidenceParams(
         num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None
@@ -204,7 +197,7 @@ _PAPER = replace(
 )
 _PAPER_V3 = replace(_PAPER, local_cut=replace(_PAPER_LOCAL_CUT, outside='far'))
 Neighborhood = Literal['grid', 'knn']
-Capacity = Literal['step', 'affinity', 'margin', 'distance']
+Capacity = Literal['step', 'affinity', 'distance']
 Spacing = Literal['linear', 'geometric']
 Terminals = Literal['single', 'regional']
 Outside = Literal['drop', 'far']
@@ -219,6 +212,8 @@ class BackgroundParams:
     min_area_ratio: float = 0.3  # of the patch grid [O]
 
 
+# Parameters of earlier versions, with the value that is now the only way.
+_REMOVED = {'depth_resize': 'nearest', 'importance.pair_rule': 'product'}
 PRESETS: dict[str, Callable[..., CutParams]] = {
     'cuts3d': CutParams,
     'paper': CutParams.paper,
@@ -241,6 +236,7 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: A
             message names the key and what is possible.
     """
     hints = get_type_hints(cls)
+    values = {key: value for key, value in values.items() if not _is_removed(where, key, value)}
     known = [field.name for field in fields(cls)]
     changes = {}
     for key, value in values.items():
@@ -249,6 +245,12 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: A
         inner = None if base is None else getattr(base, key)
         changes[key] = _convert(hints[key], value, f'{where}{key}', inner)
     return cls(**changes) if base is None else replace(base, **changes)
+
+
+def _is_removed(where: str, key: str, value: Any) -> bool:
+    """Tell whether a stored recipe holds a removed parameter at the value that remained."""
+    name = f'{where}{key}'.removeprefix('recipe.')
+    return name in _REMOVED and value == _REMOVED[name]
 
 
 def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cuts3d_mm.algorithm.cut_instances import ImageCuts
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.demo.photos import motorcycle
@@ -23,12 +24,11 @@ from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
 from cuts3d_mm.inference.results import to_supervision
 from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
-from cuts3d_mm.labellers.explain import explain_image
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import build_labeller, build_params
 from cuts3d_mm.scenes.rendering import render_scenes
-from cuts3d_mm.visualization.figures import Stages, draw_point_cloud, draw_stages
+from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 
 from .page import Messages, make_page
@@ -154,11 +154,12 @@ def _check_photo(path: Path) -> None:
 def _cut(
     cutter: PhotoCutter, photo: Pixels | None, depth: str | None, changes: dict[str, Any]
 ) -> tuple[Pixels, Any, Pixels]:
-    stages = cutter.cut(_require(photo), Path(depth) if depth else None, changes)
-    masks = [instance.mask for instance in stages.instances]
-    scores = [instance.score for instance in stages.instances]
-    overlay = draw_instances(stages.image, masks, scores)
-    return overlay, draw_point_cloud(stages), _rasterize(draw_stages(stages))
+    pixels = _require(photo)
+    cuts = cutter.cut(pixels, Path(depth) if depth else None, changes)
+    masks = [instance.mask for instance in cuts.instances]
+    scores = [instance.score for instance in cuts.instances]
+    overlay = draw_instances(pixels, masks, scores)
+    return overlay, draw_point_cloud(pixels, cuts), _rasterize(draw_stages(pixels, cuts))
 
 
 def _detect(
@@ -204,7 +205,7 @@ class PhotoCutter:
         self.params = self._generator.params
         self.takes_depth = isinstance(self._generator.depth, DepthFromFile)
 
-    def cut(self, photo: Pixels, depth: Path | None, changes: dict[str, Any]) -> Stages:
+    def cut(self, photo: Pixels, depth: Path | None, changes: dict[str, Any]) -> ImageCuts:
         """Cut one photo.
 
         Args:
@@ -218,7 +219,8 @@ class PhotoCutter:
         """
         generator = copy.copy(self._generator)
         generator.params = build_params(_changed(self._recipe, changes))
-        return explain_image(generator, NamedImage('photo', photo, self._read(depth)))
+        image = NamedImage('photo', photo, self._read(depth))
+        return generator.cut(generator.extract([image])[0])
 
     def _read(self, depth: Path | None) -> Float | None:
         source = self._generator.depth

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cuts3d_mm.algorithm.cut_instances import ImageCuts
 from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.images.reading import NamedImage, read_image
-from cuts3d_mm.labellers.explain import explain_image
+from cuts3d_mm.images.reading import read_image
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import decode_mask
@@ -29,7 +29,7 @@ from cuts3d_mm.pipeline.progress import ProgressLine
 from cuts3d_mm.pipeline.run import Split, label_images
 from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table
-from cuts3d_mm.visualization.figures import Stages, draw_comparison, draw_stages
+from cuts3d_mm.visualization.figures import draw_comparison, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_figure
 from cuts3d_mm.visualization.report_page import (
@@ -120,8 +120,8 @@ def _write_pictures(
 ) -> None:
     balls = scenes[min(_PICTURE_SCENE, len(scenes) - 1)]
     figures = {
-        'photo.jpg': draw_comparison(photo.flat, photo.stages),
-        'stages.jpg': draw_stages(balls.stages),
+        'photo.jpg': draw_comparison(photo.image, photo.flat, photo.cuts),
+        'stages.jpg': draw_stages(balls.image, balls.cuts),
         **{f'{name}.png': one.curves for name, one in trainings.items()},
     }
     for name, figure in figures.items():
@@ -175,9 +175,10 @@ def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]
     generator = build_labeller(_model(RECIPES['CutS3D'], demo_set))
     for record in read_store(stores['MaskCut (2D)']):
         flat = [decode_mask(instance, record.image_hw) for instance in record.instances]
-        image = NamedImage(record.name, read_image(demo_set.images / record.name))
+        image = read_image(demo_set.images / record.name)
         title = demo_set.title if demo_set.is_photo else Path(record.name).stem
-        yield Comparison(title, flat, explain_image(generator, image))
+        cuts = generator.explain(image, name=record.name)
+        yield Comparison(title, image, flat, cuts)
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,9 @@ class Comparison:
     """What both recipes found in one image."""
 
     title: str
-    flat: Sequence[Mask]  # of MaskCut, (H, W)
-    stages: Stages  # of CutS3D
+    image: Pixels  # (H, W, 3) RGB
+    flat: Sequence[Mask]  # masks of MaskCut, (H, W)
+    cuts: ImageCuts  # by CutS3D
 
 
 @dataclass(frozen=True)
@@ -224,12 +226,12 @@ def write_page(
 
 def _draw_comparison(one: Comparison) -> list[Block]:
     """Both recipes on the same image, large; the stages of CutS3D on demand."""
-    image = one.stages.image
-    masks = [instance.mask for instance in one.stages.instances]
+    image = one.image
+    masks = [instance.mask for instance in one.cuts.instances]
     return [
         Text(one.title),
         Row([_outlined(image, one.flat, 'MaskCut (2D)'), _outlined(image, masks, 'CutS3D')]),
-        Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.stages))]),
+        Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.image, one.cuts))]),
     ]
 
 

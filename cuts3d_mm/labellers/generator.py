@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.affinity import PackedLinks, link_patches
 from cuts3d_mm.algorithm.cut_instances import (
     ImageCuts,
     Instance,
-    PatchCuts,
-    PatchGraph,
-    build_patch_graph,
-    cut_graph,
+    cut_patches,
+    link_image,
     refine_cuts,
 )
 from cuts3d_mm.algorithm.ncut import NoConvergence
@@ -138,9 +134,19 @@ class PseudoLabelGenerator:
                 depth is given to a recipe in 2D.
             ImageFailure: the depth has no valid value, or no solver finds how to cut the image.
         """
+        return list(self.explain(image, depth, larger_is, name).instances)
+
+    def explain(
+        self,
+        image: Pixels,
+        depth: ArrayLike | None = None,
+        larger_is: LargerIs = 'far',
+        name: str = '',
+    ) -> ImageCuts:
+        """Cut the instances out of one image, as `predict` does, and keep what led to them."""
         check_rgb(image)
         given = self._given(image, depth, larger_is)
-        return self.predict_batch([NamedImage(name, image, given)])[0]
+        return self.cut(self.extract([NamedImage(name, image, given)])[0])
 
     def _given(self, image: Pixels, depth: ArrayLike | None, larger_is: LargerIs) -> Float | None:
         check_larger_is(larger_is)
@@ -167,7 +173,7 @@ class PseudoLabelGenerator:
         """What follows `extract`, image by image, in any process."""
         return cutting_stages(self.params)
 
-    def extract(self, images: Sequence[NamedImage]) -> list[ImageGraph]:
+    def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts]:
         """Run the extractors on images, and link their patches.
 
         Raises:
@@ -178,20 +184,22 @@ class PseudoLabelGenerator:
         resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
         depths = self._depths(images)
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
-        graphs = [
-            build_patch_graph(features, depth, self.params, similarity, _linker_for(features))
+        linked = [
+            link_image(features, depth, self.params, similarity)
             for features, depth in zip(self.features(resized), depths, strict=True)
         ]
-        sizes = [(image.pixels.shape[0], image.pixels.shape[1]) for image in images]
-        return [ImageGraph(*parts) for parts in zip(graphs, resized, sizes, strict=True)]
+        return [
+            replace(cuts, resized=pixels, image_hw=image.pixels.shape[:2])
+            for cuts, pixels, image in zip(linked, resized, images, strict=True)
+        ]
 
-    def cut(self, image: ImageGraph) -> ImageCuts:
-        """Run the recipe on one image, and keep what led to the instances.
+    def cut(self, image: ImageCuts) -> ImageCuts:
+        """Run the recipe on an image that is linked, and keep what led to the instances.
 
         Raises:
             ImageFailure: no solver finds how to cut it.
         """
-        return cut_image(image, self.params)
+        return refine_cuts(_cut(image, self.params), self.params)
 
     def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
         if self.depth is None:
@@ -199,14 +207,6 @@ class PseudoLabelGenerator:
         without = [image for image in images if image.depth is None]
         found = iter(self.depth(without) if without else [])
         return [next(found) if image.depth is None else image.depth for image in images]
-
-
-def _linker_for(features: Any) -> Callable[..., PackedLinks]:
-    if isinstance(features, np.ndarray):
-        return link_patches
-    from cuts3d_mm.algorithm.affinity import link_patches_on_device
-
-    return link_patches_on_device
 
 
 @dataclass(frozen=True)
@@ -219,52 +219,20 @@ class Stage:
     run: Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
-class ImageGraph:
-    """What the recipe needs of one image when the networks are done with it."""
-
-    graph: PatchGraph
-    resized: Pixels  # (H'', W'', 3) RGB
-    image_hw: tuple[int, int]  # of the original image
-
-
-@dataclass(frozen=True)
-class ImagePatchCuts:
-    """The cuts of one image on the patch grid, and the image to refine them on."""
-
-    cuts: PatchCuts
-    resized: Pixels  # (H'', W'', 3) RGB
-    image_hw: tuple[int, int]  # of the original image
-
-
 def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
-    """Stages that lead from an `ImageGraph` to instances."""
+    """Stages that lead from linked patches to instances."""
     return (
         Stage('cut', partial(_cut, params=params)),
         Stage('refine', partial(_refined_instances, params=params)),
     )
 
 
-def cut_image(image: ImageGraph, params: CutParams) -> ImageCuts:
-    """Run the recipe on one image, and keep what led to the instances.
-
-    Raises:
-        ImageFailure: no solver finds how to cut it.
-    """
-    return _refine(_cut(image, params), params)
-
-
-def _cut(image: ImageGraph, params: CutParams) -> ImagePatchCuts:
+def _cut(image: ImageCuts, params: CutParams) -> ImageCuts:
     try:
-        cuts = cut_graph(image.graph, params)
+        return cut_patches(image, params)
     except NoConvergence as error:
         raise ImageFailure(str(error)) from error
-    return ImagePatchCuts(cuts, image.resized, image.image_hw)
 
 
-def _refine(image: ImagePatchCuts, params: CutParams) -> ImageCuts:
-    return refine_cuts(image.cuts, image.resized, image.image_hw, params)
-
-
-def _refined_instances(image: ImagePatchCuts, params: CutParams) -> Sequence[Instance]:
-    return _refine(image, params).instances
+def _refined_instances(image: ImageCuts, params: CutParams) -> Sequence[Instance]:
+    return refine_cuts(image, params).instances

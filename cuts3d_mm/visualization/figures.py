@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
 
@@ -13,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_instances import Instance, RejectedCut
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, RejectedCut
 from cuts3d_mm.algorithm.depth import project_depth
-from cuts3d_mm.arrays import Double, Float, Mask, Pixels
+from cuts3d_mm.arrays import Double, Mask, Pixels
 
 from .overlays import draw_instances, draw_outlines, instance_color
 
@@ -38,12 +37,13 @@ _POINT_SPACINGS = 1.25  # size of a point of the still picture
 _BACKGROUND = '#eef0f3'
 
 
-def draw_stages(stages: Stages, title: str = '') -> Figure:
+def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
     """Draw all instances on the image and in space, then a row for each cut.
 
     Args:
-        stages: of one image.
-        title: over the figure, or ''.
+        image: (H, W, 3) uint8 RGB.
+        cuts: what the recipe made of the image.
+        title: text over the figure, or ''.
 
     Returns:
         Above, large, the image with its instances and their point cloud, with depth and
@@ -51,22 +51,23 @@ def draw_stages(stages: Stages, title: str = '') -> Figure:
         row for each instance from the eigenvector to the final mask, and one of the first
         cuts that were rejected, with the reasons.
     """
-    sheet = _Sheet(stages, 1 + len(stages.instances) + bool(stages.rejected), title)
-    _draw_summary(sheet, stages)
-    for index, instance in enumerate(stages.instances):
+    num_rows = 1 + len(cuts.instances) + bool(cuts.rejected)
+    sheet = _Sheet(image, cuts.depth is not None, num_rows, title)
+    _draw_summary(sheet, cuts)
+    for index, instance in enumerate(cuts.instances):
         _draw_instance(sheet, index, instance)
-    if stages.rejected:
-        _draw_rejected(sheet, 2 + len(stages.instances), stages.rejected)
+    if cuts.rejected:
+        _draw_rejected(sheet, 2 + len(cuts.instances), cuts.rejected)
     return sheet.figure
 
 
 class _Sheet:
     """Panels of an image's shape in rows under two large ones."""
 
-    def __init__(self, stages: Stages, num_rows: int, title: str) -> None:
-        self.image = stages.image
-        self.is_3d = stages.depth is not None
-        self._aspect = stages.image.shape[0] / stages.image.shape[1]
+    def __init__(self, image: Pixels, is_3d: bool, num_rows: int, title: str) -> None:
+        self.image = image
+        self.is_3d = is_3d
+        self._aspect = image.shape[0] / image.shape[1]
         self.num_columns = 5 if self.is_3d else 4
         self._top = _TITLE + 0.1 if title else 0.0
         width = self.num_columns * (_PANEL + _GAP) + _GAP
@@ -130,31 +131,33 @@ class _Sheet:
         return draw_outlines(picture, [full], [color])
 
 
-def _draw_summary(sheet: _Sheet, stages: Stages) -> None:
-    found = f'{len(stages.instances)} found'
-    if stages.rejected:
-        found += f', {len(stages.rejected)} rejected'
-    drawn = draw_instances(stages.image, [instance.mask for instance in stages.instances])
-    if stages.depth is None:
-        sheet.show((0, 0), 'image', stages.image, scale=2)
+def _draw_summary(sheet: _Sheet, cuts: ImageCuts) -> None:
+    found = f'{len(cuts.instances)} found'
+    if cuts.rejected:
+        found += f', {len(cuts.rejected)} rejected'
+    drawn = draw_instances(sheet.image, [instance.mask for instance in cuts.instances])
+    if cuts.depth is None:
+        sheet.show((0, 0), 'image', sheet.image, scale=2)
         sheet.show((0, 2), found, drawn, scale=2)
         return
     sheet.show((0, 0), found, drawn, scale=2)
     width, height = sheet.panel_wh(2)
     axes = sheet.panel(0, 2, 'the same in space, a point per patch', 2)
-    draw_cloud_from_the_side(axes, stages, (height, width))
-    sheet.show((0, 4), 'depth (bright: near)', stages.depth, 'magma_r')
-    if stages.importance is None:
-        sheet.show((1, 4), 'image', stages.image)
+    draw_cloud_from_the_side(axes, sheet.image, cuts, (height, width))
+    sheet.show((0, 4), 'depth (bright: near)', cuts.depth, 'magma_r')
+    if cuts.importance is None:
+        sheet.show((1, 4), 'image', sheet.image)
     else:
-        sheet.show((1, 4), 'spatial importance', stages.importance, 'magma')
+        sheet.show((1, 4), 'spatial importance', cuts.importance, 'magma')
 
 
 def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
-    cut, row, color = instance.cut, 2 + index, instance_color(index)
-    sheet.show((row, 0), f'{index + 1}: eigenvector', cut.eigenvector, 'viridis', is_share=False)
-    sheet.show((row, 1), 'its foreground', sheet.cut_out(cut.semantic_mask, color))
-    sheet.show((row, 2), _cut_name(sheet), sheet.cut_out(cut.mask, color))
+    row, color = 2 + index, instance_color(index)
+    sheet.show(
+        (row, 0), f'{index + 1}: eigenvector', instance.eigenvector, 'viridis', is_share=False
+    )
+    sheet.show((row, 1), 'its foreground', sheet.cut_out(instance.semantic_mask, color))
+    sheet.show((row, 2), _cut_name(sheet), sheet.cut_out(instance.patches, color))
     if sheet.is_3d:
         title = f'confidence, mean {instance.score:.2f}'
         sheet.show((row, 3), title, instance.confidence, 'inferno')
@@ -178,41 +181,26 @@ def _cut_name(sheet: _Sheet) -> str:
     return 'cut in 3D' if sheet.is_3d else 'connected part'
 
 
-@dataclass(frozen=True)
-class Stages:
-    """Everything that the figure of one image shows."""
-
-    image: Pixels  # (H, W, 3) RGB
-    depth: Float | None  # (h, w) in [0, 1] on the patch grid; None for a 2D recipe
-    importance: Float | None  # (h, w) in [beta, 1]; None where it is off
-    instances: tuple[Instance, ...]
-    rejected: tuple[RejectedCut, ...] = ()
-
-    def owners(self) -> NDArray[np.int64]:
-        """Index of the instance of each patch, (h, w); -1 for none."""
-        owner = np.full(self._grid_hw(), -1)
-        for index, instance in enumerate(self.instances):
-            owner[instance.cut.mask] = index
-        return owner
-
-    def _grid_hw(self) -> tuple[int, ...]:
-        if self.depth is not None:
-            return self.depth.shape
-        return self.instances[0].cut.mask.shape if self.instances else (1, 1)
+def _owners(cuts: ImageCuts) -> NDArray[np.int64]:
+    """Index of the instance of each patch, (h, w); -1 for a patch of no instance."""
+    owner = np.full(cuts.grid_hw, -1)
+    for index, instance in enumerate(cuts.instances):
+        owner[instance.patches] = index
+    return owner
 
 
-def draw_comparison(flat: Sequence[Mask], stages: Stages) -> Figure:
+def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Figure:
     """Draw MaskCut, CutS3D and the point cloud of CutS3D.
 
     Args:
+        image: (H, W, 3) uint8 RGB.
         flat: (H, W) masks of MaskCut.
-        stages: of CutS3D on the same image.
+        cuts: what CutS3D made of the image.
     """
-    image = stages.image
     panel_hw = _COMPARISON_PANEL * image.shape[0] / image.shape[1], _COMPARISON_PANEL
     total_wh = 3 * _COMPARISON_PANEL + 2 * _COMPARISON_GAP, panel_hw[0] + _COMPARISON_TITLE
     figure = Figure(figsize=total_wh)
-    masks = [instance.mask for instance in stages.instances]
+    masks = [instance.mask for instance in cuts.instances]
     titles = 'MaskCut: cut in 2D', 'CutS3D: cut in 3D', 'CutS3D in space, a point per patch'
     for column, title in enumerate(titles):
         left = column * (_COMPARISON_PANEL + _COMPARISON_GAP) / total_wh[0]
@@ -223,25 +211,26 @@ def draw_comparison(flat: Sequence[Mask], stages: Stages) -> Figure:
             axes.imshow(draw_instances(image, (flat, masks)[column]), aspect='auto')
             continue
         axes.spines[:].set_visible(False)
-        draw_cloud_from_the_side(axes, stages, panel_hw)
+        draw_cloud_from_the_side(axes, image, cuts, panel_hw)
     return figure
 
 
-def draw_point_cloud(stages: Stages) -> Any:
+def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
     """Draw a point per patch where the cut sees it: instances coloured, the rest as in the photo.
 
     Args:
-        stages: of one image; without depth all points lie in a plane.
+        image: (H, W, 3) uint8 RGB.
+        cuts: what the recipe made of the image; without depth all points lie in a plane.
 
     Returns:
         A plotly `Figure`: x to the right, depth away from the viewer, y up, in [0, 1].
     """
     from plotly import graph_objects
 
-    x, y, z = _points(stages).T
-    owner, colors = stages.owners().ravel(), _colors(stages)
+    x, y, z = _points(cuts).T
+    owner, colors = _owners(cuts).ravel(), _colors(image, cuts)
     figure = graph_objects.Figure()
-    for index in range(-1, len(stages.instances)):
+    for index in range(-1, len(cuts.instances)):
         chosen = owner == index
         figure.add_trace(
             graph_objects.Scatter3d(
@@ -264,16 +253,19 @@ def draw_point_cloud(stages: Stages) -> Any:
     return figure
 
 
-def draw_cloud_from_the_side(axes: Axes, stages: Stages, panel_hw: tuple[float, float]) -> None:
+def draw_cloud_from_the_side(
+    axes: Axes, image: Pixels, cuts: ImageCuts, panel_hw: tuple[float, float]
+) -> None:
     """Draw the cloud as seen from above and from the side, so that steps of depth show.
 
     Args:
         axes: to draw on; their limits and background are set.
-        stages: of one image.
+        image: (H, W, 3) uint8 RGB.
+        cuts: what the recipe made of the image.
         panel_hw: height and width of the axes in inches.
     """
-    height, width = stages.image.shape[:2]
-    x, y, z = (_points(stages) - 0.5).T * np.array([[1], [height / width], [1]])
+    height, width = image.shape[:2]
+    x, y, z = (_points(cuts) - 0.5).T * np.array([[1], [height / width], [1]])
     across, away = x * np.cos(_YAW) + z * np.sin(_YAW), z * np.cos(_YAW) - x * np.sin(_YAW)
     down, away = (
         y * np.cos(_PITCH) - away * np.sin(_PITCH),
@@ -281,12 +273,12 @@ def draw_cloud_from_the_side(axes: Axes, stages: Stages, panel_hw: tuple[float, 
     )
     order = np.argsort(-away, kind='stable')  # far points first, near ones over them
     points_per_unit = _fit(axes, across, down, panel_hw)
-    spacing = points_per_unit / stages.owners().shape[1]
+    spacing = points_per_unit / cuts.grid_hw[1]
     axes.scatter(
         across[order],
         down[order],
         s=(_POINT_SPACINGS * spacing) ** 2,
-        c=_colors(stages)[order] / 255,
+        c=_colors(image, cuts)[order] / 255,
         marker='s',
         linewidths=0,
     )
@@ -306,21 +298,18 @@ def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple[float, float]
     return float(72 * inches_per_unit)
 
 
-def _points(stages: Stages) -> Double:
+def _points(cuts: ImageCuts) -> Double:
     """(N, 3) x, y and z of the patches in [0, 1]."""
-    depth = stages.depth
-    if depth is None:
-        depth = np.zeros(stages.owners().shape, np.float32)
+    depth = np.zeros(cuts.grid_hw, np.float32) if cuts.depth is None else cuts.depth
     return project_depth(depth).astype(np.float64)
 
 
-def _colors(stages: Stages) -> Double:
-    """(N, 3) RGB of the patches in [0, 255]: of their instances, or else of the photo."""
-    owner = stages.owners()
-    size_wh = owner.shape[1], owner.shape[0]
-    small = cv2.resize(stages.image, size_wh, interpolation=cv2.INTER_AREA)
+def _colors(image: Pixels, cuts: ImageCuts) -> Double:
+    """(N, 3) RGB of the patches in [0, 255]: of their instances, or else of the image."""
+    owner = _owners(cuts)
+    small = cv2.resize(image, owner.shape[::-1], interpolation=cv2.INTER_AREA)
     colors = small.reshape(-1, 3).astype(np.float64)
-    for index in range(len(stages.instances)):
+    for index in range(len(cuts.instances)):
         colors[owner.ravel() == index] = instance_color(index)
     return colors
 

@@ -47,7 +47,7 @@ def main() -> None:
     scene = render_scenes(_SCENE + 1)[_SCENE]
     generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
     instances = generator.predict(scene.image, depth=scene.depth)
-    parted = max(instances, key=lambda one: (one.cut.semantic_mask != one.cut.mask).sum())
+    parted = max(instances, key=lambda one: (one.semantic_mask != one.patches).sum())
     figures = {
         'flow_image': draw_image_flow(scene, parted, [one.mask for one in instances]),
         'flow_label': draw_label_flow(scene, parted),
@@ -59,14 +59,13 @@ def main() -> None:
 
 def draw_image_flow(scene: Scene, instance: Instance, masks: list[Mask]) -> Figure:
     """From an image to its row, in two rows of four panels."""
-    cut = instance.cut
     panels = {
         'image': scene.image,
         'depth, larger is farther': scene.depth,
-        'eigenvector of the patches': cut.eigenvector,
-        'cut in 2D': cut.semantic_mask,
-        'cut in 3D': cut.mask,
-        'confidence': cut.confidence,
+        'eigenvector of the patches': instance.eigenvector,
+        'cut in 2D': instance.semantic_mask,
+        'cut in 3D': instance.patches,
+        'confidence': instance.confidence,
         'refined to the image': draw_instances(scene.image, [instance.mask]),
         'all instances, as stored': draw_instances(scene.image, masks),
     }

@@ -21,14 +21,13 @@ from cuts3d_mm.algorithm.affinity import (
 from cuts3d_mm.algorithm.params import ImportanceParams
 
 
-@pytest.mark.parametrize('pair_rule', ['product', 'mean', 'max'])
 @pytest.mark.parametrize('count', [7, 240, 611])
-def test_links_equal_thresholded_powers(rng, pair_rule, count):
+def test_links_equal_thresholded_powers(rng, count):
     features = rng.standard_normal((count, 12)).astype(np.float32)
     importance = rng.uniform(0.45, 1, count).astype(np.float32)
     importance[0] = 1.0  # exponent 0: every positive cosine is a link
-    links = link_patches(features, 0.15, importance, pair_rule).unpack()
-    exact = sharpened_affinity(features, importance, pair_rule)
+    links = link_patches(features, 0.15, importance).unpack()
+    exact = sharpened_affinity(features, importance)
     clear = np.abs(exact - 0.15) > 1e-5
     assert (links == (exact > 0.15))[clear].all()
     assert clear.mean() > 0.999
@@ -37,17 +36,16 @@ def test_links_equal_thresholded_powers(rng, pair_rule, count):
 def test_links_without_importance_equal_thresholded_cosines(rng):
     features = rng.standard_normal((500, 16)).astype(np.float32)
     links = link_patches(features, 0.15).unpack()
-    exact = sharpened_affinity(features, None, '')
+    exact = sharpened_affinity(features, None)
     clear = np.abs(exact - 0.15) > 1e-6
     assert (links == (exact > 0.15))[clear].all()
 
 
-@pytest.mark.parametrize('pair_rule', ['product', 'mean', 'max'])
-def test_gaussian_links_equal_thresholded_powers_of_the_kernel(rng, pair_rule):
+def test_gaussian_links_equal_thresholded_powers_of_the_kernel(rng):
     features = (rng.standard_normal((611, 9)) + 40).astype(np.float32)
     importance = rng.uniform(0.45, 1, 611).astype(np.float32)
-    links = link_patches(features, 0.15, importance, pair_rule, 'gaussian').unpack()
-    exact = sharpened_kernel(features, importance, pair_rule)
+    links = link_patches(features, 0.15, importance, 'gaussian').unpack()
+    exact = sharpened_kernel(features, importance)
     clear = np.abs(exact - 0.15) > 1e-4
     assert (links == (exact > 0.15))[clear].all()
     assert clear.mean() > 0.99 and 0.02 < links.mean() < 0.98
@@ -166,10 +164,9 @@ def features(rng):
     return (centres[rng.integers(0, 5, 331)] + 0.4 * rng.normal(size=(331, 24))).astype('f4')
 
 
-@pytest.mark.parametrize('rule', [None, 'product', 'mean', 'max'])
-def test_links_of_a_device_are_those_of_numpy_but_for_rounding(features, rng, rule):
-    importance = None if rule is None else rng.uniform(0.2, 1, 331).astype('f4')
-    sharpening = () if rule is None else (importance, rule)
+@pytest.mark.parametrize('is_sharpened', [False, True])
+def test_links_of_a_device_are_those_of_numpy_but_for_rounding(features, rng, is_sharpened):
+    sharpening = (rng.uniform(0.2, 1, 331).astype('f4'),) if is_sharpened else ()
     ours = link_patches_on_device(torch.from_numpy(features), 0.15, *sharpening)
     oracle = link_patches(features, 0.15, *sharpening)
     assert ours.words.dtype == oracle.words.dtype and ours.words.shape == oracle.words.shape

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import oracles
-from helpers.drawn import GRID_HW, disc, features_of, iou, photo, touching_world
+from helpers.drawn import GRID_HW, cut_on_grid, disc, features_of, iou, photo, touching_world
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -15,7 +15,6 @@ from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.cut_instances import (
     Proposal,
     cut_instances,
-    cut_patches,
     is_the_rest,
     propose,
     reason_to_reject,
@@ -49,15 +48,15 @@ def test_masks_have_the_size_of_the_original_image(instances):
 
 def test_score_is_the_mean_confidence_of_the_cut(instances):
     for instance in instances:
-        assert instance.score == pytest.approx(instance.cut.confidence[instance.cut.mask].mean())
+        assert instance.score == pytest.approx(instance.confidence[instance.patches].mean())
 
 
 def test_confidence_covers_exactly_the_patches_of_the_cut(rng):
     features, depth, *_ = touching_world(rng)
     for instance in cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()).instances:
-        touched = patches_touched(instance.mask, instance.cut.mask.shape)
-        assert (touched & ~instance.cut.mask).any()  # refinement has added patches
-        assert ((instance.confidence > 0) == instance.cut.mask).all()
+        touched = patches_touched(instance.mask, instance.patches.shape)
+        assert (touched & ~instance.patches).any()  # refinement has added patches
+        assert ((instance.confidence > 0) == instance.patches).all()
 
 
 def test_refined_masks_follow_the_image(rng):
@@ -71,9 +70,9 @@ def test_refined_masks_follow_the_image(rng):
 
 def test_cuts3d_separates_what_maskcut_merges(rng):
     features, depth, left, right = touching_world(rng)
-    merged = cut_patches(features, None, CutParams.maskcut()).accepted
+    merged = cut_on_grid(features, None, CutParams.maskcut()).instances
     assert iou(merged[0].mask, left | right) > 0.95
-    separate = cut_patches(features, depth, CutParams()).accepted
+    separate = cut_on_grid(features, depth, CutParams()).instances
     for disc_mask in (left, right):
         assert max(iou(cut.mask, disc_mask) for cut in separate) > 0.9
 
@@ -84,7 +83,7 @@ def test_maskcut_equals_the_original_loop(seed):
     labels = disc((5, 6), 3.5).astype(int) + 2 * disc((12, 19), 4) + 3 * disc((4, 20), 2.5)
     features = features_of(labels, rng, noise=0.9)
     exact = oracles.maskcut(features.reshape(-1, 48), GRID_HW, 0.15, 3)
-    found = [cut.mask for cut in cut_patches(features, None, CutParams.maskcut()).accepted]
+    found = [cut.mask for cut in cut_on_grid(features, None, CutParams.maskcut()).instances]
     assert len(found) == len(exact)
     assert all((a == b).all() for a, b in zip(found, exact, strict=True))
 
@@ -100,9 +99,9 @@ def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch()
         features = features_of(frame + 2 * disc((10, 15), 4), rng, noise=0.9)
         flat = features.reshape(-1, 48)
         exact = oracles.maskcut(flat, GRID_HW, 0.15, 3, sign='lapack')
-        found = cut_patches(
+        found = cut_on_grid(
             features, None, CutParams.maskcut(ncut=NcutParams(sign='lapack'))
-        ).accepted
+        ).instances
         assert len(found) == len(exact)
         assert all((a.mask == b).all() for a, b in zip(found, exact, strict=True))
         ours = oracles.maskcut(flat, GRID_HW, 0.15, 3)
@@ -113,13 +112,13 @@ def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch()
 def test_masks_do_not_overlap(rng):
     features, depth, *_ = touching_world(rng)
     for params in (CutParams(), CutParams.maskcut()):
-        total = sum(cut.mask.astype(int) for cut in cut_patches(features, depth, params).accepted)
+        total = sum(cut.mask.astype(int) for cut in cut_on_grid(features, depth, params).instances)
         assert total.max() == 1
 
 
 def test_confidence_lies_on_the_mask(rng):
     features, depth, *_ = touching_world(rng)
-    for cut in cut_patches(features, depth, CutParams()).accepted:
+    for cut in cut_on_grid(features, depth, CutParams()).instances:
         assert (cut.confidence[~cut.mask] == 0).all()
         assert (
             cut.confidence[cut.mask].min() >= 1 / ConfidenceParams().num_cuts - 1e-6
@@ -129,34 +128,34 @@ def test_confidence_lies_on_the_mask(rng):
 
 def test_constant_depth_means_no_3d(rng):
     features, _, left, right = touching_world(rng)
-    cuts = cut_patches(features, np.full((30, 44), 2.0, np.float32), CutParams()).accepted
+    cuts = cut_on_grid(features, np.full((30, 44), 2.0, np.float32), CutParams()).instances
     assert iou(cuts[0].mask, left | right) > 0.9
 
 
 def test_depth_scale_does_not_change_the_cut(rng):
     features, depth, *_ = touching_world(rng)
     first, second = (
-        cut_patches(features, d, CutParams()).accepted for d in (depth, 3 * depth + 1)
+        cut_on_grid(features, d, CutParams()).instances for d in (depth, 3 * depth + 1)
     )
     assert all((a.mask == b.mask).all() for a, b in zip(first, second, strict=True))
 
 
 def test_alike_patches_have_no_instance():
     features = np.ones((*GRID_HW, 8), np.float32)
-    assert cut_patches(features, np.ones(GRID_HW, np.float32), CutParams()).accepted == ()
-    assert cut_patches(features, None, CutParams.maskcut()).accepted == ()
+    assert cut_on_grid(features, np.ones(GRID_HW, np.float32), CutParams()).instances == ()
+    assert cut_on_grid(features, None, CutParams.maskcut()).instances == ()
 
 
 def test_single_patch_has_no_instance():
     features, depth = np.ones((1, 1, 8), np.float32), np.ones((1, 1), np.float32)
-    assert cut_patches(features, depth, CutParams()).accepted == ()
+    assert cut_on_grid(features, depth, CutParams()).instances == ()
 
 
 def test_cutting_stops_at_the_rest(rng):
     features = features_of(disc((9, 8), 5).astype(int), rng, noise=0.05)
     flat = np.zeros(GRID_HW, np.float32)
     params = CutParams(importance=None, max_instances=None)
-    assert len(cut_patches(features, flat, params).accepted) == 1
+    assert len(cut_on_grid(features, flat, params).instances) == 1
 
 
 def test_until_nothing_is_left_finds_more_than_three(rng):
@@ -165,7 +164,7 @@ def test_until_nothing_is_left_finds_more_than_three(rng):
     features = features_of(labels, rng, noise=0.1)
     flat = np.zeros(GRID_HW, np.float32)
     params = CutParams(importance=None, max_instances=None)
-    cuts = cut_patches(features, flat, params).accepted
+    cuts = cut_on_grid(features, flat, params).instances
     found = [max(iou(cut.mask, disc(c, 3)) for cut in cuts) for c in centres]
     assert sum(value > 0.9 for value in found) > 3
 
@@ -173,41 +172,41 @@ def test_until_nothing_is_left_finds_more_than_three(rng):
 def test_small_cuts_are_dropped(rng):
     features, depth, *_ = touching_world(rng)
     params = CutParams(min_area_ratio=0.99, min_area_from_cut=0)
-    assert cut_patches(features, depth, params).accepted == ()
+    assert cut_on_grid(features, depth, params).instances == ()
 
 
 @pytest.mark.parametrize('outside', ['drop', 'far'])
 def test_result_is_the_same_on_every_run(rng, outside):
     features, depth, *_ = touching_world(rng)
     params = replace(CutParams(), local_cut=LocalCutParams(outside=outside))
-    first, second = (cut_patches(features, depth, params).accepted for _ in range(2))
+    first, second = (cut_on_grid(features, depth, params).instances for _ in range(2))
     assert [c.mask.tobytes() for c in first] == [c.mask.tobytes() for c in second]
 
 
 def test_missing_depth_is_refused(rng):
     with pytest.raises(ValueError, match='depth must be given'):
-        cut_patches(np.ones((*GRID_HW, 8), np.float32), None, CutParams())
+        cut_on_grid(np.ones((*GRID_HW, 8), np.float32), None, CutParams())
 
 
 def test_a_cut_that_earlier_ones_hold_is_returned_with_that_reason(rng):
     features = rng.standard_normal((*GRID_HW, 4)).astype(np.float32)
     whole = np.ones(GRID_HW, bool)
-    cut = cut_patches(features, None, CutParams.maskcut()).accepted[0]
-    kept, emptied = loop._without_overlap([replace(cut, mask=whole), cut])
+    cut = cut_on_grid(features, None, CutParams.maskcut()).instances[0]
+    kept, emptied = loop._without_overlap([replace(cut, patches=whole), cut])
     assert [one.mask.all() for one in kept] == [True]
     assert [one.reason for one in emptied] == ['earlier instances hold all of it']
 
 
 def test_without_a_limit_maskcut_ends_when_a_rejected_cut_can_only_come_again(rng):
     features = features_of(disc((9, 8), 0.8).astype(int), rng, noise=0.05)
-    found = cut_patches(features, None, CutParams.maskcut(max_instances=None))
-    assert len(found.accepted) == 1 and 1 <= len(found.rejected) <= 3
+    found = cut_on_grid(features, None, CutParams.maskcut(max_instances=None))
+    assert len(found.instances) == 1 and 1 <= len(found.rejected) <= 3
 
 
 def test_a_rejected_cut_is_returned_with_its_reason(rng):
     features, depth, *_ = touching_world(rng)
-    found = cut_patches(features, depth, CutParams(min_area_ratio=0.5))
-    assert found.accepted == () and len(found.rejected) > 0
+    found = cut_on_grid(features, depth, CutParams(min_area_ratio=0.5))
+    assert found.instances == () and len(found.rejected) > 0
     assert all('of the image, must be above 50.0%' in cut.reason for cut in found.rejected)
 
 
@@ -343,7 +342,7 @@ def cut(monkeypatch):
             return Eigenpair(np.where(mask, 1.0, -0.1).ravel(), 0.5, 0.1)
 
         monkeypatch.setattr(loop, 'second_eigenvector', solve)
-        cuts = loop.cut_patches(np.ones((*GRID_HW, 4), np.float32), None, params).accepted
+        cuts = cut_on_grid(np.ones((*GRID_HW, 4), np.float32), None, params).instances
         return [one.mask for one in cuts]
 
     return run

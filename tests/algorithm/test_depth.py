@@ -58,20 +58,7 @@ def test_depth_with_channels_is_refused():
 def test_nearest_keeps_only_depths_that_are_there():
     depth = np.zeros((40, 64), np.float32)
     depth[:, 33:] = 1
-    assert set(np.unique(resize_depth(depth, (5, 8), 'nearest'))) == {0, 1}
-
-
-def test_area_averages_each_cell(rng):
-    depth = rng.uniform(0, 1, (21, 34)).astype(np.float32)
-    grid = resize_depth(depth, (4, 9), 'area')
-    assert grid[1, 2] == pytest.approx(
-        depth[21 // 4 : 42 // 4, 68 // 9 : 102 // 9].mean(), abs=1e-6
-    )
-
-
-def test_small_depth_is_enlarged(rng):
-    depth = rng.uniform(0, 1, (3, 5)).astype(np.float32)
-    assert resize_depth(depth, (9, 20), 'area').shape == (9, 20)
+    assert set(np.unique(resize_depth(depth, (5, 8)))) == {0, 1}
 
 
 def test_near_and_far_end_differ_by_eleven():
@@ -105,3 +92,8 @@ def test_points_span_the_unit_cube_and_keep_patches_square(rng):
 
 def test_single_patch_has_one_point():
     assert project_depth(np.zeros((1, 1), np.float32)).tolist() == [[0, 0, 0]]
+
+
+def test_small_depth_is_enlarged(rng):
+    depth = rng.uniform(0, 1, (3, 5)).astype(np.float32)
+    assert resize_depth(depth, (9, 20)).shape == (9, 20)

@@ -23,7 +23,7 @@ from cuts3d_mm.algorithm.local_cut import (
 )
 from cuts3d_mm.algorithm.params import ConfidenceParams, EvidenceParams, LocalCutParams
 
-RULES = ['step', 'affinity', 'margin', 'distance']
+RULES = ['step', 'affinity', 'distance']
 
 
 def step_world(gap, rng):

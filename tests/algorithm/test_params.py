@@ -60,7 +60,6 @@ MASKCUT = {
     'remove_rejected': False,
     'stop_at_rest_iou': None,
     'depth_outlier_spans': None,
-    'depth_resize': 'nearest',
     'importance': None,
     'ncut': {
         'tau_ncut': 0.15,
@@ -101,7 +100,7 @@ LOCAL_CUT = {
 }
 PAPER = MASKCUT | {
     'stop_at_rest_iou': 0.9,
-    'importance': {'beta': 0.45, 'sigma_patches': 3.0, 'pair_rule': 'product'},
+    'importance': {'beta': 0.45, 'sigma_patches': 3.0},
     'local_cut': LOCAL_CUT,
     'confidence': {
         'num_cuts': 6,
@@ -124,3 +123,10 @@ def test_a_preset_can_be_changed_in_single_values():
     changes = {'local_cut': {'tau_knn': 0.05}}
     params = params_from_dict(CutParams, changes, base=PRESETS['paper_v3']())
     assert params.local_cut.tau_knn == 0.05 and params.local_cut.outside == 'far'
+
+
+def test_a_removed_parameter_is_dropped_at_the_value_that_remained_and_else_refused_by_name():
+    stored = {'depth_resize': 'nearest', 'importance': {'pair_rule': 'product'}}
+    assert params_from_dict(CutParams, stored, 'recipe.') == CutParams()
+    with pytest.raises(ValueError, match='recipe.importance.pair_rule is not a parameter'):
+        params_from_dict(CutParams, {'importance': {'pair_rule': 'max'}}, 'recipe.')

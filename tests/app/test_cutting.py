@@ -28,9 +28,9 @@ def cutter():
 def test_a_depth_map_changes_what_is_cut_and_changes_reach_the_recipe(app, cutter, tmp_path):
     example = app.write_examples(tmp_path)[0]
     pixels = np.asarray(Image.open(example.photo))
-    stages = cutter.cut(pixels, example.depth, {'max_instances': 2, 'local_cut.tau_knn': 0.1})
+    cuts = cutter.cut(pixels, example.depth, {'max_instances': 2, 'local_cut.tau_knn': 0.1})
     flat = cutter.cut(pixels, None, {'max_instances': 2})
-    assert len(stages.instances) == 2 and stages.depth.max() == 1
+    assert len(cuts.instances) == 2 and cuts.depth.max() == 1
     assert flat.depth.max() == 0
     assert len(cutter.cut(pixels, example.depth, {'max_instances': 1}).instances) == 1
 
@@ -91,10 +91,11 @@ def test_wrong_depth_files_are_told(cutter, rng, tmp_path):
 
 def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(app, cutter, tmp_path):
     example = app.write_examples(tmp_path)[0]
-    stages = cutter.cut(np.asarray(Image.open(example.photo)), example.depth, {})
-    figure = draw_point_cloud(stages)
-    assert len(figure.data) == 1 + len(stages.instances)
-    assert sum(len(trace.x) for trace in figure.data) == stages.depth.size
+    pixels = np.asarray(Image.open(example.photo))
+    cuts = cutter.cut(pixels, example.depth, {})
+    figure = draw_point_cloud(pixels, cuts)
+    assert len(figure.data) == 1 + len(cuts.instances)
+    assert sum(len(trace.x) for trace in figure.data) == cuts.depth.size
     assert all(0 <= value <= 1 for trace in figure.data for value in trace.y)
 
 

@@ -303,9 +303,9 @@ def test_borders_are_certain_where_all_cuts_agree(load, rng, tmp_path):
     image = photo(rng, (72, 104))
     params = CutParams(confidence=ConfidenceParams(6, 0.5, 'linear', None))  # often all agree
     found = cut_instances(features, depth, image, image.shape[:2], params).instances
-    agreeing = [one for one in found if (one.confidence[one.cut.mask] == 1).all()]
+    agreeing = [one for one in found if (one.confidence[one.patches] == 1).all()]
     for one in agreeing:  # refinement has added patches that no cut has seen
-        assert (patches_touched(one.mask, GRID) & ~one.cut.mask).sum() > 10
+        assert (patches_touched(one.mask, GRID) & ~one.patches).sum() > 10
     relabel(tmp_path, image, [encode_instance(i.mask, i.confidence, i.score) for i in agreeing])
     assert len(agreeing) > 0 and border_doubt(load(0)) <= 0.02
     assert border_doubt(load(0, added_by_refinement='lower_bound')) > 0.1

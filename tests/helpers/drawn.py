@@ -10,10 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import SCHEMA, write_shard
 
 GRID_HW = (18, 26)
+
+
+def cut_on_grid(features, depth, params, similarity='cosine'):
+    """Cut an image whose masks stay on the patch grid."""
+    return cut_patches(link_image(features, depth, params, similarity), params)
 
 
 def disc(center_yx, radius, grid_hw=GRID_HW):

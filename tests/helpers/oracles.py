@@ -17,27 +17,23 @@ from scipy.linalg import eigh
 EPSILON = 1e-5
 
 
-def sharpened_affinity(features, importance, pair_rule):
+def sharpened_affinity(features, importance):
     """Eq. 3 literally: cosines clamped at 0, raised to 1 - d, in double precision."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     cosines = np.maximum(unit.astype(np.float64) @ unit.T.astype(np.float64), 0)
-    return cosines if importance is None else _sharpened(cosines, importance, pair_rule)
+    return cosines if importance is None else _sharpened(cosines, importance)
 
 
-def sharpened_kernel(features, importance, pair_rule):
+def sharpened_kernel(features, importance):
     """Eq. 3 on exp(-distance^2 / 2), in double precision."""
     points = features.astype(np.float64)
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-    return _sharpened(np.exp(-squared / 2), importance, pair_rule)
+    return _sharpened(np.exp(-squared / 2), importance)
 
 
-def _sharpened(similarity, importance, pair_rule):
+def _sharpened(similarity, importance):
     d = importance.astype(np.float64)
-    pairs = {
-        'product': np.multiply.outer(d, d),
-        'mean': np.add.outer(d, d) / 2,
-        'max': np.maximum.outer(d, d),
-    }[pair_rule]
+    pairs = np.multiply.outer(d, d)
     return np.where(similarity > 0, similarity ** (1 - pairs), 0)  # not 0^0 = 1
 
 

@@ -8,7 +8,6 @@ from mmdet.registry import MODELS
 from cuts3d_mm.algorithm import cut_instances
 from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.labellers.explain import explain_image
 
 
 @pytest.fixture
@@ -49,10 +48,10 @@ def test_image_whose_patches_are_all_alike_has_no_instances(tmp_path, rng, prese
 
 
 def test_explanation_shows_what_the_recipe_saw(generator, rng):
-    stages = explain_image(generator, NamedImage('a/x.png', photo(rng)))
-    assert stages.depth.shape == stages.importance.shape == (12, 16)
-    assert 0 <= stages.depth.min() and stages.importance.max() <= 1
-    assert stages.instances
+    cuts = generator.explain(photo(rng), name='a/x.png')
+    assert cuts.depth.shape == cuts.importance.shape == (12, 16)
+    assert 0 <= cuts.depth.min() and cuts.importance.max() <= 1
+    assert cuts.instances
 
 
 def test_image_that_is_not_rgb_is_refused():

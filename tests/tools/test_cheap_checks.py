@@ -107,7 +107,7 @@ MISTAKES = {
             f'has no argument colour; it has {known}',
         )
         for command in ('generate', 'explain')
-        for part, known in (('features', 'backbone'), ('depth', 'average_flipped'))
+        for part, known in (('features', 'backbone'), ('depth', 'predicts'))
     },
     'generate with an unknown parameter': (
         ('generate', *COMMANDS['generate'], '--cfg-options', 'model.recipe.colour=3'),

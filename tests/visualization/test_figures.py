@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers.drawn import disc
 
-from cuts3d_mm.algorithm.cut_instances import Instance, PatchCut, RejectedCut
-from cuts3d_mm.visualization.figures import Stages, draw_stages
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, RejectedCut
+from cuts3d_mm.visualization.figures import draw_stages
 
 HW, GRID_HW = (40, 70), (6, 10)
 IMAGE = np.full((*HW, 3), 90, np.uint8)
@@ -17,9 +17,11 @@ def instance(center_yx):
     mask = disc((center_yx[0] * 7, center_yx[1] * 7), 9, HW)
     patch = disc(center_yx, 2, GRID_HW)
     values = patch.astype(np.float32)
-    return Instance(
-        mask, values, 0.8, PatchCut(values.astype(float), patch, patch, values, 0.1, 0.2)
-    )
+    return Instance(mask, values, 0.8, patch, patch, values.astype(float), 0.1, 0.2)
+
+
+def cuts(depth, importance, instances, rejected=()):
+    return ImageCuts(GRID_HW, depth, importance, None, instances, rejected)
 
 
 TWO = (instance((3, 2)), instance((3, 7)))
@@ -50,7 +52,7 @@ def covered(figure):
     ],
 )
 def test_no_area_of_the_figure_is_empty(depth, importance, instances, rejected):
-    figure = draw_stages(Stages(IMAGE, depth, importance, instances, rejected))
+    figure = draw_stages(IMAGE, cuts(depth, importance, instances, rejected))
     assert covered(figure) > 0.7  # the rest are titles and gaps
     assert all(axes.images or axes.collections or axes.texts for axes in figure.axes)
 
@@ -60,7 +62,7 @@ def texts_of(figure):
 
 
 def test_a_rejected_cut_is_shown_with_its_reason():
-    figure = draw_stages(Stages(IMAGE, DEPTH, DEPTH, TWO, (REJECTED,)))
+    figure = draw_stages(IMAGE, cuts(DEPTH, DEPTH, TWO, (REJECTED,)))
     titles = [axes.get_title(loc='left') for axes in figure.axes]
     assert '2 found, 1 rejected' in titles and 'rejected a' in titles
     assert texts_of(figure) == ['a: too small']
@@ -68,14 +70,14 @@ def test_a_rejected_cut_is_shown_with_its_reason():
 
 def test_an_image_with_many_rejected_cuts_stays_one_page():
     few, many = (
-        draw_stages(Stages(IMAGE, DEPTH, DEPTH, TWO, (REJECTED,) * count)) for count in (1, 21)
+        draw_stages(IMAGE, cuts(DEPTH, DEPTH, TWO, (REJECTED,) * count)) for count in (1, 21)
     )
     assert few.get_figheight() == many.get_figheight()
     assert texts_of(many)[0].endswith('c: too small\nand 18 more')
 
 
 def test_the_cloud_shows_near_points_over_far_ones_in_the_colours_of_their_instances():
-    figure = draw_stages(Stages(IMAGE, DEPTH, DEPTH, TWO))
+    figure = draw_stages(IMAGE, cuts(DEPTH, DEPTH, TWO))
     (cloud,) = (collection for axes in figure.axes for collection in axes.collections)
     colors = {tuple(color[:3].round(3)) for color in cloud.get_facecolors()}
     assert len(cloud.get_offsets()) == DEPTH.size and len(colors) == 3

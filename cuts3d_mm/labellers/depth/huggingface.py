@@ -31,8 +31,6 @@ class HFDepth:
         revision (str, optional): Commit of the Hub repository. Defaults to None.
         predicts (str): 'depth' for metric or relative depth, 'disparity' for models whose
             larger values are nearer (DPT/MiDaS, Depth Anything). Defaults to 'depth'.
-        average_flipped (bool): Average with the depth of the mirrored image, as the authors of
-            ZoeDepth do; takes twice as long. Defaults to False.
         half (bool): Run in bfloat16. Defaults to False.
     """
 
@@ -41,7 +39,6 @@ class HFDepth:
         model: str,
         revision: str | None = None,
         predicts: Literal['depth', 'disparity'] = 'depth',
-        average_flipped: bool = False,
         half: bool = False,
     ) -> None:
         _check_predicts(predicts)
@@ -60,13 +57,17 @@ class HFDepth:
         self.network = network.eval().requires_grad_(False).to(self.dtype)
         self.device = torch.device('cpu')
         self.predicts = predicts
-        self.average_flipped = average_flipped
         self.is_padded = bool(getattr(self.processor, 'do_pad', False))
         if self.is_padded and network.config.model_type != 'zoedepth':
             raise ValueError(
                 'do_pad must be False in the preprocessor config of any model but ZoeDepth, whose '
                 f'padding is known and removed; {model} has do_pad=True'
             )
+
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        """Complete a config; an option of earlier versions is dropped where it was off."""
+        return {key: v for key, v in config.items() if (key, v) != ('average_flipped', False)}
 
     def to(self, device: str) -> HFDepth:
         """Move the network to a device."""
@@ -108,10 +109,7 @@ class HFDepth:
         batch = to_device(batch, self.device).to(self.dtype)
         with torch.no_grad(), full_float32():
             depth: torch.Tensor = self.network(pixel_values=batch).predicted_depth
-            if not self.average_flipped:
-                return depth
-            flipped = self.network(pixel_values=batch.flip(-1)).predicted_depth
-            return (depth + flipped.flip(-1)) / 2
+            return depth
 
 
 def to_depth(prediction: Float, predicts: str) -> Float:

@@ -8,10 +8,9 @@ import sys
 import numpy as np
 import pytest
 from helpers.commands import environment_without
-from helpers.drawn import touching_world
+from helpers.drawn import cut_on_grid, touching_world
 from numba import njit
 
-from cuts3d_mm.algorithm.cut_instances import cut_patches
 from cuts3d_mm.algorithm.kernels import kernel
 from cuts3d_mm.algorithm.kernels.kernel import Kernel
 from cuts3d_mm.algorithm.params import CutParams
@@ -83,10 +82,10 @@ def test_other_errors_are_raised(kernel_of):
 
 _CODE = """
 import pickle, sys
-from cuts3d_mm.algorithm.cut_instances import cut_patches
+from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.algorithm.params import CutParams
 features, depth = pickle.load(sys.stdin.buffer)
-cuts = cut_patches(features, depth, CutParams()).accepted
+cuts = cut_patches(link_image(features, depth, CutParams()), CutParams()).instances
 assert 'numba' not in sys.modules
 pickle.dump([(cut.mask, cut.confidence, cut.eigenvector) for cut in cuts], sys.stdout.buffer)
 """
@@ -102,7 +101,7 @@ def test_the_patch_stage_runs_without_numba_and_finds_the_same(rng, tmp_path):
         check=True,
     )
     assert b'runs as plain code' in run.stderr
-    cuts = cut_patches(features, depth, CutParams()).accepted
+    cuts = cut_on_grid(features, depth, CutParams()).instances
     assert len(cuts) == 2
     for cut, found in zip(cuts, pickle.loads(run.stdout), strict=True):
         expected = (cut.mask, cut.confidence, cut.eigenvector)

@@ -13,7 +13,7 @@ from cuts3d_mm.algorithm.params import LocalCutParams
 
 GRID_HW = 13, 17
 NEIGHBORHOODS = ('grid', 'knn')
-RULES = ('step', 'affinity', 'margin', 'distance')
+RULES = ('step', 'affinity', 'distance')
 CHOICES = list(product(NEIGHBORHOODS, RULES, ('single', 'regional'), ('drop', 'far')))
 
 

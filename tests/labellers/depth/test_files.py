@@ -228,10 +228,9 @@ def identity_extractor(family, folder, **options):
     return extractor
 
 
-@pytest.mark.parametrize('average_flipped', [False, True])
 @pytest.mark.parametrize('family', PUBLISHED)
-def test_depth_lies_on_the_image(tmp_path, family, average_flipped):
-    extractor = identity_extractor(family, tmp_path, average_flipped=average_flipped)
+def test_depth_lies_on_the_image(tmp_path, family):
+    extractor = identity_extractor(family, tmp_path)
     for image_hw in SIZES:
         image, mask = box_image(image_hw)
         (depth,) = extractor([image])
@@ -257,19 +256,6 @@ def test_marigold_lies_on_the_image(tmp_path):
         image, mask = box_image(image_hw)
         (depth,) = extractor([image])
         assert iou(shown(depth, image_hw), mask) >= 0.99, image_hw
-
-
-def test_flipped_maps_are_averaged(tmp_path):
-    """A network that sees the left side nearer sees both sides alike after averaging."""
-    plain = identity_extractor('DPT', tmp_path)
-    averaged = identity_extractor('DPT', tmp_path, average_flipped=True)
-    for extractor in (plain, averaged):
-        extractor.network.forward = lambda pixel_values: SimpleNamespace(
-            predicted_depth=torch.arange(8.0).expand(len(pixel_values), 6, 8)
-        )
-    image, _ = box_image((60, 80))
-    assert (plain([image])[0] == np.arange(8)).all()
-    assert (averaged([image])[0] == 3.5).all()
 
 
 def test_padding_that_is_not_known_is_refused(tmp_path):
