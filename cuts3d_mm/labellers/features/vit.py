@@ -30,10 +30,6 @@ _HUB_FILE = 'model.safetensors'  # in a repository of which timm names no file
 _UNEXPECTED = (LookupError, AttributeError, TypeError, ValueError, RuntimeError)
 
 
-class _KeysReached(Exception):
-    """Raised by the hook: what follows the keys in the network is not needed."""
-
-
 @FEATURES.register_module()
 class ViTKeyFeatures:
     """Keys of the last attention block of an `mmpretrain.VisionTransformer`.
@@ -78,8 +74,7 @@ class ViTKeyFeatures:
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
         self._positions = GridPositions(tuple(self.network.patch_resolution), position_offset)
-        self._qkv: Tensor | None = None
-        self.network.layers[-1].attn.qkv.register_forward_hook(self._keep_and_stop)
+        self._keys = KeysOfBlock(self.network.layers[-1])
 
     def to(self, device: str) -> ViTKeyFeatures:
         """Move the network to a device."""
@@ -107,20 +102,8 @@ class ViTKeyFeatures:
         """(B, 3, H, W) -> (B, h * w, C)."""
         self.network.patch_resolution = grid_hw  # mmpretrain interpolates nothing by itself
         positions = self._positions.on(grid_hw, self.network.pos_embed)
-        try:
-            functional_call(self.network, {'pos_embed': positions}, (batch,))
-        except _KeysReached:
-            pass
-        qkv, self._qkv = self._qkv, None
-        if qkv is None:
-            raise RuntimeError('the last attention block must be run by the network, it was not')
-        # (B, N, q|k|v * heads * channels): the middle third, heads already side by side.
-        _, keys, _ = qkv.chunk(3, dim=-1)
+        keys = self._keys(self.network, {'pos_embed': positions}, batch)
         return keys[:, self.network.num_extra_tokens :]
-
-    def _keep_and_stop(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._qkv = output
-        raise _KeysReached
 
     def _grid_hw(self, image_hw: torch.Size) -> tuple[int, int]:
         kernel = self.network.patch_embed.projection.kernel_size
@@ -260,10 +243,6 @@ class _Stage:
         return (maps - maps.mean(dim=(2, 3), keepdim=True)).permute(0, 2, 3, 1)
 
 
-class _BlockReached(Exception):
-    """Raised by the hook: what follows in the network is not needed."""
-
-
 class _Keys:
     """The keys of a block of a ViT, as its projection gives them."""
 
@@ -273,11 +252,9 @@ class _Keys:
         if not is_sequence or not -len(blocks) <= block < len(blocks):
             raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
         self.network = network
-        self._attention = attention_of(blocks[block])
-        self._attention.register_forward_pre_hook(self._keep_and_stop)
+        self._keys = KeysOfBlock(blocks[block])
         self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
         self._positions = GridPositions(tuple(network.patch_embed.grid_size), position_offset)
-        self._tokens: Tensor | None = None
 
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h, w, C)."""
@@ -286,14 +263,7 @@ class _Keys:
         grid_hw = batch.shape[2] // patch_h, batch.shape[3] // patch_w
         positions = self._positions_on(grid_hw)
         self.network.patch_embed.grid_size = grid_hw  # timm interpolates what is not of this size
-        try:
-            functional_call(self.network, positions, (batch,))
-        except _BlockReached:
-            pass
-        tokens, self._tokens = self._tokens, None
-        if tokens is None:
-            raise RuntimeError('the block must be run by the network, it was not')
-        keys = project_keys(self._attention, tokens[:, self.network.num_prefix_tokens :])
+        keys = self._keys(self.network, positions, batch)[:, self.network.num_prefix_tokens :]
         return keys.reshape(len(batch), *grid_hw, -1)
 
     def _positions_on(self, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
@@ -301,6 +271,43 @@ class _Keys:
         if positions is None:  # rotary ones alone
             return {}
         return {'pos_embed': self._positions.on(grid_hw, positions)}
+
+
+class _BlockReached(Exception):
+    """Raised by the hook: what follows the keys in the network is not needed."""
+
+
+class KeysOfBlock:
+    """Runs a ViT up to a block, and takes the keys of its attention before any norm of them.
+
+    Raises:
+        ValueError: the block makes no keys by a linear layer.
+    """
+
+    def __init__(self, block: Any) -> None:
+        self._attention = attention_of(block)
+        self._attention.register_forward_pre_hook(self._keep_and_stop)
+        self._tokens: Tensor | None = None
+
+    def __call__(self, network: Any, replaced: dict[str, Tensor], batch: Tensor) -> Tensor:
+        """Compute the keys of all tokens, all heads side by side.
+
+        Args:
+            network: the ViT that the block is a part of.
+            replaced: parameters by name that take the place of the network's own.
+            batch: (B, 3, H, W).
+
+        Returns:
+            (B, N, C), extra tokens included.
+        """
+        try:
+            functional_call(network, replaced, (batch,))
+        except _BlockReached:
+            pass
+        tokens, self._tokens = self._tokens, None
+        if tokens is None:
+            raise RuntimeError('the block must be run by the network, it was not')
+        return project_keys(self._attention, tokens)
 
     def _keep_and_stop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._tokens = inputs[0]

@@ -113,7 +113,8 @@ def test_positions_of_another_size_are_those_of_dino(images):
     found = extractor(images)[0]
     grid = extractor.network.pos_embed[0, 1:].detach().double().numpy().reshape(4, 4, 24)
     expected = dino_positions(grid, (4, 6), 0.1).reshape(1, 24, 24)
-    network = ViTKeyFeatures({**TINY, 'img_size': (32, 48)}, position_offset=0.0).network
+    network = vit._build_vit({**TINY, 'img_size': (32, 48)})
+    network.eval()
     weights = {k: v for k, v in extractor.network.state_dict().items() if k != 'pos_embed'}
     network.load_state_dict(weights, strict=False)
     network.pos_embed.data[:, :1] = extractor.network.pos_embed[:, :1]
