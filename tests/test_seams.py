@@ -44,16 +44,11 @@ class Brightness:
     def __call__(self, images):
         return [image.pixels.mean(axis=2).astype(np.float32) for image in images]
 """
-EVALUATION_SET = '''
-"""Numbers on plates."""
-
-from cuts3d_mm.evaluation.datasets import CocoLikeSource
-from cuts3d_mm.evaluation.datasets import EvaluationSet
-
-SET = EvaluationSet(
-    'Plates', lambda src: CocoLikeSource(src, ((src / 'all.json', ''),)), 'all.json', None, False
-)
-'''
+EVALUATION_SET = """EVALUATION_SETS = {
+    'number-plates': EvaluationSet(
+        'Plates', partial(_open_coco, 'all.json', 'the annotations', ''), 'all.json', None
+    ),
+"""
 COMMAND = '''
 """Greet somebody.
 
@@ -136,9 +131,9 @@ def test_sources_of_another_package_label_in_several_processes(tmp_path, rng, im
 
 
 @pytest.mark.slow
-def test_an_evaluation_set_is_a_file(tree, tmp_path, rng):
-    path = tree / 'cuts3d_mm/evaluation/preparation/sets/number_plates.py'
-    path.write_text(EVALUATION_SET)
+def test_an_evaluation_set_is_an_entry_of_the_table(tree, tmp_path, rng):
+    path = tree / 'cuts3d_mm/evaluation/datasets.py'
+    path.write_text(path.read_text().replace('EVALUATION_SETS = {\n', EVALUATION_SET))
     names = write_images(tmp_path, 1, rng)
     image = f'{{"id": 1, "file_name": "{names[0]}", "height": 60, "width": 88}}'
     box = '{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 20, 30], "area": 600}'

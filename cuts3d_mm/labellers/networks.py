@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cuts3d_mm.arrays import Pixels
 
 from .registry import DEPTH, FEATURES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _FORM = re.compile(r'(cpu|cuda|mps|xpu|npu|mlu)(?::(\d+))?')
 _PARTS = {'features': FEATURES, 'depth': DEPTH}
@@ -122,6 +124,8 @@ def normalized_batch(
     Returns:
         (B, 3, H, W).
     """
+    import torch
+
     pixels = to_device(torch.from_numpy(np.stack(images)), device)
     values = pixels.permute(0, 3, 1, 2).float() / 255
     return ((values - mean.to(device)) / std.to(device)).to(dtype)

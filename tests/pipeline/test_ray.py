@@ -175,7 +175,7 @@ def test_what_ends_a_shard_is_raised_as_it_was(cluster, folder, gpus):
     with pytest.raises(ValueError, match='no_such') as raised:
         executor = RayExecutor(cluster.address, gpus=gpus)
         run(folder, f'wrong-{gpus}', executor, labeller=ConfiguredLabeller(model))
-    assert 'ray_jobs.py' in str(raised.value.__cause__)
+    assert 'ray.py' in str(raised.value.__cause__)
 
 
 def test_a_lost_connection_of_a_shard_is_not_taken_for_a_missing_cluster(cluster, folder):
