@@ -1,4 +1,4 @@
-"""Resize, sharpen and blend confidence maps."""
+"""Turn confidence into doubt, and blend what is pasted by it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,6 @@ def steps_of(confidence: float) -> int:
     return round(CONFIDENCE_STEPS * confidence)
 
 
-def raise_to(confidence: Steps, lower_bound: int) -> Steps:
-    """Raise the patches of a map to a lower bound (SC_min).
-
-    Args:
-        confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
-        lower_bound: in steps of 1/255.
-
-    Returns:
-        (h, w); 0 stays 0.
-    """
-    return np.where(confidence > 0, np.maximum(confidence, lower_bound), 0).astype(np.uint8)
-
-
 def raised_score(score: float, confidence: Steps, lower_bound: int) -> float:
     """Score of an instance whose map is raised to a lower bound.
 
@@ -63,11 +50,12 @@ def raised_score(score: float, confidence: Steps, lower_bound: int) -> float:
     return min(score + float(gain) / CONFIDENCE_STEPS, 1.0)
 
 
-def doubt_of_grid(confidence: Steps, extend: bool = False) -> Steps:
+def doubt_of_grid(confidence: Steps, lower_bound: int = 0, extend: bool = False) -> Steps:
     """Turn a confidence map on the patch grid into doubt, 1 - confidence.
 
     Args:
         confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
+        lower_bound: SC_min in steps of 1/255; smaller values of the map rise to it.
         extend: whether a patch without confidence takes that of the nearest patch that has
             one. Otherwise it is certain: the weight of Eq. 6 is 1 outside the map.
 
@@ -75,12 +63,14 @@ def doubt_of_grid(confidence: Steps, extend: bool = False) -> Steps:
         (h, w) in steps of 1/255.
     """
     is_known = confidence > 0
+    raised = np.maximum(confidence, lower_bound)
+    doubt = np.where(is_known, CONFIDENCE_STEPS - raised, 0).astype(np.uint8)
     if extend and is_known.any():
         rows, columns = distance_transform_edt(
             ~is_known, return_distances=False, return_indices=True
         )
-        return np.asarray(CONFIDENCE_STEPS - confidence[rows, columns], np.uint8)
-    return np.where(is_known, CONFIDENCE_STEPS - confidence, 0).astype(np.uint8)
+        return doubt[rows, columns]
+    return doubt
 
 
 def blend(source: Picture, target: Picture, alpha: Steps) -> Picture:
@@ -105,17 +95,17 @@ def blend(source: Picture, target: Picture, alpha: Steps) -> Picture:
     return mixed.astype(np.uint8)
 
 
-def paste_alpha(masks: Mask, confidence: Steps) -> Steps:
-    """Share of the source in each pixel: the confidence inside the masks, 0 outside.
+def paste_alpha(masks: Mask, doubt: Steps) -> Steps:
+    """Share of the source in each pixel: 1 - doubt inside the masks, 0 outside.
 
     Args:
-        masks: (K, h, w) of the pasted instances.
-        confidence: (K, h, w) in steps of 1/255.
+        masks: (K, h, w) masks of the pasted instances.
+        doubt: (K, h, w) in steps of 1/255.
 
     Returns:
-        (h, w); where masks overlap, the largest.
+        (h, w) in steps of 1/255; where masks overlap, the largest share.
     """
-    return np.where(masks, confidence, 0).max(axis=0, initial=0).astype(np.uint8)
+    return np.where(masks, CONFIDENCE_STEPS - doubt, 0).max(axis=0, initial=0).astype(np.uint8)
 
 
 def may_be_pasted(pasted: Mask, existing: Mask, areas: NDArray[Any], max_cover: float) -> Mask:

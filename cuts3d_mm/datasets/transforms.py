@@ -20,7 +20,6 @@ from cuts3d_mm.algorithm.confidence import (
     doubt_of_grid,
     may_be_pasted,
     paste_alpha,
-    raise_to,
     raised_score,
     require_confidence_source,
     steps_of,
@@ -144,8 +143,8 @@ class _ConfidencePaste(CopyPaste):
             return
         scaled, chosen = scaled[kept], chosen[kept]
         pasted = scaled.masks > 0
-        certain = np.broadcast_to(np.uint8(CONFIDENCE_STEPS), pasted.shape)
-        share = paste_alpha(pasted, scaled.confidence if self.alpha else certain)
+        doubt = scaled.doubt if self.alpha else np.zeros_like(scaled.doubt)
+        share = paste_alpha(pasted, doubt)
         piece = cv2.resize(source['img'], (width, height), interpolation=cv2.INTER_LINEAR)
         part = _extent(share)
         results['img'] = np.array(results['img'])
@@ -328,7 +327,7 @@ class LoadPseudoLabels(LoadAnnotations):
             return mask * np.uint8(CONFIDENCE_STEPS - steps_of(score))
         if self.confidence_source == 'none' or grid is None:
             return 0
-        doubt = doubt_of_grid(raise_to(grid, self.lower_bound), extend=self.align_to_mask)
+        doubt = doubt_of_grid(grid, self.lower_bound, extend=self.align_to_mask)
         if self.added_by_refinement == 'lower_bound' and not self.align_to_mask:
             added = patches_touched(mask > 0, grid.shape) & (grid == 0)
             doubt[added] = CONFIDENCE_STEPS - self.lower_bound

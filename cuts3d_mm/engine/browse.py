@@ -39,4 +39,4 @@ def _draw(sample: dict[str, Any]) -> np.ndarray:
     instances = sample['data_samples'].gt_instances
     masks = ConfidenceBitmapMasks.certain(instances.masks)
     boxes = getattr(instances.bboxes, 'tensor', instances.bboxes).numpy()
-    return draw_sample(image, boxes, masks.masks > 0, masks.confidence, masks.is_pasted)
+    return draw_sample(image, boxes, masks.masks > 0, masks.doubt, masks.is_pasted)

@@ -173,14 +173,14 @@ class SCMaskHead(FCNMaskHead):
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
         if self.class_agnostic:
             labels = torch.zeros_like(labels)
-        weight = self._confidence_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
+        weight = self._pixel_weights(sampling_results, batch_gt_instances, rcnn_train_cfg)
         loss = self.loss_mask(mask_preds, targets, labels, weight=weight)
         return {'loss_mask': {'loss_mask': loss}, 'mask_targets': targets}
 
-    def _confidence_targets(
+    def _pixel_weights(
         self, sampling_results: list[Any], batch_gt_instances: list[Any], rcnn_train_cfg: Any
     ) -> Tensor | None:
-        """Weight of each pixel of each positive sample, (N, h, w) or (N, 1, 1)."""
+        """Weight of each pixel of each positive sample, 1 - doubt: (N, h, w) or (N, 1, 1)."""
         if self.confidence_source == 'none':
             return None
         weights = []
@@ -193,7 +193,7 @@ class SCMaskHead(FCNMaskHead):
             else:
                 boxes = _clip(result.pos_priors, masks.height, masks.width)
                 size = _pair(rcnn_train_cfg.mask_size)
-                weights.append(masks.crop_confidence(boxes, size, indices, boxes.device))
+                weights.append(1 - masks.crop_doubt(boxes, size, indices, boxes.device))
         return torch.cat(weights)
 
 

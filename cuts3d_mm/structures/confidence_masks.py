@@ -77,11 +77,6 @@ class ConfidenceBitmapMasks(BitmapMasks):
             )
         return cls(masks.masks, masks.height, masks.width, np.zeros_like(masks.masks, np.uint8))
 
-    @property
-    def confidence(self) -> Steps:
-        """(N, H, W) uint8 in steps of 1/255; 255 outside the confidence map."""
-        return CONFIDENCE_STEPS - self.doubt
-
     def __getitem__(self, index: Any) -> ConfidenceBitmapMasks:
         """Select instances; the result always has three dimensions."""
         return ConfidenceBitmapMasks(
@@ -152,19 +147,21 @@ class ConfidenceBitmapMasks(BitmapMasks):
         values = (crops >= 0.5) if binarize else crops
         return BitmapMasks(values.cpu().numpy(), *out_shape)
 
-    def crop_confidence(
+    def crop_doubt(
         self, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any = 'cpu'
     ) -> Tensor:
-        """Crop the confidence to boxes.
+        """Crop the doubt to boxes.
 
         Args:
             bboxes: (R, 4) x1, y1, x2, y2 in pixels.
-            inds: (R,) the instance of each box.
+            out_shape: h, w of a crop.
+            inds: (R,) index of the instance that each box belongs to.
+            device: device of the boxes and the crops.
 
         Returns:
             (R, h, w) float in [0, 1].
         """
-        return 1 - crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
+        return crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> ConfidenceBitmapMasks:

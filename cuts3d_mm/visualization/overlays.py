@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import BadName, path_to_write
@@ -169,16 +170,16 @@ def draw_sample(
     image: Pixels,
     boxes_xyxy: Float,
     masks: Mask,
-    confidence: NDArray[np.uint8],
+    doubt: NDArray[np.uint8],
     is_pasted: Mask,
 ) -> Pixels:
-    """Draw boxes and outlines on the left, confidence as heat on the right.
+    """Draw boxes and outlines on the left, confidence (1 - doubt) as heat on the right.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes_xyxy: (N, 4) pixels.
         masks: (N, H, W).
-        confidence: (N, H, W) in steps of 1/255.
+        doubt: (N, H, W) in steps of 1/255.
         is_pasted: (N,) instances that copy-paste has added: red, others green.
 
     Returns:
@@ -187,7 +188,7 @@ def draw_sample(
     outlined = np.array(image, np.uint8, order='C')
     grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.5, 3, axis=2)
     heat = grey.astype(np.uint8)
-    for box, mask, values, pasted in zip(boxes_xyxy, masks, confidence, is_pasted, strict=True):
+    for box, mask, values, pasted in zip(boxes_xyxy, masks, doubt, is_pasted, strict=True):
         color = _PASTED if pasted else _OWN
         contours, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
@@ -195,7 +196,7 @@ def draw_sample(
         cv2.drawContours(outlined, contours, -1, color, 2)
         left, top, right, bottom = (round(float(value)) for value in box)
         cv2.rectangle(outlined, (left, top), (right, bottom), color, 1)
-        heat[mask] = (_HEAT(values[mask])[:, :3] * 255).astype(np.uint8)
+        heat[mask] = (_HEAT(CONFIDENCE_STEPS - values[mask])[:, :3] * 255).astype(np.uint8)
     return np.concatenate([outlined, heat], axis=1)
 
 

@@ -10,7 +10,6 @@ from cuts3d_mm.algorithm.confidence import (
     doubt_of_grid,
     may_be_pasted,
     paste_alpha,
-    raise_to,
     raised_score,
     steps_of,
 )
@@ -38,9 +37,10 @@ def test_a_map_without_confidence_is_certain_everywhere():
 
 
 def test_lower_bound_raises_the_patches_of_the_map_only():
-    raised = raise_to(grid(), 180)
-    assert (raised[1:3, 2:4] == [[180, 255], [200, 180]]).all()
-    assert ((raised > 0) == (grid() > 0)).all()
+    doubt = doubt_of_grid(grid(), 180)
+    assert (doubt[1:3, 2:4] == [[75, 0], [55, 75]]).all()
+    assert doubt.sum() == 75 + 55 + 75
+    assert doubt_of_grid(grid(), 180, extend=True)[0, 0] == 75
 
 
 @pytest.mark.parametrize('lower_bound', [0.0, 0.25, 0.5, 0.75])
@@ -79,10 +79,10 @@ def test_blend_equals_the_equation(rng):
     np.testing.assert_allclose(floats, share * source + (1 - share) * target, atol=1e-3)
 
 
-def test_alpha_is_the_confidence_inside_the_masks():
+def test_alpha_is_what_is_not_doubted_inside_the_masks():
     masks = np.stack([disc((10, 10), 6, HW), disc((10, 18), 6, HW)])
-    confidence = np.stack([np.full(HW, 100, np.uint8), np.full(HW, 200, np.uint8)])
-    alpha = paste_alpha(masks, confidence)
+    doubt = np.stack([np.full(HW, 155, np.uint8), np.full(HW, 55, np.uint8)])
+    alpha = paste_alpha(masks, doubt)
     assert (alpha[~masks.any(axis=0)] == 0).all()
     assert (alpha[masks[0] & ~masks[1]] == 100).all() and (alpha[masks[1]] == 200).all()
 
@@ -106,8 +106,8 @@ def test_pasting_equals_the_pixel_by_pixel_oracle(rng):
     source, target = images(rng)
     existing = np.stack([disc((10, 10), 6, HW), disc((20, 30), 5, HW)])
     pasted = np.stack([disc((10, 11), 5, HW), disc((12, 18), 6, HW), disc((22, 12), 4, HW)])
-    confidence = rng.integers(0, 256, pasted.shape, dtype=np.uint8)
-    image, _, kept = oracles.paste(target, source, existing, pasted, confidence, 0.5)
+    doubt = rng.integers(0, 256, pasted.shape, dtype=np.uint8)
+    image, _, kept = oracles.paste(target, source, existing, pasted, 255 - doubt, 0.5)
     found = may_be_pasted(pasted, existing, existing.sum(axis=(1, 2)), 0.5)
     assert np.flatnonzero(found).tolist() == kept
-    assert (blend(source, target, paste_alpha(pasted[found], confidence[found])) == image).all()
+    assert (blend(source, target, paste_alpha(pasted[found], doubt[found])) == image).all()

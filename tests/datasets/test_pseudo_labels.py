@@ -130,7 +130,7 @@ def test_samples_are_those_of_mmdetection(inner):
         mine, other = (one['data_samples'].gt_instances for one in pair)
         assert (mine.bboxes.tensor == other.bboxes.tensor).all()
         assert (mine.masks.masks == other.masks.masks).all()
-        assert (mine.masks.confidence == other.masks.confidence).all()
+        assert (mine.masks.doubt == other.masks.doubt).all()
 
 
 @pytest.fixture

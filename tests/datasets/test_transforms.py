@@ -75,7 +75,7 @@ def test_result_equals_the_pixel_by_pixel_oracle(kind, alpha, seed):
     pasted[:, window[0], window[1]] = resized.masks > 0
     confidence = np.full((len(chosen), 60, 92), 255, np.uint8)
     if alpha:
-        confidence[:, window[0], window[1]] = resized.confidence
+        confidence[:, window[0], window[1]] = 255 - resized.doubt
     source = np.zeros((60, 92, 3), np.uint8)
     source[window] = cv2.resize(before['mix_results'][0]['img'], (width, height))
     image, after, kept = oracles.paste(
@@ -161,7 +161,7 @@ def test_masks_without_confidence_are_pasted_hard():
         one['gt_masks'] = BitmapMasks(one['gt_masks'].masks, *one['img'].shape[:2])
     results = TRANSFORMS.build({'type': CONFIDENT})(results)
     assert isinstance(results['gt_masks'], ConfidenceBitmapMasks)
-    assert (results['gt_masks'].confidence == 255).all()
+    assert not results['gt_masks'].doubt.any()
 
 
 def test_empty_images_on_either_side_are_fine():
@@ -253,41 +253,42 @@ def test_masks_come_with_confidence_and_scores(load):
     for index, mask in enumerate(masks.masks):
         rows, columns = np.nonzero(mask)
         center = int(rows.mean()), int(columns.mean())
-        assert masks.confidence[index][center] == pytest.approx(255 * masks.scores[index], abs=1)
-        assert masks.confidence[index][0, 0] == 255
+        expected = 255 * (1 - masks.scores[index])
+        assert masks.doubt[index][center] == pytest.approx(expected, abs=1)
+        assert masks.doubt[index][0, 0] == 0
 
 
 def test_score_fills_the_mask(load):
     masks = load(confidence_source='score')
-    for mask, confidence, score in zip(masks.masks, masks.confidence, masks.scores, strict=True):
-        assert confidence[mask > 0] == pytest.approx(255 * score, abs=1)
-        assert (confidence[mask == 0] == 255).all()
+    for mask, doubt, score in zip(masks.masks, masks.doubt, masks.scores, strict=True):
+        assert doubt[mask > 0] == pytest.approx(255 * (1 - score), abs=1)
+        assert not doubt[mask == 0].any()
 
 
 def test_without_a_source_labels_are_certain(load):
-    assert (load(confidence_source='none').confidence == 255).all()
+    assert not load(confidence_source='none').doubt.any()
 
 
 @pytest.mark.parametrize('lower_bound', [0.0, 0.25, 0.65])
 def test_lower_bound_raises_maps_and_scores(load_cut, lower_bound):
     masks = load_cut(min_confidence=lower_bound)
-    assert masks.confidence.min() == pytest.approx(255 * max(1 / 6, lower_bound), abs=1)
+    assert masks.doubt.max() == pytest.approx(255 * (1 - max(1 / 6, lower_bound)), abs=1)
     agreement = np.where(disc((3, 4), 1.5, STORE_GRID_HW), 1 / 6, 1)[
         disc((3, 4), 2.5, STORE_GRID_HW)
     ]
     assert masks.scores == pytest.approx(np.maximum(agreement, lower_bound).mean(), abs=1 / 255)
     filled = load_cut(min_confidence=lower_bound, confidence_source='score')
-    assert filled.confidence.min() == pytest.approx(255 * masks.scores[0], abs=1)
+    assert filled.doubt.max() == pytest.approx(255 * (1 - masks.scores[0]), abs=1)
 
 
 def test_lower_bound_is_that_of_the_paper_unless_said_otherwise(load_cut):
-    assert load_cut().confidence.min() == 128
+    assert load_cut().doubt.max() == 127
 
 
 def test_older_labels_are_loaded_as_they_were_raised_and_not_lower(load_cut, tmp_path):
     make_older(tmp_path / 'labels')
-    assert load_cut().confidence.min() <= 128
-    assert load_cut(min_confidence=0.75).confidence.min() == 191
+    assert load_cut().doubt.max() >= 127
+    assert load_cut(min_confidence=0.75).doubt.max() == 64
     with pytest.raises(ValueError, match=r'at least 0\.50 .*000\.png.* label the images again'):
         load_cut(min_confidence=0.25)
 
@@ -316,16 +317,16 @@ def test_pixels_of_refinement_are_pasted_in_full_and_pixels_off_the_instance_not
     added = (masks.masks[0] > 0) & ~np.kron(
         disc((3, 4), 4, STORE_GRID_HW), np.ones((10, 10), bool)
     )
-    share = paste_alpha(masks.masks > 0, masks.confidence)
+    share = paste_alpha(masks.masks > 0, masks.doubt)
     assert added.any() and (share[added] == 255).all()
     assert (share[masks.masks[0] == 0] == 0).all()
 
 
 def test_aligned_confidence_ends_with_the_mask(load):
     masks = load(align_to_mask=True)
-    for mask, confidence, score in zip(masks.masks, masks.confidence, masks.scores, strict=True):
-        assert (confidence[mask == 0] == 255).all()
-        assert confidence[mask > 0] == pytest.approx(255 * score, abs=1)
+    for mask, doubt, score in zip(masks.masks, masks.doubt, masks.scores, strict=True):
+        assert not doubt[mask == 0].any()
+        assert doubt[mask > 0] == pytest.approx(255 * (1 - score), abs=1)
 
 
 def test_image_without_instances_has_empty_masks(load):

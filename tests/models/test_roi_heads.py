@@ -159,9 +159,9 @@ def test_loss_equals_the_equation_on_cropped_targets(rng):
     result, pred = samples(rng, instances), predictions(rng)
     found = mask_head().loss_and_target(pred, [result], [instances], MASK_TRAIN_CFG)
     boxes = result.pos_priors.clamp(min=0).minimum(torch.tensor([128.0, 96, 128, 96]))
-    confidence = instances.masks.crop_confidence(boxes, (28, 28), result.pos_assigned_gt_inds)
+    doubt = instances.masks.crop_doubt(boxes, (28, 28), result.pos_assigned_gt_inds)
     expected = oracles.soft_target_loss(
-        pred[:, 0].numpy(), found['mask_targets'].numpy(), confidence.numpy()
+        pred[:, 0].numpy(), found['mask_targets'].numpy(), 1 - doubt.numpy()
     )
     assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
 

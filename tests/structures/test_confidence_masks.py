@@ -122,14 +122,14 @@ def test_scores_follow_their_instances():
 
 def test_what_a_transform_adds_is_certain():
     padded = drawn_masks(2).pad((80, 110))
-    assert (padded.confidence[:, 60:] == 255).all() and (padded.confidence[:, :, 92:] == 255).all()
+    assert not padded.doubt[:, 60:].any() and not padded.doubt[:, :, 92:].any()
 
 
 def test_cat_takes_plain_masks_as_certain():
     plain = BitmapMasks(np.ones((1, *IMAGE_HW), np.uint8), *IMAGE_HW)
     joined = ConfidenceBitmapMasks.cat([drawn_masks(2), plain])
     assert len(joined) == 3
-    assert (joined.confidence[2] == 255).all() and joined.scores[2] == 1
+    assert not joined.doubt[2].any() and joined.scores[2] == 1
 
 
 def test_masks_rebuilt_without_confidence_are_an_error_that_names_the_remedy():
@@ -152,12 +152,11 @@ def test_cropped_masks_equal_stock_bitmap_masks(rng, binarize):
     assert (found.masks == expected.masks).all()
 
 
-def test_cropped_confidence_equals_cropping_each_map_alone(rng):
+def test_cropped_doubt_equals_cropping_each_map_alone(rng):
     masks, boxes, inds = drawn_masks(4), random_boxes(rng, 9), rng.integers(0, 4, 9)
-    found = masks.crop_confidence(boxes, (14, 14), inds)
+    found = masks.crop_doubt(boxes, (14, 14), inds)
     for index, box in enumerate(boxes):
-        confidence = torch.from_numpy(masks.confidence[inds[index]] / np.float32(255))[None, None]
+        doubt = torch.from_numpy(masks.doubt[inds[index]] / np.float32(255))[None, None]
         roi = torch.tensor([[0, *box]], dtype=torch.float32)
-        # roi_align pads with zeros beyond the border, where confidence is 1
-        expected = 1 - roi_align(1 - confidence, roi, (14, 14), 1.0, 0, 'avg', True)[0, 0]
+        expected = roi_align(doubt, roi, (14, 14), 1.0, 0, 'avg', True)[0, 0]
         torch.testing.assert_close(found[index], expected, atol=1e-5, rtol=0)

@@ -49,8 +49,8 @@ def test_sample_shows_pasted_instances_in_red_and_others_in_green():
     image = np.full((30, 40, 3), 100, np.uint8)
     masks = np.stack([disc((15, 10), 6, (30, 40)), disc((15, 30), 6, (30, 40))])
     boxes = np.array([[4, 9, 17, 22], [24, 9, 37, 22]], np.float32)
-    confidence = np.stack([np.full((30, 40), 255, np.uint8), np.full((30, 40), 60, np.uint8)])
-    drawn = draw_sample(image, boxes, masks, confidence, np.array([False, True]))
+    doubt = np.stack([np.full((30, 40), 0, np.uint8), np.full((30, 40), 195, np.uint8)])
+    drawn = draw_sample(image, boxes, masks, doubt, np.array([False, True]))
     assert drawn.shape == (30, 80, 3)
     assert drawn[15, 4].argmax() == 1 and drawn[15, 24].argmax() == 0
     assert drawn[15, 40 + 10].sum() > drawn[15, 40 + 30].sum()
