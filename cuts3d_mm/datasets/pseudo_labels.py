@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,14 +23,16 @@ from .samplers import SeededIndex
 class PseudoLabelDataset(BaseDetDataset):
     """Pseudo-labels of one class, `object`, with their confidence.
 
-    Reads one image when it is asked for; a set of any size takes next to no memory. Labels of
-    CutLER and CuVLER, whose files swap width and height, are corrected with a warning.
+    The labels of an image are read when it is asked for; a data set of any size takes next to
+    no memory. Labels of CutLER and CuVLER, whose files swap width and height, are corrected
+    with a warning.
 
     Args:
         ann_file (str): Folder of a label store, or a COCO JSON.
         data_prefix (dict): `img` is the folder that the image names are relative to.
         filter_cfg (dict, optional): `filter_empty_gt` leaves out images without an instance;
-            `min_size` (pixels) images with a shorter side. Failed images are always left out.
+            `min_size` leaves out images with a shorter side, in pixels. Images that could not
+            be labelled are always left out. Defaults to None.
 
     All other arguments are those of `mmdet.BaseDetDataset`.
     """
@@ -47,7 +48,7 @@ class PseudoLabelDataset(BaseDetDataset):
         """Open the labels.
 
         Raises:
-            ValueError: `ann_file` is no label file, or `classes` names other than one class.
+            ValueError: `ann_file` is no label file, or `classes` does not name one class.
         """
         classes = self.metainfo['classes']
         if not isinstance(classes, (tuple, list)) or len(classes) != 1:
@@ -59,7 +60,7 @@ class PseudoLabelDataset(BaseDetDataset):
         return SelectedRecords(table, np.flatnonzero(~table.is_failure))
 
     def filter_data(self) -> SelectedRecords:
-        """Leave out what `filter_cfg` says; nothing in test mode."""
+        """Leave out the images that `filter_cfg` describes; keep all in test mode."""
         records: SelectedRecords = self.data_list
         if self.test_mode or not self.filter_cfg:
             return records
@@ -82,19 +83,11 @@ class PseudoLabelDataset(BaseDetDataset):
             'img_path': str(Path(self.data_prefix.get('img', '')) / require_inside(record.name)),
             'height': height,
             'width': width,
-            'instances': [_instance_info(one, record.image_hw) for one in record.instances],
+            'instances': [
+                _instance_info(instance, record.image_hw) for instance in record.instances
+            ],
             'sample_idx': idx if idx >= 0 else len(self) + idx,
         }
-
-    def get_subset_(self, indices: Sequence[int] | int) -> None:
-        """Keep some images: those at the indices, or the first N (the last N for -N)."""
-        self.data_list = self._get_unserialized_subset(indices)
-
-    def get_subset(self, indices: Sequence[int] | int) -> PseudoLabelDataset:
-        """Return a data set of some images, as `get_subset_` selects them."""
-        subset = copy.copy(self)
-        subset.get_subset_(indices)
-        return subset
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> SelectedRecords:
         chosen: Any = np.asarray(indices)
@@ -119,11 +112,11 @@ class ClassAgnosticCOCO(COCO):
     """A COCO index in which every annotation is of the one category `object`.
 
     Args:
-        annotation_file: a COCO JSON, each entry of which is checked.
+        annotation_file: COCO JSON; each entry is checked.
         needs_masks: whether every annotation must have a mask.
 
     Raises:
-        ValueError: an entry is not as it must be.
+        ValueError: an entry is malformed.
     """
 
     def __init__(self, annotation_file: str, needs_masks: bool = False) -> None:
@@ -155,17 +148,17 @@ class SeededCocoDataset(CocoDataset):
 
 @DATASETS.register_module()
 class MixedImagesDataset(MultiImageMixDataset):
-    """MMDetection's `MultiImageMixDataset`, less its deep copies of samples.
+    """`mmdet.MultiImageMixDataset` without its deep copies of samples.
 
-    That one copies each sample before every transform. Here the transforms get the samples
-    themselves, which `dataset` must make afresh for each call, as all that read files do. A
-    transform that returns None begins the sample again.
+    The stock class copies each sample before every transform. Here the transforms get the
+    sample itself, so `dataset` must make a new sample in each call, as every data set that
+    reads files does. Where a transform returns None, the sample is made again.
 
     Args:
-        dataset (dict): Of the images, with the pipeline that loads them.
+        dataset (dict): Data set of the images, with the pipeline that loads them.
         pipeline (list[dict]): Transforms of the loaded images; those with `get_indexes` choose
-            others to mix in.
-        skip_type_keys (list[str], optional): Transforms to skip. Defaults to None.
+            other images to mix in.
+        skip_type_keys (list[str], optional): Types of the transforms to skip. Defaults to None.
         max_refetch (int): Attempts until a sample is given up. Defaults to 15.
     """
 

@@ -15,12 +15,12 @@ from cuts3d_mm.registry import DATA_SAMPLERS
 
 
 class SeededIndex(int):
-    """The index of a sample, and the seed of whatever is random in its pipeline."""
+    """Index of a sample that carries the seed for its random transforms."""
 
     seed: int
 
     def __new__(cls, index: int, seed: int = 0) -> SeededIndex:
-        """Make an index."""
+        """Make an index with a seed."""
         self = super().__new__(cls, index)
         self.seed = seed
         return self

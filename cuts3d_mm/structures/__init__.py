@@ -1,4 +1,4 @@
-"""Masks that carry their confidence."""
+"""Masks that carry their doubt."""
 
 from .confidence_masks import ConfidenceBitmapMasks
 

@@ -1,4 +1,4 @@
-"""Bitmap masks that carry their Spatial Confidence through every transform of MMDetection."""
+"""Bitmap masks that carry doubt, 1 - Spatial Confidence, through MMDetection's transforms."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from cuts3d_mm.arrays import Float, Mask
 
 
 class ConfidenceBitmapMasks(BitmapMasks):
-    """Masks with a confidence per pixel and a score per instance.
+    """Masks with a doubt per pixel and a score per instance.
 
-    What is stored is doubt, 1 - confidence: the zeros that a transform fills in at a border
-    then mean "certain", and no transform needs to know.
+    Doubt is 1 - confidence: the zeros that a transform fills in at a border then mean
+    "certain", and no transform needs to know.
 
     Args:
         masks: (N, H, W) uint8, 0 or 1.
         height: H in pixels.
         width: W in pixels.
         doubt: (N, H, W) uint8 in steps of 1/255. Required: only a transform that rebuilds
-            masks and loses their confidence leaves it out.
-        scores: (N,) float32 in [0, 1], or None for 1.
-        is_pasted: (N,) bool, instances that copy-paste has added; None for none.
+            masks and loses their doubt leaves it out.
+        scores: (N,) float32 in [0, 1]; None stands for a score of 1.
+        is_pasted: (N,) bool, instances that copy-paste has added; None if it has added nothing.
 
     Raises:
-        ValueError: `doubt` is missing or of another shape.
+        ValueError: `doubt` is missing, or its shape is not that of the masks.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class ConfidenceBitmapMasks(BitmapMasks):
         count = len(self.masks)
         if doubt is None:
             raise ValueError(
-                'ConfidenceBitmapMasks must be built with their doubt, got none: a transform '
-                '(Albu does it) has rebuilt the masks and lost the confidence. Use the geometric '
+                'ConfidenceBitmapMasks must be built with their doubt, got None: a transform '
+                '(Albu does it) has rebuilt the masks and lost the doubt. Use the geometric '
                 "transforms of MMDetection, and Albu for colour only, before the annotations' "
                 'loading'
             )
@@ -63,10 +63,10 @@ class ConfidenceBitmapMasks(BitmapMasks):
 
     @classmethod
     def certain(cls, masks: BitmapMasks) -> ConfidenceBitmapMasks:
-        """Take masks without confidence as fully certain; others are returned as they are.
+        """Take masks without doubt as certain; masks with doubt are returned as they are.
 
         Raises:
-            TypeError: the masks are polygons.
+            TypeError: the masks are no bitmaps.
         """
         if isinstance(masks, ConfidenceBitmapMasks):
             return masks
@@ -107,7 +107,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         return self._with(super().flip(flip_direction), self._doubts.flip(flip_direction))
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> ConfidenceBitmapMasks:
-        """Extend to the right and the bottom; what is added is certain."""
+        """Extend to the right and the bottom; added pixels are certain."""
         return self._with(super().pad(out_shape, pad_val), self._doubts.pad(out_shape))
 
     def crop(self, bbox: NDArray[Any]) -> ConfidenceBitmapMasks:
@@ -115,21 +115,21 @@ class ConfidenceBitmapMasks(BitmapMasks):
         return self._with(super().crop(bbox), self._doubts.crop(bbox))
 
     def expand(self, *args: Any, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Place on a larger canvas; what is added is certain."""
+        """Place on a larger canvas; added pixels are certain."""
         return self._with(super().expand(*args, **kwargs), self._doubts.expand(*args, **kwargs))
 
     def translate(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Move; what comes in is certain."""
+        """Move; pixels that come in are certain."""
         masks = super().translate(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.translate(*args, **kwargs))
 
     def shear(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Shear; what comes in is certain."""
+        """Shear; pixels that come in are certain."""
         masks = super().shear(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.shear(*args, **kwargs))
 
     def rotate(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Rotate; what comes in is certain."""
+        """Rotate; pixels that come in are certain."""
         masks = super().rotate(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.rotate(*args, **kwargs))
 
@@ -143,7 +143,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         binarize: bool = True,
     ) -> BitmapMasks:
         """Crop the masks to boxes; as in BitmapMasks, without a copy of a mask per box."""
-        crops = crop_boxes(self.masks, bboxes, out_shape, inds, device)
+        crops = _crop_boxes(self.masks, bboxes, out_shape, inds, device)
         values = (crops >= 0.5) if binarize else crops
         return BitmapMasks(values.cpu().numpy(), *out_shape)
 
@@ -161,7 +161,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         Returns:
             (R, h, w) float in [0, 1].
         """
-        return crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
+        return _crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> ConfidenceBitmapMasks:
@@ -186,7 +186,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         )
 
 
-def crop_boxes(
+def _crop_boxes(
     values: Steps, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any
 ) -> Tensor:
     """Crop one map per box and scale it to one size.
@@ -195,8 +195,8 @@ def crop_boxes(
         values: (N, H, W) maps.
         bboxes: (R, 4) x1, y1, x2, y2 in pixels.
         out_shape: h, w of a crop.
-        inds: (R,) the map of each box.
-        device: where the boxes are and the crops will be.
+        inds: (R,) index of the map that each box crops.
+        device: device of the boxes and the crops.
 
     Returns:
         (R, h, w) float, mean of the pixels under each cell.
