@@ -1,4 +1,4 @@
-"""Losses weighted by confidence (Eq. 6)."""
+"""Losses that weigh what is uncertain: pixels (Eq. 6), classes (CuVLER), boxes (CutLER)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from cuts3d_mm.registry import MODELS
 
 @MODELS.register_module()
 class SCSoftTargetMaskLoss(nn.Module):
-    """Cross entropy of each pixel times its confidence, mean over all pixels (Eq. 6).
+    """Spatial Confidence Soft Target Loss: cross entropy of a pixel times its weight (Eq. 6).
 
-    Without confidence it is `mmdet.CrossEntropyLoss(use_mask=True)` to the last bit.
+    The paper leaves the normalisation open; this is the mean over all pixels, as for a mask
+    loss without confidence. With a weight of 1, or without weights, it equals
+    `mmdet.CrossEntropyLoss(use_mask=True)` to the last bit.
 
     Args:
         loss_weight (float): Factor of the loss. Defaults to 1.0.
@@ -29,35 +31,19 @@ class SCSoftTargetMaskLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            pred: (N, C, h, w) logits.
+            pred: (N, C, h, w) logits, N > 0.
             target: (N, h, w) in [0, 1].
             label: (N,) class whose logits count.
-            weight: (N, h, w) confidence in [0, 1], or None for 1.
+            weight: 1 - doubt, in [0, 1]; broadcasts to (N, h, w). None means 1 everywhere.
 
         Returns:
             (1,) float.
         """
         logits = pred[torch.arange(len(pred), device=pred.device), label]
-        loss = confidence_weighted_mask_loss(logits, target, weight)
+        if weight is not None:
+            weight = weight.expand_as(logits)
+        loss = functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
         return self.loss_weight * loss[None]
-
-
-def confidence_weighted_mask_loss(
-    logits: Tensor, targets: Tensor, confidence: Tensor | None
-) -> Tensor:
-    """Spatial Confidence Soft Target Loss (Eq. 6): cross entropy of a pixel times its confidence.
-
-    The paper leaves the normalisation open; this is the mean over all pixels, as for a mask
-    loss without confidence, so that a confidence of 1 changes nothing.
-
-    Args:
-        logits: (N, h, w), N > 0.
-        targets: (N, h, w) in [0, 1].
-        confidence: broadcasts to (N, h, w), in [0, 1]; None means 1 everywhere.
-    """
-    if confidence is not None:
-        confidence = confidence.expand_as(logits)
-    return functional.binary_cross_entropy_with_logits(logits, targets, weight=confidence)
 
 
 def soft_class_targets(labels: Tensor, scores: Tensor, num_classes: int) -> Tensor:
@@ -66,8 +52,9 @@ def soft_class_targets(labels: Tensor, scores: Tensor, num_classes: int) -> Tens
     A foreground sample of score s has the target s in its class and 1 - s in the background.
 
     Args:
-        labels: (N,) class, `num_classes` means background.
+        labels: (N,) classes; `num_classes` means background.
         scores: (N,) in [0, 1]; not read for background.
+        num_classes: number of classes without the background.
 
     Returns:
         (N, num_classes + 1) float, rows sum to 1.
@@ -81,15 +68,15 @@ def soft_class_targets(labels: Tensor, scores: Tensor, num_classes: int) -> Tens
 
 
 def drop_loss_weights(boxes: Tensor, label_boxes: Tensor, min_iou: float) -> Tensor:
-    """DropLoss (CutLER): 0 for a predicted box that overlaps no pseudo-label, else 1.
+    """Weigh predicted boxes by DropLoss (CutLER): 0 where no pseudo-label overlaps, else 1.
 
     A box far from every pseudo-label may well be an object that the labels miss, so it is
     neither rewarded nor punished.
 
     Args:
         boxes: (N, 4) predicted boxes, x1, y1, x2, y2 in pixels.
-        label_boxes: (M, 4) of the same image.
-        min_iou: a largest IoU of at most this drops the box.
+        label_boxes: (M, 4) boxes of the pseudo-labels of the same image.
+        min_iou: a box whose largest IoU with them is at most this is dropped.
 
     Returns:
         (N,) float, 0 or 1.

@@ -36,8 +36,9 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
     Args:
         drop_iou (float, optional): A predicted box whose largest IoU with the pseudo-labels is
             at most this does not count in the class loss. None: no DropLoss. Defaults to 0.01.
-        confidence_source (str): `score`: the label's score is the class target and weighs the
-            box loss (CuVLER); `none`: labels are certain. A box has no `map`. Defaults to `none`.
+        confidence_source (str): `score`: the score of a label is the class target and weighs
+            the box loss (CuVLER); `none`: labels are certain. A box has no `map`. Defaults to
+            `none`.
 
     All other arguments are those of `mmdet.Shared2FCBBoxHead`; boxes must be regressed
     class-agnostically, as deltas.
@@ -87,31 +88,26 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
             )
         targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=True)
         labels, label_weights, bbox_targets, bbox_weights = targets
+        class_targets = labels
         if self.confidence_source == 'score':
-            bbox_weights = bbox_weights * _spread_scores(sampling_results)[:, None]
-        # The stock method gives the box loss; the class loss is its own below.
+            scores = _scores_of_samples(sampling_results)
+            bbox_weights = bbox_weights * scores[:, None]
+            class_targets = soft_class_targets(labels, scores, self.num_classes).to(cls_score)
+        # The stock method gives the box loss only; the class loss follows.
         losses = super().loss(
             None, bbox_pred, rois, labels, label_weights, bbox_targets, bbox_weights
         )
         if cls_score.numel() > 0:
-            kept = self._kept(bbox_pred, rois, sampling_results)
-            losses['loss_cls'] = self._class_loss(cls_score, labels, kept, sampling_results)
+            weights = self._drop_weights(bbox_pred, rois, sampling_results)
+            class_losses = functional.cross_entropy(cls_score, class_targets, reduction='none')
+            losses['loss_cls'] = self.loss_cls.loss_weight * (weights * class_losses).mean()
             losses['acc'] = accuracy(cls_score, labels)
         return {'loss_bbox': losses, 'bbox_targets': targets}
 
-    def _class_loss(
-        self, cls_score: Tensor, labels: Tensor, kept: Tensor, sampling_results: list[Any]
-    ) -> Tensor:
-        if self.confidence_source == 'score':
-            scores = _spread_scores(sampling_results)
-            soft = soft_class_targets(labels, scores, self.num_classes).to(cls_score)
-            loss = functional.cross_entropy(cls_score, soft, reduction='none')
-        else:
-            loss = functional.cross_entropy(cls_score, labels, reduction='none')
-        return self.loss_cls.loss_weight * (kept * loss).mean()
-
     @torch.no_grad()
-    def _kept(self, bbox_pred: Tensor, rois: Tensor, sampling_results: list[Any]) -> Tensor:
+    def _drop_weights(
+        self, bbox_pred: Tensor, rois: Tensor, sampling_results: list[Any]
+    ) -> Tensor:
         """Weight of each sample by DropLoss, (N,)."""
         if self.drop_iou is None:
             return rois.new_ones(len(rois))
@@ -124,25 +120,25 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         return torch.cat(weights)
 
 
-def _spread_scores(sampling_results: list[Any]) -> Tensor:
+def _scores_of_samples(sampling_results: list[Any]) -> Tensor:
     """Scores of all samples, (N,): positives come first in each image, negatives have 1."""
-    parts = []
-    for result in sampling_results:
-        negatives = result.pos_scores.new_ones(len(result.neg_priors))
-        parts.append(torch.cat([result.pos_scores, negatives]))
-    scores: Tensor = torch.cat(parts)
-    return scores
+    parts = [
+        functional.pad(result.pos_scores, (0, len(result.neg_priors)), value=1.0)
+        for result in sampling_results
+    ]
+    return torch.cat(parts)
 
 
 @MODELS.register_module()
 class SCMaskHead(FCNMaskHead):
-    """`mmdet.FCNMaskHead` that gives its loss the confidence of the labels.
+    """`mmdet.FCNMaskHead` that turns the doubt of the labels into the weight of its loss.
 
     Args:
-        confidence_source (str): `map`: the confidence of each pixel (Eq. 6); `score`: the score
-            of the instance in all of its pixels (CuVLER); `none`: the stock loss. Defaults to
-            `map`.
-        loss_mask (dict): A mask loss that takes a weight per pixel.
+        confidence_source (str): `map`: a weight of 1 - doubt for each pixel (Eq. 6); `score`:
+            the score of the instance for all of its pixels (CuVLER); `none`: the stock loss.
+            Defaults to `map`.
+        loss_mask (dict, optional): Mask loss that takes a weight per pixel. Defaults to
+            `SCSoftTargetMaskLoss`.
 
     All other arguments are those of `mmdet.FCNMaskHead`.
     """
@@ -165,7 +161,7 @@ class SCMaskHead(FCNMaskHead):
         """Compute the mask loss of the positive samples.
 
         Raises:
-            TypeError: the masks of the labels carry no confidence.
+            TypeError: the masks of the labels carry no doubt.
         """
         targets = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
         if len(mask_preds) == 0:
@@ -185,30 +181,23 @@ class SCMaskHead(FCNMaskHead):
             return None
         weights = []
         for result, instances in zip(sampling_results, batch_gt_instances, strict=True):
-            masks = _require_confidence(instances.masks)
-            indices = result.pos_assigned_gt_inds
+            masks, indices = instances.masks, result.pos_assigned_gt_inds
+            if not isinstance(masks, ConfidenceBitmapMasks):
+                raise TypeError(
+                    f'SCMaskHead must get ConfidenceBitmapMasks, got {type(masks).__name__}; load '
+                    "annotations by dict(type='cuts3d_mm.LoadPseudoLabels'), or set "
+                    "confidence_source='none'"
+                )
             if self.confidence_source == 'score':
                 scores = torch.from_numpy(masks.scores).to(indices.device)
                 weights.append(scores[indices][:, None, None])
             else:
-                boxes = _clip(result.pos_priors, masks.height, masks.width)
+                boxes = result.pos_priors.detach()
+                limits = boxes.new_tensor([masks.width, masks.height] * 2)
+                boxes = boxes.clamp(min=0).minimum(limits)  # as mask targets are cropped
                 size = _pair(rcnn_train_cfg.mask_size)
                 weights.append(1 - masks.crop_doubt(boxes, size, indices, boxes.device))
         return torch.cat(weights)
-
-
-def _require_confidence(masks: Any) -> ConfidenceBitmapMasks:
-    if isinstance(masks, ConfidenceBitmapMasks):
-        return masks
-    raise TypeError(
-        f'SCMaskHead must get ConfidenceBitmapMasks, got {type(masks).__name__}; load annotations '
-        "by dict(type='cuts3d_mm.LoadPseudoLabels'), or set confidence_source='none'"
-    )
-
-
-def _clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    limits = boxes.new_tensor([width, height, width, height])
-    return boxes.detach().clamp(min=0).minimum(limits)
 
 
 @MODELS.register_module()
@@ -226,7 +215,7 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
         """Build the mask head.
 
         Raises:
-            ValueError: several are given, or no extractor of its own.
+            ValueError: there are several heads, or there is no extractor for the mask head.
         """
         if not isinstance(mask_head, dict) or not isinstance(mask_roi_extractor, dict):
             raise ValueError(
@@ -322,9 +311,10 @@ class _ScaledGradient(torch.autograd.Function):
 
 @TASK_UTILS.register_module()
 class PseudoLabelSampler(RandomSampler):
-    """`mmdet.RandomSampler` whose results also hold all label boxes and the positives' scores.
+    """`mmdet.RandomSampler` that adds the boxes and scores of the labels to its results.
 
-    Results have `label_boxes` (M, 4) and `pos_scores` (P,) in addition.
+    Results also have `label_boxes` (M, 4), the boxes of all labels, and `pos_scores` (P,), the
+    score of the label that each positive sample is assigned to.
     """
 
     def sample(
@@ -337,9 +327,9 @@ class PseudoLabelSampler(RandomSampler):
 
 @TASK_UTILS.register_module()
 class RelabelSampler(PseudoSampler):
-    """Keep every box, as detectron2's cascade does after its first stage.
+    """`mmdet.PseudoSampler`: keeps every box, as detectron2's cascade does after its first stage.
 
-    Results have what those of `PseudoLabelSampler` have in addition.
+    Results also have the `label_boxes` and `pos_scores` of `PseudoLabelSampler`.
     """
 
     def sample(
@@ -352,13 +342,11 @@ class RelabelSampler(PseudoSampler):
 
 def _with_labels(result: Any, gt_instances: Any) -> Any:
     boxes = gt_instances.bboxes
-    result.label_boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
-    result.pos_scores = _scores_of(gt_instances, result.label_boxes)[result.pos_assigned_gt_inds]
-    return result
-
-
-def _scores_of(gt_instances: Any, boxes: Tensor) -> Tensor:
+    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
     masks = gt_instances.get('masks')
     if isinstance(masks, ConfidenceBitmapMasks):
-        return torch.from_numpy(masks.scores).to(boxes)
-    return boxes.new_ones(len(boxes))
+        scores = torch.from_numpy(masks.scores).to(boxes)
+    else:
+        scores = boxes.new_ones(len(boxes))
+    result.label_boxes, result.pos_scores = boxes, scores[result.pos_assigned_gt_inds]
+    return result
