@@ -1,4 +1,4 @@
-"""Hooks of training: precise batch norm statistics, and a seed per iteration."""
+"""Hooks for training: precise batch norm statistics, and a seed per iteration."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PreciseBNHook(Hook):
     """Measure the statistics of all batch norms of backbone and neck, as CutLER does.
 
     Runs after the last iteration and after the last iteration before each round of
-    `SelfTrainingLoop`, before the checkpoint is saved. The training is the same with it and
-    without it.
+    `SelfTrainingLoop`, before the checkpoint is saved. The hook changes no weight and no
+    random number of the training.
 
     Args:
-        num_iters (int): Batches of each rank. Defaults to 200, as CutLER.
+        num_iters (int): Batches that each rank measures on. Defaults to 200, as CutLER.
     """
 
     priority = 'LOW'  # before the checkpoint
@@ -47,29 +47,25 @@ class PreciseBNHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Measure if this iteration is one of those to measure after."""
-        if runner.iter + 1 not in self._due(runner):
+        """Measure after the last iteration, and after the last before each round."""
+        loop = runner.train_loop
+        begins = loop.begins if isinstance(loop, SelfTrainingLoop) else []
+        if runner.iter + 1 not in (runner.max_iters, *begins):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         seed = int(np.random.SeedSequence((runner.seed, runner.iter)).generate_state(1)[0])
-        with separate_batches(runner.train_loop.dataloader, seed) as batches:
+        with separate_batches(loop.dataloader, seed) as batches:
             names = measure_norms(model, batches, self.num_iters)
         runner.logger.info(f'{len(names)} norms measured over {self.num_iters} batches')
-
-    @staticmethod
-    def _due(runner: Any) -> set[int]:
-        loop = runner.train_loop
-        begins = loop.begins if isinstance(loop, SelfTrainingLoop) else []
-        return {runner.max_iters, *begins}
 
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
     """Seed the random samplers of the model in every iteration.
 
-    A checkpoint holds no state of random generators, so that a resumed run would sample other
-    boxes than an uninterrupted one. With seeds made of the run's seed, the rank and the
-    iteration there is no state to hold.
+    A checkpoint holds no state of random generators, so a resumed run would sample other boxes
+    than an uninterrupted run. Seeds made of the run's seed, the rank and the iteration need no
+    stored state.
     """
 
     priority = 'VERY_HIGH'
@@ -116,21 +112,24 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
     While a norm trains, its running statistics average the last few batches, most of them computed
     with earlier weights. Here they are measured on all values of `num_batches` batches of every
     rank, with the present weights. Batches pass `extract_feat` only; norms that it does not use,
-    and those in evaluation mode, are left as they are.
+    and norms in evaluation mode, are left as they are.
 
     Args:
-        model: a detector of MMDetection.
-        batches: of the training data, as its data loader gives them.
-        num_batches: to use of them on this rank.
+        model: detector of MMDetection.
+        batches: batches of the training data, as its data loader gives them.
+        num_batches: number of batches to measure on this rank.
 
     Returns:
         Names of the norms that were set.
 
     Raises:
-        ValueError: the batches end before that.
+        ValueError: there are fewer batches than `num_batches`.
     """
-    modules = model.named_modules()
-    norms = {name: one for name, one in modules if _is_measured(one)}
+    norms: dict[str, Any] = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    }
     measured: dict[str, Moments] = {}
     done = 0
     with torch.no_grad(), _recording(norms, measured):
@@ -140,9 +139,12 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
     if done < num_batches:
         raise ValueError(f'the data must give {num_batches} batches, got {done}')
     for name, moments in measured.items():
-        everywhere = _join_ranks(moments)
-        norms[name].running_mean.copy_(everywhere.mean)
-        norms[name].running_var.copy_(everywhere.variance)
+        count = moments.count.expand_as(moments.mean)
+        packed = torch.stack([count, moments.mean, moments.variance])
+        ranks = [Moments(one[0, 0], one[1], one[2]) for one in all_gather(packed)]
+        joined = reduce(join_moments, ranks)
+        norms[name].running_mean.copy_(joined.mean)
+        norms[name].running_var.copy_(joined.variance)
     return list(measured)
 
 
@@ -150,12 +152,12 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
 def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
     """Draw training batches without an effect on the training.
 
-    Samples come from workers of their own in an order of their own, and the random generators
-    of this process are afterwards what they were.
+    Samples come from workers of their own in an order of their own. Afterwards the random
+    generators of this process have the state that they had before.
 
     Args:
-        dataloader: of the training; is not advanced.
-        seed: of order and samples, the same on all ranks.
+        dataloader: data loader of the training; is not advanced.
+        seed: seed of order and samples, the same on all ranks.
     """
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
@@ -175,10 +177,6 @@ def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
             np.random.set_state(states[1])
 
 
-def _is_measured(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.training and module.track_running_stats
-
-
 @contextmanager
 def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> Iterator[None]:
     """Add up the moments of the inputs of norms, with their running statistics paused."""
@@ -191,7 +189,7 @@ def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> It
 
         return record
 
-    handles = [one.register_forward_pre_hook(recorder(name)) for name, one in norms.items()]
+    handles = [norm.register_forward_pre_hook(recorder(name)) for name, norm in norms.items()]
     for norm in norms.values():
         norm.track_running_stats = False  # normalise by the batch, as in training
     try:
@@ -201,9 +199,3 @@ def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> It
             handle.remove()
         for norm in norms.values():
             norm.track_running_stats = True
-
-
-def _join_ranks(moments: Moments) -> Moments:
-    packed = torch.stack([moments.count.expand_as(moments.mean), moments.mean, moments.variance])
-    ranks = [Moments(one[0, 0], one[1], one[2]) for one in all_gather(packed)]
-    return reduce(join_moments, ranks)

@@ -1,4 +1,4 @@
-"""Optimizer wrappers that clip the gradient of each parameter by itself, as CutLER does."""
+"""Optimizer wrappers that clip the gradient of each parameter alone, as CutLER does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cuts3d_mm.registry import OPTIM_WRAPPERS
 
-_EPS = 1e-6  # of torch.nn.utils.clip_grad_norm_
+_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ adds it to a norm
 _AMP_TYPES = {
     'OptimWrapper': 'AmpOptimWrapper',
     'cuts3d_mm.PerParameterClipOptimWrapper': 'cuts3d_mm.AmpPerParameterClipOptimWrapper',
@@ -22,16 +22,16 @@ _AMP_TYPES = {
 def clip_each(gradients: Sequence[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
     """Scale every gradient whose norm exceeds `max_norm` down to it, in place.
 
-    A global clip scales all gradients by one factor, so that a few large ones shrink the rest;
-    here each has a factor of its own.
+    A global clip scales all gradients by one factor, so that a few large gradients shrink the
+    rest; here each gradient has a factor of its own.
 
     Args:
-        gradients: of the parameters, any shapes.
+        gradients: gradients of the parameters, any shapes.
         max_norm: largest norm that a gradient keeps.
-        norm_type: p of the norm.
+        norm_type: p of the p-norm.
 
     Returns:
-        The norms before, (number of gradients,).
+        Norms before the clip, (number of gradients,).
     """
     norms = [torch.linalg.vector_norm(gradient, norm_type) for gradient in gradients]
     for gradient, norm in zip(gradients, norms, strict=True):
@@ -40,23 +40,25 @@ def clip_each(gradients: Sequence[Tensor], max_norm: float, norm_type: float = 2
 
 
 def require_amp(config: Config) -> None:
-    """Change the optimizer wrapper of a config to the one that trains in mixed precision.
+    """Change the optimizer wrapper of a config to its twin that trains in mixed precision.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the wrapper of the config has no such twin.
     """
     wrapper = config.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
     if kind in _AMP_TYPES.values():
         return
     if kind not in _AMP_TYPES:
-        raise ValueError(f'--amp needs optim_wrapper.type to be one of {list(_AMP_TYPES)}: {kind}')
+        raise ValueError(
+            f'--amp needs optim_wrapper.type to be one of {list(_AMP_TYPES)}, got {kind}'
+        )
     wrapper.type = _AMP_TYPES[kind]
     wrapper.setdefault('loss_scale', 'dynamic')
 
 
 class _PerParameterClip(OptimWrapper):
-    """Replaces the global clip of an optimizer wrapper; the rest stays."""
+    """Optimizer wrapper whose clip works on each parameter instead of on all together."""
 
     def __init__(self, *args: Any, clip_grad: dict[str, Any], **kwargs: Any) -> None:
         unknown = set(clip_grad) - {'max_norm', 'norm_type'}
@@ -69,7 +71,7 @@ class _PerParameterClip(OptimWrapper):
     def _clip_grad(self: Any) -> None:
         groups = self.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group['params']]
-        gradients = [one.grad for one in parameters if one.requires_grad and one.grad is not None]
+        gradients = [p.grad for p in parameters if p.requires_grad and p.grad is not None]
         if not gradients:
             return
         norms = clip_each(gradients, **self.clip_grad_kwargs)
@@ -81,11 +83,13 @@ class _PerParameterClip(OptimWrapper):
 class PerParameterClipOptimWrapper(_PerParameterClip):
     """`mmengine.OptimWrapper` whose `clip_grad` bounds the gradient of each parameter.
 
-    detectron2's clipping of type `norm`, with which CutLER trains, works so; MMEngine's bounds
-    the norm of all gradients together. The log's `grad_norm` is that of all, before the clip.
+    So does detectron2's clipping of type `norm`, with which CutLER trains; MMEngine bounds the
+    norm of all gradients together. The log's `grad_norm` is the norm of all gradients together,
+    before the clip.
 
     Args:
-        clip_grad (dict): `max_norm`, and `norm_type` (2 if left out).
+        clip_grad (dict): `max_norm`, the largest norm of a gradient, and `norm_type`, the p of
+            the p-norm (2 if left out).
 
     All other arguments are those of `mmengine.OptimWrapper`.
     """
@@ -98,7 +102,8 @@ class AmpPerParameterClipOptimWrapper(_PerParameterClip, AmpOptimWrapper):
     Gradients are divided by the loss scale before they are clipped.
 
     Args:
-        clip_grad (dict): `max_norm`, and `norm_type` (2 if left out).
+        clip_grad (dict): `max_norm`, the largest norm of a gradient, and `norm_type`, the p of
+            the p-norm (2 if left out).
 
     All other arguments are those of `mmengine.AmpOptimWrapper`.
     """

@@ -1,11 +1,10 @@
-"""Build what a config describes: its runner, or its detector alone."""
+"""Build the runner or the detector of a config, and choose the checkpoint to resume from."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import StateFile, read_state
 from cuts3d_mm.weights.mmengine_loader import install
 
-_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
-_ROUND = re.compile(r'round_(\d+)')
-_LAST = 'last_checkpoint'  # where MMEngine notes the path of the last one
+_CHECKPOINT = re.compile(r'(?:iter|epoch)_(\d+)\.pth|round_(\d+)/begin\.pth')
+_LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last checkpoint
 
 
 def build_runner(config: Config) -> Any:
@@ -29,7 +27,11 @@ def build_runner(config: Config) -> Any:
     install()
     settle_resume(config)
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
-        _join_cpu_ranks(config)
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
+        # Without this, MMEngine gives every rank the GPU of its number.
+        wrapper = {'type': 'MMDistributedDataParallel', 'device_ids': None}
+        config.setdefault('model_wrapper_cfg', wrapper)
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
@@ -42,36 +44,28 @@ def build_detector(config: Config) -> Any:
     return MODELS.build(config.model)
 
 
-def _join_cpu_ranks(config: Config) -> None:
-    """Do what MMEngine does for ranks with a GPU each."""
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-    # MMEngine otherwise gives every rank the GPU of its number.
-    wrapper = {'type': 'MMDistributedDataParallel', 'device_ids': None}
-    config.setdefault('model_wrapper_cfg', wrapper)
-
-
 def settle_resume(config: Config) -> None:
-    """Choose the checkpoint to resume from; MMEngine would take the last one without checking it.
+    """Choose the checkpoint to resume from; MMEngine would take the last without checking it.
 
     Args:
-        config: of a training. `resume` is False, True (from `load_from`, if that is set) or
-            'auto': from the latest checkpoint of the work dir, and without one the training
-            begins with `load_from`. Both are set to what MMEngine does then.
+        config: config of a training; `resume` and `load_from` are set to what MMEngine shall do.
+            `resume` is False, 'auto' (continue from the latest whole checkpoint of the work
+            dir; if there is no checkpoint, begin with `load_from`), or True (continue from
+            `load_from`; if that is not set, as 'auto').
 
     Raises:
-        ValueError: no checkpoint of the training is whole, or the one that is named is not.
+        ValueError: no checkpoint of the work dir is whole, or `load_from` is not.
     """
     if not config.get('resume'):
         return
     if config.resume != 'auto' and config.get('load_from'):
-        _settle(config, read_state(config.load_from))
+        _accept(config, read_state(config.load_from))
         return
     folder = Path(config.work_dir)
     damaged = []
     for path in _candidates(folder):
         try:
-            _settle(config, read_state(str(path)))
+            _accept(config, read_state(str(path)))
         except ValueError as error:
             damaged.append(path.name)
             _say(f'left out: {error}')
@@ -88,7 +82,7 @@ def settle_resume(config: Config) -> None:
 
 
 class ResumeInRound(Hook):
-    """Make the optimizer of a round before MMEngine loads its state, which no loop can."""
+    """Make the optimizer of a round before MMEngine loads its state; a loop is called later."""
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Make the optimizer and schedule whose state is about to be loaded."""
@@ -97,7 +91,7 @@ class ResumeInRound(Hook):
             loop.reset_schedule()
 
 
-def _settle(config: Config, state: StateFile) -> None:
+def _accept(config: Config, state: StateFile) -> None:
     """Check a checkpoint, and take its seed if the config has none.
 
     MMEngine restores the seed too, but only after the order of the data is drawn.
@@ -112,7 +106,7 @@ def require_training(state: StateFile) -> None:
     """Check that a file is the checkpoint of a training.
 
     Raises:
-        ValueError: it holds weights only, or is damaged.
+        ValueError: the file holds weights only, or is damaged.
     """
     state.weights  # noqa: B018  raises
     counts = [state.meta.get(key) for key in ('epoch', 'iter')]
@@ -126,21 +120,19 @@ def require_training(state: StateFile) -> None:
         )
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
-    """Checkpoints in a work dir, each once, the best to resume from first."""
-    noted = _noted(folder)
-    numbered = [path for path in folder.glob('*.pth') if _NUMBERED.fullmatch(path.name)]
-    numbered.sort(key=lambda path: int(_number(_NUMBERED, path.name)), reverse=True)
-    begins = sorted(
-        folder.glob('round_*/begin.pth'),
-        key=lambda path: int(_number(_ROUND, path.parent.name)),
-        reverse=True,
-    )
-    yield from dict.fromkeys([*noted, *numbered, *begins])
+def _candidates(folder: Path) -> list[Path]:
+    """List the checkpoints in a work dir, each once, the best to resume from first."""
+    order = {}
+    for path in [*folder.glob('*.pth'), *folder.glob('round_*/begin.pth')]:
+        found = _CHECKPOINT.fullmatch(path.relative_to(folder).as_posix())
+        if found:  # the beginnings of rounds come last
+            order[path] = found[1] is not None, int(found[1] or found[2])
+    newest_first = sorted(order, key=order.__getitem__, reverse=True)
+    return list(dict.fromkeys([*_noted(folder), *newest_first]))
 
 
 def _noted(folder: Path) -> list[Path]:
-    """The checkpoint that MMEngine notes as the last, if it is in the work dir."""
+    """Read which checkpoint MMEngine notes as the last; empty if it is not in the work dir."""
     note = folder / _LAST
     try:
         text = note.read_text(encoding='utf-8').strip()
@@ -157,11 +149,6 @@ def _noted(folder: Path) -> list[Path]:
 
 
 def _say(line: str) -> None:
-    """Write a line, once for all ranks; the log of the training does not exist yet."""
+    """Write a line to stderr, on the first rank only; the log of the training comes later."""
     if os.environ.get('RANK', '0') == '0':
         sys.stderr.write(f'{line}\n')
-
-
-def _number(pattern: re.Pattern[str], name: str) -> Any:
-    found = pattern.fullmatch(name)
-    return found[1] if found else -1

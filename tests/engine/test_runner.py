@@ -75,6 +75,14 @@ def test_a_damaged_one_is_left_out_for_the_one_before(work_dir, damage, said):
     assert said[-1] == f'resume from {work_dir}/iter_1000.pth'
 
 
+def test_the_latest_round_is_taken_where_no_numbered_checkpoint_is_whole(work_dir, said):
+    for number in (2, 10):
+        write(work_dir / f'round_{number}' / 'begin.pth', 500 * number)
+    for path in work_dir.glob('iter_*.pth'):
+        path.write_bytes(b'')
+    assert settled(work_dir) == str(work_dir / 'round_10' / 'begin.pth')
+
+
 @pytest.mark.parametrize('note', ['/etc/passwd', '../other.pth', '', 'a\0b', '~', '\xff' * 300])
 def test_a_note_that_names_something_else_is_not_followed(work_dir, tmp_path, note, said):
     write(tmp_path / 'other.pth', 5)
