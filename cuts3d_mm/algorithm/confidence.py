@@ -11,8 +11,8 @@ from scipy.ndimage import distance_transform_edt
 from cuts3d_mm.arrays import Mask
 
 Steps = NDArray[np.uint8]
-CONFIDENCE_STEPS = 255  # a stored confidence of 255 is 1.0
-CONFIDENCE_SOURCES = 'map', 'score', 'none'  # what the confidence of a label is taken from
+CONFIDENCE_STEPS = 255  # a stored confidence or doubt of 255 is 1.0
+CONFIDENCE_SOURCES = 'map', 'score', 'none'  # where the confidence of a label comes from
 LOWER_BOUND = 0.5  # smallest confidence in a map, SC_min [P 3.4, Table 5c]
 Picture = NDArray[Any]
 
@@ -21,27 +21,27 @@ def require_confidence_source(source: str, allowed: tuple[str, ...] = CONFIDENCE
     """Check the option `confidence_source`.
 
     Raises:
-        ValueError: it is none of the allowed words.
+        ValueError: `source` is not an allowed word.
     """
     if source not in allowed:
         raise ValueError(f'confidence_source must be one of {allowed}, got {source!r}')
 
 
 def steps_of(confidence: float) -> int:
-    """A confidence in [0, 1] in steps of 1/255."""
+    """Round a confidence in [0, 1] to steps of 1/255."""
     return round(CONFIDENCE_STEPS * confidence)
 
 
 def raised_score(score: float, confidence: Steps, lower_bound: int) -> float:
-    """Score of an instance whose map is raised to a lower bound.
+    """Raise the score of an instance with its map.
 
-    The score rises by as much as the mean of the map. If it was that mean, it becomes the mean
-    of the raised map.
+    The score rises by as much as the mean of the map does when its values rise to the lower
+    bound. A score that is the mean of the map becomes the mean of the raised map.
 
     Args:
         score: in [0, 1].
         confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
-        lower_bound: in steps of 1/255.
+        lower_bound: SC_min in steps of 1/255.
     """
     known = confidence[confidence > 0].astype(np.int64)
     if known.size == 0:
@@ -56,8 +56,8 @@ def doubt_of_grid(confidence: Steps, lower_bound: int = 0, extend: bool = False)
     Args:
         confidence: (h, w) in steps of 1/255; 0 where the instance has no confidence.
         lower_bound: SC_min in steps of 1/255; smaller values of the map rise to it.
-        extend: whether a patch without confidence takes that of the nearest patch that has
-            one. Otherwise it is certain: the weight of Eq. 6 is 1 outside the map.
+        extend: whether a patch without confidence takes the doubt of the nearest patch with
+            confidence. Otherwise it is certain: the weight of Eq. 6 is 1 outside the map.
 
     Returns:
         (h, w) in steps of 1/255.
@@ -78,12 +78,12 @@ def blend(source: Picture, target: Picture, alpha: Steps) -> Picture:
 
     Args:
         source: (h, w, C) uint8 or float.
-        target: of the same shape and type.
+        target: array of the same shape and type.
         alpha: (h, w) share of the source in steps of 1/255. 255 is exactly the source, 0
             exactly the target.
 
     Returns:
-        Of the target's shape and type; 8-bit values are rounded.
+        Blend, with the target's shape and type; 8-bit values are rounded.
     """
     if source.dtype != np.uint8:
         share = (alpha / np.float32(CONFIDENCE_STEPS))[..., None]
@@ -115,10 +115,11 @@ def may_be_pasted(pasted: Mask, existing: Mask, areas: NDArray[Any], max_cover: 
         pasted: (K, h, w) masks to be pasted, in a window of the image.
         existing: (N, h, w) masks of the image in the same window.
         areas: (N,) pixels of the existing masks in the whole image.
-        max_cover: an instance that covers this share of an existing one, or more, is dropped.
+        max_cover: an instance that covers this share of an existing instance, or more, is
+            dropped.
 
     Returns:
-        (K,) bool; False too for an empty mask.
+        (K,) bool; an empty mask is False too.
     """
     visible: Mask = np.asarray(pasted.any(axis=(1, 2)))
     if len(existing) == 0 or not visible.any():
