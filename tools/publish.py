@@ -113,10 +113,11 @@ def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
 
     if args.checkpoint is None:
         return
-    config = find_config(args.config).resolve()
-    if config.parent == (shipped_root() / METAFILE).resolve().parent:
-        print(f'\nlist it in the model zoo by this entry of {METAFILE}:')
-        print(zoo_entry(config, f'{url}/{CHECKPOINT_FILE}', _scores(args)), end='')
+    weights_url = f'{url}/{CHECKPOINT_FILE}'
+    entry = zoo_entry(shipped_root(), find_config(args.config), weights_url, _scores(args))
+    if entry:
+        print(f'\nlist its weights in the model zoo by this entry of {METAFILE}:')
+        print(entry, end='')
 
 
 def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:

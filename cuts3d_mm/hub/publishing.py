@@ -108,7 +108,7 @@ _SCORES_NOTE = (
     'Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.'
 )
 _PSEUDO_LABELS, _ROUNDS = 'PseudoLabelDataset', 'SelfTrainingLoop'
-COLLECTION, METAFILE = 'CutS3D', 'configs/cuts3d/metafile.yml'
+METAFILE = 'configs/cuts3d/metafile.yml'
 
 
 @dataclass(frozen=True)
@@ -367,16 +367,19 @@ def _short(type_: Any) -> str:
     return str(getattr(type_, '__name__', type_)).rpartition('.')[2]
 
 
-def zoo_entry(config: Path, weights_url: str, scores: dict[str, dict[str, float]]) -> str:
-    """Write the entry of a released detector.
+def zoo_entry(
+    root: Path, config: Path, weights_url: str, scores: dict[str, dict[str, float]]
+) -> str:
+    """Add weights and scores to the entry of a config in the metafile.
 
     Args:
-        config: one that the package ships.
+        root: folder that holds the metafile.
+        config: file of the config.
         weights_url: of the checkpoint.
         scores: data set -> metric -> value in [0, 1]; percent in the entry.
 
     Returns:
-        YAML, indented as an item of `Models`.
+        YAML, indented as an item of `Models`; empty if the metafile does not list the config.
     """
     results = [
         {
@@ -386,14 +389,14 @@ def zoo_entry(config: Path, weights_url: str, scores: dict[str, dict[str, float]
         }
         for name, found in scores.items()
     ]
-    entry: dict[str, Any] = {
-        'Name': config.stem,
-        'In Collection': COLLECTION,
-        'Config': f'configs/{config.parent.name}/{config.name}',
-        **({'Results': results} if results else {}),
-        'Weights': weights_url,
-    }
-    lines = yaml.safe_dump([entry], sort_keys=False, width=1000).splitlines()
+    added = {**({'Results': results} if results else {}), 'Weights': weights_url}
+    models = yaml.safe_load((root / METAFILE).read_text('utf-8'))['Models']
+    entries = [
+        model | added for model in models if (root / model['Config']).resolve() == config.resolve()
+    ]
+    if not entries:
+        return ''
+    lines = yaml.safe_dump(entries, sort_keys=False, width=1000).splitlines()
     return ''.join(f'  {line}\n' for line in lines)
 
 

@@ -38,7 +38,9 @@ def config_list() -> str:
     """A row for each shipped config: its name, what its docstring says, published weights."""
     metafile = yaml.safe_load((_ROOT / 'configs/cuts3d/metafile.yml').read_text('utf-8'))
     weights = {
-        model['Name']: f'[weights]({model["Weights"]})' for model in metafile['Models'] or []
+        model['Name']: f'[weights]({model["Weights"]})'
+        for model in metafile['Models']
+        if 'Weights' in model
     }
     rows = [
         f'| [`{path.stem}`](../configs/{path.parent.name}/{path.name}) '
