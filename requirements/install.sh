@@ -13,7 +13,7 @@ python=$venv/bin/python
 say() { printf '\033[1m[set-up] %s\033[0m\n' "$*"; }
 
 # The stamp holds what was asked for, so that a changed pin installs again.
-wanted=$(cat "$here"/*.txt "$here/../pyproject.toml" "$0" | cksum)
+wanted=$(cat "$here"/*.txt "$here/../pyproject.toml" "$here/../setup.py" "$0" | cksum)
 stamp=$venv/.cuts3d-stack
 stamped() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$1 $stack $wanted" ]; }
 if stamped whole || stamped "$part"; then
@@ -64,5 +64,7 @@ fi
 
 say 'mm packages, demo and test tools'
 install -r "$here/$stack.txt" -r "$here/test.txt"
+# Tests build the package; the setuptools that the second family needs is too old for it.
+install --target "$venv/backend" "$(grep '^setuptools==' "$here/onedl.txt")"
 echo "whole $stack $wanted" >"$stamp"
 say 'done'

@@ -99,10 +99,10 @@ def coco287() -> Path:
 @pytest.fixture(scope='session')
 def release(tmp_path_factory):
     """The sdist and the wheel of this checkout."""
-    pytest.importorskip('hatchling')
-    from helpers.installed_wheel import build_release
+    from helpers.installed_wheel import build_release, copy_checkout
 
-    return build_release(tmp_path_factory.mktemp('release'))
+    folder = tmp_path_factory.mktemp('release')
+    return build_release(copy_checkout(folder / 'checkout'), folder)
 
 
 @pytest.fixture(scope='session')

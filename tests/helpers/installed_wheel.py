@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tarfile
 import venv
@@ -12,11 +13,22 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatchling.builders.sdist import SdistBuilder
-from hatchling.builders.wheel import WheelBuilder
+import pytest
 from helpers.commands import refuse
 
 ROOT = Path(__file__).parents[2]
+# Where requirements/install.sh puts a setuptools for an environment whose own is too old.
+BACKEND = Path(sys.prefix, 'backend')
+BUILD = """
+import sys
+import setuptools
+
+if int(setuptools.__version__.split('.')[0]) < 77:
+    sys.exit(f'setuptools {setuptools.__version__} does not know the metadata of pyproject.toml')
+from setuptools import build_meta
+
+print(getattr(build_meta, f'build_{sys.argv[1]}')(sys.argv[2]))
+"""
 KERNELS = Path('cuts3d_mm/algorithm/kernels')
 
 
@@ -58,19 +70,35 @@ class Built:
     unpacked: Path
 
 
-def build_release(folder):
-    """Build the sdist from the checkout and the wheel from the sdist."""
-    sdist = build(SdistBuilder, ROOT, folder / 'dist')
+def build_release(checkout, folder):
+    """Build the sdist from a copy of the checkout and the wheel from the sdist."""
+    sdist = build('sdist', checkout, folder / 'dist')
     with tarfile.open(sdist) as archive:
         archive.extractall(folder)
     unpacked = folder / sdist.name.removesuffix('.tar.gz')
-    return Built(sdist, build(WheelBuilder, unpacked, folder / 'dist'), unpacked)
+    return Built(sdist, build('wheel', unpacked, folder / 'dist'), unpacked)
 
 
-def build(builder, source, out, version='standard'):
-    """Build one file of a release."""
-    (path,) = builder(str(source)).build(directory=str(out), versions=[version])
-    return Path(path)
+def copy_checkout(folder):
+    """Copy the checkout without what git ignores; builds write into their folder."""
+    ignored = [Path(line).name for line in (ROOT / '.gitignore').read_text('utf-8').split()]
+    return shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns('.git', *ignored))
+
+
+def build(kind, source, out):
+    """Build a `sdist`, `wheel` or `editable` wheel as installers do; an sdist is packed again."""
+    out.mkdir(exist_ok=True)
+    variables = os.environ | {'PYTHONPATH': str(BACKEND)}
+    variables.setdefault('SOURCE_DATE_EPOCH', '1580601600')  # 2020-02-02
+    command = [sys.executable, '-c', BUILD, kind, str(out)]
+    done = subprocess.run(command, cwd=source, env=variables, capture_output=True, text=True)
+    if 'does not know the metadata' in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = out / done.stdout.split()[-1]
+    if kind == 'sdist':
+        subprocess.run([str(ROOT / '.ci/repack'), str(path)], env=variables, check=True)
+    return path
 
 
 def install_wheel(wheel, environment):
