@@ -11,10 +11,9 @@ Names are imported when they are first used: neither torch nor MMDetection is lo
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cuts3d_mm.mmengine_imports import run_after_import
+from cuts3d_mm.mmengine_imports import find_our_configs
 
 if TYPE_CHECKING:
     from cuts3d_mm.algorithm.cut_instances import Instance
@@ -56,27 +55,4 @@ def __dir__() -> list[str]:
     return sorted(globals().keys() | _PUBLIC.keys())
 
 
-def _register_package(utils: ModuleType) -> None:
-    utils.MODULE2PACKAGE.setdefault('cuts3d_mm', 'cuts3d_mm')  # type: ignore[attr-defined]
-
-
-def _register_configs(config: ModuleType) -> None:
-    """Let `_base_ = 'cuts3d_mm::...'` find our configs, also where we are installed editable."""
-    kind = config.Config  # type: ignore[attr-defined]
-    find_other = kind._get_cfg_path
-
-    def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        package, _, name = cfg_path.partition('::')
-        if package != __name__ or not name:
-            found: tuple[str, str | None] = find_other(cfg_path, filename)
-            return found
-        from cuts3d_mm.configs import shipped_root
-
-        return str(shipped_root() / 'configs' / name), __name__
-
-    kind._get_cfg_path = staticmethod(find)
-
-
-# MMEngine is not imported for it: that takes a part of a second of every command.
-run_after_import('mmengine.config.utils', _register_package)
-run_after_import('mmengine.config.config', _register_configs)
+find_our_configs()

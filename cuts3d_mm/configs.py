@@ -1,7 +1,7 @@
 """Find, load and change configs.
 
-Those that come with the package lie next to it in a checkout, and in `cuts3d_mm/.mim` in an
-installed wheel.
+Those that come with the package lie in `cuts3d_mm/.mim`: as copies in an installed wheel, as
+links to the checkout in an editable install. A plain checkout has no `.mim`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
 
 
 def shipped_root() -> Path:
-    """Folder that holds `configs/` and `tools/`."""
-    packaged = _PACKAGE / '.mim'
-    return packaged if packaged.is_dir() else _PACKAGE.parent
+    """Folder that holds `configs/` and `tools/`: the checkout, where there is one."""
+    configs = _PACKAGE / '.mim/configs'
+    # Links are followed, so that a config has one path.
+    return configs.resolve().parent if configs.is_dir() else _PACKAGE.parent
 
 
 def shipped_configs() -> list[Path]:

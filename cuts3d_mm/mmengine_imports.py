@@ -6,6 +6,7 @@ import importlib.abc
 import importlib.util
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -27,30 +28,34 @@ _LOGGED = (
 )
 
 
-class _Waiting(importlib.abc.MetaPathFinder):
-    """Finds one module as others would, and runs a function after it."""
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Finds modules as others would, and runs functions after their import."""
 
-    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
-        self._name, self._function = name, function
+    def __init__(self) -> None:
+        self.functions: dict[str, list[Callable[[ModuleType], None]]] = defaultdict(list)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Wait for the module."""
-        if name != self._name:
+        """Wait for the modules that functions were given for."""
+        functions = self.functions.pop(name, None)
+        if functions is None:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             return spec
-        run = spec.loader.exec_module
+        load = spec.loader.exec_module
 
-        def run_both(module: ModuleType) -> None:
-            run(module)
-            self._function(module)
+        def load_and_run(module: ModuleType) -> None:
+            load(module)
+            for function in functions:
+                function(module)
 
-        spec.loader.exec_module = run_both  # type: ignore[method-assign]
+        spec.loader.exec_module = load_and_run  # type: ignore[method-assign]
         return spec
+
+
+_FINDER = _AfterImport()
 
 
 def run_after_import(name: str, function: Callable[[ModuleType], None]) -> None:
@@ -61,8 +66,44 @@ def run_after_import(name: str, function: Callable[[ModuleType], None]) -> None:
     """
     if name in sys.modules:
         function(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Waiting(name, function))
+        return
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    _FINDER.functions[name].append(function)
+
+
+def find_our_configs() -> None:
+    """Let configs of other projects begin with `_base_ = 'cuts3d_mm::FOLDER/NAME.py'`."""
+    run_after_import('mmengine.config.utils', _register_package)
+    run_after_import('mmengine.config.config', _look_into_checkout)
+
+
+def _register_package(utils: ModuleType) -> None:
+    utils.MODULE2PACKAGE.setdefault('cuts3d_mm', 'cuts3d_mm')  # type: ignore[attr-defined]
+
+
+def _look_into_checkout(config: ModuleType) -> None:
+    """Name the config in the checkout where MMEngine finds no `.mim`.
+
+    Two cases: OpenMMLab's MMEngine looks for an editable install in site-packages, and a
+    checkout that is only on PYTHONPATH has no `.mim`.
+    """
+    kind = config.Config  # type: ignore[attr-defined]
+    find_installed = kind._get_cfg_path
+
+    def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        package, _, name = cfg_path.partition('::')
+        try:
+            found: tuple[str, str | None] = find_installed(cfg_path, filename)
+            return found
+        except FileNotFoundError:
+            if package != 'cuts3d_mm':
+                raise
+        from cuts3d_mm.configs import shipped_root
+
+        return str(shipped_root() / 'configs' / name), package
+
+    kind._get_cfg_path = staticmethod(find)
 
 
 def silence() -> None:

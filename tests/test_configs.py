@@ -6,7 +6,7 @@ from mmcv.transforms import Compose
 from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.registry import init_default_scope
 
-from cuts3d_mm.configs import read_arrays, without_labels
+from cuts3d_mm.configs import read_arrays, shipped_root, without_labels
 
 RESIZE = {'type': 'Resize', 'scale': (64, 48), 'keep_ratio': False}
 PACK = {'type': 'mmdet.PackDetInputs', 'meta_keys': ('img_id', 'img_path', 'scale_factor')}
@@ -40,3 +40,15 @@ def test_a_pipeline_that_is_changed_stays_as_it_was():
     steps = [{'type': 'LoadImageFromFile'}, dict(PACK)]
     read_arrays(steps), without_labels(steps)
     assert steps == [{'type': 'LoadImageFromFile'}, PACK]
+
+
+@pytest.mark.parametrize('layout', ['checkout', 'editable', 'wheel'])
+def test_shipped_files_have_one_root_in_every_layout(layout, tmp_path, monkeypatch):
+    package = tmp_path / 'cuts3d_mm'
+    root = package / '.mim' if layout == 'wheel' else tmp_path
+    (root / 'configs').mkdir(parents=True)
+    if layout == 'editable':
+        (package / '.mim').mkdir(parents=True)
+        (package / '.mim/configs').symlink_to('../../configs')
+    monkeypatch.setattr('cuts3d_mm.configs._PACKAGE', package)
+    assert shipped_root() == root
