@@ -75,7 +75,7 @@ def tree(tmp_path_factory):
     """A checkout of our own, to add files to, with what is compiled already."""
     root = tmp_path_factory.mktemp('tree')
     for name in ('cuts3d_mm', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, root / name)
+        shutil.copytree(ROOT / name, root / name, symlinks=True)  # those of an editable install
     return root
 
 
