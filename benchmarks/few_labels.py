@@ -3,7 +3,7 @@
     python benchmarks/few_labels.py OUT [--seeds 0 1 2] [--rounds 2] [--labelled 10]
 
 `cuts3d learn --offline --labels` on 96 rendered scenes with exact depth: the detector that learned
-without labels is fine-tuned on a few true scenes, and the same steps are trained on them from
+without labels is fine-tuned on a few true scenes, and the same config is trained on them from
 scratch. Both are scored on all other scenes of the 96, whose labels neither has seen. About 30
 minutes of one core for each seed; `OUT` may be that of `rounds_control.py`, whose detectors are
 used then. Run again to resume.
@@ -15,10 +15,10 @@ import argparse
 import json
 from pathlib import Path
 
-from learned_scenes import learn, row, scenes
+from learned_scenes import cuts3d, learn, row, scenes
 
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.demo.photos import DemoSet
-from cuts3d_mm.learning.classes import STARTS
 from cuts3d_mm.learning.training import read_log
 from cuts3d_mm.visualization.charts import format_table
 
@@ -44,8 +44,13 @@ def main() -> None:
         few = write_few(folder / f'few_{args.labelled}.json', train, args.labelled, seed)
         options = ['--labels', few, '--annotations', train.ground_truth]
         learn(train, folder / 'learned', seed, args.rounds, *options)
-        for start, scores in last_scores(folder / 'learned').items():
-            found.setdefault(start, []).append(scores)
+        (config,) = (folder / 'learned').glob('classes_*/training.py')
+        trainings = {
+            'fine-tuned': config.with_suffix(''),
+            'without self-training': train_from_scratch(config, folder / 'from_scratch'),
+        }
+        for start, work_dir in trainings.items():
+            found.setdefault(start, []).append(last_scores(work_dir))
     header = ['', *(f'{name} %' for name in METRICS), 'mask AP50 of each seed']
     print(format_table(header, [row(name, values, 1) for name, values in found.items()]))
 
@@ -61,15 +66,19 @@ def write_few(path: Path, train: DemoSet, count: int, seed: int) -> Path:
     return path
 
 
-def last_scores(learned: Path) -> dict[str, list[float]]:
-    """Scores at the end of both trainings, in percent."""
-    (folder,) = learned.glob('classes_*')
-    configs = {start: next(folder.glob(f'{start.replace(" ", "_")}*.py')) for start in STARTS}
-    logs = {start: read_log(config.with_suffix('')) for start, config in configs.items()}
-    ends = {
-        start: [line for line in log if 'coco/segm_mAP' in line][-1] for start, log in logs.items()
-    }
-    return {start: [100 * end[key] for key in METRICS.values()] for start, end in ends.items()}
+def train_from_scratch(config: Path, out: Path) -> Path:
+    """Train the steps of a fine-tuning without the weights that it begins with."""
+    num_steps = load_config(str(config), []).train_cfg.max_iters
+    if not (out / f'iter_{num_steps}.pth').is_file():
+        resume = ['--resume'] if (out / 'last_checkpoint').is_file() else []
+        cuts3d('train', config, '--work-dir', out, *resume, '--cfg-options', 'load_from=None')
+    return out
+
+
+def last_scores(work_dir: Path) -> list[float]:
+    """Scores at the end of a training, in percent."""
+    end = [line for line in read_log(work_dir) if 'coco/segm_mAP' in line][-1]
+    return [100 * end[key] for key in METRICS.values()]
 
 
 if __name__ == '__main__':

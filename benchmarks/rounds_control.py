@@ -54,12 +54,12 @@ def all_weights(folder: Path, train: DemoSet, seed: int, rounds: int) -> dict[st
     """Train with new labels and without; checkpoints by their names in the table."""
     learned = folder / 'learned'
     learn(train, learned, seed, rounds)
-    work_dir = learned / 'pass_1' / 'training'
-    control = train_control(folder / 'control', learned / 'pass_1' / 'training.py', work_dir)
+    work_dir = learned / 'training'
+    control = train_control(folder / 'control', learned / 'training.py', work_dir)
     weights = {'initial round': work_dir / 'round_1' / 'begin.pth'}
     for number in range(1, rounds + 1):
         weights[f'round {number}'] = work_dir / f'round_{number + 1}' / 'begin.pth'
-    last = load_config(str(learned / 'pass_1' / 'training.py'), []).train_cfg.max_iters
+    last = load_config(str(learned / 'training.py'), []).train_cfg.max_iters
     return {**weights, f'control, steps of {rounds} rounds': control / f'iter_{last}.pth'}
 
 
@@ -81,7 +81,7 @@ def train_control(out: Path, config: Path, work_dir: Path) -> Path:
 
 def score(folder: Path, name: str, weights: Path, test: DemoSet) -> list[float]:
     """Score a detector on the test scenes, in percent."""
-    config = folder / 'learned' / 'pass_1' / 'training.py'
+    config = folder / 'learned' / 'training.py'
     store = folder / 'found' / name.replace(' ', '_').replace(',', '')
     limits = ['--score-thr', 0, '--max-per-image', 100, '--workers', 0]
     cuts3d('predict', config, weights, test.images, store, *limits)

@@ -1,7 +1,7 @@
 r"""Draw samples as the training pipeline of a config gives them to the model.
 
 Examples:
-    cuts3d browse demo_out/learned_0/pass_1/training.py --limit 4
+    cuts3d browse demo_out/learned_0/training.py --limit 4
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Examples:
     cuts3d learn images learned --dry-run
-    cuts3d learn images learned --offline --depth depth --rounds 2 --budget 6h
+    cuts3d learn images learned --offline --depth depth --rounds 2 --steps 160
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 
 from cuts3d_mm.cli import (
     RESUMES,
-    UsageError,
     add_exclude_argument,
     config_name,
     existing_file,
@@ -22,7 +21,7 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.files.paths import require_writable
-from cuts3d_mm.learning.plan import Request, parse_duration
+from cuts3d_mm.learning.plan import Request
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +37,7 @@ def parse_args() -> argparse.Namespace:
         'out',
         type=local_place,
         metavar='OUT',
-        help='folder to write, which is continued if it is there',
+        help='folder to write, which is continued if it is there; other images need another OUT',
     )
     _add_config_arguments(parser)
     _add_model_arguments(parser)
@@ -91,16 +90,22 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
         help='rounds of self-training after the initial one (default: 2, or as the plan in OUT)',
     )
     parser.add_argument(
+        '--steps',
+        type=int,
+        metavar='N',
+        help='steps of the initial round; rounds of self-training change by the same factor '
+        '(default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images for n images to train on, '
+        'with --offline 160 x (n / 96)^0.543 steps of 2 images; a smaller batch takes as many '
+        'more steps)',
+    )
+    parser.add_argument(
         '--gpus', type=int, metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
     )
     parser.add_argument(
-        '--budget',
-        type=_duration,
-        metavar='TIME',
-        help='shorten a new plan to a time by estimate, such as 45m or 6h',
-    )
-    parser.add_argument(
-        '--seed', type=int, metavar='N', help='of the training (default: 0, or as the plan in OUT)'
+        '--seed',
+        type=int,
+        metavar='N',
+        help='seed of the training (default: 0, or as the plan in OUT)',
     )
     parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that label (default: all cores)'
@@ -122,23 +127,16 @@ def _add_annotation_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f'--budget: {error}') from error
-
-
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    for name, least in (('rounds', 0), ('gpus', 0), ('seed', 0), ('workers', 0)):
+    for name, least in (('rounds', 0), ('steps', 1), ('gpus', 0), ('seed', 0), ('workers', 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f'--{name} must be at least {least}, got {value}')
     require_writable(args.out, 'OUT')
     options = {name: value for name, value in vars(args).items() if name != 'dry_run'}
-    request = Request(budget_s=options.pop('budget'), **options)
+    request = Request(**options)
     # Imported when the arguments are right: torch takes seconds.
     from cuts3d_mm.learning.loop import learn
 

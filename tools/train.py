@@ -1,7 +1,7 @@
 r"""Train a detector, of this package or any other config of MMDetection.
 
 Examples:
-    cuts3d train demo_out/learned_0/pass_1/training.py --work-dir work_dirs/demo
+    cuts3d train demo_out/learned_0/training.py --work-dir work_dirs/demo
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def _say(line: str) -> None:
 
 
 def _first(results: Any, out: Path) -> Training:
-    schedule = results.plan.current.schedule
+    schedule = results.planned.plan.schedule
     kept = [f'Round {n}: {one.describe()}.' for n, one in enumerate(results.kept, 1)]
     text = (
         f'cuts3d learn on {NUM_SCENES} scenes: a ResNet-18 from scratch, {schedule.initial_steps} '

@@ -1,11 +1,12 @@
-"""Fine-tune a detector on few labels with classes."""
+"""Fine-tune a detector on few labels with classes, as the shipped config for shares of COCO."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,12 +14,20 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.hub.client import file_sha256
 from cuts3d_mm.labels.coco_json import read_ground_truth
 
-from .plan import IMAGENET_IMAGES, Folders, Settings, held_out_names, scale_steps
+from .plan import (
+    IMAGENET_IMAGES,
+    Folders,
+    Settings,
+    held_out_names,
+    scale_schedulers,
+    scale_steps,
+)
 from .training import (
     Say,
     checkpoint_after,
@@ -32,116 +41,92 @@ from .training import (
     train,
 )
 
-STARTS = ('fine-tuned', 'without self-training')
-_SCORES = ('coco/segm_mAP', 'coco/segm_mAP_50', 'coco/bbox_mAP_50')
+_RECIPE = 'cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi'  # for PERCENT of COCO's labels
+_SCORES = {
+    'mask AP': 'coco/segm_mAP',
+    'mask AP50': 'coco/segm_mAP_50',
+    'box AP50': 'coco/bbox_mAP_50',
+}
 _DIGEST = 8  # characters in a name of a folder
 # CutLER's yaml files for 1 to 100 % of COCO train2017, for 16 images of a step.
 _ONE_PERCENT = 1_182.87  # images
 _LEAST_STEPS, _STEPS_PER_PERCENT, _BATCH_SIZE = 3_600, 900, 16
-_INITIAL_STEPS = 160_000  # of the initial round on ImageNet, with as many
-_FEW_PERCENT = 40  # up to here the rate is higher, of new layers too
-_WARM_UP, _LONGEST_WARM_UP = 1_000, 0.25  # steps; share of the training
-_NMS = {'type': 'nms', 'iou_threshold': 0.7}
-_MOST_PROPOSALS, _SCORE_THR = 2_000, 0.05
-_SHORTEST_SIDE = 640  # px, of training images, where the config has sizes as large
+_INITIAL_STEPS = 160_000  # steps of the initial round on ImageNet, with as many images of a step
+_FEW_PERCENT = 40  # up to here the recipe has a higher rate, and more so for new layers
+_SHORTEST_SIDE = 640  # px, of training images, where the detector's config has sizes as large
 _SHOWN = 3  # names in a message
 Truth = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ClassRun:
-    """What the trainings with classes share."""
-
-    settings: Settings
-    images: Path  # folder
-    folders: Folders
 
 
 @dataclass(frozen=True)
 class FewLabels:
     """What a few labels brought."""
 
-    num_images: int  # trained on
+    num_images: int  # images that are trained on
     num_steps: int
     num_tested: int
-    rows: Sequence[Sequence[str]]  # name of the start, mask AP, mask AP50, box AP50 in percent
+    scores: Mapping[str, str]  # name of the metric -> percent
 
 
 def learn_classes(
-    run: ClassRun, files: tuple[Path, Path | None], names: Sequence[str], weights: Path, say: Say
+    settings: Settings,
+    images: Path,
+    folders: Folders,
+    files: tuple[Path, Path | None],
+    names: Sequence[str],
+    weights: Path,
+    say: Say,
 ) -> FewLabels:
-    """Fine-tune, train the same steps from the start of a training, and release the first.
+    """Write the config of a fine-tuning, run it and release the detector.
 
     Args:
-        run: what both trainings share.
+        settings: settings of the run.
+        images: folder of the images.
+        folders: folders of the run.
         files: COCO JSON of the few labels, and of annotations to test on or None: then a tenth
             of the few labels is tested on.
-        names: of the images of the run.
-        weights: of the detector to fine-tune.
+        names: names of the images of the run.
+        weights: weights of the detector to fine-tune.
         say: is given lines to show.
     """
     labels, test = divide_labels(*files, names)
-    folder, annotations = _write_truth(run.folders.out, labels, test)
-    classes = [one['name'] for one in labels['categories']]
-    num_images, rows, num_steps = len(labels['images']), [], 0
-    for start, tuned in zip(STARTS, (weights, None), strict=True):
-        load_from = run.settings.load_from if tuned is None else str(tuned)
-        config = class_config(
-            run.settings, classes, annotations, run.images, num_images, load_from
-        )
-        num_steps = config.train_cfg.max_iters
-        work_dir = _work_dir(folder, start, tuned)
-        _train(run, config, work_dir, say)
-        if tuned is not None:
-            release(config, checkpoint_after(work_dir, num_steps), run.folders.class_release)
-        rows.append([start, *_last_scores(read_log(work_dir))])
-    return FewLabels(num_images, num_steps, len(test['images']), rows)
-
-
-def _write_truth(out: Path, labels: Truth, test: Truth) -> tuple[Path, tuple[Path, Path]]:
-    """Write what is trained on and tested on; other truth has another folder."""
     texts = json.dumps(labels), json.dumps(test)
-    digest = hashlib.sha256('\n'.join(texts).encode()).hexdigest()[:_DIGEST]
-    folder = out / f'classes_{digest}'
+    key = '\n'.join([*texts, file_sha256(weights)])
+    # Other labels, annotations or weights have a folder of their own.
+    folder = folders.out / f'classes_{hashlib.sha256(key.encode()).hexdigest()[:_DIGEST]}'
     folder.mkdir(exist_ok=True)
     paths = folder / 'train.json', folder / 'test.json'
     for path, text in zip(paths, texts, strict=True):
         write_whole(path, text)
-    return folder, paths
+    config = class_config(settings, labels, paths, images, weights)
+    num_steps, work_dir = config.train_cfg.max_iters, folder / 'training'
+    write_whole(folder / 'training.py', config.pretty_text)
+    if not has_ended(work_dir, num_steps):
+        say(f'fine-tune on {len(labels["images"])} images with classes: {num_steps} steps')
+        with timed(folders.costs, 'fine-tune'):
+            train(folder / 'training.py', work_dir, settings.gpus, say)
+    release(config, checkpoint_after(work_dir, num_steps), folders.class_release)
+    scores = last_scores(read_log(work_dir))
+    return FewLabels(len(labels['images']), num_steps, len(test['images']), scores)
 
 
-def _train(run: ClassRun, config: Any, work_dir: Path, say: Say) -> None:
-    path = work_dir.with_suffix('.py')
-    write_whole(path, config.pretty_text)
-    num_steps = config.train_cfg.max_iters
-    if has_ended(work_dir, num_steps):
-        return
-    say(f'with classes, {work_dir.name}: {num_steps} steps')
-    with timed(run.folders.steps, f'classes, {work_dir.name}'):
-        train(path, work_dir, run.settings.gpus, say)
-
-
-def _work_dir(folder: Path, start: str, weights: Path | None) -> Path:
-    """Folder of a training; other weights to fine-tune make another one."""
-    name = start.replace(' ', '_')
-    return folder / (name if weights is None else f'{name}_{file_sha256(weights)[:_DIGEST]}')
-
-
-def _last_scores(log: Sequence[dict[str, Any]]) -> list[str]:
-    scored = [line for line in log if _SCORES[0] in line]
-    found = [scored[-1][key] if scored else -1.0 for key in _SCORES]  # COCO's -1: no objects
-    return [f'{100 * score:.2f}' if score >= 0 else 'none' for score in found]
+def last_scores(log: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Scores at the end of a training with classes, in percent."""
+    scored = [line for line in log if _SCORES['mask AP'] in line]
+    found = {name: scored[-1][key] if scored else -1.0 for name, key in _SCORES.items()}
+    # COCO gives -1 where there is no object.
+    return {name: f'{100 * one:.2f}' if one >= 0 else 'none' for name, one in found.items()}
 
 
 def fine_tuning_steps(config: Any, num_images: int, batch_size: int) -> int:
     """Steps to fine-tune a detector.
 
-    CutLER's: 900 for each percent of COCO, 3,600 at least, with 16 images. A detector whose
+    CutLER takes 900 steps of 16 images for each percent of COCO, 3,600 at least. A detector whose
     initial round is shorter than CutLER's for as many images is fine-tuned shorter by the same
     factor.
 
     Args:
-        config: of the detector's training.
+        config: config of the detector's training.
         num_images: labelled images.
         batch_size: images of a step.
     """
@@ -153,117 +138,89 @@ def fine_tuning_steps(config: Any, num_images: int, batch_size: int) -> int:
 
 
 def class_config(
-    settings: Settings,
-    classes: Sequence[str],
-    annotations: tuple[Path, Path],
-    images: Path,
-    num_images: int,
-    load_from: str | None,
+    settings: Settings, labels: Truth, files: tuple[Path, Path], images: Path, load_from: Path
 ) -> Any:
-    """Make the config of a fine-tuning.
+    """Give the config of a detector's training the labels and the recipe of the shipped config.
 
     Args:
-        settings: of the run.
-        classes: their names.
-        annotations: COCO JSONs to train on and to test on.
+        settings: settings of the run.
+        labels: what is trained on.
+        files: COCO JSONs to train on and to test on.
         images: folder of the images.
-        num_images: labelled images to train on.
-        load_from: weights to begin with; None: those that the detector's config begins with.
+        load_from: weights to begin with.
     """
-    config = load_detector_config(settings.detector)
+    config, num_images = load_detector_config(settings.detector), len(labels['images'])
+    recipe = _load_recipe(num_images)
+    _set_model(config.model, recipe.model, len(labels['categories']))
+    _set_data(config, recipe, labels, files, images)
     batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
     steps = fine_tuning_steps(config, num_images, batch_size)
-    _set_model(config.model, len(classes), load_from is not None)
-    _set_data(config, classes, annotations, images)
-    _set_training(config, steps, batch_size, num_images)
-    config.load_from = load_from
+    config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=steps)
+    config.optim_wrapper = recipe.optim_wrapper
+    config.optim_wrapper.optimizer.lr *= batch_size / _BATCH_SIZE
+    stage = recipe.train_cfg.max_iters, steps
+    config.param_scheduler = scale_schedulers(recipe.param_scheduler, stage)
+    set_periods(config, steps)
+    config.load_from = str(load_from)
     config.merge_from_dict({'randomness': {'seed': settings.seed}})
     return config
 
 
-def _set_model(model: Any, num_classes: int, has_weights: bool) -> None:
+def _load_recipe(num_images: int) -> Any:
+    """Load the shipped config, for a small or a large share of COCO."""
+    is_few = num_images <= _FEW_PERCENT * _ONE_PERCENT
+    before = os.environ.get('PERCENT')
+    os.environ['PERCENT'] = str(_FEW_PERCENT if is_few else 100)
+    try:
+        return load_config(_RECIPE, [])
+    finally:
+        del os.environ['PERCENT']
+        os.environ.update({} if before is None else {'PERCENT': before})
+
+
+def _set_model(model: Any, recipe: Any, num_classes: int) -> None:
     for head in model.roi_head.bbox_head:
         head.update(num_classes=num_classes, drop_iou=None)  # human labels miss no objects
     model.roi_head.mask_head.update(num_classes=num_classes, confidence_source='none')
-    proposals = model.train_cfg.rpn_proposal
-    proposals.update(nms=_NMS, max_per_img=min(proposals.max_per_img, _MOST_PROPOSALS))
-    model.test_cfg.rpn.nms = _NMS
-    model.test_cfg.rcnn.score_thr = _SCORE_THR
-    if has_weights:
-        model.backbone.init_cfg = None
+    ours, theirs = model.train_cfg.rpn_proposal, recipe.train_cfg.rpn_proposal
+    ours.update(nms=theirs.nms, max_per_img=min(ours.max_per_img, theirs.max_per_img))
+    model.test_cfg.rpn.nms = recipe.test_cfg.rpn.nms
+    model.test_cfg.rcnn.score_thr = recipe.test_cfg.rcnn.score_thr
+    model.backbone.init_cfg = None  # load_from has the weights
 
 
 def _set_data(
-    config: Any, classes: Sequence[str], annotations: tuple[Path, Path], images: Path
+    config: Any, recipe: Any, labels: Truth, files: tuple[Path, Path], images: Path
 ) -> None:
-    common = {
-        'data_root': '',
-        'data_prefix': {'img': str(images)},
-        'metainfo': {'classes': tuple(classes)},
-    }
-    loader = config.train_dataloader
+    """Train and test on the labels; images are as large as the detector's config says."""
+    classes = tuple(one['name'] for one in labels['categories'])
+    common = {'data_root': '', 'data_prefix': {'img': str(images)}}
+    common['metainfo'] = {'classes': classes}
+    loader, theirs = config.train_dataloader, recipe.train_dataloader.dataset
     resize = _resize(training_labels(loader.dataset).pipeline)
+    pipeline = [resize if _is_resize(step) else step for step in theirs.pipeline]
     loader.dataset = ConfigDict(
         type='cuts3d_mm.SeededCocoDataset',
-        ann_file=str(annotations[0]),
-        filter_cfg={'filter_empty_gt': True, 'min_size': 32},
-        pipeline=[
-            {'type': 'LoadImageFromFile', 'color_type': 'color_ignore_orientation'},
-            {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},
-            resize,
-            {'type': 'RandomFlip', 'prob': 0.5},
-            {'type': 'PackDetInputs'},
-        ],
+        ann_file=str(files[0]),
+        filter_cfg=theirs.filter_cfg,
+        pipeline=pipeline,
         **common,
     )
     for part in ('val', 'test'):
-        _set_scored(config, part, annotations[1], common)
-
-
-def _set_scored(config: Any, part: str, annotations: Path, common: dict[str, Any]) -> None:
-    """Let images be validated or tested on, by COCO's scores."""
-    dataset, ann_file = config[f'{part}_dataloader'].dataset, str(annotations)
-    dataset.update(type='CocoDataset', ann_file=ann_file, **common)
-    config[f'{part}_evaluator'] = ConfigDict(
-        type='CocoMetric', ann_file=ann_file, metric=['bbox', 'segm']
-    )
+        dataset, evaluator = config[f'{part}_dataloader'].dataset, recipe[f'{part}_evaluator']
+        dataset.update(type='CocoDataset', ann_file=str(files[1]), **common)
+        config[f'{part}_evaluator'] = ConfigDict({**evaluator, 'ann_file': str(files[1])})
 
 
 def _resize(pipeline: Sequence[Any]) -> Any:
-    """The resizing of a pipeline, without small sizes where there are large ones."""
-    resize = next(step for step in pipeline if str(step['type']).endswith('Resize'))
-    if 'scales' not in resize:
-        return resize
-    large = [one for one in resize['scales'] if _SHORTEST_SIDE <= min(one) <= 800]
-    return {**resize, 'scales': large or resize['scales']}
+    """The resizing of a pipeline, without small sizes where there are large sizes."""
+    resize = next(step for step in pipeline if _is_resize(step))
+    large = [one for one in resize.get('scales', ()) if _SHORTEST_SIDE <= min(one) <= 800]
+    return {**resize, 'scales': large} if large else resize
 
 
-def _set_training(config: Any, steps: int, batch_size: int, num_images: int) -> None:
-    is_few = num_images <= _FEW_PERCENT * _ONE_PERCENT
-    new_layers = {'lr_mult': 4 if is_few else 2}
-    rate = (0.04 if is_few else 0.02) * batch_size / _BATCH_SIZE
-    config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=steps)
-    config.optim_wrapper = ConfigDict(
-        type='OptimWrapper',  # no clipping, no mixed precision
-        optimizer={'type': 'SGD', 'lr': rate, 'momentum': 0.9, 'weight_decay': 1e-4},
-        paramwise_cfg={
-            'norm_decay_mult': 0.0,
-            'custom_keys': dict.fromkeys(('fc_cls', 'fc_reg', 'conv_logits'), new_layers),
-        },
-    )
-    warm_up = max(1, min(_WARM_UP, int(_LONGEST_WARM_UP * steps)))
-    drops = sorted({max(1, steps * 2 // 3), max(1, steps * 8 // 9)})
-    config.param_scheduler = [
-        {'type': 'LinearLR', 'start_factor': 0.001, 'by_epoch': False, 'begin': 0, 'end': warm_up},
-        {
-            'type': 'MultiStepLR',
-            'by_epoch': False,
-            'end': steps,
-            'milestones': drops,
-            'gamma': 0.1,
-        },
-    ]
-    set_periods(config, steps)
+def _is_resize(step: Any) -> bool:
+    return str(step['type']).endswith('Resize')
 
 
 def read_class_labels(path: Path) -> Truth:
@@ -273,7 +230,7 @@ def read_class_labels(path: Path) -> Truth:
         path: the file; every annotation has a mask and the id of a class.
 
     Raises:
-        ValueError: the file is none; the message names the entry that is not as it must be.
+        ValueError: the file is no such JSON; the message names the entry that is wrong.
     """
     truth = read_ground_truth(path, needs_masks=True, needs_names=True)
     content = json.loads(path.read_text(encoding='utf-8'))
@@ -295,8 +252,8 @@ def name_as(truth: Truth, names: Collection[str], path: Path) -> Truth:
 
     Args:
         truth: annotations; images may be named by their last part where that is unique.
-        names: of the images of the run.
-        path: of the annotations, for messages.
+        names: names of the images of the run.
+        path: file of the annotations, for messages.
 
     Raises:
         ValueError: it is not clear which image a name means.
@@ -310,7 +267,7 @@ def name_as(truth: Truth, names: Collection[str], path: Path) -> Truth:
 
 
 def of_images(truth: Truth, names: Collection[str]) -> Truth:
-    """Keep the images of some names."""
+    """Keep the images with some names, and what is annotated in them."""
     images = [image for image in truth['images'] if image['file_name'] in names]
     ids = {image['id'] for image in images}
     annotations = [one for one in truth['annotations'] if one['image_id'] in ids]
@@ -318,7 +275,7 @@ def of_images(truth: Truth, names: Collection[str]) -> Truth:
 
 
 def annotated(truth: Truth) -> set[str]:
-    """Names of the images with an object; a crowd is none."""
+    """Names of the images with an object; a crowd is no object."""
     ids = {one['image_id'] for one in truth['annotations'] if not one.get('iscrowd')}
     return {image['file_name'] for image in truth['images'] if image['id'] in ids}
 
@@ -386,10 +343,10 @@ def divide_labels(
         few: COCO JSON of the few labels.
         annotations: COCO JSON to test on, or None. Where it has no object of these classes in
             other images, a tenth of the annotated images of `few` is tested on.
-        names: of the images of the run.
+        names: names of the images of the run.
 
     Raises:
-        ValueError: the labels are not as they must be, or one side would have no object.
+        ValueError: the labels are not as they must be, or a side would have no object.
     """
     labelled = read_class_labels(few)
     known = name_as(labelled, names, few)
@@ -423,15 +380,15 @@ def match_names(annotated: Collection[str], names: Collection[str], path: Path) 
 
     Args:
         annotated: names in the annotations.
-        names: of the images of a run.
-        path: of the annotations, for messages.
+        names: names of the images of a run.
+        path: file of the annotations, for messages.
 
     Returns:
         Annotated name -> name of the image; names without an image are left out.
 
     Raises:
-        ValueError: a name without a folder could be that of several images, or several names
-            that of an image without a folder.
+        ValueError: a name without a folder could mean several images, or several names could
+            mean an image without a folder.
     """
     known = set(names)
     found = {name: name for name in annotated if name in known}

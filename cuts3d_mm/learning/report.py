@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.evaluation.label_scores import score_labels
-from cuts3d_mm.images.reading import ImageFailure, read_named_image
+from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
-from cuts3d_mm.labels.record import ImageRecord, decode_mask
+from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.pipeline.progress import format_duration
 from cuts3d_mm.visualization.charts import draw_training
-from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.overlays import draw_record
 from cuts3d_mm.visualization.report_page import (
     Block,
     Details,
@@ -34,14 +35,8 @@ from cuts3d_mm.visualization.report_page import (
 )
 
 from .classes import FewLabels, name_as, names_in, of_images
-from .plan import (
-    Folders,
-    PassFolders,
-    Plan,
-    Request,
-    format_duration,
-    watched_names,
-)
+from .plan import Folders, Request, watched_names
+from .planning import Planned
 from .training import read_steps, train_command, weights_after
 
 _TITLE = 'What a detector learned from images alone'
@@ -61,13 +56,13 @@ _NOTHING_NEW = (
 _MIB = 2**20
 _WATCHED = 'mask AP50 against held-out pseudo-labels, %'
 _SHOWN_AT_ONCE = 6  # images; the others are opened by a click
-_LONGEST_PX, _SCORE_THR = 320, 0.35  # of a picture; as cuts3d detect draws them
+_LONGEST_PX, _SCORE_THR = 320, 0.35  # size of a picture; as cuts3d detect draws them
 METRICS = ('AP', 'AP50', 'AR100')  # of masks
 NUM_SHOWN = 36  # images
-_COLUMNS, _TILE_WH, _GAP = 6, (240, 180), 4  # pixels
+_COLUMNS, _TILE_PX, _GAP_PX = 6, 240, 4
 
 
-def agreement(folders: PassFolders, detections: Sequence[Path]) -> list[list[str]]:
+def agreement(folders: Folders, detections: Sequence[Path]) -> list[list[str]]:
     """How far detections agree with the pseudo-labels of the held-out images.
 
     Returns:
@@ -80,14 +75,14 @@ def agreement(folders: PassFolders, detections: Sequence[Path]) -> list[list[str
 
 
 def scores(
-    annotations: Path, names: Sequence[str], folders: PassFolders, detections: Sequence[Path]
+    annotations: Path, names: Sequence[str], folders: Folders, detections: Sequence[Path]
 ) -> tuple[int, list[list[str]]]:
     """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
 
     Args:
         annotations: COCO JSON.
         names: of all images of the run, held out or not.
-        folders: of the pass.
+        folders: folders of the run.
         detections: a store per round.
 
     Returns:
@@ -113,37 +108,32 @@ def scores(
 class Results:
     """What a run has made."""
 
-    plan: Plan
+    planned: Planned
     plan_text: Sequence[str]
-    root: Path  # folder of the images
     detections: Sequence[Path]  # a store per round
-    kept: Sequence[KeptPredictions]  # by each round of self-training
+    kept: Sequence[KeptPredictions]  # an element per round of self-training
     agreement: Sequence[Sequence[str]]
     num_annotated: int
     scores: Sequence[Sequence[str]]
     few: FewLabels | None
-    log: Sequence[dict[str, Any]]  # of the training
+    log: Sequence[dict[str, Any]]  # lines of the training
 
 
 def write_run_report(request: Request, results: Results) -> None:
     """Write `report.html`."""
-    folders = Folders(request.out)
-    current = folders.of_pass(len(results.plan.passes))
+    folders, planned = Folders(request.out), results.planned
     introduction: list[Block] = [Text(line) for line in results.plan_text]
-    if results.plan.settings.is_offline:
+    if planned.plan.settings.is_offline:
         introduction.append(Text(_EMBEDDED))
     few = [] if results.few is None else [Section('With a few labels', [_few(results.few)])]
     sections = [
         Section('Scores', _scores(results)),
         *few,
-        Section('Pseudo-labels', _labels(folders, current)),
+        Section('Pseudo-labels', _labels(folders)),
         Section('Training', _training(results)),
-        Section(
-            'Detections on held-out images',
-            show_detections(results.root, current, results.detections),
-        ),
+        Section('Detections on held-out images', _detections(folders, results)),
         Section('Time and memory', [_costs(folders)]),
-        Section('The same by hand', _commands(request, results, folders, current)),
+        Section('The same by hand', _commands(request, planned, folders)),
     ]
     write_report(folders.report, _TITLE, introduction, sections)
 
@@ -164,18 +154,17 @@ def _scores(results: Results) -> list[Block]:
 
 def _few(few: FewLabels) -> Table:
     caption = (
-        f'By class, on {few.num_tested} images whose labels are not trained on. Both were trained '
-        f'for {few.num_steps} steps on {few.num_images} labelled images; the second one began '
-        'with the weights that self-training began with.'
+        f'By class, on {few.num_tested} images whose labels are not trained on, after '
+        f'{few.num_steps} steps on {few.num_images} labelled images.'
     )
-    return Table(['start', 'mask AP %', 'mask AP50 %', 'box AP50 %'], few.rows, caption)
+    return Table([f'{name} %' for name in few.scores], [list(few.scores.values())], caption)
 
 
-def _labels(folders: Folders, current: PassFolders) -> list[Block]:
-    found = LabelStatistics.of(read_store(current.labels))
+def _labels(folders: Folders) -> list[Block]:
+    found = LabelStatistics.of(read_store(folders.labels))
     text = (
         f'{found.num_images} images to train on, {found.num_instances} instances; '
-        f'{found.images_by_count[0]} images have none and are not trained on. '
+        f'{found.images_by_count[0]} images have no instance and are not trained on. '
         f'{found.num_failures} images more could not be cut.'
     )
     sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
@@ -201,33 +190,26 @@ def _training(results: Results) -> list[Block]:
 def _costs(folders: Folders) -> Table:
     rows = [
         [name, format_duration(cost.seconds), f'{cost.peak_bytes / _MIB:.0f} MiB']
-        for name, cost in read_steps(folders.steps).items()
+        for name, cost in read_steps(folders.costs).items()
     ]
     return Table(
         ['step', 'time', 'largest process until then'],
         rows,
-        'Of the longest run that ended a step; what was interrupted is not counted.',
+        'Time of the longest run that ended a step; what was interrupted is not counted.',
     )
 
 
-def _commands(
-    request: Request, results: Results, folders: Folders, current: PassFolders
-) -> list[Block]:
-    settings, schedule = results.plan.settings, results.plan.current.schedule
+def _commands(request: Request, planned: Planned, folders: Folders) -> list[Block]:
+    settings = planned.plan.settings
     depth = ['--depth', settings.depth] if settings.depth else []
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
-    images, weights = settings.images, weights_after(current, len(schedule.round_steps))
+    images, config = settings.images, str(folders.config)
+    weights = str(weights_after(folders, planned.num_rounds))
     # Folders of their own: typed as shown, no command writes into the run.
-    training = train_command(current.config, Path('WORK_DIR'), settings.gpus, resumes=False)
+    training = train_command(folders.config, Path('WORK_DIR'), settings.gpus, resumes=False)
     by_command = {
         'cut': ['generate', settings.generator, images, 'LABELS', *depth, *exclude],
-        'label by the last detector': [
-            'predict',
-            str(current.config),
-            str(weights),
-            images,
-            'OUT',
-        ],
+        'label by the last detector': ['predict', config, weights, images, 'OUT'],
         'detect': ['detect', images, '--model', str(folders.release)],
         'publish': ['publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
@@ -236,24 +218,18 @@ def _commands(
     return [Text(f'{name}: {line}') for name, line in lines.items()]
 
 
-def show_detections(root: Path, current: PassFolders, detections: Sequence[Path]) -> list[Block]:
-    """Draw the detections of each round next to the pseudo-labels of the same images.
-
-    Args:
-        root: folder of the images.
-        current: folders of the pass.
-        detections: a label store per round, the initial one first.
-    """
-    names = watched_names(current)[:NUM_SHOWN]
-    columns = {'pseudo-labels': _by_name(read_coco(current.held_out), names)}
-    for number, store in enumerate(detections):
+def _detections(folders: Folders, results: Results) -> list[Block]:
+    """Draw the detections of each round next to the pseudo-labels of the same images."""
+    names = watched_names(results.planned.held_out)[:NUM_SHOWN]
+    columns = {'pseudo-labels': _by_name(read_coco(folders.held_out), names)}
+    for number, store in enumerate(results.detections):
         title = f'round {number}' if number else 'initial round'
         columns[title] = _by_name(read_store(store), names)
     rows: list[Block] = []
     for name in names:
         found = [(title, column[name]) for title, column in columns.items() if name in column]
-        pictures = [_picture(root, title, record) for title, record in found]
-        rows.append(Row([one for one in pictures if one is not None]))
+        pictures = [_picture(results.planned.root, title, record) for title, record in found]
+        rows.append(Row([picture for picture in pictures if picture is not None]))
     text = Text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
     if len(rows) <= _SHOWN_AT_ONCE:
         return [text, *rows]
@@ -267,9 +243,13 @@ def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, 
 
 def _picture(root: Path, title: str, record: ImageRecord) -> Picture | None:
     score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
-    drawn = draw_record(root, record, _LONGEST_PX, score_thr)
-    count = sum(one.score >= score_thr for one in record.instances)
-    return None if drawn is None else Picture.of_pixels(drawn, f'{title}: {count}')
+    instances = tuple(one for one in record.instances if one.score >= score_thr)
+    with suppress(ImageFailure):
+        drawn = draw_record(
+            replace(record, instances=instances), root, _LONGEST_PX, with_scores=False
+        )
+        return Picture.of_pixels(drawn, f'{title}: {len(instances)}')
+    return None
 
 
 def _labelled(records: Iterable[ImageRecord]) -> set[str]:
@@ -285,59 +265,15 @@ def _after(number: int) -> str:
     return f'detector after round {number}' if number else 'detector after the initial round'
 
 
-def draw_record(
-    root: Path, record: ImageRecord, longest_px: int, score_thr: float = 0.0
-) -> Pixels | None:
-    """Draw the instances of an image, made small; None where it cannot be read.
-
-    Args:
-        root: folder of the images.
-        record: labels of one.
-        longest_px: longer side of the picture.
-        score_thr: smallest score of an instance that is drawn.
-    """
-    if record.failure is not None:
-        return None
-    try:
-        pixels = read_named_image(root, record.name)
-    except ImageFailure:
-        return None
-    if pixels.shape[:2] != record.image_hw:
-        return None
-    factor = min(1.0, longest_px / max(record.image_hw))
-    size_wh = tuple(max(1, round(side * factor)) for side in record.image_hw[::-1])
-    shown = [one for one in record.instances if one.score >= score_thr]
-    masks = [_resized(decode_mask(one, record.image_hw), size_wh) for one in shown]
-    small = np.asarray(cv2.resize(pixels, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-    return draw_instances(small, masks)
-
-
 def draw_sheet(root: Path, records: Iterable[ImageRecord]) -> Pixels:
     """Draw images in a grid, (H, W, 3) uint8 RGB; those that cannot be read are left out."""
-    pictures = [draw_record(root, record, max(_TILE_WH)) for record in records]
-    tiles = [_tile(picture) for picture in pictures if picture is not None]
+    blank = np.full((_TILE_PX, _TILE_PX, 3), 255, np.uint8)
+    tiles = []
+    for record in records:
+        with suppress(ImageFailure):
+            picture = draw_record(record, root, _TILE_PX - _GAP_PX, with_scores=False)
+            tiles.append(blank.copy())
+            tiles[-1][: picture.shape[0], : picture.shape[1]] = picture
+    tiles += [blank] * (-len(tiles) % _COLUMNS if tiles else _COLUMNS)
     rows = [tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)]
-    return np.concatenate([_sheet_row(row) for row in rows or [[]]], axis=0)
-
-
-def _tile(picture: Pixels) -> Pixels:
-    """Fit a picture into a tile, on white."""
-    width, height = _TILE_WH
-    factor = min(width / picture.shape[1], height / picture.shape[0], 1.0)
-    size_wh = tuple(max(1, int(side * factor)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA)
-    tile = np.full((height + _GAP, width + _GAP, 3), 255, np.uint8)
-    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
-    tile[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return tile
-
-
-def _sheet_row(tiles: Sequence[Pixels]) -> Pixels:
-    width, height = _TILE_WH
-    blank = np.full((height + _GAP, width + _GAP, 3), 255, np.uint8)
-    return np.concatenate([*tiles, *[blank] * (_COLUMNS - len(tiles))], axis=1)
-
-
-def _resized(mask: np.ndarray, size_wh: tuple[int, ...]) -> np.ndarray:
-    small = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
-    return small.astype(bool)
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

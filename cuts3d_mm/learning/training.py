@@ -21,23 +21,20 @@ from cuts3d_mm.engine.runner import build_detector, require_training
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import open_atomically, write_whole
 from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
+from cuts3d_mm.pipeline.progress import RemainingTime
 from cuts3d_mm.processes import run_command_in_child
 from cuts3d_mm.weights import read_state
 
-from .plan import (
-    IMAGENET_IMAGES,
-    Pass,
-    PassFolders,
-    Schedule,
-    Settings,
-    scale_schedulers,
-)
+from .plan import IMAGENET_IMAGES, Folders, Plan, Schedule, scale_schedulers
 
 Say = Callable[[str], None]
-_STEP = re.compile(r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+).*?\sloss: (\S+)')
+_STEP = re.compile(
+    r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\].*?eta: (?:(\d+) days?, )?(\d+):(\d+):(\d+)'
+    r'.*?\sloss: (\S+)'
+)
 _AGREEMENT = re.compile(r'Iter\(val\).*coco/segm_mAP_50: (\S+)')
 _NEWS = re.compile(r'(Round \d+: .*|resume from .*|left out: .*)')
-_EVALUATIONS, _CHECKPOINTS, _LOG_LINES = 8, 20, 50  # of a training, about
+_EVALUATIONS, _CHECKPOINTS, _LOG_LINES = 8, 20, 50  # in a training, about
 _KEPT_CHECKPOINTS = 2
 _LOOP = 'SelfTrainingLoop'
 _KIB = 1024
@@ -52,8 +49,8 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
     """Run a training until it ends, from its latest checkpoint if it has one.
 
     Args:
-        config: of the training.
-        work_dir: of logs and checkpoints.
+        config: config of the training.
+        work_dir: folder of logs and checkpoints.
         gpus: processes of torchrun; 0 or 1: one process without it.
         say: is given the lines about progress.
 
@@ -62,9 +59,14 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
     """
     command = train_command(config, work_dir, gpus, has_checkpoint(work_dir))
     hidden = None if gpus else {'CUDA_VISIBLE_DEVICES': ''}
-    done = run_command_in_child(
-        [sys.executable, '-m', *command], lambda line: _pass_on(line, say), hidden
-    )
+    remaining = RemainingTime()
+
+    def report(line: str) -> None:
+        text = shorten_line(line, remaining)
+        if text is not None:
+            say(text)
+
+    done = run_command_in_child([sys.executable, '-m', *command], report, hidden)
     if done.returncode:
         raise TrainingFailed(f'training failed: {done.stdout[-2000:].strip()}')
 
@@ -81,23 +83,17 @@ def train_command(config: Path, work_dir: Path, gpus: int, resumes: bool) -> lis
 
 
 def has_checkpoint(work_dir: Path) -> bool:
-    """Tell whether a training has saved anything to resume from; what a kill has torn is none."""
+    """Tell whether a training has saved a whole checkpoint, which it can resume from."""
     return any(map(_is_whole, (*work_dir.glob('iter_*.pth'), *work_dir.glob('round_*/begin.pth'))))
 
 
-def weights_after(folders: PassFolders, number: int) -> Path:
-    """Checkpoint at the end of a round, 0 for the initial one; the next one begins with it."""
+def weights_after(folders: Folders, number: int) -> Path:
+    """Checkpoint at the end of a round, 0 for the initial one; the next round begins with it."""
     return folders.work_dir / f'round_{number + 1}' / 'begin.pth'
 
 
-def last_weights(folders: PassFolders, schedule: Schedule) -> Path | None:
-    """The latest checkpoint at the end of a round; None where no round has ended."""
-    rounds = range(len(schedule.round_steps), -1, -1)
-    return next((one for n in rounds if (one := weights_after(folders, n)).is_file()), None)
-
-
 def has_ended(work_dir: Path, num_steps: int) -> bool:
-    """Tell whether a training has saved its last checkpoint; one that a kill has torn is none."""
+    """Tell whether a training has saved its last checkpoint; a kill can tear a file."""
     last = checkpoint_after(work_dir, num_steps)
     return last.is_file() and _is_whole(last)
 
@@ -107,7 +103,7 @@ def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
     return work_dir / f'iter_{num_steps}.pth'
 
 
-def keep_last_round(folders: PassFolders, schedule: Schedule) -> bool:
+def keep_last_round(folders: Folders, schedule: Schedule) -> bool:
     """Keep the last checkpoint of a training as the one that another round would begin with.
 
     Returns:
@@ -127,7 +123,7 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
     lines: dict[tuple[int, bool], dict[str, Any]] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for text in path.read_text().splitlines():
-            with suppress(json.JSONDecodeError):  # the last one, where a run was killed
+            with suppress(json.JSONDecodeError):  # the last line, where a run was killed
                 line = json.loads(text)
                 lines[line['step'], 'loss' in line] = line
     return [lines[key] for key in sorted(lines)]
@@ -141,47 +137,47 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def _pass_on(line: str, say: Say) -> None:
-    text = shorten_line(line)
-    if text is not None:
-        say(text)
+def shorten_line(line: str, remaining: RemainingTime) -> str | None:
+    """Say in a few words what a line of MMEngine's log says; None: nothing of interest.
 
-
-def shorten_line(line: str) -> str | None:
-    """Say in a few words what a line of MMEngine's log says; None: nothing of interest."""
+    Args:
+        line: the line, with the time that all steps need at the mean rate so far.
+        remaining: what was said about it before.
+    """
     step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
     if step:
-        return f'step {step[1]} of {step[2]}: loss {float(step[4]):.2f}, {step[3]} left'
+        days, hours, minutes, seconds = (int(part or 0) for part in step.groups()[2:6])
+        left_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        done = f'step {step[1]} of {step[2]}: loss {float(step[7]):.2f}'
+        return f'{done}, {remaining.describe(left_s)}'
     if score:
         return f'mask AP50 on held-out images: {100 * float(score[1]):.2f} %'
     return news[1].strip() if news else None
 
 
-def write_training_config(
-    settings: Settings, one: Pass, folders: PassFolders, images: Path
-) -> Any:
+def write_training_config(plan: Plan, folders: Folders, images: Path) -> Any:
     """Write `training.py`, which `cuts3d train` takes.
 
     Args:
-        settings: of the run.
-        one: the pass.
-        folders: of the pass, with its labels.
+        plan: plan of the run.
+        folders: folders of the run, with its labels.
         images: folder of the images.
 
     Returns:
         The config.
     """
+    settings, schedule = plan.settings, plan.schedule
     config = load_detector_config(settings.detector)
-    _set_schedule(config, one.schedule)
+    _set_schedule(config, schedule)
     # More rounds leave the periods as they are.
-    set_periods(config, one.schedule.initial_steps + sum(one.schedule.round_steps[:1]))
+    set_periods(config, schedule.initial_steps + sum(schedule.round_steps[:1]))
     _set_data(config, folders, images.absolute())
     config.merge_from_dict({'randomness': {'seed': settings.seed}})
-    if one.load_from is not None:
-        config.load_from = one.load_from
+    if settings.load_from is not None:
+        config.load_from = settings.load_from
     if not settings.gpus:
         for wrapper in (config.optim_wrapper, config.train_cfg.get('optim_wrapper', {})):
-            without_amp(wrapper)
+            _remove_amp(wrapper)
     write_whole(folders.config, config.pretty_text)
     return config
 
@@ -195,7 +191,7 @@ def set_periods(config: Any, total_steps: int) -> None:
     hooks.logger.interval = min(hooks.logger.interval, math.ceil(total_steps / _LOG_LINES))
 
 
-def without_amp(wrapper: Any) -> None:
+def _remove_amp(wrapper: Any) -> None:
     """Change an optimizer wrapper to one without mixed precision, which the CPU does not need."""
     kind = str(wrapper.get('type', ''))
     wrapper['type'] = kind.replace('AmpOptim', 'Optim').replace('.AmpPer', '.Per')
@@ -226,8 +222,8 @@ def _set_schedule(config: Any, schedule: Schedule) -> None:
     loop.param_scheduler = scale_schedulers(loop.param_scheduler, steps)
 
 
-def _set_data(config: Any, folders: PassFolders, images: Path) -> None:
-    """Train on the labels of the pass, watch the held-out images."""
+def _set_data(config: Any, folders: Folders, images: Path) -> None:
+    """Train on the labels of the run, watch the held-out images."""
     prefix = {'img': str(images)}
     labels = training_labels(config.train_dataloader.dataset)
     labels.update(data_root='', ann_file=str(folders.labels.absolute()), data_prefix=prefix)
@@ -245,7 +241,7 @@ def load_detector_config(name: str) -> Any:
     """Load the config of a training with rounds.
 
     Raises:
-        ValueError: there is none, or it is of another training.
+        ValueError: there is no such config, or it describes another training.
     """
     config = load_config(name, [])
     loop = str(config.get('train_cfg', {}).get('type', ''))
@@ -261,8 +257,8 @@ def load_detector_config(name: str) -> Any:
 def schedule_of(config: Any) -> Schedule:
     """The schedule that a config has.
 
-    `schedule_images` of the config is the number of images that it is for, those of ImageNet if
-    it does not say.
+    `schedule_images` of the config is the number of images that its steps are for; without it they
+    are for ImageNet.
     """
     begins = [one.begin for one in config.train_cfg.rounds]
     ends = [*begins[1:], config.train_cfg.max_iters]
@@ -276,7 +272,7 @@ class StepCost:
     """What a step took in the longest run that ended it; a later run finds it done."""
 
     seconds: float
-    peak_bytes: int  # of main memory, of the largest process so far; 0: not known
+    peak_bytes: int  # main memory of the largest process so far; 0: not known
 
 
 def read_steps(path: Path) -> dict[str, StepCost]:
@@ -316,9 +312,9 @@ def release(config: Any, checkpoint: Path, folder: Path) -> None:
     """Write a release of trained weights.
 
     Args:
-        config: of the training.
-        checkpoint: at its end.
-        folder: to write, which may be there.
+        config: config of the training.
+        checkpoint: weights at its end.
+        folder: folder to write, which may be there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = build_detector(config).state_dict()

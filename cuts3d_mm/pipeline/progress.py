@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from rich.table import Table
 from cuts3d_mm.labels.store import Counts
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
+_LEAST_SLIP_S, _SLIP_SHARE = 60.0, 0.1  # share of the time from the first estimate to the end
 
 
 class ProgressReport(Protocol):
@@ -40,6 +42,37 @@ class ProgressReport(Protocol):
 
     def add(self, report: Report) -> None:
         """Take note of what is done since the last call."""
+
+
+class RemainingTime:
+    """Says how much time is left, and when the expected end slips.
+
+    Args:
+        clock: seconds since any moment.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._end = math.inf
+
+    def describe(self, left_s: float) -> str:
+        """Write the measured time that is left; an end much later than was said is named."""
+        end, text = self._clock() + left_s, f'{format_duration(left_s)} left'
+        slip_s = end - self._end
+        if slip_s <= max(_LEAST_SLIP_S, _SLIP_SHARE * (end - self._began)):
+            self._end = min(self._end, end)
+            return text
+        self._end = end
+        return f'{text}, the end has slipped by {format_duration(slip_s)}'
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in its largest unit: 45 s, 12 min, 3.5 h, 2.1 days."""
+    for unit, length, digits in (('days', 86400.0, 1), ('h', 3600.0, 1), ('min', 60.0, 0)):
+        if seconds >= 1.5 * length:
+            return f'{seconds / length:.{digits}f} {unit}'
+    return f'{seconds:.0f} s'
 
 
 class ProgressLine:
@@ -55,6 +88,7 @@ class ProgressLine:
         self._counts = Counts()
         self._resumed = 0
         self._totals = StageTotals()
+        self._remaining = RemainingTime()
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn('{task.description}', markup=False),
@@ -98,22 +132,26 @@ class ProgressLine:
         now = time.monotonic()
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
-            self._log(self._facts())
+            self._log(f'{self._facts()}{self._left()}')
 
     def _log(self, what: str) -> None:
         done = f'{self._counts.images}/{self._total} images'
         print(f'{self._name}: {done}, {what}', file=sys.stderr, flush=True)
 
     def _facts(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        rate = (self._counts.images - self._resumed) / seconds
-        left_s = (self._total - self._counts.images) / rate if rate > 0 else 0.0
-        facts = f'{rate:.2f} images/s, {self._counts.instances} instances'
-        if self._bar.disable and rate > 0:
-            facts += f', {left_s:.0f} s left'
+        facts = f'{self._rate():.2f} images/s, {self._counts.instances} instances'
         stage = self._totals.limiting_stage()
         limit = f', limited by {stage}' if stage else ''
         return f'{facts}, {self._counts.failures} failures{limit}'
+
+    def _rate(self) -> float:
+        """Images per second of this call."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        return (self._counts.images - self._resumed) / seconds
+
+    def _left(self) -> str:
+        rate, left = self._rate(), self._total - self._counts.images
+        return f', {self._remaining.describe(left / rate)}' if rate > 0 else ''
 
 
 @dataclass(frozen=True)

@@ -239,13 +239,16 @@ def draw_records(
     return Drawn(num_seen - len(failures), tuple(failures))
 
 
-def draw_record(record: ImageRecord, images: Place, longest_px: int | None = None) -> Pixels:
-    """Read an image and draw its instances with their scores.
+def draw_record(
+    record: ImageRecord, images: Place, longest_px: int | None = None, with_scores: bool = True
+) -> Pixels:
+    """Read an image and draw its instances.
 
     Args:
-        record: of the image.
-        images: folder that it was labelled in.
+        record: labels of the image.
+        images: folder that the image was labelled in.
         longest_px: most pixels of the longer side of the picture; None keeps the size.
+        with_scores: whether the score of each instance is written next to it.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -264,7 +267,8 @@ def draw_record(record: ImageRecord, images: Place, longest_px: int | None = Non
         height, width = (max(1, round(size * longest_px / longest)) for size in record.image_hw)
         pixels = resize_rgb(pixels, (height, width))
         masks = [_resize_mask(mask, (width, height)) for mask in masks]
-    return draw_instances(pixels, masks, [instance.score for instance in record.instances])
+    scores = [instance.score for instance in record.instances] if with_scores else None
+    return draw_instances(pixels, masks, scores)
 
 
 def _resize_mask(mask: Mask, size_wh: tuple[int, int]) -> Mask:

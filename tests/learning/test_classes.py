@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -80,48 +81,54 @@ def test_one_labelled_image_is_refused_unless_others_are_annotated(tmp_path):
     assert names_in(labels) == {NAMES[0]} and names_in(test) == set(NAMES[1:])
 
 
-def test_a_score_of_no_objects_is_none():
+def test_a_score_without_an_object_to_find_is_no_number():
     log = [{'coco/segm_mAP': 0.5, 'coco/segm_mAP_50': -1.0, 'coco/bbox_mAP_50': 0.0}]
-    assert classes._last_scores(log) == ['50.00', 'none', '0.00']
+    assert list(classes.last_scores(log).values()) == ['50.00', 'none', '0.00']
 
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """Trainings with classes that write their config alone: a function that gives them."""
+    """Fine-tunings that write their config alone: a function that gives its path."""
     works = []
-    monkeypatch.setattr(classes, '_train', lambda _, config, *rest: works.append((config, *rest)))
+    monkeypatch.setattr(classes, 'train', lambda config, *_: works.append(config))
     monkeypatch.setattr(classes, 'release', lambda *_: None)
-    monkeypatch.setattr(classes, 'read_log', lambda _: [])
+    settings = Settings('images', 'generator', None, TINY, None, True, 0, 0)
 
-    def learn(weights=b'first', load_from=None, truth=NAMES[2:]):
-        settings = Settings('images', 'generator', None, TINY, load_from, True, 0, 0)
+    def learn(weights=b'first', truth=NAMES[2:]):
         (tmp_path / 'weights.pth').write_bytes(weights)
         files = (
             write_truth(tmp_path / 'few.json', NAMES[:2], NAMES[:2]),
             write_truth(tmp_path / 'truth.json', truth),
         )
-        run_learn = classes.ClassRun(settings, tmp_path, Folders(tmp_path))
-        classes.learn_classes(run_learn, files, NAMES, tmp_path / 'weights.pth', print)
-        tuned, control = works[-2:]
-        return tuned[1], control[1], control[0].load_from
+        place = tmp_path, Folders(tmp_path)
+        classes.learn_classes(settings, *place, files, NAMES, tmp_path / 'weights.pth', print)
+        return works[-1]
 
     return learn
 
 
-def test_other_weights_are_fine_tuned_elsewhere_and_the_control_is_kept(trained):
-    first, again, other = trained(), trained(), trained(b'of the next pass')
+def test_other_weights_or_annotations_are_fine_tuned_elsewhere(trained):
+    first, again = trained(), trained()
     assert again == first
-    assert other[0] != first[0] and other[1] == first[1]
+    assert len({first, trained(b'after more rounds'), trained(truth=NAMES[3:])}) == 3
 
 
-def test_other_annotations_make_both_trainings_again(trained):
-    first, other = trained(), trained(truth=NAMES[3:])
-    assert other[0] != first[0] and other[1] != first[1]
-
-
-def test_the_control_begins_where_the_run_began(trained):
-    assert trained(load_from='begin.pth')[2] == 'begin.pth'
-    assert trained()[2] is None
+@pytest.mark.parametrize(('num_images', 'rate'), [(2, 0.04), (60_000, 0.02)])
+def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, num_images, rate):
+    monkeypatch.setenv('PERCENT', '1')
+    config = classes.class_config(
+        Settings('images', 'generator', None, CUTLER, None, False, 0, 0),
+        {'images': [None] * num_images, 'categories': CLASSES},
+        (Path('train.json'), Path('test.json')),
+        Path('images'),
+        Path('weights.pth'),
+    )
+    assert config.optim_wrapper.optimizer.lr == pytest.approx(rate / 8)  # 2 images of a step
+    assert config.model.test_cfg.rcnn.score_thr == 0.05
+    assert config.model.roi_head.mask_head.num_classes == 2
+    drops = config.param_scheduler[1]['milestones']
+    assert drops == pytest.approx([config.train_cfg.max_iters * n / 9 for n in (6, 8)], abs=1)
+    assert os.environ['PERCENT'] == '1'
 
 
 def write_labels(path, store, names=None, classes=CLASSES):
@@ -136,29 +143,22 @@ def write_labels(path, store, names=None, classes=CLASSES):
 
 
 @pytest.mark.slow
-def test_the_detector_is_fine_tuned_and_compared_with_a_start_from_other_weights(
-    tmp_path, monkeypatch
-):
+def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
     monkeypatch.setattr(classes, 'fine_tuning_steps', lambda *arguments: 2)
     root, out = write_inputs(tmp_path), tmp_path / 'out'
     run_learn(root, out, rounds=0)
-    cut = out / 'pass_1' / 'cut'
-    truth = write_labels(tmp_path / 'truth.json', cut)
-    few = write_labels(tmp_path / 'few.json', cut, ('000.png', '001.png', '002.png'))
+    truth = write_labels(tmp_path / 'truth.json', out / 'cut')
+    few = write_labels(tmp_path / 'few.json', out / 'cut', ('000.png', '001.png', '002.png'))
     run_learn(root, out, labels=few, annotations=truth)
     page = (out / 'report.html').read_text()
-    assert '<td>fine-tuned</td>' in page and '<td>without self-training</td>' in page
     with_objects = {one['image_id'] for one in json.loads(few.read_text())['annotations']}
     assert 'on 3 images whose labels are not trained on' in page
-    assert f'for 2 steps on {len(with_objects)} labelled' in page
+    assert f'after 2 steps on {len(with_objects)} labelled' in page
     card = (out / 'release_classes' / 'README.md').read_text()
     assert '2 classes' in card and 'SeededCocoDataset' in card
-    (folder,) = out.glob('classes_*')
-    starts = [
-        load_config(str(next(folder.glob(f'{start}*.py'))), []).load_from
-        for start in ('fine-tuned', 'without_self-training')
-    ]
-    assert starts == [str(out / 'pass_1/training/round_1/begin.pth'), None]
+    (config,) = out.glob('classes_*/training.py')
+    begin = out / 'training/round_1/begin.pth'
+    assert load_config(str(config), []).load_from == str(begin)
 
 
 def test_labels_without_classes_or_of_other_images_are_refused(tmp_path):

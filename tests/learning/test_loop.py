@@ -27,7 +27,7 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.learning import loop as steps
 from cuts3d_mm.learning.loop import gather_labels
-from cuts3d_mm.learning.plan import PassFolders, PassImages, write_pass_images
+from cuts3d_mm.learning.plan import Folders
 from cuts3d_mm.learning.planning import look_at
 from cuts3d_mm.learning.training import TrainingFailed
 
@@ -63,8 +63,8 @@ def test_the_release_is_a_detector(learned):
 
 @pytest.mark.slow
 def test_held_out_images_are_watched_and_not_trained_on(learned):
-    trained_on = {record.name for record in read_store(learned / 'pass_1' / 'labels')}
-    held_out = json.loads((learned / 'pass_1' / 'held_out.json').read_text())
+    trained_on = {record.name for record in read_store(learned / 'labels')}
+    held_out = json.loads((learned / 'held_out.json').read_text())
     watched = {image['file_name'] for image in held_out['images']}
     assert watched and not watched & trained_on and len(watched | trained_on) == 6
 
@@ -77,14 +77,14 @@ def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
     assert 'src="data:image/' in page and 'src="http' not in page
     assert 'cuts3d generate' in page and 'hand-made' in page
     # Typed as shown, no command writes into the run.
-    assert '--work-dir WORK_DIR' in page and f'{learned / "pass_1" / "cut"}' not in page
+    assert '--work-dir WORK_DIR' in page and f'{learned / "cut"}' not in page
 
 
 @pytest.mark.slow
 def test_the_report_says_how_many_predictions_became_labels(learned):
     page = (learned / 'report.html').read_text()
     assert 'predictions that became labels' in page
-    kept = KeptPredictions.of(learned / 'pass_1/training/round_1/predictions', MergeRule(0.02))
+    kept = KeptPredictions.of(learned / 'training/round_1/predictions', MergeRule(0.02))
     assert f'{kept.num_kept:,} of {kept.num_all:,}' in page
 
 
@@ -92,7 +92,7 @@ def test_the_report_says_how_many_predictions_became_labels(learned):
 def test_the_same_command_again_changes_nothing(root, learned):
     files = [
         learned / 'plan.json',
-        learned / 'pass_1' / 'training' / f'iter_{INITIAL + ROUND}.pth',
+        learned / 'training' / f'iter_{INITIAL + ROUND}.pth',
     ]
     before = [path.stat().st_mtime_ns for path in files]
     run_learn(root, learned)
@@ -116,22 +116,8 @@ def test_a_setting_that_the_plan_fixes_cannot_be_changed(root, learned):
 
 
 @pytest.mark.slow
-def test_more_images_are_cut_and_training_starts_again_from_the_last_round(root, tmp_path):
-    inputs = write_inputs(tmp_path / 'inputs')
-    run_learn(inputs, tmp_path / 'out', rounds=0)
-    write_photos(inputs / 'images', 3, first=6)
-    said = run_learn(inputs, tmp_path / 'out')
-    news = next(line for line in said if line.startswith('new: '))
-    assert '3 images are new' in news and 'pass_1/training/round_1/begin.pth' in news
-    cut = [record.name for record in read_store(tmp_path / 'out' / 'pass_2' / 'cut')]
-    assert cut == ['006.png', '007.png', '008.png']
-    config = (tmp_path / 'out' / 'pass_2' / 'training.py').read_text()
-    assert 'pass_1/training/round_1/begin.pth' in config
-
-
-@pytest.mark.slow
 def test_annotations_score_labels_and_every_round(root, learned, tmp_path):
-    write_coco(tmp_path / 'truth.json', lambda: read_store(learned / 'pass_1' / 'cut'))
+    write_coco(tmp_path / 'truth.json', lambda: read_store(learned / 'cut'))
     run_learn(root, learned, annotations=tmp_path / 'truth.json')
     page = (learned / 'report.html').read_text()
     assert 'against the annotations' in page
@@ -140,31 +126,27 @@ def test_annotations_score_labels_and_every_round(root, learned, tmp_path):
 
 
 def test_what_failed_is_named_where_nothing_can_be_trained_on(tmp_path):
-    folders = PassFolders(tmp_path)
+    folders = Folders(tmp_path)
     records = [
         ImageRecord('a.png', (0, 0), failure='no depth map'),
         ImageRecord('b.png', (30, 40)),
         ImageRecord('c.png', (30, 40)),
     ]
     write_store(folders.cut, records)
-    names = tuple(record.name for record in records)
-    write_pass_images(folders.images, PassImages(names, names, ('c.png',)))
     reason = 'none of 2 images.*and 1 of them failed, the first with "no depth map"; .*another OUT'
     with pytest.raises(ValueError, match=reason):
-        gather_labels([folders.cut], folders)
+        gather_labels(folders, ('c.png',))
 
 
 @pytest.fixture
-def resumed_root(tmp_path):
-    return write_inputs(tmp_path)
+def resumed_root(tmp_path, monkeypatch):
+    """Inputs of runs that end before they train."""
 
-
-@pytest.fixture(autouse=True)
-def _ends_before_training(monkeypatch):
     def fail(*arguments):
         raise TrainingFailed('stopped')
 
     monkeypatch.setattr(steps, 'train', fail)
+    return write_inputs(tmp_path)
 
 
 def begin(resumed_root, **changes):
@@ -172,22 +154,12 @@ def begin(resumed_root, **changes):
         run_learn(resumed_root, resumed_root / 'out', **changes)
 
 
-def test_a_store_without_a_shard_is_left_out_when_images_have_changed(resumed_root):
-    begin(resumed_root)
-    for shard in (resumed_root / 'out/pass_1/cut').glob('labels-*.parquet'):
-        shard.unlink()
-    write_photos(resumed_root / 'images', 1, first=6)
-    begin(resumed_root)
-    assert len(list(read_store(resumed_root / 'out/pass_2/cut'))) == 7
-
-
 def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(resumed_root):
     begin(resumed_root)
     sheet = resumed_root / 'out/contact_sheet.jpg'
     sheet.unlink()
-    (resumed_root / 'images/005.png').unlink()
     begin(resumed_root)
-    assert sheet.is_file() and not (resumed_root / 'out/pass_2/cut').exists()
+    assert sheet.is_file()
 
 
 def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(
@@ -206,23 +178,24 @@ def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(
     assert '"seed": 1' in plan.read_text()
 
 
-@pytest.mark.parametrize('num_new', [0, 1])
-def test_an_image_that_has_changed_since_it_was_cut_is_named(resumed_root, num_new):
+def test_images_that_were_added_or_changed_since_the_cut_are_named(resumed_root):
     begin(resumed_root)
-    os.utime(resumed_root / 'images/005.png', (1, 1))
-    write_photos(resumed_root / 'images', num_new, first=6)
-    with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* leave .* --exclude'):
+    write_photos(resumed_root / 'images', 1, first=6)
+    with pytest.raises(ValueError, match=r'1 image more: 006\.png; choose another OUT'):
         run_learn(resumed_root, resumed_root / 'out')
-    (resumed_root / 'bad.txt').write_text('005.png')
-    begin(resumed_root, exclude=resumed_root / 'bad.txt')
+    (resumed_root / 'new.txt').write_text('006.png')
+    begin(resumed_root, exclude=resumed_root / 'new.txt')
+    os.utime(resumed_root / 'images/005.png', (1, 1))
+    with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* choose another OUT'):
+        run_learn(resumed_root, resumed_root / 'out', exclude=resumed_root / 'new.txt')
 
 
 # What has just appeared when the run is killed, in order.
-BEFORE_TRAINING = 'plan.json', 'pass_1/labels'
-IN_TRAINING = 'pass_1/training/iter_1.pth'
+BEFORE_TRAINING = 'plan.json', 'labels'
+IN_TRAINING = 'training/iter_1.pth'
 LATER = (
-    'pass_1/training/round_1/predictions',
-    'pass_1/training/iter_4.pth',
+    'training/round_1/predictions',
+    'training/iter_4.pth',
     'release/config.py',
 )
 

@@ -11,7 +11,6 @@ from cuts3d_mm.learning.plan import (
     in_random_order,
     scale_schedule,
     scale_schedulers,
-    shorten,
 )
 
 CUTLER = Schedule(IMAGENET_IMAGES, 16, 160_000, (80_000, 80_000))
@@ -35,12 +34,9 @@ def test_rounds_begin_where_the_stage_before_ends():
     assert schedule.with_rounds(0).begins == ()
 
 
-def test_a_short_budget_takes_rounds_away_before_it_halves_a_stage():
-    schedule = Schedule(10, 2, 100, (50, 50))
-    assert shorten(schedule, 200) == schedule
-    assert shorten(schedule, 150) == Schedule(10, 2, 75, (37, 37))
-    assert shorten(schedule, 80) == Schedule(10, 2, 53, (26,))
-    assert shorten(schedule, 10) == Schedule(10, 2, 10)
+def test_other_steps_of_the_initial_round_change_the_rounds_by_the_same_factor():
+    schedule = Schedule(10, 2, 100, (50, 1))
+    assert schedule.with_initial_steps(30) == Schedule(10, 2, 30, (15, 1))
 
 
 def test_the_rate_drops_at_the_same_place_and_a_warm_up_takes_a_quarter_at_most():
@@ -66,13 +62,6 @@ def test_more_images_move_no_earlier_one_to_the_other_side():
 
 def test_one_image_of_a_small_set_is_held_out():
     assert len(held_out_names(NAMES[:3])) == 1
-
-
-def test_an_image_stays_on_its_side_in_later_passes():
-    held = held_out_names(NAMES[:5])
-    rest = {*NAMES[:5]} - {*held}
-    assert {*held_out_names(NAMES[:50], {*held}, rest)} > {*held}
-    assert not {*held_out_names([*rest, 'new.jpg'], {*held}, rest)} & rest
 
 
 def test_one_of_several_images_is_trained_on_though_all_have_small_hashes():

@@ -9,12 +9,12 @@ import pytest
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_store
-from cuts3d_mm.learning.plan import PassFolders
+from cuts3d_mm.learning.plan import Folders
 from cuts3d_mm.learning.report import scores
 
 
 def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
-    folders = PassFolders(tmp_path)
+    folders = Folders(tmp_path)
     write_coco(folders.held_out, lambda: [])
     failed = ImageRecord('a.png', (0, 0), failure='no image')
     write_store(folders.detections(0), [failed])
@@ -25,7 +25,7 @@ def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
 
 
 def test_a_held_out_image_is_not_taken_for_one_of_the_same_last_part(tmp_path):
-    folders, names = PassFolders(tmp_path), ['cats/a.png', 'dogs/a.png']
+    folders, names = Folders(tmp_path), ['cats/a.png', 'dogs/a.png']
     records = [ImageRecord(names[0], (20, 30))]
     write_coco(folders.held_out, lambda: records)
     write_store(folders.detections(0), records)

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from cuts3d_mm.learning.plan import PassFolders, Schedule
+from cuts3d_mm.learning.plan import Folders, Schedule
 from cuts3d_mm.learning.training import (
     has_checkpoint,
     keep_last_round,
@@ -17,6 +17,7 @@ from cuts3d_mm.learning.training import (
     timed,
     weights_after,
 )
+from cuts3d_mm.pipeline.progress import RemainingTime
 
 HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
 CONTENT = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
@@ -24,7 +25,7 @@ SCHEDULE = Schedule(num_images=5, batch_size=2, initial_steps=3, round_steps=(2,
 
 
 def test_a_checkpoint_that_a_kill_has_torn_does_not_end_a_training(tmp_path):
-    folders = PassFolders(tmp_path)
+    folders = Folders(tmp_path)
     last = folders.work_dir / 'iter_5.pth'
     last.parent.mkdir()
     torch.save({**CONTENT, 'message_hub': HUB}, last)
@@ -59,7 +60,11 @@ LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
         (
             f'{LOG}Iter(train) [  10/7000]  base_lr: 1e-4 lr: 1e-4  eta: 0:00:05  time: 0.9  '
             'loss: 4.5750  loss_rpn_cls: 0.69',
-            'step 10 of 7000: loss 4.58, 0:00:05 left',
+            'step 10 of 7000: loss 4.58, 5 s left',
+        ),
+        (
+            f'{LOG}Iter(train) [  10/7000]  lr: 1e-4  eta: 1 day, 12:00:00  time: 0.9  loss: 4.5',
+            'step 10 of 7000: loss 4.50, 1.5 days left',
         ),
         (
             f'{LOG}Iter(val) [1/1]    coco/bbox_mAP_50: 0.2  coco/segm_mAP_50: 0.0721  time: 0.1',
@@ -72,7 +77,7 @@ LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
     ],
 )
 def test_lines_about_steps_scores_and_rounds_are_kept_short(line, short):
-    assert shorten_line(line) == short
+    assert shorten_line(line, RemainingTime()) == short
 
 
 def test_a_run_that_finds_a_step_done_leaves_its_cost_as_it_was(tmp_path):

@@ -88,13 +88,13 @@ def folder(tmp_path, rng, monkeypatch):
         'data/coco',
         'data/evaluation',
         'learned/release',
-        'demo_out/learned_0/pass_1',
+        'demo_out/learned_0',
     ):
         (tmp_path / name).mkdir(parents=True)
     for name in (
         *('clip.mp4', 'iter_200.pth', 'iter_160000.pth', 'cutler_cascade_final.pth'),
         *('dino_RN50_pretrain_d2_format.pkl', 'learned/release/config.py'),
-        'demo_out/learned_0/pass_1/training.py',
+        'demo_out/learned_0/training.py',
     ):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)

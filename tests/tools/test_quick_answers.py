@@ -77,7 +77,7 @@ HERE = Path(__file__).parent
         (('generate', FILES, '/tmp', '/nowhere/out'), 'depth folder must exist, got depth'),
         (('generate', 'cuts4d', '/tmp', '/nowhere/out'), NO_CONFIG),
         (('learn', '/nowhere', 'out'), 'IMAGES must be a folder, a text file or a COCO'),
-        (('learn', HERE, 'out', '--budget', '6'), 'must be a number and s, m, h or d, such as 6h'),
+        (('learn', HERE, 'out', '--steps', '0'), '--steps must be at least 1, got 0'),
         (('learn', HERE, 'out', '--config', 'cuts4d'), NO_CONFIG),
         (('learn', HERE, 'out', '--seed', '-1'), '--seed must be at least 0, got -1'),
         (('merge-labels', '/nowhere', '/nowhere', 'out'), NO_STORE),
