@@ -194,6 +194,20 @@ class CocoImage(msgspec.Struct, frozen=True):
         return self.height, self.width
 
 
+class CocoCategory(msgspec.Struct, frozen=True):
+    """An element of `categories`."""
+
+    id: Id
+    name: str
+
+
+class ClassOfAnnotation(msgspec.Struct, frozen=True):
+    """The class of an element of `annotations`."""
+
+    id: Id
+    category_id: Id
+
+
 class RunLengths(msgspec.Struct, frozen=True):
     """A mask as run lengths: compressed in a string, or one by one."""
 
@@ -460,7 +474,10 @@ def mask_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
 
 
 def read_ground_truth(
-    path: Path, needs_masks: bool = False, needs_names: bool = False
+    path: Path,
+    needs_masks: bool = False,
+    needs_names: bool = False,
+    needs_classes: bool = False,
 ) -> dict[str, Any]:
     """Read a COCO JSON; every mask is one that pycocotools can take.
 
@@ -468,15 +485,18 @@ def read_ground_truth(
         path: the file.
         needs_masks: whether every annotation must have one, not its box alone.
         needs_names: whether every image must have a name of its own.
+        needs_classes: whether every annotation must have the id of one of the categories.
 
     Returns:
-        A COCO dictionary with the one category `object`. Polygons stay polygons.
+        A COCO dictionary, with its categories where they are needed, else with the single
+        category `object`. Polygons stay polygons.
 
     Raises:
         ValueError: the file is none; the message names the entry that is not as it must be.
     """
     images, annotations = [], []
     names = set()
+    classes, class_of = _read_classes(path) if needs_classes else (CATEGORIES, {})
     for image, found in read_annotated_images(path):
         if needs_names and image.file_name in names:
             raise ValueError(
@@ -496,7 +516,32 @@ def read_ground_truth(
                 annotations.append(_as_plain(annotation, image, needs_masks))
             except ValueError as error:
                 raise ValueError(f'{path}: annotations[{index}]{error}') from error
-    return {'images': images, 'annotations': annotations, 'categories': CATEGORIES}
+    for plain in annotations:
+        plain['category_id'] = class_of.get(plain['id'], CATEGORY_ID)
+    return {'images': images, 'annotations': annotations, 'categories': classes}
+
+
+def _read_classes(path: Path) -> tuple[list[dict[str, Any]], dict[int, int]]:
+    """Read the categories, and the category of each annotation by its id."""
+    classes, class_of = list[dict[str, Any]](), dict[int, int]()
+    try:
+        for entry in read_entries(path, ('annotations', 'categories')):
+            if entry.part == 'annotations':
+                one = convert_entry(entry, ClassOfAnnotation)
+                class_of[one.id] = one.category_id
+            else:
+                category = convert_entry(entry, CocoCategory)
+                classes.append({'id': category.id, 'name': category.name})
+    except ValueError as error:
+        raise ValueError(f'{path} must be a COCO JSON with classes: {error}') from error
+    unknown = set(class_of.values()) - {one['id'] for one in classes}
+    if not classes or unknown:
+        got = f'no category {min(unknown)}' if unknown else 'no category'
+        raise ValueError(
+            f'{path}: categories must hold the id and name of every class that is annotated, '
+            f'got {got}'
+        )
+    return classes, class_of
 
 
 def _as_plain(annotation: CocoAnnotation, image: CocoImage, needs_masks: bool) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def learn_classes(
         say: is given lines to show.
     """
     labels, test = divide_labels(*files, names)
-    texts = json.dumps(labels), json.dumps(test)
+    texts = [json.dumps(truth, default=bytes.decode) for truth in (labels, test)]
     key = '\n'.join([*texts, file_sha256(weights)])
     # Other labels, annotations or weights have a folder of their own.
     folder = folders.out / f'classes_{hashlib.sha256(key.encode()).hexdigest()[:_DIGEST]}'
@@ -223,30 +223,6 @@ def _is_resize(step: Any) -> bool:
     return str(step['type']).endswith('Resize')
 
 
-def read_class_labels(path: Path) -> Truth:
-    """Read a COCO JSON with its classes; each entry is checked.
-
-    Args:
-        path: the file; every annotation has a mask and the id of a class.
-
-    Raises:
-        ValueError: the file is no such JSON; the message names the entry that is wrong.
-    """
-    truth = read_ground_truth(path, needs_masks=True, needs_names=True)
-    content = json.loads(path.read_text(encoding='utf-8'))
-    classes = _classes(path, content.get('categories'))
-    of_annotation = {one['id']: one.get('category_id') for one in content['annotations']}
-    for one in truth['annotations']:
-        one['category_id'] = of_annotation[one['id']]
-        one['segmentation'] = _as_text(one['segmentation'])
-        if one['category_id'] not in {known['id'] for known in classes}:
-            raise ValueError(
-                f'{path}: annotation {one["id"]}.category_id must be the id of a category, got '
-                f'{one["category_id"]}'
-            )
-    return {**truth, 'categories': classes}
-
-
 def name_as(truth: Truth, names: Collection[str], path: Path) -> Truth:
     """Keep the images of a run, and call them by the names that they have there.
 
@@ -297,43 +273,6 @@ def names_in(truth: Truth) -> list[str]:
     return sorted(image['file_name'] for image in truth['images'])
 
 
-def require_images(path: Path, labelled: Truth, known: Truth) -> None:
-    """Check that all labelled images are among those of the run.
-
-    Raises:
-        ValueError: some are not; the message names up to three.
-    """
-    missing = len(labelled['images']) - len(known['images'])
-    if missing or not known['annotations']:
-        ids = {image['id'] for image in known['images']}
-        gone = [image['file_name'] for image in labelled['images'] if image['id'] not in ids]
-        named = f', such as {", ".join(sorted(gone)[:_SHOWN])}' if gone else ''
-        raise ValueError(
-            f'--labels must annotate images of IMAGES; in {path} {missing} of '
-            f'{len(labelled["images"])} are not there{named}, and '
-            f'{len(known["annotations"])} annotations are left'
-        )
-
-
-def _as_text(segmentation: Any) -> Any:
-    """Run lengths as JSON has them; polygons as they are."""
-    if isinstance(segmentation, dict) and isinstance(segmentation['counts'], bytes):
-        return {**segmentation, 'counts': segmentation['counts'].decode('ascii')}
-    return segmentation
-
-
-def _classes(path: Path, categories: Any) -> list[dict[str, Any]]:
-    is_list = isinstance(categories, list) and categories
-    if not is_list or not all(
-        isinstance(one, dict) and type(one.get('id')) is int and isinstance(one.get('name'), str)
-        for one in categories
-    ):
-        raise ValueError(
-            f'{path}: categories must be a list of classes, each with an id and a name'
-        )
-    return [{'id': one['id'], 'name': one['name']} for one in categories]
-
-
 def divide_labels(
     few: Path, annotations: Path | None, names: Sequence[str]
 ) -> tuple[Truth, Truth]:
@@ -348,9 +287,15 @@ def divide_labels(
     Raises:
         ValueError: the labels are not as they must be, or a side would have no object.
     """
-    labelled = read_class_labels(few)
+    labelled = read_ground_truth(few, needs_masks=True, needs_names=True, needs_classes=True)
     known = name_as(labelled, names, few)
-    require_images(few, labelled, known)
+    missing, num_left = _missing(labelled, known), len(known['annotations'])
+    if missing or not num_left:
+        named = f', such as {", ".join(missing[:_SHOWN])}' if missing else ''
+        raise ValueError(
+            f'--labels must annotate images of IMAGES; in {few} {len(missing)} of '
+            f'{len(labelled["images"])} are not there{named}, and {num_left} annotations are left'
+        )
     labels = of_images(known, annotated(known))
     if annotations is not None and annotated(labels):
         others = set(names) - set(names_in(known))
@@ -368,10 +313,15 @@ def divide_labels(
     return of_images(labels, set(objects) - tested), of_images(labels, tested)
 
 
+def _missing(labelled: Truth, known: Truth) -> list[str]:
+    ids = {image['id'] for image in known['images']}
+    return sorted(one['file_name'] for one in labelled['images'] if one['id'] not in ids)
+
+
 def _read_test(annotations: Path, labels: Truth, names: Sequence[str]) -> Truth:
     truth: Truth = {**labels, 'images': [], 'annotations': []}
-    with suppress(ValueError):  # annotations without classes say nothing of them
-        truth = read_class_labels(annotations)
+    with suppress(ValueError):  # annotations without classes cannot be tested on by class
+        truth = read_ground_truth(annotations, True, needs_names=True, needs_classes=True)
     return with_classes_of(name_as(truth, names, annotations), labels)
 
 

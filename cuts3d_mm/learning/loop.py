@@ -71,7 +71,7 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
     """
     request = replace(request, out=request.out.absolute())
     planned = plan_run(request)
-    text = describe_plan(planned, look_at(planned.images))
+    text = [*look_at(planned.images), *describe_plan(planned)]
     for line in text:
         say(line)
     if is_dry:

@@ -109,11 +109,6 @@ def _check_request(request: Request, images: ImageList) -> None:
             f'OUT must not lie in the folder of IMAGES, since pictures in it would be images of '
             f'the next run, got {request.out}; choose another OUT'
         )
-    if request.load_from is not None and not _is_location(request.load_from):
-        raise ValueError(
-            '--load-from must be a release folder, a file of weights, an address or owner/repo on '
-            f'the Hugging Face Hub, found none at {request.load_from}'
-        )
     if request.annotations is not None:
         truth = read_ground_truth(request.annotations, needs_masks=True)
         name_as(truth, images.names, request.annotations)
@@ -181,31 +176,31 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
     Raises:
         ValueError: there are fewer GPUs than asked for.
     """
-    depth = None if request.depth is None else str(request.depth.resolve())
-    if depth is None and earlier is not None:
-        depth = earlier.depth
-    generator, detector = NETWORKS, NETWORKS_DETECTOR
-    if earlier is not None:
-        generator, detector = earlier.generator, earlier.detector
-    elif request.offline:
-        generator = EMBEDDED_2D if depth is None else EMBEDDED_3D
-        detector = EMBEDDED_DETECTOR
-    before = earlier or Settings('', '', None, '', None, request.offline, count_gpus(), 0)
+    before = earlier or _default_settings(request)
+    present, gpus = count_gpus(), before.gpus if request.gpus is None else request.gpus
+    if gpus > present:
+        raise ValueError(
+            f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}; a plan with '
+            'another number needs an OUT of its own'
+        )
     return Settings(
         images=str(request.images.resolve()),
-        generator=_absolute(request.config) or generator,
-        depth=depth,
-        detector=_absolute(request.detector) or detector,
+        generator=_absolute(request.config) or before.generator,
+        depth=before.depth if request.depth is None else str(request.depth.resolve()),
+        detector=_absolute(request.detector) or before.detector,
         load_from=_find_weights(request.load_from) or before.load_from,
         is_offline=request.offline or before.is_offline,
-        gpus=_require_gpus(before.gpus if request.gpus is None else request.gpus),
+        gpus=gpus,
         seed=before.seed if request.seed is None else request.seed,
     )
 
 
-def _absolute(config: str | None) -> str | None:
-    """Path of a config file from anywhere; the name of a shipped config as it is."""
-    return str(Path(config).absolute()) if config and Path(config).is_file() else config
+def _default_settings(request: Request) -> Settings:
+    configs = NETWORKS, NETWORKS_DETECTOR
+    if request.offline:
+        configs = EMBEDDED_2D if request.depth is None else EMBEDDED_3D, EMBEDDED_DETECTOR
+    generator, detector = configs
+    return Settings('', generator, None, detector, None, request.offline, count_gpus(), 0)
 
 
 def count_gpus() -> int:
@@ -215,14 +210,9 @@ def count_gpus() -> int:
     return int(torch.cuda.device_count())
 
 
-def _require_gpus(gpus: int) -> int:
-    present = count_gpus()
-    if not 0 <= gpus <= present:
-        raise ValueError(
-            f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}; a plan with '
-            'another number needs an OUT of its own'
-        )
-    return gpus
+def _absolute(config: str | None) -> str | None:
+    """Path of a config file from anywhere; the name of a shipped config as it is."""
+    return str(Path(config).absolute()) if config and Path(config).is_file() else config
 
 
 def _find_weights(model: str | None) -> str | None:
@@ -233,16 +223,16 @@ def _find_weights(model: str | None) -> str | None:
         if path.is_file():
             return str(path.absolute())
     name = model.removeprefix(HUB_PREFIX)
-    return f'{HUB_PREFIX}{name}/{WEIGHTS_FILE}' if is_repository_name(name) else model
+    found = f'{HUB_PREFIX}{name}/{WEIGHTS_FILE}' if is_repository_name(name) else model
+    if '://' not in found:
+        raise ValueError(
+            '--load-from must be a release folder, a file of weights, an address or owner/repo on '
+            f'the Hugging Face Hub, found none at {model}'
+        )
+    return found
 
 
-def _is_location(model: str) -> bool:
-    """Tell whether weights may lie there, as far as this machine can tell."""
-    found = _find_weights(model) or ''
-    return '://' in found or Path(found).is_file()
-
-
-def describe_plan(planned: Planned, look: Look) -> list[str]:
+def describe_plan(planned: Planned) -> list[str]:
     """Describe a plan, a line for each step, and what it changes in an earlier plan."""
     settings, schedule = planned.plan.settings, planned.plan.schedule
     rounds = ', '.join(str(steps) for steps in schedule.round_steps)
@@ -250,7 +240,6 @@ def describe_plan(planned: Planned, look: Look) -> list[str]:
     device = f'{settings.gpus} GPUs' if settings.gpus else 'the CPU'
     begin = settings.load_from or 'the start that the config names'
     lines = [
-        *look.describe(),
         f'cut: {planned.plan.num_images} images by {settings.generator}, {_depth(settings)}',
         f'train: {settings.detector}, from {begin}: {schedule.initial_steps} steps of '
         f'{schedule.batch_size} images{then}, on {device}',
@@ -268,40 +257,12 @@ def describe_plan(planned: Planned, look: Look) -> list[str]:
 def _depth(settings: Settings) -> str:
     if settings.depth is not None:
         return f'depth maps of {settings.depth}'
-    if settings.generator == EMBEDDED_2D:
-        return 'in 2D, since no --depth is given'
-    return 'depth as the config says'
+    is_flat = settings.generator == EMBEDDED_2D
+    return 'in 2D, since no --depth is given' if is_flat else 'depth as the config says'
 
 
-@dataclass(frozen=True)
-class Look:
-    """Number of images, and what the opened images look like."""
-
-    num_images: int
-    num_opened: int
-    unreadable: tuple[str, ...]  # names
-    smallest_hw: tuple[int, int]  # pixels, by area
-    median_hw: tuple[int, int]
-    largest_hw: tuple[int, int]
-
-    def describe(self) -> list[str]:
-        """Say it in lines of text."""
-        height_width = [self.smallest_hw, self.median_hw, self.largest_hw]
-        small, median, large = (f'{width} x {height}' for height, width in height_width)
-        opened = '' if self.num_opened == self.num_images else f' ({self.num_opened} were opened)'
-        lines = [
-            f'{self.num_images} images{opened}, {small} to {large} pixels, {median} in the middle'
-        ]
-        if self.unreadable:
-            rest = len(self.unreadable) - _SHOWN
-            more = f' and {rest} others' if rest > 0 else ''
-            named = ', '.join(self.unreadable[:_SHOWN])
-            lines.append(f'{len(self.unreadable)} cannot be read: {named}{more}')
-        return lines
-
-
-def look_at(images: ImageList) -> Look:
-    """Open the images, or 10,000 of them, and read their sizes.
+def look_at(images: ImageList) -> list[str]:
+    """Open the images, or 10,000 of them, and say how many they are, and how large.
 
     Raises:
         ValueError: no image can be read.
@@ -316,8 +277,16 @@ def look_at(images: ImageList) -> Look:
             f'IMAGES must hold an image that can be read, all of {len(names)} files cannot, such '
             f'as {names[0]}'
         )
-    middle = found[len(found) // 2]
-    return Look(len(images.names), len(names), tuple(failed), found[0], middle, found[-1])
+    by_area = found[0], found[-1], found[len(found) // 2]
+    small, large, middle = (f'{width} x {height}' for height, width in by_area)
+    opened = '' if len(names) == len(images.names) else f' ({len(names)} were opened)'
+    sizes_text = f'{small} to {large} pixels, {middle} in the middle'
+    lines = [f'{len(images.names)} images{opened}, {sizes_text}']
+    if failed:
+        others = len(failed) - _SHOWN
+        more = f' and {others} others' if others > 0 else ''
+        lines.append(f'{len(failed)} cannot be read: {", ".join(failed[:_SHOWN])}{more}')
+    return lines
 
 
 def _size(root: Path, name: str) -> tuple[int, int] | None:

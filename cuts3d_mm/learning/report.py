@@ -37,7 +37,7 @@ from cuts3d_mm.visualization.report_page import (
 from .classes import FewLabels, name_as, names_in, of_images
 from .plan import Folders, Request, watched_names
 from .planning import Planned
-from .training import read_steps, train_command, weights_after
+from .training import read_costs, train_command, weights_after
 
 _TITLE = 'What a detector learned from images alone'
 _AGREEMENT = (
@@ -189,14 +189,11 @@ def _training(results: Results) -> list[Block]:
 
 def _costs(folders: Folders) -> Table:
     rows = [
-        [name, format_duration(cost.seconds), f'{cost.peak_bytes / _MIB:.0f} MiB']
-        for name, cost in read_steps(folders.costs).items()
+        [name, format_duration(cost['seconds']), f'{cost["peak_bytes"] / _MIB:.0f} MiB']
+        for name, cost in read_costs(folders.costs).items()
     ]
-    return Table(
-        ['step', 'time', 'largest process until then'],
-        rows,
-        'Time of the longest run that ended a step; what was interrupted is not counted.',
-    )
+    caption = 'Time of the longest run that ended a step; what was interrupted is not counted.'
+    return Table(['step', 'time', 'largest process until then'], rows, caption)
 
 
 def _commands(request: Request, planned: Planned, folders: Folders) -> list[Block]:

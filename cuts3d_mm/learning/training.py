@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -267,34 +266,27 @@ def schedule_of(config: Any) -> Schedule:
     return Schedule(images, config.auto_scale_lr.base_batch_size, begins[0], rounds)
 
 
-@dataclass(frozen=True)
-class StepCost:
-    """What a step took in the longest run that ended it; a later run finds it done."""
-
-    seconds: float
-    peak_bytes: int  # main memory of the largest process so far; 0: not known
+# seconds; peak_bytes: main memory of the largest process so far, 0 where it is not known
+Cost = dict[str, float]
 
 
-def read_steps(path: Path) -> dict[str, StepCost]:
+def read_costs(path: Path) -> dict[str, Cost]:
     """Costs by the name of the step, in the order in which the steps began."""
-    content: dict[str, dict[str, float]] = {}
-    with suppress(FileNotFoundError):
-        content = json.loads(path.read_text(encoding='utf-8'))
-    return {
-        name: StepCost(one['seconds'], int(one['peak_bytes'])) for name, one in content.items()
-    }
+    return dict(json.loads(path.read_text(encoding='utf-8'))) if path.is_file() else {}
 
 
 @contextmanager
 def timed(path: Path, name: str) -> Iterator[None]:
-    """Note the cost of a block when it has ended; interrupted time is not counted."""
+    """Note the cost of a block when it has ended; interrupted time is not counted.
+
+    The longest run counts: a later run finds the step done.
+    """
     began = time.monotonic()
     yield
-    costs, cost = read_steps(path), StepCost(time.monotonic() - began, _peak_bytes())
-    if name not in costs or cost.seconds > costs[name].seconds:
-        costs[name] = cost
-    content = {one: asdict(cost) for one, cost in costs.items()}
-    write_whole(path, json.dumps(content, indent=1))
+    costs, seconds = read_costs(path), time.monotonic() - began
+    if name not in costs or seconds > costs[name]['seconds']:
+        costs[name] = {'seconds': seconds, 'peak_bytes': _peak_bytes()}
+        write_whole(path, json.dumps(costs, indent=1))
 
 
 def _peak_bytes() -> int:

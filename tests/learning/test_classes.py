@@ -16,7 +16,6 @@ from cuts3d_mm.learning import classes
 from cuts3d_mm.learning.classes import (
     divide_labels,
     match_names,
-    read_class_labels,
     with_classes_of,
 )
 from cuts3d_mm.learning.plan import Folders, Settings
@@ -161,11 +160,26 @@ def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
     assert load_config(str(config), []).load_from == str(begin)
 
 
-def test_labels_without_classes_or_of_other_images_are_refused(tmp_path):
-    path = tmp_path / 'few.json'
-    path.write_text(json.dumps({'images': [], 'annotations': []}))
-    with pytest.raises(ValueError, match='categories must be a list of classes'):
-        read_class_labels(path)
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'categories': []}, r'few\.json: categories must hold the id and name of every class'),
+        ({'categories': [{'id': 3}]}, r'COCO JSON with classes: categories\[0\].*must have'),
+        ({'categories': CLASSES[1:]}, 'that is annotated, got no category 3'),
+        ({'categories': None}, "'categories' must be a list"),
+    ],
+)
+def test_labels_without_classes_are_refused(tmp_path, changes, message):
+    path = write_truth(tmp_path / 'few.json', NAMES[:2])
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ValueError, match=message):
+        divide_labels(path, None, NAMES)
+
+
+def test_labels_of_other_images_are_refused(tmp_path):
+    few = write_truth(tmp_path / 'few.json', NAMES[:2])
+    with pytest.raises(ValueError, match='7 of 8 are not there, such as 001.png.*1 annotations'):
+        divide_labels(few, None, NAMES[:1])
 
 
 TRUTH = Path('truth.json')

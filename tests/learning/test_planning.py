@@ -172,10 +172,7 @@ def test_sizes_and_unreadable_files_are_counted(tmp_path):
     for name, image_hw in (('a', (20, 30)), ('b', (40, 30)), ('c', (50, 60))):
         Image.fromarray(np.zeros((*image_hw, 3), np.uint8)).save(tmp_path / f'{name}.png')
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
-    look = look_at(list_images(tmp_path))
-    assert look.unreadable == ('broken.jpg',) and look.num_images == 4
-    assert (look.smallest_hw, look.median_hw, look.largest_hw) == ((20, 30), (40, 30), (50, 60))
-    assert look.describe() == [
+    assert look_at(list_images(tmp_path)) == [
         '4 images, 30 x 20 to 60 x 50 pixels, 30 x 40 in the middle',
         '1 cannot be read: broken.jpg',
     ]

@@ -10,7 +10,15 @@ from rich.console import Console
 
 from cuts3d_mm.labels.store import Counts
 from cuts3d_mm.pipeline import progress
-from cuts3d_mm.pipeline.progress import Report, Span, StageTotals, Stopwatch, profiled, size_of
+from cuts3d_mm.pipeline.progress import (
+    RemainingTime,
+    Report,
+    Span,
+    StageTotals,
+    Stopwatch,
+    profiled,
+    size_of,
+)
 
 
 class Terminal(io.StringIO):
@@ -130,3 +138,13 @@ def test_without_a_trace_nothing_is_added():
     line = Line()
     with profiled(line, None) as progress:
         assert progress is line
+
+
+def test_an_end_that_slips_by_more_than_a_tenth_is_named_once():
+    now = [0.0]
+    remaining = RemainingTime(lambda: now[0])
+    said = []
+    for now[0], left_s in ((0, 7200), (600, 6900), (1200, 7200), (1800, 6600), (8000, 100)):
+        said.append(remaining.describe(left_s))
+    slipped = '2.0 h left, the end has slipped by 20 min'
+    assert said == ['2.0 h left', '1.9 h left', slipped, '1.8 h left', '2 min left']
