@@ -1,4 +1,4 @@
-"""The plan of a learning run: what was asked for, its schedule, its files, its held-out images."""
+"""The plan of a learning run: request, schedule, files and held-out images."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Schedule:
         """
         missing = max(0, count - len(self.round_steps))
         if missing and not self.round_steps:
-            raise ValueError('a schedule must have a round to repeat, it has none')
+            raise ValueError('a schedule must have a round to repeat, it has no round')
         steps = self.round_steps[:count] + self.round_steps[-1:] * missing
         return replace(self, round_steps=steps)
 

@@ -32,7 +32,7 @@ from .plan import (
 from .training import load_detector_config, schedule_of
 
 DEFAULT_ROUNDS = 2  # rounds of self-training, as CutLER
-_ARGUMENTS = {  # of the command, where settings are named otherwise
+_ARGUMENTS = {  # arguments of the command, where settings have other names
     'generator': '--config',
     'is_offline': '--offline',
     'images': 'IMAGES',

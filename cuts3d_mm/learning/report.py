@@ -57,7 +57,7 @@ _MIB = 2**20
 _WATCHED = 'mask AP50 against held-out pseudo-labels, %'
 _SHOWN_AT_ONCE = 6  # images; the others are opened by a click
 _LONGEST_PX, _SCORE_THR = 320, 0.35  # size of a picture; as cuts3d detect draws them
-METRICS = ('AP', 'AP50', 'AR100')  # of masks
+METRICS = ('AP', 'AP50', 'AR100')  # scores of masks
 NUM_SHOWN = 36  # images
 _COLUMNS, _TILE_PX, _GAP_PX = 6, 240, 4
 
@@ -81,7 +81,7 @@ def scores(
 
     Args:
         annotations: COCO JSON.
-        names: of all images of the run, held out or not.
+        names: names of all images of the run, held out or not.
         folders: folders of the run.
         detections: a store per round.
 
