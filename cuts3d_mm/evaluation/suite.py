@@ -13,6 +13,7 @@ from mmengine.config import Config
 from cuts3d_mm.configs import without_labels
 from cuts3d_mm.engine.runner import build_runner
 from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import digest_weights
@@ -60,12 +61,8 @@ def evaluate_set(
     }
     if result.is_file():
         earlier = json.loads(result.read_text())
-        if earlier['identity'] != identity:
-            differing = [key for key in identity if earlier['identity'].get(key) != identity[key]]
-            raise ValueError(
-                f'{result} holds scores of another run; differing: {", ".join(differing)}. '
-                'Choose another OUT or the same settings'
-            )
+        remedy = 'Choose another OUT or the same settings'
+        require_same_run(result, 'scores', earlier['identity'], identity, remedy)
         return earlier['scores']
     scores = _run(config, checkpoint, name, annotations, out)
     scores[_NUM_IMAGES] = sum(1 for _ in read_entries(annotations, ('images',)))

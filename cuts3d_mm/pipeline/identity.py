@@ -23,6 +23,7 @@ from cuts3d_mm import __version__
 from cuts3d_mm.files.atomic import open_atomically, write_first, write_whole
 from cuts3d_mm.files.paths import is_inside
 from cuts3d_mm.files.remote import BucketPath, ObjectInfo, Place
+from cuts3d_mm.files.stored_run import RunMismatch, require_same_run
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.registry import resolve_config
 
@@ -32,12 +33,11 @@ _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
 _NO_FILE = -1
-_NOT_SET = 'not set'
+_REMEDY = (
+    'Choose another OUT, or the same images and settings, --exclude, --precision and '
+    '--batch-size included'
+)
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
-
-
-class RunMismatch(ValueError):
-    """The folder holds labels of another run."""
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,16 @@ class RunIdentity:
         return is_fresh
 
     def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> RunIdentity:
-        theirs = read_run(folder / 'run.json')
-        differing = differing_keys(theirs.model, self.model, 'model')
-        if theirs.extraction:
-            differing += differing_keys(theirs.extraction, self.extraction, 'extraction')
+        theirs, others = read_run(folder / 'run.json'), []
         if before is not None:
-            differing += describe_changes(before, stats)
+            others = describe_changes(before, stats)
         elif theirs.num_images != self.num_images:
-            differing.append(f'{theirs.num_images} -> {self.num_images} images')
+            others = [f'{theirs.num_images} -> {self.num_images} images']
         elif theirs.images != self.images:
-            differing.append('the names of the images')
-        if differing:
-            raise RunMismatch(
-                f'{folder} holds labels of another run; differing: {"; ".join(differing)}. '
-                'Choose another OUT, or the same images and settings, --exclude, --precision '
-                'and --batch-size included'
-            )
+            others = ['the names of the images']
+        compared = ('model', 'extraction') if theirs.extraction else ('model',)
+        then, now = ({key: getattr(run, key) for key in compared} for run in (theirs, self))
+        require_same_run(folder, 'labels', then, now, _REMEDY, others)
         return theirs
 
     def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
@@ -294,19 +288,6 @@ def _change(size: int, size_now: int, time: int, time_now: int) -> str:
 
 def _day(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9).strftime('%Y-%m-%d %H:%M:%S')
-
-
-def differing_keys(theirs: Any, ours: Any, where: str) -> list[str]:
-    """Dotted keys whose values differ, as `key: theirs -> ours`; None is a value."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        return [
-            line
-            for key in sorted(theirs.keys() | ours.keys())
-            for line in differing_keys(
-                theirs.get(key, _NOT_SET), ours.get(key, _NOT_SET), f'{where}.{key}'
-            )
-        ]
-    return [] if theirs == ours else [f'{where}: {theirs!r} -> {ours!r}']
 
 
 @dataclass(frozen=True)

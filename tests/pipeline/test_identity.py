@@ -10,9 +10,10 @@ from threading import Barrier
 
 import pytest
 
+from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import ImageList, list_images
 from cuts3d_mm.labellers.registry import resolve_config
-from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, RunMismatch, stat_images
+from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, stat_images
 
 MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
 MODEL = {**MODEL, 'depth': {'type': 'cuts3d_mm.DepthFromFile', 'root': 'd'}}

@@ -13,9 +13,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from cuts3d_mm.files.atomic import ProcessMark
+from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
-from cuts3d_mm.pipeline.identity import FORMAT, RunMismatch
+from cuts3d_mm.pipeline.identity import FORMAT
 from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.run import Split, images_per_shard, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Worker, WorkOrder
