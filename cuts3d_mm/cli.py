@@ -22,7 +22,7 @@ from cuts3d_mm.mmengine_imports import silence
 from cuts3d_mm.processes import advise, guard, was_interrupted
 
 if TYPE_CHECKING:
-    from cuts3d_mm.images.listing import ImageList
+    from cuts3d_mm.pipeline.work import LabellerSource
 
 RESUMES = 'run the same command again to resume'
 EXIT_FAILURES = 3  # done, with more failures than allowed
@@ -32,7 +32,7 @@ IMAGES_HELP = (
 LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
 WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
 EXIT_USAGE = 2  # a user error
-EXIT_BUG = 1  # we have to
+EXIT_BUG = 1  # a defect of this package
 _DEBUG_KEY = 'CUTS3D_DEBUG'
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 # Classes of torch, in whatever module of whatever version, and what plain exceptions say where
@@ -137,6 +137,16 @@ def place(text: str) -> Place:
         return find_place(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def place_to_write(text: str) -> Place:
+    """Check that OUT can be written, as far as this machine can tell."""
+    out = place(text)
+    try:
+        require_writable(out, 'OUT')
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return out
 
 
 def local_place(text: str) -> Path:
@@ -251,7 +261,8 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--device',
         default='auto',
-        help='of the networks, such as cuda:0 or cpu; auto: a GPU if there is one (default auto)',
+        help='device of the networks, such as cuda:0 or cpu; auto: a GPU if there is one (default '
+        'auto)',
     )
 
 
@@ -402,7 +413,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
     parser.add_argument(
         'out',
-        type=place,
+        type=place_to_write,
         metavar='OUT',
         help='label store to write, a folder or s3://BUCKET/PREFIX',
     )
@@ -434,8 +445,8 @@ def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
         '--device',
         default='auto',
         metavar='DEVICES',
-        help='of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a process '
-        'that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
+        help='devices of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a '
+        'process that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
     )
     _add_cluster_arguments(parser)
 
@@ -450,101 +461,47 @@ def _add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--address',
         default='auto',
-        help='of the Ray cluster, HOST:PORT of its head (default auto: RAY_ADDRESS, or the one '
-        'that runs on this machine)',
+        help='address of the Ray cluster, HOST:PORT of its head (default auto: RAY_ADDRESS, or '
+        'the one that runs on this machine)',
     )
 
 
 def label_many(
     args: argparse.Namespace,
-    make_model: Callable[[], Config],
-    custom_imports: Config | None,
+    labeller: LabellerSource | Callable[[], LabellerSource],
     batch_size: int | None,
-    adapt: Callable[[Config, str], Config] = lambda model, device: model,
+    precision: str = 'auto',
 ) -> int:
-    """Run a command that labels many images, by what `add_labelling_arguments` has read.
+    """Label the images that `add_labelling_arguments` has read, print a summary.
 
     Args:
-        args: the command line.
-        make_model: makes the config of what labels an image; called when all that is quick to
-            check is right, as it may read or download weights.
-        custom_imports: modules that worker processes import before they build it, as in configs.
+        args: command line.
+        labeller: what labels an image, or a function that makes it, as for `label`.
         batch_size: images that go through the networks together; None: by the memory of the
             device.
-        adapt: fits the config to the device of the networks.
+        precision: precision of the networks.
 
     Returns:
         The exit code.
     """
-    from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
-    from cuts3d_mm.pipeline.devices import choose_batch_size, resolve_devices
-    from cuts3d_mm.pipeline.progress import ProgressLine, profiled
-    from cuts3d_mm.pipeline.run import Split, label_images
-    from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
-
-    _check_numbers({'--workers': (args.workers, 0), '--batch-size': (batch_size, 1)})
-    split, names = Split.parse(args.part), requested_devices(args, batch_size)
-    require_writable(args.out, 'OUT')
-    images = _list_images(args)
-    model = make_model()
-    check_labeller(model)
-    fetch_weights(model)
-    ConfiguredLabeller(model, custom_imports).import_parts()  # torch, if a network is among them
-    devices = resolve_devices(names)
-    labeller = ConfiguredLabeller(adapt(model, devices[0]), custom_imports)
-    size = batch_size or choose_batch_size(args.out, devices[0])
-    order = WorkOrder(labeller, images.root, args.out, size, devices[0])
-    line = ProgressLine(f'labelling {args.images.name}')
-    with line, profiled(line, args.profile) as progress:
-        counts = label_images(order, images, _make_executor(args, devices), split, progress)
-    return _report(counts, args)
-
-
-def _list_images(args: argparse.Namespace) -> ImageList:
     from cuts3d_mm.images.listing import list_images, read_exclusions
+    from cuts3d_mm.pipeline.labelling import label
 
     excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
-    return list_images(args.images).without(excluded).first(args.limit)
-
-
-def requested_devices(args: argparse.Namespace, batch_size: int | None) -> tuple[str, ...]:
-    """Read --devices; those of a cluster need not be there on this machine.
-
-    Raises:
-        ValueError: a name is no device, or this machine does not have it.
-    """
-    from cuts3d_mm.pipeline.devices import cluster_devices, parse_devices
-
-    if args.executor == 'ray':
-        if args.workers is not None:
-            raise ValueError(
-                '--workers must be left out with --executor ray: it uses all CPUs of the cluster'
-            )
-        return cluster_devices(args.devices, batch_size)
-    return parse_devices(args.devices)
-
-
-def _check_numbers(options: dict[str, tuple[int | None, int]]) -> None:
-    for name, (value, least) in options.items():
-        if value is not None and value < least:
-            raise ValueError(f'{name} must be at least {least}, got {value}')
-
-
-def _make_executor(args: argparse.Namespace, devices: tuple[str, ...]) -> Any:
-    if args.executor == 'ray':
-        from cuts3d_mm.pipeline.ray import RayExecutor
-
-        return RayExecutor(args.address, gpus=int(devices == ('cuda',)))
-    from cuts3d_mm.pipeline.devices import default_workers
-    from cuts3d_mm.pipeline.local import LocalExecutor
-
-    workers = default_workers(devices) if args.workers is None else args.workers
-    if not workers and len(devices) > 1:
-        raise ValueError('--workers must be at least 1 with several --devices, got 0')
-    return LocalExecutor(workers, () if devices == ('cpu',) else devices)
-
-
-def _report(counts: Any, args: argparse.Namespace) -> int:
+    counts = label(
+        labeller,
+        list_images(args.images).without(excluded).first(args.limit),
+        args.out,
+        args.workers,
+        f'labelling {args.images.name}',
+        devices=args.devices,
+        batch_size=batch_size,
+        precision=precision,
+        part=args.part,
+        executor=args.executor,
+        address=args.address,
+        trace=args.profile,
+    )
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'

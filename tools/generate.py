@@ -8,7 +8,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 from cuts3d_mm.cli import (
     RESUMES,
@@ -40,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         '--precision',
         choices=PRECISIONS,
         default='auto',
-        help='of the networks (default auto: bfloat16 on a GPU, float32 on the CPU)',
+        help='precision of the networks (default auto: bfloat16 on a GPU, float32 on the CPU)',
     )
     return parser.parse_args()
 
@@ -49,13 +48,13 @@ def main() -> int:
     """Run the command."""
     args = parse_args()
     config = read_generator_config(args.config, args.cfg_options)
-    # Imported when the config is found: torch takes seconds.
-    from cuts3d_mm.labellers.networks import with_precision
+    # Imported when the config is found, as it takes a moment.
     from cuts3d_mm.labellers.registry import with_depth_folder
+    from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
-    adapt = partial(with_precision, precision=args.precision)
-    return label_many(args, lambda: model, config.get('custom_imports'), args.batch_size, adapt)
+    labeller = ConfiguredLabeller(model, config.get('custom_imports'))
+    return label_many(args, labeller, args.batch_size, args.precision)
 
 
 if __name__ == '__main__':

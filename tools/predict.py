@@ -7,7 +7,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from cuts3d_mm.cli import (
     RESUMES,
@@ -16,10 +17,12 @@ from cuts3d_mm.cli import (
     add_labelling_arguments,
     label_many,
     make_parser,
-    requested_devices,
     run_command,
+    share,
 )
-from cuts3d_mm.files.paths import require_writable
+
+if TYPE_CHECKING:
+    from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     add_labelling_arguments(parser)
     parser.add_argument(
         '--score-thr',
-        type=float,
+        type=share,
         default=0.0,
         metavar='SCORE',
         help='smallest score, in [0, 1] (default 0)',
@@ -51,25 +54,24 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    # Imported after parsing, so that --help does not wait for torch.
+    return label_many(args, partial(read_detector, args), batch_size=1)
+
+
+def read_detector(args: argparse.Namespace) -> ConfiguredLabeller:
+    """Read the config of a detector and the digest of its weights."""
     from cuts3d_mm.configs import load_config
-    from cuts3d_mm.labellers.detector import check_options, labeller_config
+    from cuts3d_mm.labellers.detector import labeller_config
+    from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
-    check_options(args.score_thr, args.max_per_image)
-    requested_devices(args, batch_size=1)
-    require_writable(args.out, 'OUT')
     config = load_config(args.config, args.cfg_options)
-
-    def make_model() -> dict[str, Any]:
-        return labeller_config(
-            config,
-            args.checkpoint,
-            score_thr=args.score_thr,
-            max_per_image=args.max_per_image,
-            confidence_source=args.confidence_source,
-        )
-
-    return label_many(args, make_model, config.get('custom_imports'), batch_size=1)
+    model = labeller_config(
+        config,
+        args.checkpoint,
+        score_thr=args.score_thr,
+        max_per_image=args.max_per_image,
+        confidence_source=args.confidence_source,
+    )
+    return ConfiguredLabeller(model, config.get('custom_imports'))
 
 
 if __name__ == '__main__':

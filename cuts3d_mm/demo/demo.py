@@ -24,10 +24,8 @@ from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.plan import Request
-from cuts3d_mm.pipeline.local import LocalExecutor
-from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import Split, label_images
-from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.labelling import label
+from cuts3d_mm.pipeline.work import ConfiguredLabeller
 from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table
 from cuts3d_mm.visualization.figures import draw_comparison, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
@@ -143,11 +141,9 @@ def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
 def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
     """Label the images of a set by a shipped config; resumes."""
     images = list_images(demo_set.images)
+    task = f'labelling {images.root.parent.name} by {config}'
     labeller = ConfiguredLabeller(_model(config, demo_set))
-    order = WorkOrder(labeller, images.root, store, batch_size=1)
-    executor = LocalExecutor(min(workers, len(images.names)))
-    with ProgressLine(f'labelling {images.root.parent.name} by {config}') as progress:
-        label_images(order, images, executor, Split(), progress)
+    label(labeller, images, store, workers, task, devices='cpu', batch_size=1)
 
 
 def _score(demo_set: DemoSet, store: Path) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +18,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from cuts3d_mm.files.atomic import name_atomically, write_whole
+from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead
-from cuts3d_mm.pipeline.local import LocalExecutor
-from cuts3d_mm.pipeline.progress import ProgressLine
-from cuts3d_mm.pipeline.run import Split, is_whole, label_images
-from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
+from cuts3d_mm.pipeline.labelling import label
+from cuts3d_mm.pipeline.run import is_whole
+from cuts3d_mm.pipeline.work import BuiltLabeller
 from cuts3d_mm.registry import LOOPS
 from cuts3d_mm.weights.checkpoints import digest_weights
 
@@ -263,32 +262,28 @@ def label_next_round(
     identity = _identity(labeller)
     origin = {**identity, **asdict(rule), 'earlier_labels': _sizes(earlier or first_labels)}
     if folders.labels.is_dir():
-        _require_origin(folders, origin)
+        found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
+        remedy = f'Choose another --work-dir, or remove {folders.folder}'
+        require_same_run(folders.labels, 'labels', found, origin, remedy)
         return
-    split = Split(get_rank(), get_world_size())
-    source = BuiltLabeller(labeller, identity)
-    device = next(labeller.parameters()).device.type
-    order = WorkOrder(source, images.root, folders.predictions, 1, device)
-    alive = Heartbeats(folders.heartbeats, split.part, split.parts, silence_limit_s)
-    task = f'{folders.folder.name}: labelling {images.root.name}'
-    progress_line = ProgressLine(task) if split.part == 0 else nullcontext(_Silent())
-    with alive, progress_line as progress:
-        label_images(order, images, LocalExecutor(0), split, progress)
-        if split.part == 0:
+    rank, num_ranks = get_rank(), get_world_size()
+    with Heartbeats(folders.heartbeats, rank, num_ranks, silence_limit_s) as alive:
+        label(
+            BuiltLabeller(labeller, identity),
+            images,
+            folders.predictions,
+            0,
+            f'{folders.folder.name}: labelling {images.root.name}',
+            devices=next(labeller.parameters()).device.type,
+            batch_size=1,
+            part=f'{rank}/{num_ranks}',
+            progress=_Silent() if rank else None,
+        )
+        if not rank:
             alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
             write_whole(folders.origin, json.dumps(origin, indent=1))
             merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
         alive.wait_until(folders.labels.is_dir)
-
-
-def _require_origin(folders: RoundFolders, origin: dict[str, Any]) -> None:
-    found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
-    differing = [key for key, value in origin.items() if found.get(key) != value]
-    if differing:
-        raise ValueError(
-            f'{folders.labels} must come from this training, it was made with another '
-            f'{", ".join(differing)}; choose another --work-dir, or remove {folders.folder}'
-        )
 
 
 def _sizes(labels: Path) -> dict[str, int]:

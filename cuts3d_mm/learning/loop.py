@@ -17,6 +17,7 @@ from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_store
 from cuts3d_mm.pipeline.labelling import label
+from cuts3d_mm.pipeline.work import ConfiguredLabeller
 from cuts3d_mm.visualization.pictures import save_picture
 
 from .classes import learn_classes
@@ -147,7 +148,8 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     config = read_generator_config(settings.generator, [])
     model = with_depth_folder(config.to_dict()['model'], settings.depth)
     task = f'cutting {Path(str(images.root)).name}'
-    return label(model, config.get('custom_imports'), images, store, workers, task)
+    labeller = ConfiguredLabeller(model, config.get('custom_imports'))
+    return label(labeller, images, store, workers, task)
 
 
 def gather_labels(folders: Folders, held_out: Sequence[str]) -> None:
@@ -220,5 +222,6 @@ def detect_after_each_round(
         )
         stores.append(folders.detections(number))
         task = f'detecting after round {number}'
-        label(model, config.get('custom_imports'), images, stores[-1], workers, task)
+        labeller = ConfiguredLabeller(model, config.get('custom_imports'))
+        label(labeller, images, stores[-1], workers, task)
     return stores

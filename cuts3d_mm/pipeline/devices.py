@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labellers.networks import check_device, choose_device
 
 from .identity import read_run
@@ -82,7 +82,7 @@ def _named(name: str) -> str:
     return f'{kind}:{int(index)}' if index.isdecimal() else name
 
 
-def choose_batch_size(out: Path, device: str) -> int:
+def choose_batch_size(out: Place, device: str) -> int:
     """Take the batch size of the run in `out`, or choose one by the memory of the device.
 
     A run keeps its batch size: another one changes the last bits of features.

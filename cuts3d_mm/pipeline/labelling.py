@@ -2,53 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.networks import with_precision
 from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
 
 from .devices import (
     choose_batch_size,
+    cluster_devices,
     default_workers,
     parse_devices,
     resolve_devices,
 )
 from .local import LocalExecutor
-from .progress import ProgressLine
-from .run import Split, label_images
-from .work import ConfiguredLabeller, WorkOrder
+from .progress import ProgressLine, ProgressReport, profiled
+from .run import Executor, Split, label_images
+from .work import BuiltLabeller, LabellerSource, WorkOrder
 
 
 def label(
-    model: dict[str, Any],
-    custom_imports: dict[str, Any] | None,
+    labeller: LabellerSource | Callable[[], LabellerSource],
     images: ImageList,
-    store: Path,
+    out: Place,
     workers: int | None,
     task: str,
+    *,
+    devices: str = 'auto',
+    batch_size: int | None = None,
+    precision: str = 'auto',
+    part: str = '0/1',
+    executor: str = 'local',
+    address: str = 'auto',
+    trace: Path | None = None,
+    progress: ProgressReport | None = None,
 ) -> Counts:
-    """Label images into a store on all GPUs and cores, as `cuts3d generate` does.
+    """Label images into a store, or go on where an earlier call was interrupted.
+
+    What is quick to check is checked first, before weights are read or downloaded.
 
     Args:
-        model: config of what labels.
-        custom_imports: modules that register its parts, as in configs.
-        images: to label, at least one.
-        store: to write, or to go on with.
-        workers: processes; None: all cores.
-        task: what is going on, for the line of progress.
+        labeller: what labels an image; or a function that makes it, where that takes seconds,
+            reads or downloads weights.
+        images: images to label.
+        out: label store to write, or to go on with.
+        workers: processes of one thread each; 0: this process; None: all cores.
+        task: what is going on, for the line of progress, such as 'labelling val2017'.
+        devices: as `--devices` of `cuts3d generate`; 'auto' for all GPUs, else the CPU.
+        batch_size: images that go through the networks together; None: that of the run in
+            `out`, or by the memory of the device.
+        precision: precision of the networks, see `with_precision`.
+        part: part I of N of the run, as I/N.
+        executor: 'local' for this machine, 'ray' for a Ray cluster.
+        address: address of the Ray cluster.
+        trace: JSON file for a profile of the stages; None: no profile.
+        progress: what is told about the progress; None: a line on the terminal.
+
+    Returns:
+        Counts of this part of the run, earlier calls included.
+
+    Raises:
+        ValueError: an argument or the config is wrong, or `out` holds the labels of another run.
+        HubError, FileNotFoundError: weights cannot be had.
+        FolderInUse: another process labels into `out`.
+        WorkerLost: a worker process died.
     """
-    check_labeller(model)
-    fetch_weights(model)
-    labeller = ConfiguredLabeller(model, custom_imports)
-    labeller.import_parts()
-    devices = resolve_devices(parse_devices('auto'))
-    size = choose_batch_size(store, devices[0])
-    order = WorkOrder(labeller, images.root, store, size, devices[0])
-    workers = default_workers(devices) if workers is None else workers
-    executor = LocalExecutor(
-        min(workers, len(images.names)), () if devices == ('cpu',) else devices
-    )
-    with ProgressLine(task) as progress:
-        return label_images(order, images, executor, Split(), progress)
+    for name, value, least in (('--workers', workers, 0), ('--batch-size', batch_size, 1)):
+        if value is not None and value < least:
+            raise ValueError(f'{name} must be at least {least}, got {value}')
+    split = Split.parse(part)
+    on_cluster = executor == 'ray'
+    if on_cluster and workers is not None:
+        raise ValueError(
+            '--workers must be left out with --executor ray: it uses all CPUs of the cluster'
+        )
+    if isinstance(labeller, BuiltLabeller):
+        names: tuple[str, ...] = (devices,)  # where it is already
+    elif on_cluster:
+        names = cluster_devices(devices, batch_size)
+    else:
+        names = parse_devices(devices)
+    source, used = _load(labeller, names, precision)
+    if on_cluster:
+        where = _cluster(address, used)
+    else:
+        where = _this_machine(workers, used, len(images.names))
+    size = batch_size or choose_batch_size(out, used[0])
+    order = WorkOrder(source, images.root, out, size, used[0])
+    with ExitStack() as stack:
+        line = progress or stack.enter_context(ProgressLine(task))
+        watched = stack.enter_context(profiled(line, trace))
+        return label_images(order, images, where, split, watched)
+
+
+def _load(
+    labeller: LabellerSource | Callable[[], LabellerSource],
+    devices: tuple[str, ...],
+    precision: str,
+) -> tuple[LabellerSource, tuple[str, ...]]:
+    """Check a labeller, fetch its weights, and choose its devices when its parts are imported."""
+    source = labeller() if callable(labeller) else labeller
+    if isinstance(source, BuiltLabeller):
+        return source, devices
+    source.prepare()
+    check_labeller(source.config)
+    devices = resolve_devices(devices)
+    source = replace(source, config=with_precision(source.config, devices[0], precision))
+    fetch_weights(source.identity)
+    return source, devices
+
+
+def _this_machine(workers: int | None, devices: tuple[str, ...], num_images: int) -> Executor:
+    if workers == 0 and len(devices) > 1:
+        raise ValueError('--workers must be at least 1 with several --devices, got 0')
+    most = default_workers(devices) if workers is None else workers
+    return LocalExecutor(min(most, num_images), () if devices == ('cpu',) else devices)
+
+
+def _cluster(address: str, devices: tuple[str, ...]) -> Executor:
+    from .ray import RayExecutor
+
+    return RayExecutor(address, gpus=int(devices == ('cuda',)))

@@ -6,8 +6,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labellers.networks import choose_device
-from cuts3d_mm.labellers.registry import LABELLERS, has_foreign_parts, resolve_config
+from cuts3d_mm.labellers.registry import LABELLERS, resolve_config
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, write_shard
 
@@ -61,20 +61,6 @@ class ImageLabeller(Protocol):
         """Label images; raises ImageFailure where one cannot be labelled."""
 
 
-class LabellerSource(Protocol):
-    """Builds the labeller of a run; can be sent to another process."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that the labels depend on, in plain JSON values."""
-
-    def build(self, device: str) -> ImageLabeller:
-        """Make the labeller in this process."""
-
-    def prepare(self) -> None:
-        """Let this process run the stages of a labeller that another one has."""
-
-
 @dataclass(frozen=True)
 class ConfiguredLabeller:
     """A labeller that each process builds from its config.
@@ -87,9 +73,9 @@ class ConfiguredLabeller:
     config: dict[str, Any]
     custom_imports: dict[str, Any] | None = None
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """The config with all defaults."""
+        """The config with all defaults, in plain JSON values."""
         resolved: dict[str, Any] = resolve_config(self.config)
         return resolved
 
@@ -99,14 +85,6 @@ class ConfiguredLabeller:
         labeller: ImageLabeller = LABELLERS.build(self.config).to(choose_device(device))
         use_one_thread()  # when what it needs is imported
         return labeller
-
-    def import_parts(self) -> None:
-        """Import all classes that the config names, and torch, which a foreign one may need."""
-        self.prepare()
-        resolve_config(self.config)
-        if has_foreign_parts(self.config):
-            with suppress(ImportError):
-                import torch  # noqa: F401
 
     def prepare(self) -> None:
         """Import the modules that register parts."""
@@ -127,6 +105,9 @@ class BuiltLabeller:
 
     def prepare(self) -> None:
         """Do nothing: its modules are imported with its stages."""
+
+
+LabellerSource = ConfiguredLabeller | BuiltLabeller  # either can be sent to another process
 
 
 @dataclass(frozen=True)

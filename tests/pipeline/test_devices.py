@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.drawn import MASKCUT
 
+from cuts3d_mm.labellers.registry import check_labeller
 from cuts3d_mm.pipeline import devices
 from cuts3d_mm.pipeline.devices import (
     batch_size_for,
@@ -16,7 +17,6 @@ from cuts3d_mm.pipeline.devices import (
     parse_devices,
     resolve_devices,
 )
-from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_features_of_another_package_that_import_torch_late_get_a_gpu(tmp_path, 
     (tmp_path / 'torch.py').write_text(TORCH)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'torch')  # is there again at the end
-    ConfiguredLabeller(MASKCUT).import_parts()
+    check_labeller(MASKCUT)
     assert 'torch' not in sys.modules
-    ConfiguredLabeller({**MASKCUT, 'features': {'type': 'late_features.Late'}}).import_parts()
+    check_labeller({**MASKCUT, 'features': {'type': 'late_features.Late'}})
     assert resolve_devices(('auto',)) == ('cuda:0', 'cuda:1')
 
 

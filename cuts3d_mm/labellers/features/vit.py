@@ -21,7 +21,6 @@ from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state, require_tensors
 from cuts3d_mm.weights.checkpoints import check_weights_fit
 from cuts3d_mm.weights.converters import convert_backbone, unwrap_backbone
-from cuts3d_mm.weights.mmengine_loader import install
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,6 +120,9 @@ def _build_vit(backbone: dict[str, Any]) -> Any:
             'ViT features need mmpretrain: pip install onedl-mmpretrain (or mmpretrain), with '
             f'transformers below 5; importing it failed with: {error}'
         ) from error
+    # Imported here: MMEngine's runner takes seconds, which a wrong argument need not wait for.
+    from cuts3d_mm.weights.mmengine_loader import install
+
     install()
     return MODELS.build({'type': 'mmpretrain.VisionTransformer', **backbone})
 
