@@ -58,8 +58,8 @@ def main() -> None:
     from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 
     model = load_generator_config(args.config, [])
-    check_labeller(model)
     check_device(args.device)
+    check_labeller(model)
     fetch_weights(model)
     fetch_detector(args.model, args.weights)
     _serve(model, args)

@@ -55,8 +55,8 @@ def main() -> None:
     )
 
     model = with_depth_folder(model, args.depth)
-    check_labeller(model)
     check_device(args.device)
+    check_labeller(model)
     fetch_weights(model)
     generator = build_labeller(model)
     generator.to(choose_device(args.device))

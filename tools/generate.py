@@ -50,9 +50,10 @@ def main() -> int:
     config = read_generator_config(args.config, args.cfg_options)
     # Imported when the config is found, as it takes a moment.
     from cuts3d_mm.labellers.registry import with_depth_folder
-    from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
+    from cuts3d_mm.pipeline.work import ConfiguredLabeller
+
     labeller = ConfiguredLabeller(model, config.get('custom_imports'))
     return label_many(args, labeller, args.batch_size, args.precision)
 

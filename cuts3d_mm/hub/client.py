@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from json import JSONDecodeError
 from pathlib import Path
@@ -26,17 +26,18 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import path_to_write, require_inside
 
 Result = TypeVar('Result')
-PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt
-LONGEST_PAUSE_S = 60.0  # that a server may ask for
+# When a server is asked again: after which answers, and after which pauses.
 PASSING_STATUS = {429, 500, 502, 503, 504}
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt of a request
+LONGEST_PAUSE_S = 60.0  # that a server may ask for
+PROBE_PAUSES_S = (0.5, 1.0)  # before the second and third look for a server
+ANSWER_LIMIT_S = 5.0  # for all looks together, look-up of the name included
 NEEDS_NO_DOWNLOAD = (
     'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
     'or, without depth maps, maskcut_color-texture'
 )
 # What the client raises where an answer is no JSON, or JSON of another shape.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-ANSWER_LIMIT_S = 5.0  # for all attempts together, look-up of the name included
-PROBE_PAUSES_S = (0.5, 1.0)  # before the second and the third attempt
 LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
 TIMEOUT_S = 30.0  # without a byte
 _CHUNK_BYTES = 1 << 20
@@ -96,23 +97,48 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
         HubError: it failed; says what to do.
     """
     # Base of the client's errors from 1.0 on; before, they are all an OSError.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]
 
     if not kwargs.get('local_files_only') and not hub_answers():
         raise HubError(f'{what}: {no_connection()}')
-    for pause in (*PAUSES_S, None):
+    errors = (OSError, ClientError, RuntimeError, *_MALFORMED)  # RuntimeError: of a thread
+
+    def may_pass(error: Exception) -> bool:
+        _require_no_malformed_answer(what, error)
+        return _is_worth_repeating(_chain(error))
+
+    try:
+        return _repeat(partial(function, *args, **kwargs), errors, may_pass)
+    except HubError:
+        raise
+    except errors as error:
+        _require_no_malformed_answer(what, error)
+        raise HubError(f'{what}: {_explain(_chain(error))}') from error
+
+
+def _repeat(
+    ask: Callable[[], Result],
+    errors: tuple[type[Exception], ...],
+    may_pass: Callable[[Exception], bool],
+) -> Result:
+    """Ask a server, and ask again after errors that may pass: five attempts in all.
+
+    Args:
+        ask: asks, and returns what came.
+        errors: what `ask` raises.
+        may_pass: tells which of them may pass.
+    """
+    for pause in PAUSES_S:
         try:
-            return function(*args, **kwargs)
+            return ask()
         except HubError:
             raise
-        # RuntimeError: of a thread
-        except (OSError, HTTPError, RuntimeError, *_MALFORMED) as error:
-            _require_no_malformed_answer(what, error)
-            chain = _chain(error)
-            if pause is None or not _is_worth_repeating(chain):
-                raise HubError(f'{what}: {_explain(chain)}') from error
-            time.sleep(_asked_pause(chain) or pause)
-    raise AssertionError('unreachable')
+        except errors as error:
+            if not may_pass(error):
+                raise
+            asked = _asked_pause(_chain(error))
+        time.sleep(asked or pause)
+    return ask()
 
 
 def _require_no_malformed_answer(what: str, error: Exception) -> None:
@@ -145,6 +171,9 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
+    """Status of an answer that urllib or the client of the Hub raises."""
+    if isinstance(error, HTTPError):
+        return error.code
     return getattr(getattr(error, 'response', None), 'status_code', None)
 
 
@@ -169,8 +198,8 @@ def _passes(error: BaseException) -> bool:
 def _asked_pause(chain: list[BaseException]) -> float | None:
     """Seconds of the header Retry-After."""
     for error in chain:
-        response = getattr(error, 'response', None)
-        asked = '' if response is None else response.headers.get('Retry-After', '')
+        answer = error if isinstance(error, HTTPError) else getattr(error, 'response', None)
+        asked = '' if answer is None else answer.headers.get('Retry-After', '')
         if asked.isdigit():
             return min(float(asked), LONGEST_PAUSE_S)
     return None
@@ -219,7 +248,7 @@ class NoAnswer(ConnectionError):
 
 
 def require_answer(url: str) -> None:
-    """Wait for any answer of the server of an address; asks a server that has answered no more.
+    """Wait for any answer of the server of an address; asked once if it answers.
 
     Raises:
         NoAnswer: there was none within `ANSWER_LIMIT_S`.
@@ -228,7 +257,7 @@ def require_answer(url: str) -> None:
     _require_answer(f'{parts.scheme}://{parts.netloc}/')
 
 
-@cache  # of what returns: a server that does not answer is asked again
+@cache  # keeps no exception, so a server that did not answer is asked again
 def _require_answer(url: str) -> None:
     answers: list[bool] = []
     # A thread, because nothing else ends the look-up of a name in time.
@@ -240,13 +269,11 @@ def _require_answer(url: str) -> None:
 
 
 def _ask(url: str) -> bool:
-    is_answered = _ask_once(url)
     for pause in PROBE_PAUSES_S:
-        if is_answered:
-            break
+        if _ask_once(url):
+            return True
         time.sleep(pause)
-        is_answered = _ask_once(url)
-    return is_answered
+    return _ask_once(url)
 
 
 def _ask_once(url: str) -> bool:
@@ -300,17 +327,14 @@ def download_url(url: str, target: Path) -> None:
         ) from error
     with open_atomically(target) as file:
         part = _Part(url, file)
-        for pause in (*PAUSES_S, None):
-            try:
-                part.go_on()
-                return
-            except HubError:
-                raise
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                if pause is None or not _may_pass(error):
-                    reason = ' '.join(str(error).split()) or type(error).__name__
-                    raise HubError(f'{url} cannot be downloaded: {reason}') from error
-                time.sleep(pause)
+        errors = (OSError, http.client.HTTPException, ValueError)
+        try:
+            _repeat(part.go_on, errors, _may_pass)
+        except HubError:
+            raise
+        except errors as error:
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            raise HubError(f'{url} cannot be downloaded: {reason}') from error
 
 
 class _Part:
