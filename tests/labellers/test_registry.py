@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from cuts3d_mm.labellers.registry import DEPTH, build_labeller, with_depth_folder
+from cuts3d_mm import labellers
+from cuts3d_mm.labellers.registry import (
+    DEPTH,
+    FEATURES,
+    LABELLERS,
+    build_labeller,
+    check_labeller,
+    with_depth_folder,
+)
 
 
 class Scanner:
@@ -59,3 +70,33 @@ def test_a_recipe_in_2d_needs_no_folder_of_depth_maps():
     depth = {'type': 'cuts3d_mm.DepthFromFile', 'root': 'nowhere'}
     model = {'depth': depth, 'recipe': {'preset': 'maskcut'}}
     assert with_depth_folder(model, None) == model
+
+
+def test_every_registered_class_of_the_folder_is_found_by_its_name():
+    text = ''.join(path.read_text() for path in Path(labellers.__file__).parent.rglob('*.py'))
+    names = re.findall(r'^@(\w+)\.register_module\(\)\nclass (\w+)', text, re.MULTILINE)
+    registries = {'FEATURES': FEATURES, 'DEPTH': DEPTH, 'LABELLERS': LABELLERS}
+    assert {(key, name) for key, one in registries.items() for name in one.modules} == set(names)
+    for key, name in names:
+        assert registries[key].get(f'cuts3d_mm.{name}').__name__ == name
+
+
+class Given:
+    """A feature source of another package."""
+
+    def __init__(self, size):
+        self.size = size
+
+
+def test_arguments_of_a_class_of_another_package_are_checked_too():
+    features = {'type': f'{__name__}.Given', 'sise': 3}
+    model = {'type': 'PseudoLabelGenerator', 'features': features, 'recipe': {'preset': 'maskcut'}}
+    with pytest.raises(ValueError, match='Given has no argument sise; it has size'):
+        check_labeller(model)
+    check_labeller({**model, 'features': {'type': Given, 'size': 3}})
+
+
+def test_the_recipe_is_checked_before_any_feature_source_is_imported():
+    model = {'type': 'PseudoLabelGenerator', 'features': {'type': 'nowhere.Given'}}
+    with pytest.raises(ValueError, match='recipe.colour is not a parameter'):
+        check_labeller({**model, 'recipe': {'colour': 3}})

@@ -113,7 +113,7 @@ MISTAKES = {
         for command in ('generate', 'explain')
     },
     **{
-        f'{command} with an unknown key': (
+        f'{command} with an unknown key of {part}': (
             (command, *COMMANDS[command], '--cfg-options', f'model.{part}.colour=3'),
             f'has no argument colour; it has {known}',
         )
