@@ -11,7 +11,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cuts3d_mm import __version__
@@ -68,10 +67,16 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
         main: returns the exit code; None is 0.
         if_interrupted: what an interrupted command says, such as how to resume.
     """
-    with guard(program()), ErrorsInOneLine(program()):
+    with guard(program()):
         silence()
         advise(if_interrupted)
-        sys.exit(main() or 0)
+        try:
+            code = main() or 0
+        except Exception as error:
+            if was_interrupted():
+                raise
+            code = report(error, program())
+        sys.exit(code)
 
 
 def report_refused(reasons: Sequence[str]) -> int:
@@ -331,25 +336,6 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class ErrorsInOneLine:
-    """Context manager: an exception ends the process with a line, not with a traceback."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, Exception) and not was_interrupted():
-            sys.exit(report(error, self._program))
-
-
 def report(error: Exception, program: str) -> int:
     """Write what the user must know of an exception to stderr.
 
@@ -430,10 +416,6 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
     )
     add_max_failures_argument(parser)
-    _add_executor_arguments(parser)
-
-
-def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers',
         type=int,
@@ -448,10 +430,6 @@ def _add_executor_arguments(parser: argparse.ArgumentParser) -> None:
         help='devices of the networks, such as cpu, cuda:0 or 0,1; each GPU, and cpu:0, gets a '
         'process that feeds the workers (default auto: all GPUs, else the CPU in every worker)',
     )
-    _add_cluster_arguments(parser)
-
-
-def _add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--executor',
         choices=['local', 'ray'],

@@ -68,7 +68,7 @@ def label(
 
     Raises:
         ValueError: an argument or the config is wrong, or `out` holds the labels of another run.
-        HubError, FileNotFoundError: weights cannot be had.
+        HubError, FileNotFoundError: there are no such weights, or they cannot be downloaded.
         FolderInUse: another process labels into `out`.
         WorkerLost: a worker process died.
     """

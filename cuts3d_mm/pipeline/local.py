@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from cuts3d_mm.labellers.generator import Stage
@@ -94,7 +93,7 @@ def _label_in_processes(
 
 def _serve(connection: Connection, order: WorkOrder) -> None:
     """Label the shards that come, in this process."""
-    with FailureReport(connection):
+    with _failures_sent(connection):
         worker = Worker(order)
         while True:
             connection.send(_READY)
@@ -262,7 +261,7 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
         order: its device is that of this process.
         slots: names of the shared memory that results lie in until a worker takes them.
     """
-    with FailureReport(connection):
+    with _failures_sent(connection):
         warnings.filterwarnings('ignore', module='PIL')  # files are read in threads
         watch = Stopwatch()
         labeller = order.labeller.build(order.device)
@@ -292,7 +291,7 @@ def _next_shard(connection: Connection, memory: Slots) -> Any:
 
 def serve_worker(connection: Connection, order: WorkOrder) -> None:
     """Finish the images and write the shards that come, in this process."""
-    with FailureReport(connection):
+    with _failures_sent(connection):
         order.labeller.prepare()
         use_one_thread()
         watch = Stopwatch()
@@ -326,27 +325,15 @@ class _Failure:
     trace: str
 
 
-class FailureReport:
-    """Context manager: sends an exception to the main process and ends quietly."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
+@contextmanager
+def _failures_sent(connection: Connection) -> Iterator[None]:
+    """Send an exception to the main process, and end quietly."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the main process raises it
         text = ''.join(traceback.format_exception(error))
         with suppress(OSError):  # the main process is gone
-            self._connection.send(_Failure(_pickled(error), text))
-        return True
+            connection.send(_Failure(_pickled(error), text))
 
 
 @dataclass

@@ -76,32 +76,23 @@ def label_images(
     """
     order.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(order.out, split.part, split.parts):
-        return _label_part(order, images, executor, split, progress)
-
-
-def _label_part(
-    order: WorkOrder,
-    images: ImageList,
-    executor: Executor,
-    split: Split,
-    progress: ProgressReport,
-) -> Counts:
-    size = stored_shard_size(order.out) or images_per_shard(len(images.names))
-    identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
-    is_ours_alone = identity.claim(order.out, images) and split.parts == 1
-    remove_leftovers(order.out)
-    plan = make_plan(order.out, images, size, split)
-    earlier = _count(shard_path(order.out, i) for i in plan.done)
-    progress.start(earlier.images + sum(len(names) for _, names in plan.left), earlier)
-    work = closing(executor.label(order, plan.left))
-    with given_up_on_failure(order.out, is_ours_alone), work as reports:
-        for report in reports:
-            progress.add(report)
-    if any(order.out.glob('labels-*.parquet')):  # none: this part is empty and the first to end
-        write_failures(order.out)
-        identity.record_counts(order.out, vars(_count(shard_paths(order.out))))
-    indices = [*plan.done, *(index for index, _ in plan.left)]
-    return _count(shard_path(order.out, i) for i in indices)
+        size = stored_shard_size(order.out) or images_per_shard(len(images.names))
+        identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
+        is_ours_alone = identity.claim(order.out, images) and split.parts == 1
+        remove_leftovers(order.out)
+        done, left = _divide_shards(order.out, images, size, split)
+        earlier = _count(shard_path(order.out, index) for index in done)
+        progress.start(earlier.images + sum(len(names) for _, names in left), earlier)
+        work = closing(executor.label(order, left))
+        with given_up_on_failure(order.out, is_ours_alone), work as reports:
+            for report in reports:
+                progress.add(report)
+        if any(
+            order.out.glob('labels-*.parquet')
+        ):  # none: this part is empty, and the first to end
+            write_failures(order.out)
+            identity.record_counts(order.out, vars(_count(shard_paths(order.out))))
+        return _count(shard_path(order.out, index) for index in (*done, *(i for i, _ in left)))
 
 
 def _count(shards: Iterable[Place]) -> Counts:
@@ -128,14 +119,6 @@ class Split:
         return cls(int(part), int(parts))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is done and what is left of one part of a run."""
-
-    done: tuple[int, ...]  # indices of shards that are on disk
-    left: tuple[Shard, ...]
-
-
 def images_per_shard(num_images: int) -> int:
     """Size of a shard of a new store; depends on the number of images alone."""
     size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
@@ -155,13 +138,15 @@ def stored_shard_size(folder: Place) -> int | None:
     return read_run(path).images_per_shard if path.is_file() else None
 
 
-def make_plan(out: Place, images: ImageList, size: int, split: Split) -> Plan:
-    """Find the shards of this part, and which of them are on disk and need not be made again."""
+def _divide_shards(
+    out: Place, images: ImageList, size: int, split: Split
+) -> tuple[tuple[int, ...], tuple[Shard, ...]]:
+    """Find the shards of this part that are on disk, and those that must be made."""
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     ours = shards[split.part :: split.parts]
     is_done = _are_intact([shard_path(out, index) for index, _ in ours])
-    return Plan(
+    return (
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )

@@ -216,7 +216,7 @@ class Extraction:
             try:
                 image = NamedImage(name, read_named_image(self._root, name))
             except ImageFailure as failure:
-                return _failed(name, str(failure))
+                return ExtractedImage(name, (0, 0), None, str(failure))
             work.hands_on(image.pixels)
             return image
 
@@ -233,10 +233,13 @@ class Extraction:
             reason = require_out_of_memory(failure)
             self.was_halved |= len(images) > 1
         else:
-            return [_extracted(*pair) for pair in zip(images, found, strict=True)]
+            return [
+                ExtractedImage(image.name, image.pixels.shape[:2], content)
+                for image, content in zip(images, found, strict=True)
+            ]
         # Outside of the handler: there the traceback would hold the memory of the failed batch.
         if len(images) == 1:
-            return [_failed(images[0].name, reason)]
+            return [ExtractedImage(images[0].name, (0, 0), None, reason)]
         half = len(images) // 2
         return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
 
@@ -270,13 +273,15 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
                 content = stage.run(content)
                 work.hands_on(content)
         with watch.measure('encode') as work:
-            record = ImageRecord(image.name, image.image_hw, _encoded(content))
+            instances = tuple(encode_instance(i.mask, i.confidence, i.score) for i in content)
+            record = ImageRecord(image.name, image.image_hw, instances)
             work.hands_on(record)
             return record
     except ImageFailure as failure:
-        return _record_of_failure(image.name, str(failure) or type(failure).__name__)
+        reason = str(failure) or type(failure).__name__
     except MemoryError as failure:
-        return _record_of_failure(image.name, require_out_of_memory(failure))
+        reason = require_out_of_memory(failure)
+    return ImageRecord(image.name, (0, 0), failure=reason)
 
 
 def require_out_of_memory(error: Exception) -> str:
@@ -286,22 +291,6 @@ def require_out_of_memory(error: Exception) -> str:
     ):
         raise error
     return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
-
-
-def _encoded(instances: Iterable[LabelledInstance]) -> tuple[Any, ...]:
-    return tuple(encode_instance(i.mask, i.confidence, i.score) for i in instances)
-
-
-def _extracted(image: NamedImage, content: Any) -> ExtractedImage:
-    return ExtractedImage(image.name, (image.pixels.shape[0], image.pixels.shape[1]), content)
-
-
-def _failed(name: str, reason: str) -> ExtractedImage:
-    return ExtractedImage(name, (0, 0), None, reason)
-
-
-def _record_of_failure(name: str, reason: str) -> ImageRecord:
-    return ImageRecord(name, (0, 0), failure=reason)
 
 
 class ReadAhead(Generic[T]):

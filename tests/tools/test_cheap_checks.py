@@ -118,7 +118,7 @@ MISTAKES = {
             f'has no argument colour; it has {known}',
         )
         for command in ('generate', 'explain')
-        for part, known in (('features', 'backbone'), ('depth', 'predicts'))
+        for part, known in (('features', 'backbone'), ('depth', 'half'))
     },
     'generate with an unknown parameter': (
         ('generate', *COMMANDS['generate'], '--cfg-options', 'model.recipe.colour=3'),
