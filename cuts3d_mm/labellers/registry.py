@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
 from cuts3d_mm.hub.client import locate_file
 
 SCOPE = 'cuts3d_mm'
+_REGISTERED_CLASS = re.compile(r'^@\w+\.register_module\(\)\nclass (\w+)', re.MULTILINE)
 FindClass = Callable[[str], 'type | None']
 _NAMED_BY_TIMM = 'timm'  # what `TimmFeatures` takes in place of a location
 
@@ -29,18 +32,28 @@ class LazyRegistry(Registry):
 
     Args:
         name: what its classes are.
-        modules: class -> module of this folder that registers it.
+        pattern: files of this folder that may register classes.
     """
 
-    def __init__(self, name: str, modules: dict[str, str]) -> None:
+    def __init__(self, name: str, pattern: str) -> None:
         super().__init__(name, build_func=_build, scope=SCOPE)
-        self.modules = modules
+        self._pattern = pattern
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """Module of each class of this folder, which is found without an import."""
+        folder = Path(__file__).parent
+        return {
+            name: '.'.join((__package__, *path.relative_to(folder).with_suffix('').parts))
+            for path in sorted(folder.glob(self._pattern))
+            for name in _REGISTERED_CLASS.findall(path.read_text(encoding='utf-8'))
+        }
 
     def get(self, key: str) -> type | None:
         """Find a class, with or without our scope; None where there is none."""
         name = key.removeprefix(f'{SCOPE}.')
         if name not in self.module_dict and name in self.modules:
-            import_module(f'{__package__}.{self.modules[name]}')
+            import_module(self.modules[name])
         found: type | None = self.module_dict.get(name)
         if found is None and '.' in name and all(map(str.isidentifier, name.split('.'))):
             found = get_object_from_string(name)
@@ -102,26 +115,9 @@ def _check_arguments(kind: type, given: set[str], whose: str) -> None:
         )
 
 
-FEATURES = LazyRegistry(
-    'feature source',
-    {
-        'ColorTextureFeatures': 'features.color_texture',
-        'TimmFeatures': 'features.vit',
-        'ViTKeyFeatures': 'features.vit',
-    },
-)
-DEPTH = LazyRegistry(
-    'depth source',
-    {
-        'DepthFromFile': 'depth.files',
-        'HFDepth': 'depth.huggingface',
-        'MarigoldDepth': 'depth.huggingface',
-    },
-)
-LABELLERS = LazyRegistry(
-    'labeller',
-    {'DetectorLabeller': 'detector', 'PseudoLabelGenerator': 'generator'},
-)
+FEATURES = LazyRegistry('feature source', 'features/*.py')
+DEPTH = LazyRegistry('depth source', 'depth/*.py')
+LABELLERS = LazyRegistry('labeller', '*.py')
 
 
 def resolve_config(config: Any) -> Any:

