@@ -263,7 +263,7 @@ def label_next_round(
     origin = {**identity, **asdict(rule), 'earlier_labels': _sizes(earlier or first_labels)}
     if folders.labels.is_dir():
         found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
-        remedy = f'Choose another --work-dir, or remove {folders.folder}'
+        remedy = f'choose another --work-dir, or remove {folders.folder}'
         require_same_run(folders.labels, 'labels', found, origin, remedy)
         return
     rank, num_ranks = get_rank(), get_world_size()

@@ -61,7 +61,7 @@ def evaluate_set(
     }
     if result.is_file():
         earlier = json.loads(result.read_text())
-        remedy = 'Choose another OUT or the same settings'
+        remedy = 'choose another OUT, or the same settings'
         require_same_run(result, 'scores', earlier['identity'], identity, remedy)
         return earlier['scores']
     scores = _run(config, checkpoint, name, annotations, out)

@@ -25,7 +25,7 @@ def require_same_run(
         content: what it holds, such as 'labels'.
         before: description of that run: dicts of plain values.
         now: description of this run.
-        remedy: sentence that says how to go on.
+        remedy: how to go on, such as 'choose another OUT'.
         others: further differences, in words.
 
     Raises:
@@ -34,7 +34,7 @@ def require_same_run(
     differing = [*_differences(before, now), *others]
     if differing:
         raise RunMismatch(
-            f'{place} holds {content} of another run; differing: {"; ".join(differing)}. {remedy}'
+            f'{place} holds {content} of another run; differing: {"; ".join(differing)}; {remedy}'
         )
 
 

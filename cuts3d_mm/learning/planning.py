@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cuts3d_mm.files.paths import BadName, path_inside
+from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
@@ -80,8 +82,7 @@ def plan_run(request: Request) -> Planned:
     if num_images == 1:
         raise ValueError('IMAGES must hold at least 2 images: one is held out, got 1')
     if earlier is not None:
-        _require_same(settings, earlier.settings, request.out)
-        _require_same_images(images, earlier, Folders(request.out))
+        _require_same(settings, images, earlier, Folders(request.out))
         schedule = _continue_schedule(request, earlier)
     else:
         schedule = _make_schedule(settings, num_images - len(held_out), request.steps)
@@ -116,29 +117,24 @@ def _check_request(request: Request, images: ImageList) -> None:
         divide_labels(request.labels, request.annotations, images.names)
 
 
-def _require_same(now: Settings, before: Settings, out: Path) -> None:
-    new, old = asdict(now), asdict(before)
-    differing = next((name for name in old if new[name] != old[name]), None)
-    if differing is not None:
-        argument = _ARGUMENTS.get(differing, f'--{differing.replace("_", "-")}')
-        raise ValueError(
-            f'{argument} must stay {old[differing]}, as the plan in {out} says, got '
-            f'{new[differing]}; choose another OUT for it{advise_weights(out)}'
-        )
-
-
-def _require_same_images(images: ImageList, earlier: Plan, folders: Folders) -> None:
-    """Check that the images are those which were planned for, and the files which were cut."""
-    before, changes = read_image_stats(folders.cut / 'images.arrow'), list[str]()
-    if before is not None:
-        changes = describe_changes(before, stat_images(images))
+def _require_same(settings: Settings, images: ImageList, earlier: Plan, folders: Folders) -> None:
+    """Check that the settings and the images are those which were planned for."""
+    stats, changes = read_image_stats(folders.cut / 'images.arrow'), list[str]()
+    if stats is not None:
+        changes = describe_changes(stats, stat_images(images))
     elif len(images.names) != earlier.num_images:
-        changes = [f'{len(images.names)} images instead of {earlier.num_images}']
-    if changes:
-        raise ValueError(
-            f'IMAGES must stay as they were when {folders.out} was begun, {"; ".join(changes)}; '
-            f'choose another OUT for other images{advise_weights(folders.out)}'
-        )
+        changes = [f'{earlier.num_images} -> {len(images.names)} images']
+    before, now = (_by_argument(one) for one in (earlier.settings, settings))
+    remedy = f'choose another OUT for other settings or images{advise_weights(folders.out)}'
+    require_same_run(folders.out, 'the plan', before, now, remedy, changes)
+
+
+def _by_argument(settings: Settings) -> dict[str, Any]:
+    """Settings by the arguments of the command that set them."""
+    return {
+        _ARGUMENTS.get(name, f'--{name.replace("_", "-")}'): value
+        for name, value in asdict(settings).items()
+    }
 
 
 def _make_schedule(settings: Settings, num_images: int, steps: int | None) -> Schedule:

@@ -34,7 +34,7 @@ _NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
 _NO_FILE = -1
 _REMEDY = (
-    'Choose another OUT, or the same images and settings, --exclude, --precision and '
+    'choose another OUT, or the same images and settings, --exclude, --precision and '
     '--batch-size included'
 )
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])

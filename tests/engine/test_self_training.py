@@ -93,7 +93,7 @@ def test_labels_of_another_training_in_the_work_dir_are_not_trained_on(
     done = run_forked(other)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and 'round_1' in last and 'score_thr' in last
-    assert 'Choose another --work-dir' in last and len(losses(tmp_path)) == BEGINS[0]
+    assert 'choose another --work-dir' in last and len(losses(tmp_path)) == BEGINS[0]
 
 
 def test_data_that_cannot_be_resumed_are_refused_before_the_training(root, tmp_path):

@@ -60,7 +60,7 @@ def test_other_images_are_refused_with_the_way_to_learn_from_them(tmp_path):
     request = Request(root / 'images', root / 'out', detector=detector, offline=True)
     keep(request)
     write_photos(root / 'images', 1, first=6)
-    with pytest.raises(ValueError, match='7 images instead of 6; choose another OUT for other'):
+    with pytest.raises(ValueError, match='differing: 6 -> 7 images; choose another OUT for other'):
         plan_run(request)
     (root / 'out/release').mkdir()
     with pytest.raises(ValueError, match='another OUT .* --load-from .*out/release to begin'):
