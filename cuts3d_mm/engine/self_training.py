@@ -274,7 +274,7 @@ def label_next_round(
             folders.predictions,
             0,
             f'{folders.folder.name}: labelling {images.root.name}',
-            devices=next(labeller.parameters()).device.type,
+            devices=next(labeller.detector.parameters()).device.type,
             batch_size=1,
             part=f'{rank}/{num_ranks}',
             progress=_Silent() if rank else None,

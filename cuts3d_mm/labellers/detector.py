@@ -34,7 +34,7 @@ _PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
 
 
 @LABELLERS.register_module()
-class DetectorLabeller(nn.Module):
+class DetectorLabeller:
     """A detector that labels images as `PseudoLabelGenerator` does.
 
     Images go through the network one by one, as in an evaluation, so that the labels of an
@@ -64,7 +64,6 @@ class DetectorLabeller(nn.Module):
         max_per_image: int = 100,
         confidence_source: str = 'none',
     ) -> None:
-        super().__init__()
         require_confidence_source(confidence_source)
         check_options(score_thr, max_per_image)
         init_default_scope('mmdet')
@@ -78,6 +77,11 @@ class DetectorLabeller(nn.Module):
         self.confidence_source = confidence_source
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
+
+    def to(self, device: str) -> DetectorLabeller:
+        """Move the detector; its own `to` also tells it where its images must go."""
+        self.detector.to(device)
+        return self
 
     def predict(self, image: Pixels) -> list[Detection]:
         """Find the instances of one image, the best first.
