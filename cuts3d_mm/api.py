@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cuts3d_mm.configs import load_generator_config, shipped_configs
+from cuts3d_mm.configs import SCORE_THR, load_generator_config, shipped_configs
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -66,7 +66,7 @@ def load_detector(
     model: str | Path | Config | None,
     weights: str | None = None,
     device: str = 'auto',
-    score_thr: float = 0.35,
+    score_thr: float = SCORE_THR,
 ) -> DetectorLabeller:
     """Load a trained detector.
 
@@ -82,18 +82,15 @@ def load_detector(
         A detector; `detector.predict(image)` takes (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: there is no such config, or the weights do not fit it.
+        ValueError: there is no such config, the weights do not fit it, or it is of a release
+            and names what a release may not name.
         FileNotFoundError: no such file.
+        HubError: the Hub does not give it.
 
     Example:
         >>> detector = cuts3d_mm.load_detector('owner/repo')
         >>> instances = detector.predict(image)
     """
-    from cuts3d_mm.inference.inferencer import build_trained_detector, find_detector
     from cuts3d_mm.labellers.detector import DetectorLabeller
-    from cuts3d_mm.labellers.networks import choose_device
 
-    source = find_detector(model, weights)
-    detector = build_trained_detector(source.config.model, source)
-    pipeline = source.config.test_dataloader.dataset.pipeline
-    return DetectorLabeller(detector, pipeline, score_thr=score_thr).to(choose_device(device))
+    return DetectorLabeller.load(model, weights, device, score_thr)

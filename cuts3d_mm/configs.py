@@ -22,7 +22,8 @@ _RENAMED = {  # configs by their former names
 }
 Step = Mapping[str, Any]
 # What is known of an image that was read from an array: no path.
-_META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
+_META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor', 'border')
+SCORE_THR = 0.35  # smallest score of what is shown to people, in [0, 1]; CutLER's demo
 
 
 def shipped_root() -> Path:

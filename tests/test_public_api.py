@@ -16,8 +16,7 @@ from helpers.tiny_detectors import write_checkpoint
 import cuts3d_mm
 from cuts3d_mm.hub.publishing import CONFIG_FILE, WEIGHTS_FILE
 from cuts3d_mm.images.reading import ImageFailure
-from cuts3d_mm.inference import CutS3DInferencer
-from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.inference import CutS3DInferencer, instances_of
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.scenes.rendering import render_scenes
 
@@ -117,9 +116,11 @@ def test_a_detector_takes_rgb_and_finds_what_the_inferencer_of_mmdetection_finds
     detector = cuts3d_mm.load_detector(config, weights, device='cpu', score_thr=0)
     image = photo(rng, (60, 88))
     (sample,) = CutS3DInferencer(config, weights, 'cpu').stream([image[..., ::-1].copy()])
-    found = detector.predict(image)
-    expected = to_supervision(sample)['confidence']
-    assert found and np.allclose([one.score for one in found], expected[: len(found)])
+    found, expected = detector.predict(image), instances_of(sample)
+    assert found and len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score) and (one.mask == other.mask).all()
+        assert np.allclose(one.box_xyxy, other.box_xyxy) and one.label == other.label
     with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB'):
         detector.predict(image[..., 0])
 

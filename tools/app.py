@@ -68,17 +68,17 @@ def main() -> None:
 def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.app.cutting import PhotoCutter, build_page, write_examples
     from cuts3d_mm.app.page import launch
-    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.detector import DetectorLabeller
     from cuts3d_mm.labellers.networks import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
         device = choose_device(args.device)
         cutter = PhotoCutter(model, device)
-        inferencer = None
+        detector = None
         if args.model or args.weights:
-            inferencer = CutS3DInferencer(args.model, args.weights, device)
-        page = build_page(cutter, inferencer, write_examples(Path(folder)))
+            detector = DetectorLabeller.load(args.model, args.weights, device, fill_boxes=True)
+        page = build_page(cutter, detector, write_examples(Path(folder)))
         launch(page, args.host, args.port, allowed_paths=[folder], max_file_size=MAX_UPLOAD)
         threading.Event().wait()  # until Ctrl-C
 

@@ -26,12 +26,13 @@ from cuts3d_mm.cli import (
     run_command,
     share,
 )
+from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.processes import advise
 
 if TYPE_CHECKING:
     from cuts3d_mm.images.streams import Source
-    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.detector import DetectorLabeller
     from cuts3d_mm.labels.store import Counts
 
 
@@ -47,7 +48,11 @@ def parse_args() -> argparse.Namespace:
     )
     add_model_arguments(parser)
     parser.add_argument(
-        '--score-thr', type=share, default=0.35, metavar='SCORE', help='smallest score, in [0, 1]'
+        '--score-thr',
+        type=share,
+        default=SCORE_THR,
+        metavar='SCORE',
+        help='smallest score, in [0, 1]',
     )
     _add_output_arguments(parser)
     parser.add_argument(
@@ -90,7 +95,7 @@ def main() -> int:
     # What takes seconds to import comes after all that is quick to check.
     from cuts3d_mm.hub.client import fetch_detector
     from cuts3d_mm.images.streams import VideoSource, open_sources
-    from cuts3d_mm.labellers.networks import check_device, choose_device
+    from cuts3d_mm.labellers.networks import check_device
 
     check_device(args.device)
     require_writable(args.out, '--out')
@@ -98,16 +103,17 @@ def main() -> int:
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
     fetch_detector(args.model, args.weights)
-    from cuts3d_mm.inference.inferencer import CutS3DInferencer
+    from cuts3d_mm.labellers.detector import DetectorLabeller
 
-    device = choose_device(args.device)
-    inferencer = CutS3DInferencer(args.model, args.weights, device, show_progress=False)
+    detector = DetectorLabeller.load(
+        args.model, args.weights, args.device, args.score_thr, fill_boxes=True
+    )
     advise(f'what was found until now is in {args.out}')
-    return _report(_detect(inferencer, sources, args), args)
+    return _report(_detect(detector, sources, args), args)
 
 
 def _detect(
-    inferencer: CutS3DInferencer, sources: Sequence[Source], args: argparse.Namespace
+    detector: DetectorLabeller, sources: Sequence[Source], args: argparse.Namespace
 ) -> Counts:
     from cuts3d_mm.algorithm.tracking import MaskTracker
     from cuts3d_mm.inference.writing import DetectionWriter, detect_all
@@ -115,12 +121,12 @@ def _detect(
     from cuts3d_mm.pipeline.progress import ProgressLine, Report
 
     with (
-        DetectionWriter(args.out, args.save, args.score_thr) as writer,
+        DetectionWriter(args.out, args.save) as writer,
         ProgressLine(f'detecting in {args.inputs[0]}') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
         return detect_all(
-            inferencer,
+            detector,
             sources,
             writer,
             args.batch_size,

@@ -21,9 +21,9 @@ from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.demo.photos import motorcycle
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.inference.inferencer import SCORE_THR, CutS3DInferencer
-from cuts3d_mm.inference.results import to_supervision
+from cuts3d_mm.inference.writing import draw_detections
 from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import build_labeller, build_params
@@ -49,13 +49,13 @@ class Example:
 
 
 def build_page(
-    cutter: PhotoCutter, inferencer: CutS3DInferencer | None, examples: list[Example]
+    cutter: PhotoCutter, detector: DetectorLabeller | None, examples: list[Example]
 ) -> gradio.Blocks:
     """Build the page.
 
     Args:
         cutter: of the tab that cuts pseudo-masks.
-        inferencer: of the tab that detects; None leaves it out.
+        detector: for the tab that detects; None leaves it out.
         examples: offered in the first tab.
 
     Returns:
@@ -66,9 +66,9 @@ def build_page(
         gradio.Markdown('# CutS3D\nEvery object in a photo, found without a single human label.')
         with gradio.Tab('Cut pseudo-masks'):
             _add_cutting(cutter, examples)
-        if inferencer is not None:
+        if detector is not None:
             with gradio.Tab('Detect'):
-                _add_detection(inferencer)
+                _add_detection(detector)
     return page
 
 
@@ -102,11 +102,13 @@ def _slider(one: RecipeSlider) -> gradio.Slider:
     return gradio.Slider(one.lowest, one.highest, value=one.start, step=one.step, label=one.label)
 
 
-def _add_detection(inferencer: CutS3DInferencer) -> None:
+def _add_detection(detector: DetectorLabeller) -> None:
     with gradio.Row():
         with gradio.Column():
             photo = _photo_input('photo_to_detect')
-            threshold = gradio.Slider(0, 1, value=SCORE_THR, step=0.01, label='Smallest score')
+            threshold = gradio.Slider(
+                0, 1, value=detector.score_thr, step=0.01, label='Smallest score'
+            )
             button = gradio.Button('Detect', variant='primary', elem_id='detect')
         with gradio.Column():
             overlay = gradio.Image(label='Instances', elem_id='detections', format='png')
@@ -114,7 +116,7 @@ def _add_detection(inferencer: CutS3DInferencer) -> None:
 
     def detect(photo: Pixels | None, threshold: float) -> Any:
         with Messages(_COMMAND):
-            return _detect(inferencer, photo, threshold)
+            return _detect(detector, photo, threshold)
 
     button.click(detect, [photo, threshold], [overlay, count])
 
@@ -163,13 +165,14 @@ def _cut(
 
 
 def _detect(
-    inferencer: CutS3DInferencer, photo: Pixels | None, threshold: float
+    detector: DetectorLabeller, photo: Pixels | None, threshold: float
 ) -> tuple[Pixels, str]:
     pixels = _require(photo)
-    sample = next(inferencer.stream([np.ascontiguousarray(pixels[..., ::-1])]))
-    found = to_supervision(sample, threshold)
-    drawn = draw_instances(pixels, list(found['mask']), found['confidence'].tolist())
-    return drawn, f'{len(found["mask"])} instances with a score of at least {threshold:.2f}'
+    detector = copy.copy(detector)  # visitors choose thresholds of their own
+    detector.score_thr = threshold
+    found = detector.predict(pixels)
+    drawn = draw_detections(pixels, found)
+    return drawn, f'{len(found)} instances with a score of at least {threshold:.2f}'
 
 
 def _require(photo: Pixels | None) -> Pixels:

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .inferencer import CutS3DInferencer
+    from .inferencer import CutS3DInferencer, instances_of
 
-__all__ = ['CutS3DInferencer']
+__all__ = ['CutS3DInferencer', 'instances_of']
 
 
 def __getattr__(name: str) -> Any:
     """Import the inferencer when it is asked for: MMDetection's API is slow to load and warns."""
-    if name == 'CutS3DInferencer':
-        from .inferencer import CutS3DInferencer
+    if name in __all__:
+        from . import inferencer
 
-        return CutS3DInferencer
+        return getattr(inferencer, name)
     raise AttributeError(f'module {__name__} has no attribute {name}')

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,20 +21,14 @@ from cuts3d_mm.files.atomic import name_atomically, remove_leftovers, write_whol
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.images.streams import Frame, Source, VideoSource
+from cuts3d_mm.labellers.detector import Detection, DetectorLabeller
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
-from .inferencer import CutS3DInferencer
-from .results import (
-    number_objects,
-    to_index_image,
-    to_record,
-    to_supervision,
-    track_ids,
-)
+from .results import to_index_image, to_record
 
 KINDS = ('pictures', 'masks', 'coco')
 _IMAGES_PER_SHARD = 512
@@ -58,11 +51,10 @@ class DetectionWriter:
             label store) and `detections.json` (COCO). Those of an earlier detection are replaced,
             those of anything else are an error.
         kinds: which of `KINDS`; the label store is always written.
-        score_thr: smallest score, in [0, 1].
     """
 
-    def __init__(self, folder: Path, kinds: Collection[str], score_thr: float) -> None:
-        self._folder, self._kinds, self.score_thr = folder, kinds, score_thr
+    def __init__(self, folder: Path, kinds: Collection[str]) -> None:
+        self._folder, self._kinds = folder, kinds
         self._records: list[ImageRecord] = []
         self._track_ids: list[Sequence[int]] = []  # of all records
         self._num_shards = 0
@@ -94,12 +86,16 @@ class DetectionWriter:
             self._close_video()
             self._save()
 
-    def add(self, frame: Frame, sample: Any, source: object) -> Counts:
-        """Write what was found in an image, or that it could not be read."""
-        record = self._record(frame, sample, source)
+    def add(self, source: object, found: Found) -> Counts:
+        """Write what was found in an image, or that it could not be read.
+
+        Args:
+            source: what the image is of; frames of a `VideoSource` become a video.
+            found: the image and its instances.
+        """
+        record = self._record(source, found)
         self._records.append(record)
-        is_found = record.failure is None
-        self._track_ids.append(track_ids(sample, self.score_thr) if is_found else ())
+        self._track_ids.append(found.numbers or () if record.failure is None else ())
         if len(self._records) == _IMAGES_PER_SHARD:
             write_shard(self._store, self._num_shards, self._records)
             self._num_shards += 1
@@ -108,24 +104,23 @@ class DetectionWriter:
             self._save()
         return Counts(1, len(record.instances), int(record.failure is not None))
 
-    def _record(self, frame: Frame, sample: Any, source: object) -> ImageRecord:
+    def _record(self, source: object, found: Found) -> ImageRecord:
+        frame, instances = found.frame, found.instances
         if frame.pixels is None:
             return ImageRecord(frame.name, (0, 0), failure=frame.failure)
+        image_hw = (frame.pixels.shape[0], frame.pixels.shape[1])
         try:
             if 'pictures' in self._kinds:
-                self._draw(frame.name, frame.pixels, sample, source)
+                self._draw(source, frame.name, frame.pixels, found)
             if 'masks' in self._kinds:
                 path = path_to_write(self._folder / MASKS, f'{frame.file_name or frame.name}.png')
-                save_picture(path, to_index_image(sample, self.score_thr))
+                save_picture(path, to_index_image(instances, image_hw, found.numbers))
         except BadName as failure:
             return ImageRecord(frame.name, (0, 0), failure=f'cannot be drawn: {failure}')
-        return to_record(sample, frame.name, self.score_thr)
+        return to_record(instances, image_hw, frame.name)
 
-    def _draw(self, name: str, pixels: Pixels, sample: Any, source: object) -> None:
-        found = to_supervision(sample, self.score_thr)
-        masks, scores = list(found['mask']), found['confidence'].tolist()
-        numbers = found['tracker_id'].tolist() if 'tracker_id' in found else None
-        drawn = draw_instances(pixels, masks, scores, numbers=numbers)
+    def _draw(self, source: object, name: str, pixels: Pixels, found: Found) -> None:
+        drawn = draw_detections(pixels, found.instances, found.numbers)
         if isinstance(source, VideoSource):
             self._video_of(source, pixels.shape[:2]).add(drawn)
         else:
@@ -261,8 +256,17 @@ class VideoWriter:
                 )
 
 
+@dataclass(frozen=True)
+class Found:
+    """An image, and what was found in it."""
+
+    frame: Frame
+    instances: tuple[Detection, ...] = ()  # the best first
+    numbers: tuple[int, ...] | None = None  # one per instance, from 1; None: not followed
+
+
 def detect_all(
-    inferencer: CutS3DInferencer,
+    detector: DetectorLabeller,
     sources: Sequence[Source],
     writer: DetectionWriter,
     batch_size: int,
@@ -272,9 +276,9 @@ def detect_all(
     """Detect in every image of every source.
 
     Args:
-        inferencer: the detector.
+        detector: on its device, with the smallest score of what is written.
         sources: photos and videos.
-        writer: of the results.
+        writer: writes the results.
         batch_size: images that go through the network together.
         on_counts: called with the counts of each image.
         tracker: numbers the objects of videos; None: they are not followed.
@@ -286,30 +290,45 @@ def detect_all(
     for source in sources:
         if tracker is not None:
             tracker.forget()
-        for frame, sample in _detect(inferencer, source, batch_size):
-            if tracker is not None and sample is not None:
-                number_objects(sample, tracker, writer.score_thr)
-            counts = writer.add(frame, sample, source)
+        for found in _detect(detector, source, batch_size):
+            if tracker is not None:
+                found = replace(found, numbers=number_objects(found, tracker))
+            counts = writer.add(source, found)
             on_counts(counts)
             total += counts
     return total
 
 
-def _detect(
-    inferencer: CutS3DInferencer, source: Source, batch_size: int
-) -> Iterator[tuple[Frame, Any]]:
-    """Pair each frame with what was found in it, None where it could not be read."""
-    waiting: deque[Frame] = deque()
+def _detect(detector: DetectorLabeller, source: Source, batch_size: int) -> Iterator[Found]:
+    """Find the instances of each frame of a source, no more than a batch of them in memory."""
+    waiting: list[Frame] = []
+    for frame in source.frames():
+        waiting.append(frame)
+        if sum(one.pixels is not None for one in waiting) == batch_size:
+            yield from _found_in(waiting, detector)
+            waiting = []
+    yield from _found_in(waiting, detector)
 
-    def readable() -> Iterator[Pixels]:
-        for frame in source.frames():
-            waiting.append(frame)
-            if frame.pixels is not None:
-                yield np.ascontiguousarray(frame.pixels[..., ::-1])
 
-    for sample in inferencer.stream(readable(), batch_size):
-        while waiting[0].pixels is None:
-            yield waiting.popleft(), None
-        yield waiting.popleft(), sample
-    while waiting:
-        yield waiting.popleft(), None
+def _found_in(frames: Sequence[Frame], detector: DetectorLabeller) -> Iterator[Found]:
+    """Find the instances of frames, all of which go through the network together."""
+    images = [frame.pixels for frame in frames if frame.pixels is not None]
+    instances = iter(detector.predict_batch(images, max(len(images), 1)))
+    for frame in frames:
+        yield Found(frame, () if frame.pixels is None else next(instances))
+
+
+def number_objects(found: Found, tracker: MaskTracker) -> tuple[int, ...]:
+    """Number the objects in the next frame of a video, from 1, in their order."""
+    if found.frame.pixels is None:
+        return ()
+    masks = np.array([one.mask for one in found.instances], bool)
+    return tuple(tracker.update(masks.reshape(-1, *found.frame.pixels.shape[:2])).tolist())
+
+
+def draw_detections(
+    image: Pixels, instances: Sequence[Detection], numbers: Sequence[int] | None = None
+) -> Pixels:
+    """Draw instances over their image, (H, W, 3) RGB, with their numbers or scores."""
+    masks = [one.mask for one in instances]
+    return draw_instances(image, masks, [one.score for one in instances], numbers=numbers)

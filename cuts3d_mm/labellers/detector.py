@@ -1,57 +1,75 @@
-"""Label images with a detector that MMDetection has trained."""
+"""Find instances with a trained detector: of a config, a release, or a training that runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
+from mmengine.registry import init_default_scope, registry
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, broadcast_shapes, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cuts3d_mm.algorithm.confidence import require_confidence_source
-from cuts3d_mm.arrays import Double, Float, Mask, Pixels
-from cuts3d_mm.configs import read_arrays
+from cuts3d_mm.arrays import Double, Float, Index, Mask, Pixels
+from cuts3d_mm.configs import SCORE_THR, find_config, read_arrays
+from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
+from cuts3d_mm.hub.trusted_config import (
+    parse_release_config,
+    plain_dataset_meta,
+    read_release_config,
+)
 from cuts3d_mm.images.reading import NamedImage, check_rgb
+from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
 from cuts3d_mm.weights.mmengine_loader import install
 
 from .generator import Stage
+from .networks import choose_device
 from .registry import LABELLERS, SCOPE, with_defaults
 
-_CELL_PX = 8  # of the confidence grid, as the patches of the pseudo-labels
-_PROBABILITY_STEPS = 255  # MMDetection's masks without a threshold are uint8
+_CELL_PX = 8  # side of a cell of the confidence grid, as the patches of the pseudo-labels
+_PROBABILITY_STEPS = 255  # masks of MMDetection without a threshold are uint8
+_NO_DETECTOR = 'CONFIG must define model and test_dataloader, it does not'
+_SPARE_NUMBERS = 1 << 26  # of anchors, indices and the like, which are no weights
+_NUMBERS_PER_CALL = 1 << 10  # so that the number of tensors has a limit, too
+# What a class of MMDetection raises when its arguments do not fit each other.
+_MISFITS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+    NotImplementedError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 @LABELLERS.register_module()
 class DetectorLabeller:
-    """A detector that labels images as `PseudoLabelGenerator` does.
-
-    Images go through the network one by one, as in an evaluation, so that the labels of an
-    image do not depend on its neighbours.
+    """A trained detector, which finds instances as `PseudoLabelGenerator` does.
 
     Args:
-        detector (dict | nn.Module): A detector of MMDetection with masks, or its config.
+        detector (dict | nn.Module): A detector of MMDetection, or its config.
         pipeline (list[dict]): Test pipeline; its loading of files and annotations is left out.
         checkpoint (str, optional): Weights; a file, `https://` or `hf://` location. Defaults
             to None, for a detector that has its weights.
         weights_sha256 (str, optional): What `digest_weights` must give for the weights, so that
             a run that is resumed has the same ones. Defaults to None.
         score_thr (float): Smallest score, in [0, 1]. Defaults to 0.
-        max_per_image (int): Most instances of an image, best first. Defaults to 100.
+        max_per_image (int, optional): Most instances of an image, best first; None: all that
+            the detector gives. Defaults to 100.
         confidence_source (str): Confidence of the labels: `map`: the probability of the mask
             head, on a grid; `score`: that of the detection in all of its cells; `none`: labels
             are certain. Defaults to `none`.
+        fill_boxes (bool): Whether a detector without masks gives its boxes, filled. Defaults to
+            False: such a detector is refused, since filled boxes are no labels to train on.
     """
 
     def __init__(
@@ -61,13 +79,13 @@ class DetectorLabeller:
         checkpoint: str | None = None,
         weights_sha256: str | None = None,
         score_thr: float = 0.0,
-        max_per_image: int = 100,
+        max_per_image: int | None = 100,
         confidence_source: str = 'none',
+        fill_boxes: bool = False,
     ) -> None:
         require_confidence_source(confidence_source)
         check_options(score_thr, max_per_image)
-        init_default_scope('mmdet')
-        install()
+        _prepare_mmdetection()
         if isinstance(detector, dict):
             detector = MODELS.build(ConfigDict(detector))
         self.detector: Any = detector
@@ -75,32 +93,64 @@ class DetectorLabeller:
         self.score_thr = score_thr
         self.max_per_image = max_per_image
         self.confidence_source = confidence_source
+        self.fill_boxes = fill_boxes
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
 
-    def to(self, device: str) -> DetectorLabeller:
-        """Move the detector; its own `to` also tells it where its images must go."""
-        self.detector.to(device)
-        return self
-
-    def predict(self, image: Pixels) -> list[Detection]:
-        """Find the instances of one image, the best first.
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | Config | None,
+        weights: str | None = None,
+        device: str = 'auto',
+        score_thr: float = SCORE_THR,
+        fill_boxes: bool = False,
+    ) -> DetectorLabeller:
+        """Load a trained detector by its name; arguments and errors are those of `load_detector`.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            fill_boxes: whether a detector without masks gives its boxes, filled.
         """
-        check_rgb(image)
-        return self.predict_batch([NamedImage('', image)])[0]
+        device = choose_device(device)
+        source = find_detector(model, weights)
+        detector = build_trained_detector(source.config.model, source)
+        pipeline = source.config.test_dataloader.dataset.pipeline
+        labeller = cls(
+            detector, pipeline, score_thr=score_thr, max_per_image=None, fill_boxes=fill_boxes
+        )
+        return labeller.to(device)
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:
         """Complete a config: the defaults of our classes in the detector."""
         return {**config, 'detector': with_defaults(config['detector'], _part_of_a_detector)}
 
-    def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Detection]]:
-        """Find the instances of images, the best first."""
+    def to(self, device: str) -> DetectorLabeller:
+        """Move the detector; its own `to` also tells it where its images must go."""
+        self.detector.to(device)
+        return self
+
+    def predict(self, image: Pixels) -> tuple[Detection, ...]:
+        """Find the instances of one image, the best first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        """
+        return self.predict_batch([image])[0]
+
+    def predict_batch(
+        self, images: Sequence[Pixels | NamedImage], at_once: int = 1
+    ) -> list[tuple[Detection, ...]]:
+        """Find the instances of images, the best first.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            at_once: images that go through the network together, padded to one size. By default
+                each goes alone, so that what is found in it does not depend on its neighbours.
+        """
         source = self.confidence_source
-        return [list(read_detections(found, source)) for found in self.extract(images)]
+        found = self.extract(images, at_once)
+        return [tuple(read_detections(output, source)) for output in found]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -108,25 +158,36 @@ class DetectorLabeller:
         reader = partial(read_detections, confidence_source=self.confidence_source)
         return (Stage('unpack', reader),)
 
-    def extract(self, images: Sequence[NamedImage]) -> list[DetectorOutput]:
-        """Run the detector on images."""
+    def extract(
+        self, images: Sequence[Pixels | NamedImage], at_once: int = 1
+    ) -> list[DetectorOutput]:
+        """Run the detector on images, of which so many go through the network together."""
+        if at_once < 1:
+            raise ValueError(f'at_once must be at least 1, got {at_once}')
+        arrays = [one.pixels if isinstance(one, NamedImage) else one for one in images]
+        for pixels in arrays:
+            check_rgb(pixels)
+        batches = [arrays[first : first + at_once] for first in range(0, len(arrays), at_once)]
         self.detector.eval()
         with _probability_masks(self.detector, self.confidence_source == 'map'):
-            return [self._run(image.pixels) for image in images]
+            return [output for batch in batches for output in self._run(batch)]
 
     @torch.no_grad()
-    def _run(self, pixels: Pixels) -> DetectorOutput:
-        bgr = np.ascontiguousarray(pixels[..., ::-1])
-        data = self.pipeline({'img': bgr, 'img_id': 0})
-        batch = {'inputs': [data['inputs']], 'data_samples': [data['data_samples']]}
-        found = self.detector.test_step(batch)[0].pred_instances
-        if 'masks' not in found:
+    def _run(self, images: Sequence[Pixels]) -> list[DetectorOutput]:
+        inputs = [
+            self.pipeline({'img': np.ascontiguousarray(pixels[..., ::-1]), 'img_id': 0})
+            for pixels in images
+        ]
+        batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
+        return [
+            self._output(sample.pred_instances, pixels.shape[:2])
+            for sample, pixels in zip(self.detector.test_step(batch), images, strict=True)
+        ]
+
+    def _output(self, found: Any, image_hw: tuple[int, int]) -> DetectorOutput:
+        if 'masks' not in found and not (self.fill_boxes and self.confidence_source != 'map'):
             raise ValueError('detector must predict masks, it predicts boxes only')
-        best = torch.argsort(found.scores, descending=True, stable=True)[: self.max_per_image]
-        scores = found.scores[best].cpu().numpy().astype(np.float64)
-        count = int((scores >= self.score_thr).sum())
-        masks = found.masks[best[:count]]
-        return DetectorOutput(_crops(masks), np.minimum(scores[:count], 1), pixels.shape[:2])
+        return read_predictions(found, image_hw, self.score_thr, self.max_per_image)
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
         state = read_state(checkpoint).weights
@@ -137,6 +198,35 @@ class DetectorLabeller:
             )
         check_weights_fit(state, self.detector.state_dict())
         self.detector.load_state_dict(state)
+
+
+def read_predictions(
+    found: Any, image_hw: tuple[int, int], score_thr: float, max_per_image: int | None
+) -> DetectorOutput:
+    """Copy what MMDetection has found in an image from its device, the best first.
+
+    Args:
+        found: `pred_instances` of a `DetDataSample`; boxes without masks are filled.
+        image_hw: size of the image, in pixels.
+        score_thr: smallest score, in [0, 1].
+        max_per_image: most instances; None: all.
+    """
+    best = torch.argsort(found.scores, descending=True, stable=True)[:max_per_image]
+    scores = found.scores[best].cpu().numpy().astype(np.float64)
+    best = best[: int((scores >= score_thr).sum())]
+    boxes = found.bboxes[best].cpu().numpy().astype(np.float32)
+    crops = _crops(found.masks[best]) if 'masks' in found else _filled(boxes, image_hw)
+    labels = found.labels[best].cpu().numpy().astype(np.int64)
+    return DetectorOutput(crops, np.minimum(scores[: len(best)], 1), boxes, labels, image_hw)
+
+
+def _filled(boxes_xyxy: Float, image_hw: tuple[int, int]) -> tuple[MaskCrop, ...]:
+    limits = [image_hw[1], image_hw[0]] * 2
+    corners = np.clip(np.rint(boxes_xyxy), 0, limits).astype(int).tolist()
+    return tuple(
+        MaskCrop(np.ones((max(bottom - top, 0), max(right - left, 0)), bool), (top, left))
+        for left, top, right, bottom in corners
+    )
 
 
 def _crops(masks: Tensor) -> tuple[MaskCrop, ...]:
@@ -185,6 +275,8 @@ class Detection:
     mask: Mask  # (H, W)
     confidence: Float | None  # (h, w) cells of 8 px, in [0, 1]; None: certain
     score: float  # in [0, 1]
+    box_xyxy: Float  # (4,) box of the detector, in pixels; the mask may be smaller
+    label: int  # number of the class, from 0
 
 
 @dataclass(frozen=True)
@@ -204,6 +296,8 @@ class DetectorOutput:
 
     crops: tuple[MaskCrop, ...]
     scores: Double  # (n,) in [0, 1]
+    boxes_xyxy: Float  # (n, 4) px
+    labels: Index  # (n,)
     image_hw: tuple[int, int]
 
 
@@ -214,10 +308,12 @@ def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[D
         found: with probabilities if `confidence_source` is 'map', else with masks.
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
-    for crop, score in zip(found.crops, found.scores.tolist(), strict=True):
-        detection = _detection(_whole(crop, found.image_hw), score, confidence_source)
-        if detection.mask.any():
-            yield detection
+    parts = zip(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, strict=True)
+    for crop, score, box_xyxy, label in parts:
+        values = _whole(crop, found.image_hw)
+        mask, confidence = _mask_and_confidence(values, score, confidence_source)
+        if mask.any():
+            yield Detection(mask, confidence, score, box_xyxy, int(label))
 
 
 def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:
@@ -227,15 +323,17 @@ def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:
     return mask
 
 
-def _detection(mask: NDArray[np.generic], score: float, confidence_source: str) -> Detection:
+def _mask_and_confidence(
+    values: NDArray[np.generic], score: float, confidence_source: str
+) -> tuple[Mask, Float | None]:
     if confidence_source == 'none':
-        return Detection(mask.astype(bool), None, score)
-    grid_hw = tuple(-(-side // _CELL_PX) for side in mask.shape)
+        return values.astype(bool), None
+    grid_hw = tuple(-(-side // _CELL_PX) for side in values.shape)
     if confidence_source == 'score':
-        return Detection(mask.astype(bool), np.full(grid_hw, score, np.float32), score)
-    probability = np.float32(1 / _PROBABILITY_STEPS) * mask.astype(np.float32)
+        return values.astype(bool), np.full(grid_hw, score, np.float32)
+    probability = np.float32(1 / _PROBABILITY_STEPS) * values.astype(np.float32)
     is_inside = probability >= 0.5
-    return Detection(is_inside, _mean_inside(probability, is_inside, grid_hw), score)
+    return is_inside, _mean_inside(probability, is_inside, grid_hw)
 
 
 def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) -> Float:
@@ -246,15 +344,15 @@ def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) 
     return np.where(share > 0, np.clip(total / np.maximum(share, 1e-6), 0, 1), 0).astype('f4')
 
 
-def check_options(score_thr: float, max_per_image: int) -> None:
-    """Check which instances of a detector become labels.
+def check_options(score_thr: float, max_per_image: int | None) -> None:
+    """Check which instances of a detector are kept.
 
     Raises:
         ValueError: a number out of its range.
     """
     if not 0 <= score_thr <= 1:
         raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
-    if max_per_image < 1:
+    if max_per_image is not None and max_per_image < 1:
         raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
 
 
@@ -269,11 +367,8 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
     Raises:
         ValueError: the config is of no detector, or the checkpoint holds no weights.
     """
-    from cuts3d_mm.weights import read_state  # torch takes seconds
-    from cuts3d_mm.weights.checkpoints import digest_weights
-
     if 'model' not in config or 'test_dataloader' not in config:
-        raise ValueError('CONFIG must define model and test_dataloader, it does not')
+        raise ValueError(_NO_DETECTOR)
     plain = config.to_dict()
     return {
         'type': 'cuts3d_mm.DetectorLabeller',
@@ -283,3 +378,165 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
         'weights_sha256': digest_weights(read_state(checkpoint).weights),
         **options,
     }
+
+
+@dataclass(frozen=True)
+class DetectorSource:
+    """A detector's config and weights."""
+
+    config: Config
+    weights: dict[str, Tensor]
+    dataset_meta: dict[str, Any]  # names and colours of the classes
+    is_release: bool  # the config comes from elsewhere and was checked
+
+
+def find_detector(model: str | Path | Config | None, weights: str | None = None) -> DetectorSource:
+    """Find a detector.
+
+    Args:
+        model: `owner/repo[@revision]` on the Hugging Face Hub; a folder that `cuts3d download`
+            made; a config, as an object, a path or the name of a shipped one; None, if the
+            weights hold their config.
+        weights: a file, `https://` or `hf://` location; needed with a config.
+
+    Raises:
+        ValueError: there is no such config, no weights for it, or it is of a release and names
+            what a release may not name.
+        FileNotFoundError: no such file.
+        HubError: the Hub does not give it.
+    """
+    if isinstance(model, Path):
+        model = str(model)
+    if isinstance(model, str) and weights is None:
+        release = find_release(model)
+        if release is not None:
+            checked = read_release_config(release / CONFIG_FILE)
+            return _release(checked, str(release / WEIGHTS_FILE))
+    if model is None and weights is None:
+        raise ValueError('a model or weights must be named, got neither')
+    if model is None:
+        return _release(None, str(weights))
+    if weights is None:
+        raise ValueError(
+            f'{model} is a config without published weights; pass weights, a file or an hf:// '
+            'location, or name a repository as owner/repo'
+        )
+    config = model if isinstance(model, Config) else Config.fromfile(str(find_config(model)))
+    state = read_state(weights)
+    if 'model' not in config or 'test_dataloader' not in config:
+        raise ValueError(_NO_DETECTOR)
+    names = plain_dataset_meta(state.meta)
+    return DetectorSource(config, state.weights, names, is_release=False)
+
+
+def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
+    """Add its weights to a checked config; without one, the weights hold it."""
+    state = read_state(weights)
+    if checked is None:
+        if not isinstance(state.meta.get('cfg'), str):
+            raise ValueError(f'{weights} holds no config; name the model as well')
+        checked = parse_release_config(state.meta['cfg'], weights)
+    names = plain_dataset_meta(state.meta)
+    return DetectorSource(Config(checked), state.weights, names, is_release=True)
+
+
+def _prepare_mmdetection() -> None:
+    """Let it find its own classes, and read weights as data."""
+    init_default_scope('mmdet')
+    install()
+
+
+def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:
+    """Build a detector with its weights, on the CPU, ready to predict.
+
+    Args:
+        model: config of the detector.
+        source: its weights; a release is built under the limits of `build_release_model`.
+
+    Raises:
+        ValueError: config and weights do not fit each other.
+    """
+    _prepare_mmdetection()
+    detector: Any
+    if source.is_release:
+        detector = build_release_model(model, source.weights)
+    else:
+        detector = MODELS.build(model)
+    check_weights_fit(source.weights, detector.state_dict())
+    detector.load_state_dict(source.weights)
+    detector.dataset_meta = source.dataset_meta
+    trained: nn.Module = detector.eval()
+    return trained
+
+
+def build_release_model(config: ConfigDict, weights: Mapping[str, Tensor]) -> Any:
+    """Build a detector whose config `trusted_config` has checked.
+
+    Args:
+        config: of the detector.
+        weights: that it is for. A detector that needs far more memory than they do is refused
+            before the memory is taken.
+
+    Raises:
+        ValueError: its parts do not fit together, or need a package that is missing.
+    """
+    init_default_scope('mmdet')
+    most = 2 * sum(value.numel() for value in weights.values()) + _SPARE_NUMBERS
+    try:
+        with _registered_classes_only(), _Budget(most):
+            return MODELS.build(config)
+    except _MISFITS as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+        raise ValueError(
+            f'model of the release must be one that can be built; {reason}'
+        ) from error
+
+
+@contextmanager
+def _registered_classes_only() -> Iterator[None]:
+    """Keep MMEngine from importing a name that a registry does not have."""
+    original = registry.get_object_from_string
+
+    def refuse(name: str) -> None:
+        raise ImportError(f'{name} is no registered class')
+
+    registry.get_object_from_string = refuse
+    try:
+        yield
+    finally:
+        registry.get_object_from_string = original
+
+
+class _Budget(TorchDispatchMode):
+    """Counts the numbers of new tensors and refuses to make more than a limit."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.made = most, 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.made += _NUMBERS_PER_CALL + _new_numbers(args)
+        if self.made > self.most:
+            raise MemoryError(f'it needs more than {self.most} numbers, far more than its weights')
+        return func(*args, **(kwargs or {}))
+
+
+def _new_numbers(args: tuple[Any, ...]) -> int:
+    """How many numbers an operation makes at most: of a size, or of an outer product."""
+    sizes = [math.prod(size) for size in args if _is_size(size)]
+    shapes = [value.shape for value in args if isinstance(value, Tensor)]
+    if len(shapes) > 1:
+        with suppress(RuntimeError):  # shapes that are not broadcast
+            whole = math.prod(broadcast_shapes(*shapes))
+            sizes.append(whole if whole > max(map(math.prod, shapes)) else 0)
+    return max(sizes, default=0)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(side, int) for side in value)

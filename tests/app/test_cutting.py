@@ -12,7 +12,7 @@ from PIL import Image
 
 from cuts3d_mm.app.cutting import PhotoCutter
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.visualization.figures import draw_point_cloud
 
@@ -137,9 +137,9 @@ def test_a_visitor_uploads_a_photo_and_sees_the_pictures(app, browser, cutter, t
     """With CUTS3D_DOCS=docs/pictures the screenshot of the README is taken."""
     weights = tmp_path / 'iter_1.pth'
     config = write_checkpoint(weights)
-    inferencer = CutS3DInferencer(config, str(weights), 'cpu', show_progress=False)
+    detector = DetectorLabeller.load(config, str(weights), 'cpu')
     example = app.write_examples(tmp_path)[0]
-    site = app.build_page(cutter, inferencer, [example])
+    site = app.build_page(cutter, detector, [example])
     url = app.launch(site, allowed_paths=[str(tmp_path)])
     try:
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})

@@ -253,7 +253,7 @@ class Nothing:
     stages = (Stage('unpack', partial(read_detections, confidence_source='none')),)
 
     def extract(self, images):
-        nothing = DetectorOutput((), np.zeros(0), (60, 88))
+        nothing = DetectorOutput((), np.zeros(0), np.zeros((0, 4)), np.zeros(0), (60, 88))
         return [nothing for _ in images]
 
 

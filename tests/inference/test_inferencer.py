@@ -20,7 +20,7 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector
 from cuts3d_mm.hub.client import HubRepository, download_repository
 from cuts3d_mm.hub.publishing import ReleaseFacts, upload_files, write_release
-from cuts3d_mm.inference import CutS3DInferencer
+from cuts3d_mm.inference import CutS3DInferencer, instances_of
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
 
 pytestmark = pytest.mark.slow
@@ -193,17 +193,17 @@ def test_streams_are_opened_by_name_and_leave_out_what_cannot_be_read(
 def test_results_agree_in_every_form(inferencer, images):
     sample = next(inferencer.stream(images[:1]))
     threshold = float(sample.pred_instances.scores.median())
-    arrays = to_supervision(sample, threshold)
+    found, image_hw = instances_of(sample, threshold), images[0].shape[:2]
+    arrays = to_supervision(found, image_hw)
     assert arrays['mask'].shape[1:] == (70, 110) and (arrays['confidence'] >= threshold).all()
     assert (np.diff(arrays['confidence']) <= 0).all()
-    annotations = to_coco(sample, 7, threshold)
-    is_there = arrays['mask'].any(axis=(1, 2))
+    annotations = to_coco(found, image_hw, 7)
     scores = [one['score'] for one in annotations]
-    assert scores == pytest.approx(arrays['confidence'][is_there].tolist(), abs=1e-6)
+    assert scores == pytest.approx(arrays['confidence'].tolist(), abs=1e-6)
     coco = COCO()
     coco.dataset = {'images': [{'id': 7, 'height': 70, 'width': 110}], 'categories': [{'id': 1}]}
     coco.createIndex()
     loaded = coco.loadRes(annotations)
-    index = to_index_image(sample, threshold)
+    index = to_index_image(found, image_hw)
     best = loaded.annToMask(loaded.anns[1]).astype(bool)
     assert index.dtype == np.uint16 and ((index == 1) == best).all()

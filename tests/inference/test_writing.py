@@ -7,22 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from helpers.drawn import disc
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
 from PIL import Image
 
-from cuts3d_mm.algorithm.tracking import MaskTracker
-from cuts3d_mm.images.streams import open_sources
-from cuts3d_mm.inference.results import (
-    MOST_INSTANCES,
-    number_objects,
-    to_index_image,
-    to_supervision,
-    track_ids,
-)
-from cuts3d_mm.inference.writing import DetectionWriter, detect_all
+from cuts3d_mm.algorithm.tracking import MAX_HIDDEN_FRAMES, MaskTracker
+from cuts3d_mm.images.streams import Frame, open_sources
+from cuts3d_mm.inference.results import MOST_INSTANCES, to_index_image, to_supervision
+from cuts3d_mm.inference.writing import DetectionWriter, Found, detect_all, number_objects
+from cuts3d_mm.labellers.detector import Detection
 from cuts3d_mm.scenes.moving import render_clip
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
@@ -32,15 +24,10 @@ HW = (64, 96)  # whole blocks of the video codec
 FRAMES = 8
 
 
-def sample_of(masks, scores):
-    boxes = [[0.0, 0.0, 1.0, 1.0]] * len(masks)
-    found = InstanceData(
-        masks=torch.tensor(np.array(masks)),
-        scores=torch.tensor(scores),
-        labels=torch.zeros(len(masks), dtype=torch.long),
-        bboxes=torch.tensor(boxes),
-    )
-    return DetDataSample(pred_instances=found, metainfo={'ori_shape': HW})
+def detections(masks, scores):
+    """Instances, the best first."""
+    pairs = sorted(zip(masks, scores, strict=True), key=lambda pair: -pair[1])
+    return tuple(Detection(mask, None, score, np.zeros(4, 'f4'), 0) for mask, score in pairs)
 
 
 def ball(frame, row):
@@ -48,12 +35,19 @@ def ball(frame, row):
 
 
 class Detector:
-    """Finds two balls in each frame, the best now one and now the other, and one of low score."""
+    """Finds two balls in each frame, the best now one and now the other."""
 
-    def stream(self, images, batch_size):
-        for frame, _ in enumerate(images):
-            masks = ball(frame, 16), ball(frame, 46), disc((5, 90), 3, HW)
-            yield sample_of(masks, [0.6, (0.5, 0.7)[frame % 2], 0.1])
+    def __init__(self):
+        self.num_frames = 0
+
+    def predict_batch(self, images, at_once):
+        assert len(images) <= at_once
+        return [self.predict(image) for image in images]
+
+    def predict(self, image):
+        frame = self.num_frames % FRAMES
+        self.num_frames += 1
+        return detections([ball(frame, 16), ball(frame, 46)], [0.6, (0.5, 0.7)[frame % 2]])
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def clips(tmp_path):
 
 
 def detect(clips, out, tracker):
-    with DetectionWriter(out, ('pictures', 'masks', 'coco'), 0.35) as writer:
+    with DetectionWriter(out, ('pictures', 'masks', 'coco')) as writer:
         detect_all(Detector(), clips, writer, 2, lambda counts: None, tracker)
     return json.loads((out / 'detections.json').read_text())
 
@@ -101,27 +95,27 @@ def test_objects_that_are_not_followed_have_no_number(clips, tmp_path):
     assert not any('track_id' in one for one in coco['annotations'])
 
 
-def test_low_scores_and_empty_masks_get_no_number():
-    nothing = np.zeros(HW, bool)
-    sample = sample_of([ball(0, 16), nothing, ball(0, 46), ball(5, 30)], [0.5, 0.9, 0.6, 0.2])
-    number_objects(sample, MaskTracker(), 0.35)
-    assert sample.pred_instances.instances_id.tolist() == [1, 0, 2, 0]
-    assert to_supervision(sample, 0.35)['tracker_id'].tolist() == [0, 2, 1]
-    assert track_ids(sample, 0.35) == [2, 1]
+def test_a_frame_in_which_nothing_is_found_counts_for_the_tracker():
+    frame = Frame('a', np.zeros((*HW, 3), np.uint8))
+    tracker = MaskTracker()
+    assert number_objects(Found(frame, detections([ball(0, 16)], [0.5])), tracker) == (1,)
+    for _ in range(MAX_HIDDEN_FRAMES + 2):
+        assert number_objects(Found(frame), tracker) == ()
+    assert number_objects(Found(frame, detections([ball(0, 16)], [0.5])), tracker) == (2,)
 
 
-def test_supervision_takes_the_numbers():
+def test_supervision_takes_instances_and_numbers():
     supervision = pytest.importorskip('supervision')
-    sample = sample_of([ball(0, 16)], [0.5])
-    number_objects(sample, MaskTracker(), 0.35)
-    assert supervision.Detections(**to_supervision(sample)).tracker_id.tolist() == [1]
+    found = detections([ball(0, 16), ball(0, 46)], [0.5, 0.25])
+    arguments = supervision.Detections(**to_supervision(found, HW, (4, 2)))
+    assert arguments.tracker_id.tolist() == [4, 2] and arguments.mask.shape == (2, *HW)
+    assert len(supervision.Detections(**to_supervision((), HW))) == 0
 
 
 def test_a_number_that_fits_no_mask_image_is_refused():
-    sample = sample_of([ball(0, 16)], [0.5])
-    sample.pred_instances.instances_id = torch.tensor([MOST_INSTANCES + 1])
+    found = detections([ball(0, 16)], [0.5])
     with pytest.raises(ValueError, match='leave out --save masks'):
-        to_index_image(sample)
+        to_index_image(found, HW, (MOST_INSTANCES + 1,))
 
 
 def twice(pixels):

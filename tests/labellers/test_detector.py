@@ -7,6 +7,8 @@ import pytest
 import torch
 from helpers.tiny_detectors import tiny_config
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from cuts3d_mm.images.reading import NamedImage
 from cuts3d_mm.labellers.detector import (
@@ -64,7 +66,8 @@ def test_what_leaves_the_device_are_the_used_parts_of_masks(parts, rng, confiden
 
 def test_detections_are_made_one_at_a_time():
     crop = MaskCrop(np.ones((5, 7), bool), (990, 1990))
-    found = DetectorOutput((crop,) * 100, np.full(100, 0.5), (1000, 2000))
+    scores, boxes = np.full(100, 0.5), np.zeros((100, 4))
+    found = DetectorOutput((crop,) * 100, scores, boxes, np.zeros(100), (1000, 2000))
     tracemalloc.start()
     try:
         areas = [one.mask.sum() for one in read_detections(found, 'none')]
@@ -133,3 +136,38 @@ def test_checkpoint_of_another_detector_is_refused(parts, tmp_path):
 def test_unknown_confidence_is_refused(parts):
     with pytest.raises(ValueError, match='confidence_source must be one of'):
         labeller(parts, confidence_source='mask_probability')
+
+
+def test_images_of_several_sizes_may_share_a_pass_through_the_network(parts, rng):
+    arrays = [image.pixels for image in images(rng, 3)]
+    found = labeller(parts).predict_batch(arrays, at_once=2)
+    shapes = [[one.mask.shape for one in instances] for instances in found]
+    assert all(shapes) and [one[0] for one in shapes] == [(70, 110), (90, 60), (70, 110)]
+    with pytest.raises(ValueError, match='at_once must be at least 1, got 0'):
+        labeller(parts).predict_batch(arrays, at_once=0)
+
+
+BOXES = [[-3, 2.4, 7.6, 9], [50, 30, 90, 70], [-9, -9, -2, -1]]
+
+
+class BoxDetector(torch.nn.Module):
+    """Finds three boxes, one of them off the image."""
+
+    def test_step(self, data):
+        boxes = InstanceData(
+            bboxes=torch.tensor(BOXES), scores=torch.tensor([0.4, 0.9, 0.5]),
+            labels=torch.tensor([3, 0, 1]),
+        )  # fmt: skip
+        return [DetDataSample(pred_instances=boxes)]
+
+
+def test_boxes_are_filled_where_that_is_asked_for_and_refused_as_labels(parts, rng):
+    image = rng.integers(0, 255, (40, 60, 3), np.uint8)
+    filled = labeller((BoxDetector(), parts[1]), fill_boxes=True).predict(image)
+    assert [(one.label, round(one.score, 6)) for one in filled] == [(0, 0.9), (3, 0.4)]
+    assert [int(one.mask.sum()) for one in filled] == [10 * 10, 8 * 7]
+    assert filled[0].mask[30:, 50:].all() and filled[1].mask[2:9, :8].all()
+    assert filled[1].box_xyxy == pytest.approx(BOXES[0])
+    for options in ({}, {'fill_boxes': True, 'confidence_source': 'map'}):
+        with pytest.raises(ValueError, match=r'must predict masks|needs a detector with a RoI'):
+            labeller((BoxDetector(), parts[1]), **options).predict(image)

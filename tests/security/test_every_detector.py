@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from cuts3d_mm.hub.allow_list import DETECTORS, NETWORKS
 from cuts3d_mm.hub.trusted_config import release_config
-from cuts3d_mm.inference.inferencer import build_release_model
+from cuts3d_mm.labellers.detector import build_release_model
 
 SHIPPED = Path(mmdet.__file__).parent / '.mim/configs'
 # Files with small backbones that together name every class which a shipped file names.

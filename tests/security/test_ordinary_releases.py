@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.hub.trusted_config import read_release_config
-from cuts3d_mm.inference.inferencer import build_release_model
+from cuts3d_mm.labellers.detector import build_release_model
 
 SHIPPED = Path(mmdet.__file__).parent / '.mim/configs'
 ORDINARY = (
