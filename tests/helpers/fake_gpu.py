@@ -8,12 +8,16 @@ which detectors need (non-maximum suppression, nonzero).
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import pickle
 import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from mmengine.device import utils as mmengine_device
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -21,7 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 aten = torch.ops.aten
 copies: Counter[str] = Counter()  # what a GPU would wait for: copies between devices, waits
 # For C++ the tensors are of a device whose guard does nothing and that autocast counts as CUDA.
-_STAND_IN, _XLA, _META = torch.device('xla', 0), 9, 14
+_STAND_IN, _XLA, _META = 'xla', 9, 14
 _INDEXED = aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default
 
 
@@ -84,7 +88,7 @@ class _Functions(TorchFunctionMode):
 def _run(func, args, kwargs):
     """Run an operator on the values; all tensors must be on one device, or be CPU scalars."""
     if func is torch.ops.prim.device.default:
-        return _STAND_IN
+        return torch.device(_STAND_IN, args[0].device.index)
     tensors = [value for value in tree_flatten((args, kwargs))[0] if _is_tensor(value)]
     devices = {value.device for value in tensors if isinstance(value, GpuTensor)}
     asked = kwargs.get('device')
@@ -188,23 +192,44 @@ def fake_gpus(monkeypatch, count=1):
     """Let torch see so many GPUs in this process; gives the counts of copies and waits."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / 'libc10.so'))
     guards = (ctypes.c_void_p * 22).in_dll(library, '_ZN3c104impl26device_guard_impl_registryE')
-    guards[_XLA] = guards[_META]
     known = {
         'is_available': True, 'is_initialized': True, 'device_count': count, 'current_device': 0,
     }  # fmt: skip
     for name, value in known.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     for name in ('_lazy_init', 'manual_seed_all', 'synchronize', 'reset_peak_memory_stats'):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
-    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda *_: 0)
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: None)
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda *_, **__: 0)
+    properties = SimpleNamespace(name='stand-in', total_memory=2**33, major=8, minor=0)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda *_, **__: properties)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda *_: properties.name)
+    monkeypatch.setattr(mmengine_device, 'DEVICE', 'cuda')  # found out when it is imported
     monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self, *_: self)
     for name, module in list(sys.modules.items()):
         if name.startswith('mmcv.ops.') and hasattr(module, 'ext_module'):
             monkeypatch.setattr(module, 'ext_module', _CompiledOps(module.ext_module))
     copies.clear()
+    before, guards[_XLA] = guards[_XLA], guards[_META]
     torch._C._set_only_lift_cpu_tensors(True)
     try:
         with torch.autograd.set_multithreading_enabled(False), _Functions(), _Dispatch():
             yield copies
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
+        guards[_XLA] = before
+
+
+def start_forked(target, *payload):
+    """`processes.start_child`, but a child that has the GPUs of this process."""
+    context = multiprocessing.get_context('fork')
+    ours, theirs = context.Pipe()
+    arguments = (theirs, pickle.dumps((target, payload)))
+    process = context.Process(target=_begin, args=arguments, daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _begin(connection, pickled):
+    target, payload = pickle.loads(pickled)
+    target(connection, *payload)
