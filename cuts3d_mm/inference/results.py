@@ -25,7 +25,7 @@ def to_supervision(
     """Arguments of `supervision.Detections`.
 
     Args:
-        instances: of one image.
+        instances: instances of one image.
         image_hw: size of the image, in pixels.
         numbers: objects that are followed, one number per instance.
 
@@ -71,7 +71,7 @@ def to_index_image(
     """Number every pixel by its instance, for a PNG.
 
     Args:
-        instances: of one image, the best first.
+        instances: instances of one image, the best first.
         image_hw: size of the image, in pixels.
         numbers: objects that are followed, one number per instance.
 

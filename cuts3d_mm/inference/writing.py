@@ -90,7 +90,7 @@ class DetectionWriter:
         """Write what was found in an image, or that it could not be read.
 
         Args:
-            source: what the image is of; frames of a `VideoSource` become a video.
+            source: where the image comes from; frames of a `VideoSource` become a video.
             found: the image and its instances.
         """
         record = self._record(source, found)

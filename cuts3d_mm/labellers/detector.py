@@ -161,7 +161,7 @@ class DetectorLabeller:
     def extract(
         self, images: Sequence[Pixels | NamedImage], at_once: int = 1
     ) -> list[DetectorOutput]:
-        """Run the detector on images, of which so many go through the network together."""
+        """Run the detector on images, `at_once` of them together."""
         if at_once < 1:
             raise ValueError(f'at_once must be at least 1, got {at_once}')
         arrays = [one.pixels if isinstance(one, NamedImage) else one for one in images]
@@ -305,7 +305,7 @@ def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[D
     """Turn the output of a detector into instances, one at a time; empty masks are left out.
 
     Args:
-        found: with probabilities if `confidence_source` is 'map', else with masks.
+        found: output with probabilities if `confidence_source` is 'map', else with masks.
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
     parts = zip(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, strict=True)
@@ -360,12 +360,12 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
     """Turn the config of a detector into that of a `DetectorLabeller`.
 
     Args:
-        config: of a training or a test; its `test_dataloader` has the pipeline.
+        config: config of a training or a test; its `test_dataloader` has the pipeline.
         checkpoint: weights, as for `read_state`.
         options: other arguments of `DetectorLabeller`.
 
     Raises:
-        ValueError: the config is of no detector, or the checkpoint holds no weights.
+        ValueError: the config describes no detector, or the checkpoint holds no weights.
     """
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError(_NO_DETECTOR)
@@ -441,7 +441,7 @@ def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
 
 
 def _prepare_mmdetection() -> None:
-    """Let it find its own classes, and read weights as data."""
+    """Let MMDetection find its own classes, and read weights as data."""
     init_default_scope('mmdet')
     install()
 
@@ -473,9 +473,9 @@ def build_release_model(config: ConfigDict, weights: Mapping[str, Tensor]) -> An
     """Build a detector whose config `trusted_config` has checked.
 
     Args:
-        config: of the detector.
-        weights: that it is for. A detector that needs far more memory than they do is refused
-            before the memory is taken.
+        config: config of the detector.
+        weights: weights of the release. A detector that needs far more memory than they do is
+            refused before the memory is taken.
 
     Raises:
         ValueError: its parts do not fit together, or need a package that is missing.

@@ -189,7 +189,7 @@ class _CompiledOps:
 
 @contextmanager
 def fake_gpus(monkeypatch, count=1):
-    """Let torch see so many GPUs in this process; gives the counts of copies and waits."""
+    """Let torch see `count` GPUs in this process; gives the counts of copies and waits."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / 'libc10.so'))
     guards = (ctypes.c_void_p * 22).in_dll(library, '_ZN3c104impl26device_guard_impl_registryE')
     known = {
