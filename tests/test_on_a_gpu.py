@@ -35,7 +35,7 @@ from cuts3d_mm.learning.training import read_log
 from cuts3d_mm.pipeline import labelling, local
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.progress import Stopwatch
-from cuts3d_mm.pipeline.work import Extraction
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, Extraction
 from cuts3d_mm.registry import MODELS
 
 # OpenMMLab's packages are used with torch 2.1, where all of this is skipped.
@@ -256,7 +256,7 @@ def test_learn_labels_held_out_images_on_all_gpus(gpu, monkeypatch, rng, tmp_pat
     )
     images = ImageList(tmp_path / 'in', tuple(write_images(tmp_path / 'in', 2, rng)))
     model = labeller_config(load_config(trained.config, []), trained.weights, max_per_image=5)
-    counts = label(model, None, images, tmp_path / 'out', 1, 'detecting')
+    counts = label(ConfiguredLabeller(model), images, tmp_path / 'out', 1, 'detecting')
     assert counts.images == 2 and counts.instances and not counts.failures
     assert used == [('cuda:0', 'cuda:1')]
 
