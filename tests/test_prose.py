@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ SUFFIXES = {'.py', '.md', '.sh'}
 ARCHAIC = re.compile(
     r'\b(anew|for\s+want\s+of|cannot\s+be\s+had|told\s+of|so\s+many|mend(ed|s|ing)?|beside)\b',
     re.IGNORECASE,
+)
+HEADLESS = re.compile(r'^\s*(?:\w+(?: \([^)]*\))?: )?of\b')
+# Headless texts are looked for here; the list grows to all of the package.
+COVERED = (
+    *('app', 'datasets', 'demo', 'engine', 'models', 'structures', 'visualization'),
+    *('../tools', '../configs', '../benchmarks'),
 )
 X_IN_Y_OUT = re.compile(r'\bin[,;:.] .*\bout\b|\bin .*, .*\bout[.:]')
 
@@ -54,6 +61,67 @@ def test_module_docstrings_say_in_a_sentence_what_the_module_does():
 )
 def test_pattern_finds_docstrings_of_the_form_x_in_y_out(summary):
     assert X_IN_Y_OUT.search(summary)
+
+
+def docstring_entries(tree):
+    """First lines of what a docstring says of each argument, result and error, with their line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (ast.get_docstring(node) or '').splitlines()
+            start = node.body[0].lineno if lines else 0
+            for number, line in enumerate(lines):
+                if re.match(r'\s+\w+(?: \([^)]*\))?: ', line):
+                    yield start + number, line
+
+
+def help_texts(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ('help', 'description'):
+            if isinstance(node.value, ast.Constant):
+                yield node.value.lineno, node.value.value
+
+
+def comments(path):
+    """Comments without those that go on with the line above."""
+    last = None
+    with path.open('rb') as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                if last != (row - 1, column):
+                    yield row, token.string.lstrip('# ')
+                last = row, column
+
+
+def headless(path):
+    tree = ast.parse(path.read_text('utf-8'))
+    found = [*docstring_entries(tree), *help_texts(tree), *comments(path)]
+    return [f'{path.name}:{row}: {text.strip()}' for row, text in found if HEADLESS.match(text)]
+
+
+def test_arguments_help_and_comments_begin_with_a_noun():
+    paths = [path for folder in COVERED for path in (ROOT / 'cuts3d_mm' / folder).rglob('*.py')]
+    found = [text for path in sorted(paths) for text in headless(path)]
+    assert not found, 'say whose: "device of the networks", not "of the networks"'
+
+
+def test_headless_texts_are_found_and_nothing_else(tmp_path):
+    path = tmp_path / 'text.py'
+    path.write_text(
+        'def f(device, size):\n'
+        '    """Do it.\n\n'
+        '    Args:\n'
+        '        device: of the networks.\n'
+        '        size (int): of an image, the longer side\n'
+        '            of it.\n'
+        '    """\n'
+        '    add(help="of the networks")\n'
+        '    add(help="device of the networks")  # of the run\n'
+        '    # The last line\n'
+        '    # of a comment.\n'
+    )
+    rows = [int(text.split(':')[1]) for text in headless(path)]
+    assert sorted(rows) == [5, 6, 9, 10]
 
 
 @pytest.mark.parametrize('package', ['torch', 'torchvision', 'onedl-mmcv'])

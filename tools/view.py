@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of --random')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of --random')
     return parser.parse_args()
 
 
@@ -53,14 +53,14 @@ def main() -> int:
         records = read_labels(args.labels)
     else:
         records = random_records(args.labels, args.random, np.random.default_rng(args.seed))
-    drawn = draw_records(records, args.images, args.out, args.limit)
-    if drawn.failures and not drawn.num_drawn:
-        name, reason = drawn.failures[0]
+    num_drawn, failures = draw_records(records, args.images, args.out, args.limit)
+    if failures and not num_drawn:
+        name, reason = failures[0]
         raise ValueError(f'{shown(name)}: {reason}; IMAGES must be the folder that was labelled')
-    print(f'{drawn.num_drawn} images -> {args.out}')
-    if drawn.failures:
-        failures = args.out / 'not_drawn.jsonl'
-        print(f'{len(drawn.failures)} images cannot be drawn, see {failures}', file=sys.stderr)
+    print(f'{num_drawn} images -> {args.out}')
+    if failures:
+        path = args.out / 'not_drawn.jsonl'
+        print(f'{len(failures)} images cannot be drawn, see {path}', file=sys.stderr)
         return EXIT_FAILURES
     return 0
 

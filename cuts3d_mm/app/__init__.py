@@ -1,1 +1,1 @@
-"""The method in a browser."""
+"""Pages in a browser: cut and detect, and look through labels."""

@@ -1,4 +1,4 @@
-"""The page that cuts an uploaded image."""
+"""Make the page of `cuts3d app`: cut an uploaded image, and detect in it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from cuts3d_mm.labellers.registry import build_labeller, build_params
 from cuts3d_mm.scenes.rendering import render_scenes
 from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
+from cuts3d_mm.visualization.pictures import encode_figure
 
 from .page import Messages, make_page
 
@@ -42,7 +43,7 @@ _NO_LIMIT = 0
 
 @dataclass(frozen=True)
 class Example:
-    """A photo to begin with, and its depth map."""
+    """A photo that the page offers, and its depth map."""
 
     photo: Path
     depth: Path | None
@@ -54,9 +55,9 @@ def build_page(
     """Build the page.
 
     Args:
-        cutter: of the tab that cuts pseudo-masks.
-        detector: for the tab that detects; None leaves it out.
-        examples: offered in the first tab.
+        cutter: generator for the tab that cuts pseudo-masks.
+        detector: detector for the tab that detects; None leaves the tab out.
+        examples: photos that the first tab offers.
 
     Returns:
         The page, to be launched.
@@ -80,7 +81,10 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
                 label=_DEPTH_HINT, type='filepath', visible=cutter.takes_depth, elem_id='depth'
             )
             recipe = recipe_sliders(cutter.params)
-            sliders = [_slider(one) for one in recipe]
+            sliders = [
+                gradio.Slider(s.lowest, s.highest, value=s.start, step=s.step, label=s.label)
+                for s in recipe
+            ]
             button = gradio.Button('Cut', variant='primary', elem_id='cut')
         with gradio.Column():
             overlay = gradio.Image(label='Instances', elem_id='overlay', format='png')
@@ -96,10 +100,6 @@ def _add_cutting(cutter: PhotoCutter, examples: list[Example]) -> None:
     if examples:
         rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
         gradio.Examples(rows, [photo, depth], cache_examples=False)
-
-
-def _slider(one: RecipeSlider) -> gradio.Slider:
-    return gradio.Slider(one.lowest, one.highest, value=one.start, step=one.step, label=one.label)
 
 
 def _add_detection(detector: DetectorLabeller) -> None:
@@ -122,7 +122,7 @@ def _add_detection(detector: DetectorLabeller) -> None:
 
 
 def _photo_input(name: str) -> gradio.Image:
-    """Make an input for a photo that says what is wrong with a file."""
+    """Make an input for a photo; a file that is no photo is answered with a message."""
     photo = gradio.Image(
         label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id=name
     )
@@ -141,11 +141,11 @@ def _photo_input(name: str) -> gradio.Image:
 def _check_photo(path: Path) -> None:
     """Refuse files that are no photos or too large, before their pixels are decoded."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow warns of large files
+        warnings.simplefilter('ignore')  # Pillow's warning about large files
         try:
             with Image.open(path) as photo:
                 is_small = photo.width * photo.height <= _MAX_MEGAPIXELS * 1e6
-        except Image.DecompressionBombError:  # Pillow has a limit of its own
+        except Image.DecompressionBombError:  # Pillow's own limit
             is_small = False
         except (OSError, ValueError, SyntaxError) as error:
             raise ImageFailure(f'this file cannot be read as a photo: {error}') from error
@@ -161,7 +161,8 @@ def _cut(
     masks = [instance.mask for instance in cuts.instances]
     scores = [instance.score for instance in cuts.instances]
     overlay = draw_instances(pixels, masks, scores)
-    return overlay, draw_point_cloud(pixels, cuts), _rasterize(draw_stages(pixels, cuts))
+    stages = Image.open(io.BytesIO(encode_figure(draw_stages(pixels, cuts), 'png', _FIGURE_DPI)))
+    return overlay, draw_point_cloud(pixels, cuts), np.asarray(stages.convert('RGB'))
 
 
 def _detect(
@@ -181,22 +182,15 @@ def _require(photo: Pixels | None) -> Pixels:
     return np.ascontiguousarray(photo[..., :3])
 
 
-def _rasterize(figure: Any) -> Pixels:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=_FIGURE_DPI)
-    buffer.seek(0)
-    return np.asarray(Image.open(buffer).convert('RGB'))
-
-
 class PhotoCutter:
-    """Runs a generator config on single photos.
+    """Cuts single photos by the config of a generator, whose networks are built once.
 
-    A config whose depth comes from files takes the map that is given with the photo, or a
-    constant one, which means "no 3D". Networks are built once.
+    If the config reads depth from files, it takes the depth map that comes with the photo; without
+    a depth map the depth is constant, and nothing is cut in 3D.
 
     Args:
         model: config of a `PseudoLabelGenerator`.
-        device: of its networks.
+        device: device of the networks.
 
     Raises:
         ValueError: the config is malformed.
@@ -213,8 +207,8 @@ class PhotoCutter:
 
         Args:
             photo: (H, W, 3) uint8 RGB.
-            depth: a PNG, NPY, NPZ or PFM file, for configs that take one.
-            changes: fields of the recipe that differ, such as `max_instances`.
+            depth: PNG, NPY, NPZ or PFM file, for configs that read depth from files.
+            changes: fields of the recipe with another value, such as `max_instances`.
 
         Raises:
             ValueError: the depth file is of another kind, or a change is unknown.
@@ -246,7 +240,7 @@ def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RecipeSlider:
-    """A number of the recipe, its range and where it starts: at the value of the config."""
+    """A number of the recipe and its range; it starts at the value of the config."""
 
     field: str  # such as 'local_cut.tau_knn'
     label: str
@@ -257,7 +251,7 @@ class RecipeSlider:
 
 
 def recipe_sliders(params: CutParams) -> list[RecipeSlider]:
-    """Sliders for the numbers that a recipe has."""
+    """List the sliders for the numbers of a recipe."""
     most = _NO_LIMIT if params.max_instances is None else params.max_instances
     label = f'Most instances (N; the paper: 3; {_NO_LIMIT}: no limit)'
     sliders = [RecipeSlider('max_instances', label, _NO_LIMIT, max(10, most), 1, most)]
@@ -270,7 +264,7 @@ def recipe_sliders(params: CutParams) -> list[RecipeSlider]:
 
 
 def changed_fields(sliders: Sequence[RecipeSlider], values: Sequence[float]) -> dict[str, Any]:
-    """Fields of the recipe that a visitor has moved away from the config, with their values."""
+    """Collect the fields of the recipe that a visitor has changed, with their values."""
     moved = {
         slider.field: value
         for slider, value in zip(sliders, values, strict=True)
@@ -288,7 +282,7 @@ def write_examples(folder: Path) -> list[Example]:
     examples = [_write(folder / scene.name, scene.image, scene.depth)]
     if find_spec('skimage') is not None:
         photo = motorcycle()
-        with np.errstate(divide='ignore'):  # no disparity: no depth, filled when it is read
+        with np.errstate(divide='ignore'):  # without disparity no depth: filled when it is read
             examples.append(_write(folder / photo.name, photo.image, 1 / photo.depth))
     return examples
 

@@ -1,9 +1,8 @@
-"""The page that browses labels."""
+"""Make the page of `cuts3d browse-labels`: look through labels and mark bad images."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ from cuts3d_mm.visualization.overlays import cross_out, draw_record
 from .page import Messages, make_page
 
 _COMMAND = 'cuts3d browse-labels'
-_COLUMNS, _TILES = 3, 12  # of a page
+_COLUMNS, _TILES = 3, 12  # columns and tiles of a page
 _INTRODUCTION = (
     '# Labels\nClick an image to mark it as bad, and again to take the mark back. Every mark is '
     'written at once; `--exclude` of `generate`, `predict`, `learn` and `merge-labels` leaves '
     'them out.'
 )
 ORDERS = ('score', 'largest object', 'number of objects', 'name')
-_TILE_PX = 480  # longer side
+_TILE_PX = 480  # longer side of a tile
 _NO_PICTURE = np.full((_TILE_PX // 2, _TILE_PX, 3), 200, np.uint8)
 
 
@@ -38,62 +37,55 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
     page = make_page('Labels')
     with page:
         gradio.Markdown(_INTRODUCTION)
-        choices = _add_choices()
-        back, number, forth = _add_turning()
+        with gradio.Row():
+            order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
+            largest = gradio.Checkbox(label='Largest first', elem_id='largest')
+            marked = gradio.Checkbox(label='Marked only', elem_id='marked')
+        choices = [order, largest, marked]
+        with gradio.Row():
+            back = gradio.Button('Back', elem_id='back')
+            number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
+            forth = gradio.Button('Next', elem_id='next')
         with gradio.Row():
             place = gradio.Textbox(show_label=False, elem_id='place', interactive=False)
             marks = gradio.Textbox(show_label=False, elem_id='marks', interactive=False)
-        tiles, shown = _add_tiles(), gradio.State([])
+        tiles = gradio.Gallery(
+            columns=_COLUMNS,
+            height='max-content',
+            object_fit='contain',
+            allow_preview=False,
+            show_label=False,
+            show_download_button=False,
+            interactive=False,
+            format='jpeg',
+            elem_id='tiles',
+        )
+        shown = gradio.State([])
         views = [tiles, shown, number, place, marks]
         for event, step in ((back.click, -1), (forth.click, 1), (number.submit, 0)):
             event(partial(_show, browser, step), [*choices, number], views)
         for choice in choices:
-            choice.input(partial(_show_first, browser), choices, views)
-        page.load(partial(_show_first, browser), choices, views)
-        tiles.select(_marker(browser), shown, [tiles, marks])
+            choice.input(partial(_show, browser, 0), choices, views)
+        page.load(partial(_show, browser, 0), choices, views)
+
+        def mark(shown: list[int], event: gradio.SelectData) -> Any:
+            with Messages(_COMMAND):
+                browser.toggle(shown[event.index])
+                return _tiles(browser, shown), _marks(browser)
+
+        tiles.select(mark, shown, [tiles, marks])
     return page
 
 
-def _add_choices() -> list[Any]:
-    """Order, whether the largest come first, whether only the marked are shown."""
-    with gradio.Row():
-        order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
-        largest = gradio.Checkbox(label='Largest first', elem_id='largest')
-        marked = gradio.Checkbox(label='Marked only', elem_id='marked')
-    return [order, largest, marked]
-
-
-def _add_turning() -> tuple[Any, Any, Any]:
-    """Button back, number of the page, button to the next."""
-    with gradio.Row():
-        back = gradio.Button('Back', elem_id='back')
-        number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
-        forth = gradio.Button('Next', elem_id='next')
-    return back, number, forth
-
-
-def _add_tiles() -> gradio.Gallery:
-    return gradio.Gallery(
-        columns=_COLUMNS,
-        height='max-content',
-        object_fit='contain',
-        allow_preview=False,
-        show_label=False,
-        show_download_button=False,
-        interactive=False,
-        format='jpeg',
-        elem_id='tiles',
-    )
-
-
-def _show_first(browser: LabelBrowser, order: str, largest: bool, marked: bool) -> Any:
-    return _show(browser, 0, order, largest, marked, 1)
-
-
 def _show(
-    browser: LabelBrowser, step: int, order: str, largest: bool, marked: bool, page: int | None
+    browser: LabelBrowser,
+    step: int,
+    order: str,
+    largest: bool,
+    marked: bool,
+    page: int | None = None,
 ) -> Any:
-    """Show the page that lies `step` pages after `page`, counted from 1."""
+    """Show the page that lies `step` pages after `page`, which is counted from 1 (if None, 1)."""
     with Messages(_COMMAND):
         ranked = browser.ranked(order, largest, marked)
         num_pages = max(1, math.ceil(len(ranked) / _TILES))
@@ -103,30 +95,12 @@ def _show(
         return _tiles(browser, shown), shown, page, place, _marks(browser)
 
 
-def _marker(browser: LabelBrowser) -> Any:
-    def mark(shown: list[int], event: gradio.SelectData) -> Any:
-        with Messages(_COMMAND):
-            browser.toggle(shown[event.index])
-            return _tiles(browser, shown), _marks(browser)
-
-    return mark
-
-
 def _tiles(browser: LabelBrowser, shown: list[int]) -> gradio.Gallery:
-    tiles = [browser.tile(number) for number in shown]
-    return gradio.Gallery([(tile.picture, tile.caption) for tile in tiles], selected_index=None)
+    return gradio.Gallery([browser.tile(number) for number in shown], selected_index=None)
 
 
 def _marks(browser: LabelBrowser) -> str:
     return f'{len(browser.marked)} marked in {browser.out}'
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A labelled image as the page shows it."""
-
-    picture: Pixels  # (H, W, 3)
-    caption: str
 
 
 class LabelBrowser:
@@ -135,7 +109,7 @@ class LabelBrowser:
     Args:
         labels: label store or COCO JSON.
         images: folder that was labelled.
-        out: list of marked images, for `--exclude`. What is there stays marked.
+        out: list of marked images, for `--exclude`; images that it names already stay marked.
 
     Raises:
         ValueError: the labels or the list cannot be read, or no image is labelled.
@@ -158,12 +132,12 @@ class LabelBrowser:
             raise ValueError(f'labels must hold an image that was labelled, {labels} has none')
 
     def ranked(self, order: str, is_descending: bool, only_marked: bool) -> Index:
-        """Numbers of the labelled images, sorted; of equal ones the first by name comes first.
+        """Sort the numbers of the labelled images; equal ones stay in the order of names.
 
         Args:
-            order: one of ORDERS.
-            is_descending: the largest value comes first.
-            only_marked: leave out images that are not marked.
+            order: word of ORDERS.
+            is_descending: whether the largest value comes first.
+            only_marked: whether images without a mark are left out.
         """
         found = self._labelled
         if only_marked:
@@ -175,8 +149,8 @@ class LabelBrowser:
         """Names of images by their numbers."""
         return [self._names[number] for number in numbers]
 
-    def tile(self, number: int) -> Tile:
-        """Draw an image; one that cannot be drawn is grey and says why."""
+    def tile(self, number: int) -> tuple[Pixels, str]:
+        """Draw an image (H, W, 3) and its caption: a grey picture and the reason if that fails."""
         record = self._table[number]
         count = len(record.instances)
         mean = float(self._keys['score'][number])
@@ -186,8 +160,8 @@ class LabelBrowser:
         except ImageFailure as failure:
             picture, caption = _NO_PICTURE, f'{record.name}: {failure}'
         if record.name not in self.marked:
-            return Tile(picture, caption)
-        return Tile(cross_out(picture), f'BAD: {caption}')
+            return picture, caption
+        return cross_out(picture), f'BAD: {caption}'
 
     def toggle(self, number: int) -> None:
         """Mark an image as bad, or take its mark back, and write the list.
@@ -196,7 +170,7 @@ class LabelBrowser:
             OSError: the list cannot be read or written.
         """
         name = self._names[number]
-        marked = self._listed()  # another page may have written it
+        marked = self._listed()  # another page may have written the list
         marked = marked - {name} if name in self.marked else marked | {name}
         write_exclusions(self.out, marked)
         self.marked = marked

@@ -1,4 +1,4 @@
-"""Make pages that need nothing from elsewhere and show an error as a message."""
+"""Make and serve pages that load nothing from other sites and show an error as a message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cuts3d_mm.cli import is_for_the_user, one_line, report
 
 LOOPBACK = '127.0.0.1'
 _NAMES_OF_LOOPBACK = [LOOPBACK, 'localhost']
-_DELETE_CACHE_S = 600, 3600  # how often files of visitors are removed, and from which age
+_DELETE_CACHE_S = 600, 3600  # interval at which files of visitors are removed, and their age
 
 
 def make_page(title: str) -> gradio.Blocks:
@@ -28,13 +28,13 @@ def make_page(title: str) -> gradio.Blocks:
 
 
 def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> str:
-    """Serve a page in a thread; returns its address.
+    """Serve a page in a thread, and return its address.
 
     Args:
-        page: to serve.
+        page: page to serve.
         host: address to listen at. At LOOPBACK, requests must name this machine as well: a
             site whose name leads here cannot use the page through a visitor's browser.
-        port: TCP port; None: a free one.
+        port: TCP port; None for any free port.
         options: further arguments of Gradio's `launch`.
     """
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=_NAMES_OF_LOOPBACK)]
@@ -50,10 +50,10 @@ def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> 
 
 
 class Messages:
-    """Context manager: an error is a message of the page, not a traceback in the console.
+    """Context manager that shows an error as a message of the page, not as a traceback.
 
     Args:
-        command: whose page it is, for the report of a bug of ours.
+        command: command of the page, for the report of a bug of ours.
     """
 
     def __init__(self, command: str) -> None:

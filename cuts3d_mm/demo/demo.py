@@ -38,7 +38,7 @@ from cuts3d_mm.visualization.report_page import (
     Section,
     Table,
     Text,
-    write_report,
+    render_report,
 )
 
 from .photos import TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
@@ -65,7 +65,7 @@ _FEATURES = (
 _NUM_SCENES_SHOWN = 6  # the others are opened by a click
 NUM_SCENES = 96
 _METRICS = ('mask AP %', 'mask AP50 %', 'mask AR100 %')
-_AP50 = 2  # column of a row of scores
+_AP50 = 2  # column of mask AP50 in a row of scores
 _WHY_LOSSES_RISE = (
     'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
     'overlap an object, and there are few of those until the RPN has learned to propose some.'
@@ -80,15 +80,15 @@ def run_demo(
     rounds: int,
     num_seeds: int,
 ) -> str:
-    """Run everything into a folder; labels and a training that are there already are kept.
+    """Label, score, train and write the page; labels and trainings that exist are kept.
 
     Args:
         out: folder to write; `index.html` is the page.
-        num_scenes: scenes to render.
-        workers: processes.
-        pictures: folder for the pictures of the docs, or None.
-        rounds: of self-training.
-        num_seeds: trainings of a tiny detector; 0 leaves them out.
+        num_scenes: number of scenes to render.
+        workers: number of processes.
+        pictures: folder for the pictures of the docs; None writes no pictures.
+        rounds: rounds of self-training.
+        num_seeds: number of trainings of a tiny detector; 0 leaves them out.
 
     Returns:
         The tables of scores as text.
@@ -139,16 +139,11 @@ def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
 
 
 def label_set(config: str, demo_set: DemoSet, store: Path, workers: int) -> None:
-    """Label the images of a set by a shipped config; resumes."""
+    """Label the images of a set by a shipped config; a run that was stopped goes on."""
     images = list_images(demo_set.images)
     task = f'labelling {images.root.parent.name} by {config}'
     labeller = ConfiguredLabeller(_model(config, demo_set))
     label(labeller, images, store, workers, task, devices='cpu', batch_size=1)
-
-
-def _score(demo_set: DemoSet, store: Path) -> list[str]:
-    scores = score_labels(read_store(store), read_ground_truth(demo_set.ground_truth))
-    return [f'{100 * scores["segm"][name]:.2f}' for name in METRICS]
 
 
 def _label(out: Path, demo_set: DemoSet, workers: int) -> dict[str, Path]:
@@ -161,7 +156,10 @@ def _label(out: Path, demo_set: DemoSet, workers: int) -> dict[str, Path]:
 
 
 def _score_table(scenes: DemoSet, stores: dict[str, Path]) -> Table:
-    rows = [[recipe, *_score(scenes, store)] for recipe, store in stores.items()]
+    rows = []
+    for recipe, store in stores.items():
+        found = score_labels(read_store(store), read_ground_truth(scenes.ground_truth))['segm']
+        rows.append([recipe, *(f'{100 * found[name]:.2f}' for name in METRICS)])
     header = ['recipe', *(f'mask {name} %' for name in METRICS)]
     return Table(header, rows, f'Class-agnostic scores of the labels of {scenes.title}.')
 
@@ -184,12 +182,12 @@ class Comparison:
     title: str
     image: Pixels  # (H, W, 3) RGB
     flat: Sequence[Mask]  # masks of MaskCut, (H, W)
-    cuts: ImageCuts  # by CutS3D
+    cuts: ImageCuts  # instances and stages of CutS3D
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training on pseudo-labels, or several."""
+    """A training on pseudo-labels, or a comparison of several, as the page shows it."""
 
     title: str
     text: str
@@ -214,14 +212,17 @@ def write_page(
     sections = [
         Section('Photos', [block for one in photos for block in _draw_comparison(one)]),
         Section('Rendered scenes', shown),
-        *(_training(one) for one in trainings),
+        *(
+            Section(one.title, [Text(one.text), one.table, Picture.of_figure(one.curves)])
+            for one in trainings
+        ),
     ]
     introduction: list[Block] = [Text(_INTRODUCTION), Text(_FEATURES), scores]
-    write_report(path, _TITLE, introduction, sections)
+    write_whole(path, render_report(_TITLE, introduction, sections))
 
 
 def _draw_comparison(one: Comparison) -> list[Block]:
-    """Both recipes on the same image, large; the stages of CutS3D on demand."""
+    """Show both recipes on the same image, large, and the stages of CutS3D after a click."""
     image = one.image
     masks = [instance.mask for instance in one.cuts.instances]
     return [
@@ -238,10 +239,6 @@ def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> Picture:
     )
 
 
-def _training(one: Training) -> Section:
-    return Section(one.title, [Text(one.text), one.table, Picture.of_figure(one.curves)])
-
-
 def learn_from_scenes(
     out: Path, workers: int, rounds: int, num_seeds: int
 ) -> Iterator[tuple[str, Training]]:
@@ -249,13 +246,15 @@ def learn_from_scenes(
 
     Args:
         out: folder of the demo; the runs are `learned_0`, `learned_1`, ...
-        workers: processes that label.
-        rounds: of self-training.
-        num_seeds: trainings.
+        workers: number of processes that label.
+        rounds: rounds of self-training.
+        num_seeds: number of trainings.
 
     Yields:
-        Trainings for the page, each with the name of its picture.
+        Name of the picture of a training, and the training for the page.
     """
+    from cuts3d_mm.learning.loop import learn  # imports torch, which cutting does not need
+
     scenes = DemoSet(f'{NUM_SCENES} scenes', out / 'training', 'far', is_photo=False)
     write_scenes(scenes, NUM_SCENES, TRAINING_SEED)
     request = Request(
@@ -268,20 +267,11 @@ def learn_from_scenes(
         gpus=0,
         workers=workers,
     )
-    results = [_learn(request, out / f'learned_{seed}', seed) for seed in range(num_seeds)]
+    requests = [replace(request, out=out / f'learned_{s}', seed=s) for s in range(num_seeds)]
+    results = [learn(one, lambda line: sys.stderr.write(f'{line}\n')) for one in requests]
     yield 'training', _first(results[0], out)
     if num_seeds > 1:
         yield 'other_seeds', _all_seeds(results)
-
-
-def _learn(request: Request, out: Path, seed: int) -> Any:
-    from cuts3d_mm.learning.loop import learn  # torch, which cutting does not need
-
-    return learn(replace(request, out=out, seed=seed), _say)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f'{line}\n')
 
 
 def _first(results: Any, out: Path) -> Training:
@@ -298,7 +288,7 @@ def _first(results: Any, out: Path) -> Training:
 
 
 def _all_seeds(results: list[Any]) -> Training:
-    """Mask AP50 after each round; the first row of scores is that of the pseudo-labels."""
+    """Collect mask AP50 after each round; the first row of scores belongs to the pseudo-labels."""
     scores = np.array([[float(row[_AP50]) for row in one.scores[1:]] for one in results])
     names = [row[0] for row in results[0].scores[1:]]
     rows = [

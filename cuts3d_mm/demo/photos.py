@@ -18,17 +18,17 @@ from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.scenes.rendering import Scene, render_scenes
 from cuts3d_mm.visualization.pictures import save_picture
 
-TRAINING_SEED, _HELD_OUT_SEED = 100, 200  # of rendered scenes
+TRAINING_SEED, _HELD_OUT_SEED = 100, 200  # seeds of rendered scenes
 
 
 @dataclass(frozen=True)
 class DemoSet:
-    """A folder with `images/`, `depth/` and `instances.json`, empty where nothing is annotated."""
+    """A folder with `images/`, `depth/` and `instances.json`, which may hold no annotation."""
 
     title: str
     folder: Path
     larger_is: str  # meaning of the depth files: 'far' or 'near'
-    is_photo: bool  # alone in its set, with a title of its own
+    is_photo: bool  # whether the set is a single photo, named by the title
 
     @property
     def images(self) -> Path:
@@ -47,7 +47,7 @@ class DemoSet:
 
 
 def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
-    """Write a set for each photo that packages ship with depth, and one of rendered scenes."""
+    """Write a set for each photo that a package ships with depth, and a set of rendered scenes."""
     photos = {
         'motorcycle': ('Photo with the disparity of a stereo pair', 'near', motorcycle),
         'arc2017': ('Photo with the depth of a sensor', 'far', _arc2017),
@@ -84,7 +84,7 @@ def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> l
 
 
 def scenes_to_coco(scenes: Iterable[Scene]) -> dict[str, Any]:
-    """Ground truth of scenes as a COCO dictionary."""
+    """Describe the true instances of scenes as a COCO dictionary."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, scene in enumerate(scenes, start=1):
@@ -108,7 +108,7 @@ def _write(target: DemoSet, scenes: list[Scene]) -> None:
 
 
 def motorcycle() -> Scene:
-    """A real photo with the disparity of a stereo pair; no masks."""
+    """Load a photo with the disparity of a stereo pair, without masks."""
     from skimage.data import stereo_motorcycle
 
     left, _, disparity = stereo_motorcycle()

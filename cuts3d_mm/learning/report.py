@@ -14,6 +14,7 @@ import numpy as np
 
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.evaluation.label_scores import score_labels
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.coco_json import read_ground_truth
@@ -31,7 +32,7 @@ from cuts3d_mm.visualization.report_page import (
     Section,
     Table,
     Text,
-    write_report,
+    render_report,
 )
 
 from .classes import FewLabels, name_as, names_in, of_images
@@ -135,7 +136,7 @@ def write_run_report(request: Request, results: Results) -> None:
         Section('Time and memory', [_costs(folders)]),
         Section('The same by hand', _commands(request, planned, folders)),
     ]
-    write_report(folders.report, _TITLE, introduction, sections)
+    write_whole(folders.report, render_report(_TITLE, introduction, sections))
 
 
 def _scores(results: Results) -> list[Block]:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from cuts3d_mm.arrays import Double
 
 _SCORE = 'coco/segm_mAP_50'
-_ROOM_FOR_LEGEND = 1.15  # of the highest sum of losses
-# Part of a detector -> what the names of its losses hold.
+_ROOM_FOR_LEGEND = 1.15  # height of the axes over the highest sum of losses
+# Part of a detector -> text that the names of its losses hold.
 _PARTS = {
     'proposals (RPN)': 'loss_rpn_',
     'object or not': '.loss_cls',
@@ -29,13 +29,16 @@ def draw_training(
     Args:
         log: a dict per logged line, as MMEngine writes them: `step` with losses such as
             `loss_rpn_cls` and `s0.loss_mask`, or with `coco/segm_mAP_50` in [0, 1].
-        score: what the last one is, in percent.
+        score: label of the axis of the score, in percent.
     """
     figure = Figure(figsize=(11, 3.6), layout='constrained')
     loss_axes, score_axes = figure.subplots(1, 2)
     lines = [line for line in log if 'loss' in line]
     if lines:
-        parts = {name: [_sum_of(line, mark) for line in lines] for name, mark in _PARTS.items()}
+        parts = {  # summed over the stages of a cascade
+            name: [sum(value for key, value in line.items() if mark in key) for line in lines]
+            for name, mark in _PARTS.items()
+        }
         steps = [line['step'] for line in lines]
         loss_axes.stackplot(steps, *parts.values(), labels=list(parts), alpha=0.85)
         loss_axes.margins(x=0)
@@ -48,17 +51,12 @@ def draw_training(
     return figure
 
 
-def _sum_of(line: dict[str, Any], mark: str) -> float:
-    """Sum of the losses of a part, over the stages of a cascade."""
-    return float(sum(value for key, value in line.items() if mark in key))
-
-
 def draw_rounds(scores: Double, control: Double | None = None) -> Figure:
     """Draw how the score moves from round to round.
 
     Args:
         scores: (S, R) mask AP50 in percent of S seeds after R rounds, the initial one first.
-        control: (S,) of detectors that trained as long without new labels.
+        control: (S,) mask AP50 in percent of detectors that trained as long without new labels.
     """
     figure = Figure(figsize=(5, 3.2), layout='constrained')
     axes = figure.subplots()
@@ -116,7 +114,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Figure:
-    """Draw a table; the first row, what was measured here, is bold."""
+    """Draw a table; the first row, which was measured here, is bold."""
     width = 0.085 * sum(max(len(row[i]) for row in (header, *rows)) for i in range(len(header)))
     figure = Figure(figsize=(width + 1, 0.3 * (len(rows) + 2)), layout='constrained')
     axes = figure.subplots()

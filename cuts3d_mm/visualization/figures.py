@@ -1,4 +1,4 @@
-"""Draw the steps of a cut: figure of stages, comparison, point cloud."""
+"""Draw how an image was cut: the stages, a comparison with MaskCut, the point cloud."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1
 _TITLE = 0.27
 _TITLE_PT = 10
-_REASON_COLUMNS = 2  # kept for the reasons of rejected cuts, at least
+_REASON_COLUMNS = 2  # columns that the reasons of rejected cuts have at least
 _LETTERS = 'abc'
 _LETTERS_PER_INCH = 12
-_PALENESS = 0.8  # off a mask
-_PAPER, _GREY = '#eef0f3', np.full(3, 90.0)
+_PALENESS = 0.8  # share of white in the image outside of a mask
+_PAPER, _GREY = '#eef0f3', np.full(3, 90.0)  # background; outlines of rejected cuts
 _COMPARISON_PANEL = 4.2  # width in inches
 _COMPARISON_GAP, _COMPARISON_TITLE = 0.1, 0.3
 _COMPARISON_TITLE_PT = 12
 _POINT_PX = 3
-_YAW, _PITCH = np.deg2rad(-28), np.deg2rad(24)  # from which the still picture is seen
-_MARGIN = 0.04  # around the points, as a share of their extent
-_POINT_SPACINGS = 1.25  # size of a point of the still picture
-_BACKGROUND = '#eef0f3'
+_YAW, _PITCH = np.deg2rad(-28), np.deg2rad(24)  # angles of view of the still picture
+_MARGIN = 0.04  # space around the points, as a share of their extent
+_POINT_SPACINGS = 1.25  # size of a point of the still picture, in spacings of the grid
 
 
 def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
@@ -42,14 +41,14 @@ def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        cuts: what the recipe made of the image.
+        cuts: instances and stages of the image.
         title: text over the figure, or ''.
 
     Returns:
         Above, large, the image with its instances and their point cloud, with depth and
         spatial importance; for a recipe without depth, the image and its instances. Then a
-        row for each instance from the eigenvector to the final mask, and one of the first
-        cuts that were rejected, with the reasons.
+        row for each instance from the eigenvector to the final mask, and a row with the first
+        cuts that were rejected and the reasons.
     """
     num_rows = 1 + len(cuts.instances) + bool(cuts.rejected)
     sheet = _Sheet(image, cuts.depth is not None, num_rows, title)
@@ -123,7 +122,7 @@ class _Sheet:
         axes.text(0.03, 0.5, text, va='center', fontsize=_TITLE_PT, linespacing=1.5)
 
     def cut_out(self, mask: Mask, color: Double) -> Pixels:
-        """The image, pale off a mask of patches, which is outlined."""
+        """Draw the image with a mask of patches outlined, and pale outside of the mask."""
         size_wh = self.image.shape[1], self.image.shape[0]
         full = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
         pale = (1 - _PALENESS) * self.image + _PALENESS * 255
@@ -157,7 +156,8 @@ def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
         (row, 0), f'{index + 1}: eigenvector', instance.eigenvector, 'viridis', is_share=False
     )
     sheet.show((row, 1), 'its foreground', sheet.cut_out(instance.semantic_mask, color))
-    sheet.show((row, 2), _cut_name(sheet), sheet.cut_out(instance.patches, color))
+    cut = 'cut in 3D' if sheet.is_3d else 'connected part'
+    sheet.show((row, 2), cut, sheet.cut_out(instance.patches, color))
     if sheet.is_3d:
         title = f'confidence, mean {instance.score:.2f}'
         sheet.show((row, 3), title, instance.confidence, 'inferno')
@@ -177,12 +177,8 @@ def _draw_rejected(sheet: _Sheet, row: int, cuts: Sequence[RejectedCut]) -> None
     sheet.write((row, len(shown)), lines)
 
 
-def _cut_name(sheet: _Sheet) -> str:
-    return 'cut in 3D' if sheet.is_3d else 'connected part'
-
-
 def _owners(cuts: ImageCuts) -> NDArray[np.int64]:
-    """Index of the instance of each patch, (h, w); -1 for a patch of no instance."""
+    """Index of the instance that each patch belongs to, (h, w); -1 for no instance."""
     owner = np.full(cuts.grid_hw, -1)
     for index, instance in enumerate(cuts.instances):
         owner[instance.patches] = index
@@ -195,7 +191,7 @@ def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Fig
     Args:
         image: (H, W, 3) uint8 RGB.
         flat: (H, W) masks of MaskCut.
-        cuts: what CutS3D made of the image.
+        cuts: instances and depth that CutS3D finds.
     """
     panel_hw = _COMPARISON_PANEL * image.shape[0] / image.shape[1], _COMPARISON_PANEL
     total_wh = 3 * _COMPARISON_PANEL + 2 * _COMPARISON_GAP, panel_hw[0] + _COMPARISON_TITLE
@@ -216,11 +212,11 @@ def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Fig
 
 
 def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
-    """Draw a point per patch where the cut sees it: instances coloured, the rest as in the photo.
+    """Draw a point for each patch in space: instances in their colours, others as in the image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        cuts: what the recipe made of the image; without depth all points lie in a plane.
+        cuts: instances and depth of the image; without depth all points lie in a plane.
 
     Returns:
         A plotly `Figure`: x to the right, depth away from the viewer, y up, in [0, 1].
@@ -228,7 +224,8 @@ def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
     from plotly import graph_objects
 
     x, y, z = _points(cuts).T
-    owner, colors = _owners(cuts).ravel(), _colors(image, cuts)
+    owner = _owners(cuts).ravel()
+    css = np.array([f'rgb({r},{g},{b})' for r, g, b in _colors(image, cuts).astype(int)])
     figure = graph_objects.Figure()
     for index in range(-1, len(cuts.instances)):
         chosen = owner == index
@@ -238,7 +235,7 @@ def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
                 y=z[chosen].tolist(),
                 z=(-y[chosen]).tolist(),
                 mode='markers',
-                marker={'size': _POINT_PX, 'color': [_css(color) for color in colors[chosen]]},
+                marker={'size': _POINT_PX, 'color': css[chosen].tolist()},
                 name='not in an instance' if index < 0 else f'instance {index + 1}',
             )
         )
@@ -259,9 +256,9 @@ def draw_cloud_from_the_side(
     """Draw the cloud as seen from above and from the side, so that steps of depth show.
 
     Args:
-        axes: to draw on; their limits and background are set.
+        axes: axes to draw on; their limits and background are set.
         image: (H, W, 3) uint8 RGB.
-        cuts: what the recipe made of the image.
+        cuts: instances and depth of the image.
         panel_hw: height and width of the axes in inches.
     """
     height, width = image.shape[:2]
@@ -285,7 +282,7 @@ def draw_cloud_from_the_side(
 
 
 def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple[float, float]) -> float:
-    """Make the points fill the axes at equal scales; typographic points per unit."""
+    """Make the points fill the axes at equal scales; return typographic points per unit."""
     extent_hw = np.ptp(down) * (1 + 2 * _MARGIN), np.ptp(across) * (1 + 2 * _MARGIN)
     inches_per_unit = min(panel_hw[0] / extent_hw[0], panel_hw[1] / extent_hw[1])
     half_h, half_w = (size / inches_per_unit / 2 for size in panel_hw)
@@ -293,7 +290,7 @@ def _fit(axes: Axes, across: Double, down: Double, panel_hw: tuple[float, float]
     axes.set(
         xlim=(middle_x - half_w, middle_x + half_w),
         ylim=(middle_y + half_h, middle_y - half_h),
-        facecolor=_BACKGROUND,
+        facecolor=_PAPER,
     )
     return float(72 * inches_per_unit)
 
@@ -305,15 +302,10 @@ def _points(cuts: ImageCuts) -> Double:
 
 
 def _colors(image: Pixels, cuts: ImageCuts) -> Double:
-    """(N, 3) RGB of the patches in [0, 255]: of their instances, or else of the image."""
+    """(N, 3) RGB of the patches in [0, 255]: colours of their instances, or else of the image."""
     owner = _owners(cuts)
     small = cv2.resize(image, owner.shape[::-1], interpolation=cv2.INTER_AREA)
     colors = small.reshape(-1, 3).astype(np.float64)
     for index in range(len(cuts.instances)):
         colors[owner.ravel() == index] = instance_color(index)
     return colors
-
-
-def _css(color: Any) -> str:
-    red, green, blue = (int(value) for value in color)
-    return f'rgb({red},{green},{blue})'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 
@@ -25,12 +24,13 @@ from .pictures import picture_name, save_picture
 
 _PALETTE = [matplotlib.colormaps['tab10'](index)[:3] for index in range(10)]
 _OPACITY = 0.35
-_PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX = 250, 400  # of the longer side; of text
-_DIMMED, _RED, _PX_PER_CROSS_PX = 2, (230, 40, 40), 80  # of pictures that are crossed out
+# Pixels of the longer side of a picture for each pixel of a line.
+_PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX, _PX_PER_CROSS_PX = 250, 400, 80
+_DIMMED, _RED = 2, (230, 40, 40)  # divisor of the pixels, and colour, of a crossed-out picture
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
 _PADDING = 3  # px around a label's text, per pixel of stroke
 _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
-_LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB (ITU-R BT.601)
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # weights of R, G and B (ITU-R BT.601)
 Point = tuple[int, int]  # x, y in pixels
 _OWN, _PASTED = (80, 220, 80), (235, 60, 60)  # RGB
 _HEAT = matplotlib.colormaps['magma']
@@ -52,12 +52,11 @@ def draw_instances(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        masks: (H, W).
-        scores: of the instances, or None for no labels.
-        first: number of the first instance in the palette; the i-th after it takes the i-th
-            colour after that one's.
-        numbers: of objects that are followed, from 1; each keeps its colour, and its number is
-            written instead of its score.
+        masks: (H, W) mask of each instance.
+        scores: score of each instance, written next to it; None for no texts.
+        first: place of the first instance in the palette; the others follow it.
+        numbers: numbers of objects that are followed, from 1, written instead of scores; a
+            number has the same colour in every image.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -121,12 +120,12 @@ def _write_labels(
 def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point]:
     """Choose a place for the label of each mask, next to it rather than on it.
 
-    Of the places around and in the corners of its box, a label takes the one that hides least
-    of any object, itself included, measured as shares of their areas. Labels avoid each other.
+    A label takes that place around its box, or in a corner of the box, where it hides the least
+    of all objects, its own included, as shares of their areas. Labels avoid each other.
 
     Args:
-        masks: (H, W), none of them empty.
-        sizes_wh: of each label, in pixels.
+        masks: (H, W) masks that are not empty.
+        sizes_wh: size of each label in pixels.
 
     Returns:
         Upper left corner of each label, in the image wherever the label fits into it.
@@ -173,14 +172,14 @@ def draw_sample(
     doubt: NDArray[np.uint8],
     is_pasted: Mask,
 ) -> Pixels:
-    """Draw boxes and outlines on the left, confidence (1 - doubt) as heat on the right.
+    """Draw a training sample: boxes and outlines on the left, confidence as heat on the right.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes_xyxy: (N, 4) pixels.
-        masks: (N, H, W).
-        doubt: (N, H, W) in steps of 1/255.
-        is_pasted: (N,) instances that copy-paste has added: red, others green.
+        boxes_xyxy: (N, 4) boxes in pixels.
+        masks: (N, H, W) masks.
+        doubt: (N, H, W) 1 - confidence in steps of 1/255.
+        is_pasted: (N,) whether copy-paste has added the instance: red; others are green.
 
     Returns:
         (H, 2 W, 3) uint8 RGB.
@@ -200,43 +199,41 @@ def draw_sample(
     return np.concatenate([outlined, heat], axis=1)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What became of the images."""
-
-    num_drawn: int
-    failures: tuple[tuple[str, str], ...]  # name and reason of those that are left out
-
-
 def draw_records(
     records: Iterable[ImageRecord], images: Place, out: Path, limit: int | None = None
-) -> Drawn:
+) -> tuple[int, list[tuple[str, str]]]:
     """Draw labelled images under their own names, folders included.
 
-    Those that could not be labelled are left out. What cannot be drawn is listed in
+    Images that could not be labelled are left out. Images that cannot be drawn are listed in
     `out/not_drawn.jsonl`, a line each.
 
     Args:
-        records: of the images.
-        images: folder that they were labelled in.
+        records: labels of the images.
+        images: folder that was labelled.
         out: another folder, created if it does not exist.
-        limit: most images.
+        limit: largest number of images; None for all.
+
+    Returns:
+        Number of drawn images, and name and reason of each image that cannot be drawn.
     """
     if out.resolve() == images.resolve():
         raise ValueError(f'--out must be another folder than --images, got {out} for both')
     out.mkdir(parents=True, exist_ok=True)
     failures = []
-    num_seen = 0
+    num_drawn = 0
     labelled = (record for record in records if record.failure is None)
     for record in islice(labelled, limit):
-        num_seen += 1
         try:
             path = path_to_write(out, picture_name(record.name))
             save_picture(path, draw_record(record, images))
+            num_drawn += 1
         except (ImageFailure, BadName) as failure:
             failures.append((record.name, str(failure)))
-    _write_failures(out / 'not_drawn.jsonl', failures)
-    return Drawn(num_seen - len(failures), tuple(failures))
+    with open_atomically(out / 'not_drawn.jsonl') as file:
+        for name, reason in failures:
+            line = json.dumps({'path': name, 'reason': reason}, ensure_ascii=False)
+            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')
+    return num_drawn, failures
 
 
 def draw_record(
@@ -247,7 +244,7 @@ def draw_record(
     Args:
         record: labels of the image.
         images: folder that the image was labelled in.
-        longest_px: most pixels of the longer side of the picture; None keeps the size.
+        longest_px: largest length of the longer side of the picture; None keeps the size.
         with_scores: whether the score of each instance is written next to it.
 
     Returns:
@@ -266,17 +263,9 @@ def draw_record(
     if longest_px is not None and longest > longest_px:
         height, width = (max(1, round(size * longest_px / longest)) for size in record.image_hw)
         pixels = resize_rgb(pixels, (height, width))
-        masks = [_resize_mask(mask, (width, height)) for mask in masks]
+        masks = [
+            cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+            for mask in masks
+        ]
     scores = [instance.score for instance in record.instances] if with_scores else None
     return draw_instances(pixels, masks, scores)
-
-
-def _resize_mask(mask: Mask, size_wh: tuple[int, int]) -> Mask:
-    return cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
-    with open_atomically(path) as file:
-        for name, reason in failures:
-            line = json.dumps({'path': name, 'reason': reason}, ensure_ascii=False)
-            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')

@@ -17,7 +17,7 @@ _KEPT_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
 def picture_name(name: str) -> str:
-    """Name of the picture of an image: its own; .jpg is added where it is no JPEG or PNG.
+    """Name the picture of an image as the image; .jpg is added if that is no JPEG or PNG.
 
     The suffix of the image stays in the name: a.png and a.webp are two images.
     """
@@ -40,7 +40,7 @@ def encode_picture(pixels: NDArray[np.generic], kind: str) -> bytes:
 
 
 def save_figure(path: Path, figure: Figure, dpi: int) -> None:
-    """Write a figure in the format that the suffix of the file names; .png without one."""
+    """Write a figure in the format that the suffix of the file names, or PNG without a suffix."""
     write_whole(path, encode_figure(figure, path.suffix[1:] or 'png', dpi))
 
 

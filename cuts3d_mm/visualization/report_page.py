@@ -1,4 +1,4 @@
-"""Write a report as one HTML page."""
+"""Render a report as one HTML page."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.files.atomic import write_whole
 
 from .pictures import encode_figure, encode_picture
 
@@ -42,22 +40,17 @@ summary { cursor: pointer; color: #0b62b8 }
 _FIGURE_DPI = 100
 
 
-def write_report(
-    path: Path, title: str, introduction: Sequence[Block], sections: Sequence[Section]
-) -> None:
-    """Write a report, whole or not at all.
+def render_report(title: str, introduction: Sequence[Block], sections: Sequence[Section]) -> str:
+    """Render a report as HTML; every text is escaped.
 
     Args:
-        path: HTML file; pictures are inside it, so that it can be sent around alone.
         title: heading of the page.
         introduction: blocks before the first section.
-        sections: the rest.
+        sections: sections, linked from the top.
+
+    Returns:
+        The page, with its pictures inside, so that the file can be sent around alone.
     """
-    write_whole(path, render_report(title, introduction, sections))
-
-
-def render_report(title: str, introduction: Sequence[Block], sections: Sequence[Section]) -> str:
-    """Render a report as HTML; every text is escaped."""
     links = ''.join(
         f'<a href="#section-{number}">{escape(section.title)}</a>\n'
         for number, section in enumerate(sections, start=1)
@@ -129,7 +122,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture with a caption; `of_pixels` and `of_figure` make one."""
+    """An encoded picture with a caption; `of_pixels` and `of_figure` encode it."""
 
     encoded: bytes
     media_type: str

@@ -17,7 +17,6 @@ from cuts3d_mm.visualization.report_page import (
     Table,
     Text,
     render_report,
-    write_report,
 )
 
 PIXELS = np.full((30, 50, 3), 120, np.uint8)
@@ -88,9 +87,3 @@ def test_tables_are_html_tables_and_details_hold_their_blocks():
 def test_sections_are_linked_from_the_top():
     page = render_report('t', [], [Section('one', []), Section('two', [])])
     assert page.index('href="#section-2"') < page.index('id="section-2"')
-
-
-def test_a_report_is_one_file(tmp_path):
-    write_report(tmp_path / 'x.html', 't', [Text('é')], [])
-    assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == ['x.html']
-    assert 'é' in (tmp_path / 'x.html').read_text(encoding='utf-8')
