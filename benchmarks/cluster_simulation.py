@@ -25,8 +25,8 @@ class Cluster:
     cores: int = 16  # workers per node
     image_s: float = 0.35  # mean CPU time of an image on an ordinary core
     image_spread: float = 0.4  # sigma of its logarithm
-    shard_s: float = 0.5  # to schedule a shard, open its images and publish it
-    start_s: float = 15.0  # of a worker: imports and networks
+    shard_s: float = 0.5  # time to schedule a shard, open its images and publish it
+    start_s: float = 15.0  # start of a worker: imports and networks
     slow_nodes: float = 0.05  # share of nodes with half the speed
     node_spread: float = 0.03  # sigma of the speed of the others
 

@@ -35,8 +35,8 @@ from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.algorithm.params import CutParams, Similarity
 
-_BLURS = (0, 1, 2, 4, 8)  # patches
-_NOISES = (0.5, 2.0, 4.0)  # of a feature, against an embedding of unit variance
+_BLURS = (0, 1, 2, 4, 8)  # sigma of the blur of depth, patches
+_NOISES = (0.5, 2.0, 4.0)  # noise of a feature, against an embedding of unit variance
 _NUM_CHANNELS = 48
 _SCENE_SEED = 11
 _IN_3D = CutParams()
@@ -60,7 +60,7 @@ def score_scene(image: StudyImage, noise: float) -> list[Pair]:
 
 
 def score_photo(image: StudyImage, kind: str, cache: Path) -> list[Pair]:
-    """Scores at every blur of depth with true borders, and last of the depth as it is."""
+    """Scores at every blur of depth with true borders; the last is for the depth as it is."""
     features = cached_features(image, kind, cache)
     exact = _score(image, features, image.depth_of('true borders'), SIMILARITY[kind])
     given = score_image(image, features, image.depth, _IN_3D, SIMILARITY[kind])

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-INPUT_HW = (480, 480)  # of the features
-PHOTO_HW = (480, 640)  # of the depth network: COCO's usual size
+INPUT_HW = (480, 480)  # input of the features
+PHOTO_HW = (480, 640)  # input of the depth network: COCO's usual size
 NUM_PATCHES = 3600
 IMAGES = 1_281_167  # ImageNet's training set
 
@@ -57,12 +57,21 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--cpu-ms', type=float, required=True, help='per image, one core')
+    parser.add_argument(
+        '--cpu-ms', type=float, required=True, help='CPU time of an image on one core'
+    )
     parser.add_argument('--read-ms', type=float, default=9.0, help='decode and resize (default 9)')
     parser.add_argument('--peak', type=float, default=989.0, help='TFLOP/s in bf16 (default 989)')
     parser.add_argument('--peak-fp32', type=float, default=67.0, help='TFLOP/s (default 67)')
-    parser.add_argument('--utilization', type=float, default=0.35, help='of peak (default 0.35)')
-    parser.add_argument('--slower-core', type=float, default=1.0, help='than the measured one')
+    parser.add_argument(
+        '--utilization', type=float, default=0.35, help='share of the peak (default 0.35)'
+    )
+    parser.add_argument(
+        '--slower-core',
+        type=float,
+        default=1.0,
+        help='CPU time of a core over that of the measured core',
+    )
     return parser.parse_args()
 
 

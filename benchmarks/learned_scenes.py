@@ -35,7 +35,7 @@ def cuts3d(*words: Any) -> None:
 
 
 def row(name: str, values: Sequence[Sequence[float]], last: int) -> list[str]:
-    """Mean and standard deviation of each score over the seeds, and one score of each seed."""
+    """Mean and standard deviation of each score over the seeds, and a score for each seed."""
     means = np.mean(values, axis=0)
     spread = np.std(values, axis=0, ddof=1) if len(values) > 1 else np.full_like(means, np.nan)
     cells = [f'{mean:.1f} ± {sd:.1f}' for mean, sd in zip(means, spread, strict=True)]

@@ -20,7 +20,9 @@ FOLLOWING = ('cut', 'refine', 'encode', 'unpack')  # stages that need no network
 def main() -> None:
     """Print seconds of the stages, of the run, and of both sides at the same time."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('trace', type=Path, metavar='FILE', help='that --profile has written')
+    parser.add_argument(
+        'trace', type=Path, metavar='FILE', help='trace that --profile has written'
+    )
     intervals = read_intervals(json.loads(parser.parse_args().trace.read_text()))
     extract = union(intervals['extract'])
     following = union(one for stage in FOLLOWING for one in intervals[stage])

@@ -48,7 +48,7 @@ class Run:
     """One run of `cuts3d generate`."""
 
     seconds: float
-    cpu_seconds: float  # of all its processes
+    cpu_seconds: float  # CPU time of all its processes
 
 
 def main() -> None:

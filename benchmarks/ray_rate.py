@@ -30,7 +30,7 @@ class Clock:
     def __init__(self) -> None:
         self.began_s = time.monotonic()
         self.done: list[tuple[float, int]] = []  # seconds since the begin, images until then
-        self.cpu_s = 0.0  # of all stages in all processes
+        self.cpu_s = 0.0  # CPU time of all stages in all processes
 
     def start(self, total_images: int, done: Counts) -> None:
         """Nothing to do: the store is new."""
@@ -68,7 +68,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--photos', type=Path, required=True, metavar='DIR')
     parser.add_argument('--num', type=int, default=120, help='photos (default 120)')
-    parser.add_argument('--workers', type=int, default=2, help='of both (default 2)')
+    parser.add_argument(
+        '--workers', type=int, default=2, help='worker processes of both (default 2)'
+    )
     return parser.parse_args()
 
 

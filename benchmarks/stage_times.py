@@ -21,8 +21,8 @@ from cuts3d_mm.labellers.registry import LABELLERS
 from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.pipeline.work import use_one_thread
 
-# Function -> stage; a name is replaced in every module that has imported it. Time within a stage
-# that another one takes is that one's.
+# Function -> stage; a name is replaced in every module that has imported it. A stage that another
+# stage calls keeps its own time.
 STAGES = {
     'cuts3d_mm.images.reading.read_image': 'read',
     'cuts3d_mm.images.reading.resize_rgb': 'read',

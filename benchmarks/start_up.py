@@ -40,7 +40,7 @@ CASES: dict[str, Sequence[str]] = {
 def main() -> None:
     """Print a line per case."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--rounds', type=int, default=3, help='of which the least counts')
+    parser.add_argument('--rounds', type=int, default=3, help='runs, of which the fastest counts')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (scene,) = render_scenes(1, seed=3)

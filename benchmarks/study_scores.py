@@ -37,9 +37,9 @@ class ImageScore:
     """How one recipe did on one image."""
 
     found: NDArray[np.bool_]  # (M, 10) whether an object is matched at each IoU threshold
-    is_right: NDArray[np.bool_]  # (K, 10) the same of each cut
-    best_iou: NDArray[np.float64]  # (M,) of each object
-    area_px: NDArray[np.float64]  # (M,) of each object
+    is_right: NDArray[np.bool_]  # (K, 10) whether a cut matches an object at each IoU threshold
+    best_iou: NDArray[np.float64]  # (M,) best IoU of each object with a cut
+    area_px: NDArray[np.float64]  # (M,) area of each object
     cuts: NDArray[np.float64]  # (K, 3) mean confidence, best IoU and patch AUC of each cut
     signals: NDArray[np.float64]  # (K, 6) by SIGNALS; not a number where they were not asked for
 

@@ -10,7 +10,7 @@ from study_scores import SIGNALS, ImageScore
 from cuts3d_mm.visualization.charts import format_table
 
 _RESAMPLES, _RANK_RESAMPLES = 2000, 500
-_RECALLS = np.linspace(0, 1, 101)  # of COCO
+_RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples
 
 
 def recipe_table(scores: dict[str, list[ImageScore]]) -> str:

@@ -36,12 +36,14 @@ def parse_args() -> argparse.Namespace:
         type=config_name,
         default=EMBEDDED,
         metavar='CONFIG',
-        help='of the pseudo-masks; the default downloads nothing and takes a depth map with the '
-        'image (default %(default)s)',
+        help='generator of the pseudo-masks; the default downloads nothing and takes a depth map '
+        'with the image (default %(default)s)',
     )
     add_model_arguments(parser, 'a detector as well')
     add_device_argument(parser)
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0: also for other machines')
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen at; 0.0.0.0 lets other machines in'
+    )
     parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
     return parser.parse_args()
 
@@ -72,7 +74,7 @@ def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.labellers.networks import choose_device
 
     with tempfile.TemporaryDirectory(prefix='cuts3d-app-') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder  # for what visitors upload
+        os.environ['GRADIO_TEMP_DIR'] = folder  # folder for the files of visitors
         device = choose_device(args.device)
         cutter = PhotoCutter(model, device)
         detector = None

@@ -1,4 +1,4 @@
-r"""Draw samples as the training pipeline of a config gives them to the model.
+"""Draw samples as the training pipeline of a config gives them to the model.
 
 Examples:
     cuts3d browse demo_out/learned_0/training.py --limit 4
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     add_config_argument(parser, 'train_dataloader.batch_size=4')
     parser.add_argument('--limit', type=int, default=16, metavar='N', help='samples to draw')
     parser.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='of the order and of the pipeline'
+        '--seed', type=int, default=0, metavar='N', help='seed of the order and of the pipeline'
     )
     parser.add_argument(
         '--out',

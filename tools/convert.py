@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         'target',
         type=local_place,
         metavar='OUT',
-        help='the other one: JSON file or label store to write',
+        help='file to write from a label store, or label store to write from a JSON',
     )
     return parser.parse_args()
 
@@ -69,12 +69,12 @@ def add_kind(kinds: Any, name: str, what: str) -> argparse.ArgumentParser:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add what a conversion of weights reads and writes."""
+    """Add the arguments of a conversion of weights: what it reads and writes."""
     parser.add_argument(
         'source',
         type=weights_location,
         metavar='CHECKPOINT',
-        help='.pth or .pkl: a file, https:// or hf:// location',
+        help='weights, .pth or .pkl: file, https:// or hf:// location',
     )
     parser.add_argument(
         'target', type=local_place, metavar='OUT', help='file to write, .pth or .safetensors'
@@ -130,7 +130,7 @@ def convert_dino(args: argparse.Namespace) -> None:
 
 
 def convert_labels(args: argparse.Namespace) -> int:
-    """Convert labels, in the direction that the source tells."""
+    """Convert a label store to a JSON, or a JSON to a label store."""
     from cuts3d_mm.labels.coco import export_store, read_coco
     from cuts3d_mm.labels.record import with_safe_name
     from cuts3d_mm.labels.store import write_store
@@ -142,14 +142,14 @@ def convert_labels(args: argparse.Namespace) -> int:
     records = [with_safe_name(record) for record in read_coco(args.source)]
     counts = write_store(args.target, sorted(records, key=lambda record: record.name))
     print(f'{counts.images} images -> {args.target}')
-    return report_refused([one.failure for one in records if one.failure is not None])
+    return report_refused([record.failure for record in records if record.failure is not None])
 
 
 def report(renamed: Any, target: Path) -> None:
     """Say what became of the weights."""
     print(f'{len(renamed.weights)} weights -> {target}')
     if renamed.left_out:
-        print(f'left out, of no use there: {", ".join(renamed.left_out)}')
+        print(f'left out, since nothing reads them there: {", ".join(renamed.left_out)}')
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         default=Path('demo_out'),
         metavar='OUT',
-        help='folder to write, which is continued if it is there',
+        help='folder to write; a folder that is there already is continued',
     )
     parser.add_argument('--scenes', type=int, default=24, metavar='N', help='rendered scenes')
     parser.add_argument('--workers', type=int, default=2, metavar='N', help='processes')
@@ -34,10 +34,10 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=1,
         metavar='N',
-        help='trainings of a tiny detector, about 6 minutes each; 0: none',
+        help='trainings of a tiny detector, about 6 minutes each; 0 trains no detector',
     )
     parser.add_argument(
-        '--pictures', type=local_place, metavar='DIR', help='also write the pictures of the docs'
+        '--pictures', type=local_place, metavar='DIR', help='folder for the pictures of the docs'
     )
     return parser.parse_args()
 

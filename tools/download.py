@@ -23,10 +23,10 @@ def parse_args() -> argparse.Namespace:
         help='repository; REVISION is a branch, a tag or a commit',
     )
     parser.add_argument(
-        '--files', nargs='+', default=[], metavar='FILE', help='which ones (default: all)'
+        '--files', nargs='+', default=[], metavar='FILE', help='files to download (default: all)'
     )
     parser.add_argument(
-        '--repo-type', choices=['model', 'dataset'], default='model', help='what the repository is'
+        '--repo-type', choices=['model', 'dataset'], default='model', help='kind of the repository'
     )
     parser.add_argument(
         '--out', type=local_place, metavar='DIR', help='folder to write (default: NAME)'

@@ -34,7 +34,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('out', type=local_place, metavar='OUT', help='folder of the results')
     parser.add_argument(
-        '--datasets', nargs='+', metavar='NAME', help='which ones (default: all that DATA holds)'
+        '--datasets',
+        nargs='+',
+        metavar='NAME',
+        help='data sets to score on (default: all that DATA holds)',
     )
     add_launcher_arguments(parser)
     return parser.parse_args()

@@ -39,16 +39,6 @@ def parse_args() -> argparse.Namespace:
         metavar='OUT',
         help='folder to write, which is continued if it is there; other images need another OUT',
     )
-    _add_config_arguments(parser)
-    _add_model_arguments(parser)
-    _add_extent_arguments(parser)
-    _add_annotation_arguments(parser)
-    add_exclude_argument(parser)
-    parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
-    return parser.parse_args()
-
-
-def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--config',
         type=config_name,
@@ -63,9 +53,6 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help='training with rounds (default: Cascade Mask R-CNN with ResNet-50; with --offline a '
         'tiny one)',
     )
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--load-from',
         metavar='MODEL',
@@ -80,9 +67,6 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--offline', action='store_true', help='download nothing: embedded features, tiny detector'
     )
-
-
-def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rounds',
         type=int,
@@ -110,9 +94,6 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that label (default: all cores)'
     )
-
-
-def _add_annotation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--annotations',
         type=existing_file,
@@ -125,6 +106,9 @@ def _add_annotation_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='COCO JSON with classes of a few images, to fine-tune on at the end',
     )
+    add_exclude_argument(parser)
+    parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -35,12 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'out', type=local_place, metavar='OUT', help='label store to write, a folder'
     )
-    _add_rule_arguments(parser)
-    add_exclude_argument(parser)
-    return parser.parse_args()
-
-
-def _add_rule_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--score-thr',
         type=float,
@@ -53,8 +47,10 @@ def _add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.5,
         metavar='IOU',
-        help='an old label is dropped at this mask IoU, in [0, 1], with a kept prediction',
+        help='mask IoU with a kept prediction, in [0, 1], at which an old label is dropped',
     )
+    add_exclude_argument(parser)
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -22,7 +22,12 @@ def parse_args() -> argparse.Namespace:
     layouts = {name: one.layout for name, one in EVALUATION_SETS.items()} | {_SHARES: LAYOUT}
     held = '\n'.join(f'    {name:18s}{layout}' for name, layout in layouts.items())
     parser.epilog = f'{parser.epilog}\n\nSRC must hold, by NAME:\n{held}'
-    parser.add_argument('name', choices=list(layouts), metavar='NAME', help='one of those below')
+    parser.add_argument(
+        'name',
+        choices=list(layouts),
+        metavar='NAME',
+        help='evaluation set, or coco-semi, from the list below',
+    )
     parser.add_argument(
         'src',
         type=existing_folder,
@@ -38,14 +43,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    if args.name == _SHARES:
-        prepare_shares(args)
-    else:
+    if args.name != _SHARES:
         prepare_set(args)
-
-
-def prepare_shares(args: argparse.Namespace) -> None:
-    """Write shares of COCO's training labels."""
+        return
     from cuts3d_mm.evaluation.coco_semi import write_shares
 
     for path, (images, objects) in write_shares(args.src, args.out).items():
@@ -73,7 +73,7 @@ def prepare_set(args: argparse.Namespace) -> None:
     for reason, count in done.problems.most_common():
         print(f'left out: {count} x {reason}')
     if done.problems:
-        print(f'each one: {out.with_suffix(".problems.jsonl")}')
+        print(f'list of them: {out.with_suffix(".problems.jsonl")}')
 
 
 if __name__ == '__main__':

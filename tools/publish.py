@@ -39,23 +39,15 @@ def parse_args() -> argparse.Namespace:
         type=weights_location,
         nargs='?',
         metavar='CHECKPOINT',
-        help='made by cuts3d train; its moving average is used if it has one; left out with a '
-        'release folder',
+        help='checkpoint of cuts3d train, whose moving average is used if it has one; leave it '
+        'out with a release folder',
     )
     parser.add_argument(
-        '--repo', required=True, metavar='OWNER/NAME', help='is made if it does not exist'
+        '--repo',
+        required=True,
+        metavar='OWNER/NAME',
+        help='repository, which is made if it does not exist',
     )
-    _add_content_arguments(parser)
-    parser.add_argument('--private', action='store_true', help='make a new repository private')
-    parser.add_argument(
-        '--dry-run',
-        action='store_true',
-        help='write the files, print where they are, upload nothing',
-    )
-    return parser.parse_args()
-
-
-def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--metrics',
         type=existing_file,
@@ -66,14 +58,21 @@ def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
         '--labels',
         type=local_label_store,
         metavar='STORE',
-        help='also publish OWNER/NAME-labels, a dataset',
+        help='label store, published as the dataset OWNER/NAME-labels',
     )
     parser.add_argument(
         '--license',
         metavar='NAME',
-        help='of the weights and labels, such as apache-2.0 (default: the model card says that it '
-        'is unknown)',
+        help='licence of the weights and labels, such as apache-2.0 (default: the model card says '
+        'that it is unknown)',
     )
+    parser.add_argument('--private', action='store_true', help='make a new repository private')
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='write the files, print where they are, upload nothing',
+    )
+    return parser.parse_args()
 
 
 def _config_or_release(text: str) -> str:
@@ -107,7 +106,7 @@ def main() -> None:
 
 
 def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
-    """Print what lists the detector in the model zoo, if its config is one of the zoo's."""
+    """Print the entry that lists the detector in the model zoo, if its config is in the zoo."""
     from cuts3d_mm.configs import find_config, shipped_root
     from cuts3d_mm.hub.publishing import CHECKPOINT_FILE, METAFILE, zoo_entry
 
@@ -127,7 +126,7 @@ def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
-    """Write the files of each repository: its name, its kind, name -> local file."""
+    """Write the files of each repository; return its name, its kind, and name -> local file."""
     from cuts3d_mm.engine.runner import build_detector
     from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, label_files, write_release
 
@@ -147,7 +146,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict
 
 
 def _trained(args: argparse.Namespace) -> tuple[Any, str]:
-    """Config and checkpoint of the detector to publish."""
+    """Find config and checkpoint of the detector to publish."""
     if args.checkpoint is not None:
         from cuts3d_mm.configs import load_config
 
@@ -162,7 +161,7 @@ def _trained(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def upload(repo_id: str, repo_type: str, files: dict[str, Path], is_private: bool) -> str:
-    """Upload one repository, say what was done, and name the address of its files."""
+    """Upload a repository, say what was done, and return the address of its files."""
     from cuts3d_mm.hub.publishing import upload_files
 
     done = upload_files(files, repo_id, repo_type, is_private)

@@ -33,34 +33,36 @@ def parse_args() -> argparse.Namespace:
         help='COCO JSON of the true objects',
     )
     parser.add_argument(
-        '--json', type=local_place, metavar='FILE', help='also write the figures here'
+        '--json', type=local_place, metavar='FILE', help='file to write the figures into'
     )
     parser.add_argument(
         '--by-count', action='store_true', help='also score images by their number of objects'
     )
     parser.add_argument(
-        '--plot', type=local_place, metavar='FILE', help='draw precision and recall (.png)'
+        '--plot',
+        type=local_place,
+        metavar='FILE',
+        help='curves of precision and recall to write (.png)',
     )
-    _add_comparison_arguments(parser)
-    return parser.parse_args()
-
-
-def _add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--against', type=labels_path, metavar='LABELS', help='compare with these earlier labels'
+        '--against', type=labels_path, metavar='LABELS', help='earlier labels to compare with'
     )
     parser.add_argument(
         '--images',
         type=image_folder,
         metavar='DIR',
-        help='with --against and --out: images to draw on',
+        help='folder of the images, for --out',
     )
     parser.add_argument(
-        '--limit', type=int, default=10, metavar='N', help='with --out: images to draw'
+        '--limit', type=int, default=10, metavar='N', help='images to draw, with --out'
     )
     parser.add_argument(
-        '--out', type=local_place, metavar='DIR', help='draw the images that got worse the most'
+        '--out',
+        type=local_place,
+        metavar='DIR',
+        help='folder for pictures of the images that got worse the most',
     )
+    return parser.parse_args()
 
 
 def main() -> int:

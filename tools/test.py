@@ -1,4 +1,4 @@
-r"""Test a detector: class-agnostic COCO scores of a checkpoint.
+"""Test a detector: class-agnostic COCO scores of a checkpoint.
 
 Examples:
     cuts3d test cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet iter_160000.pth
@@ -25,8 +25,10 @@ def parse_args() -> argparse.Namespace:
     add_config_argument(parser, 'test_dataloader.batch_size=4')
     add_checkpoint_argument(parser)
     parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
-    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions, below --work-dir')
-    parser.add_argument('--out', metavar='FILE', help='also write the predictions (.pkl)')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='folder below --work-dir for drawn predictions'
+    )
+    parser.add_argument('--out', metavar='FILE', help='file to write the predictions into (.pkl)')
     add_launcher_arguments(parser)
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-r"""Train a detector, of this package or any other config of MMDetection.
+"""Train a detector, of this package or any other config of MMDetection.
 
 Examples:
     cuts3d train demo_out/learned_0/training.py --work-dir work_dirs/demo
@@ -17,7 +17,7 @@ from cuts3d_mm.cli import (
     run_command,
 )
 
-AUTO = 'auto'  # from the latest checkpoint of the work dir
+AUTO = 'auto'  # resume from the latest checkpoint of the work dir
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_config_argument(parser, 'train_dataloader.batch_size=4')
     parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const=AUTO,
         metavar='CHECKPOINT',
-        help='go on from a checkpoint; without one, from the latest of the work dir, and begin as '
-        'without this option if it has none',
+        help='checkpoint to go on from (default: the latest in the work dir; if there is no '
+        'checkpoint, the training begins as without this option)',
     )
     add_launcher_arguments(parser)
     return parser.parse_args()

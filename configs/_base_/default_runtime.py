@@ -1,5 +1,5 @@
 default_scope = 'mmdet'
-# hf:// weights, and no file of weights that runs code.
+# Weights of hf:// can be named, and no file of weights runs code.
 custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'], allow_failed_imports=False)
 
 default_hooks = dict(

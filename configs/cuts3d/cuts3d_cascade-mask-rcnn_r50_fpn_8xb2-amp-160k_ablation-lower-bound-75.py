@@ -1,4 +1,4 @@
-"""Table 5c: a lower bound of 0.75 of the confidence; change `min_confidence` for others."""
+"""Table 5c: a lower bound of 0.75 for the confidence; `min_confidence` sets other bounds."""
 
 _base_ = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 

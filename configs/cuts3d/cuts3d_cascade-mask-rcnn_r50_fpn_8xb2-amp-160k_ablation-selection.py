@@ -1,4 +1,4 @@
-"""Table 7, second row: selection by confidence in copy-paste, no other use of it."""
+"""Table 7, second row: copy-paste selects by confidence, which has no other use."""
 
 _base_ = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 

@@ -1,4 +1,4 @@
-"""The initial round and one of self-training in one training (Tables 1, 2, 4 and 6)."""
+"""The initial round and a round of self-training in one training (Tables 1, 2, 4 and 6)."""
 
 _base_ = './cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py'
 

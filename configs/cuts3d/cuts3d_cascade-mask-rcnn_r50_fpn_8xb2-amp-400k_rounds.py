@@ -1,4 +1,4 @@
-"""The initial round and three of self-training in one training (paper, later version).
+"""The initial round and three rounds of self-training in one training (paper, later version).
 
 CutLER's thresholds are 0.7 and 0.65; the third is not published and taken as the second.
 """

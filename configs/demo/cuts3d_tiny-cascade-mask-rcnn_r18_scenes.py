@@ -92,7 +92,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-schedule_images = 96  # that the steps are for
+schedule_images = 96  # number of images for which the steps are chosen
 max_iters = 200
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')

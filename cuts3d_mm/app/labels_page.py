@@ -41,7 +41,7 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
             order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
             largest = gradio.Checkbox(label='Largest first', elem_id='largest')
             marked = gradio.Checkbox(label='Marked only', elem_id='marked')
-        choices = [order, largest, marked]
+        choices: list[Any] = [order, largest, marked]
         with gradio.Row():
             back = gradio.Button('Back', elem_id='back')
             number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')

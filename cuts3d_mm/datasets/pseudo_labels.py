@@ -23,9 +23,9 @@ from .samplers import SeededIndex
 class PseudoLabelDataset(BaseDetDataset):
     """Pseudo-labels of one class, `object`, with their confidence.
 
-    The labels of an image are read when it is asked for; a data set of any size takes next to
-    no memory. Labels of CutLER and CuVLER, whose files swap width and height, are corrected
-    with a warning.
+    The labels of an image are read when the image is used, so that a data set of any size takes
+    almost no memory. The files of CutLER and CuVLER swap width and height: this is corrected, with
+    a warning.
 
     Args:
         ann_file (str): Folder of a label store, or a COCO JSON.
@@ -71,7 +71,7 @@ class PseudoLabelDataset(BaseDetDataset):
         return SelectedRecords(table, kept)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Read the labels of one image in MMDetection's form."""
+        """Read the labels of an image in MMDetection's form."""
         if not self._fully_initialized:
             self.full_init()
         if isinstance(idx, SeededIndex):
@@ -109,7 +109,7 @@ def _instance_info(instance: InstanceRecord, image_hw: tuple[int, int]) -> dict[
 
 
 class ClassAgnosticCOCO(COCO):
-    """A COCO index in which every annotation is of the one category `object`.
+    """A COCO index in which every annotation has the category `object`.
 
     Args:
         annotation_file: COCO JSON; each entry is checked.
@@ -139,7 +139,7 @@ class SeededCocoDataset(CocoDataset):
     """`mmdet.CocoDataset` that seeds its random transforms as `SeededInfiniteSampler` says."""
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Read the annotations of one image."""
+        """Read the annotations of an image."""
         if isinstance(idx, SeededIndex):
             idx.seed_generators()
         info: dict[str, Any] = super().get_data_info(idx)
@@ -156,10 +156,10 @@ class MixedImagesDataset(MultiImageMixDataset):
 
     Args:
         dataset (dict): Data set of the images, with the pipeline that loads them.
-        pipeline (list[dict]): Transforms of the loaded images; those with `get_indexes` choose
-            other images to mix in.
+        pipeline (list[dict]): Transforms of the loaded images; a transform with `get_indexes`
+            chooses other images to mix in.
         skip_type_keys (list[str], optional): Types of the transforms to skip. Defaults to None.
-        max_refetch (int): Attempts until a sample is given up. Defaults to 15.
+        max_refetch (int): Number of attempts to make a sample. Defaults to 15.
     """
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -36,19 +36,20 @@ class SeededIndex(int):
 class SeededInfiniteSampler(InfiniteSampler):
     """`mmengine.InfiniteSampler` that gives every sample a seed of its own.
 
-    The random generators of a data worker depend on all samples that it has loaded before, and a
-    resumed run has not loaded those. So `PseudoLabelDataset` seeds them for each sample.
+    The state of the random generators of a data worker depends on all samples that it has loaded,
+    which a resumed run does not load again. So `PseudoLabelDataset` seeds the generators for each
+    sample.
 
-    Arguments are those of `mmengine.InfiniteSampler`.
+    The arguments are those of `mmengine.InfiniteSampler`.
     """
 
     _position = 0
 
     def __init__(self, dataset: Sized, *args: Any, **kwargs: Any) -> None:
-        if not len(dataset):  # it would search for a sample forever
+        if not len(dataset):  # the sampler would search for a sample forever
             raise ValueError(
-                'the training data must hold an image with an instance, they hold none; count '
-                'the instances of the labels by cuts3d describe'
+                'the training data must hold an image with an instance, they hold no such image; '
+                'count the instances of the labels by cuts3d describe'
             )
         super().__init__(dataset, *args, **kwargs)
 

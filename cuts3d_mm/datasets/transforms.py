@@ -36,7 +36,7 @@ Window = tuple[slice, slice]  # rows and columns of an image
 class LoadPseudoLabels(LoadAnnotations):
     """Load boxes, labels and bitmap masks; the masks carry doubt, 1 - Spatial Confidence.
 
-    Annotations without confidence, of any data set, are taken as certain.
+    Annotations without confidence, as in most data sets, are certain.
 
     Required Keys:
 
@@ -97,7 +97,7 @@ class LoadPseudoLabels(LoadAnnotations):
         self.align_to_mask = align_to_mask
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Load the annotations of one image.
+        """Load the annotations of an image.
 
         Raises:
             ValueError: the image does not have the size of its labels, or the labels were
@@ -156,14 +156,14 @@ class LoadPseudoLabels(LoadAnnotations):
 
 
 class _DoubtPaste(CopyPaste):
-    """Base of both copy-pastes, which differ in the instances that they select.
+    """Base of both copy-pastes, which select instances in different ways.
 
-    The source image is scaled to a share of the target's size, whatever its own size, and
-    placed at random inside it. An instance that would cover too much of an existing one is
-    left out; pixels that the others cover are cut from the existing masks (CutLER's rules).
+    The source image is scaled to a share of the target's size, whatever its own size, and placed
+    at random inside the target. An instance that would cover too much of an existing instance is
+    left out; pixels that pasted instances cover are cut from the existing masks (CutLER's rules).
 
-    How many are pasted is drawn as in CutLER, whatever the selection: uniformly from 1 to one
-    less than there are.
+    The number of pasted instances is drawn as in CutLER, whatever the selection: uniformly from 1
+    to n - 1 for n instances.
     """
 
     # A list of our own: the decorator would add the names of our methods to CopyPaste's.
@@ -215,13 +215,13 @@ class _DoubtPaste(CopyPaste):
         return results
 
     def _select(self, scores: Float) -> Index:
-        """Index of the source's instances to paste, from their scores."""
+        """Choose the instances of the source to paste, by their scores; return their indices."""
         # Not an abstractmethod: `cache_randomness` cannot override one.
         raise NotImplementedError
 
     @cache_randomness
     def _draw_count(self, available: int) -> int:
-        """Draw how many of the available instances to paste."""
+        """Draw the number of available instances to paste."""
         if available == 0:
             return 0
         count = available if self.paste_all else np.random.randint(1, max(available, 2))
@@ -279,7 +279,7 @@ def _blend_into(
     """Scale a source to a window of a copy of the target, and blend it there (Eq. 5)."""
     image = np.array(target)
     rows, columns = (np.flatnonzero(alpha.any(axis=axis)) for axis in (1, 0))
-    if len(rows):  # otherwise all pasted pixels are fully doubted
+    if len(rows):  # otherwise no pasted pixel has any confidence
         scaled = cv2.resize(source, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
         extent = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         place = image[window]
@@ -290,7 +290,7 @@ def _blend_into(
 def _join_masks(
     existing: ConfidenceBitmapMasks, kept: Index, pasted: ConfidenceBitmapMasks, window: Window
 ) -> ConfidenceBitmapMasks:
-    """Append masks of a window to the kept masks, cut where these cover them; copy each once."""
+    """Append pasted masks to the kept masks, which are cut where pasted masks cover them."""
     rows, columns = window
     count = len(kept)
     shape = count + len(pasted), existing.height, existing.width
@@ -332,14 +332,15 @@ class ConfidentCopyPaste(_DoubtPaste):
     - gt_masks
 
     Args:
-        alpha (bool): Blend by the confidence (Eq. 5); otherwise paste hard. Defaults to True.
-        paste_all (bool): Paste all instances instead of drawing how many, as CuVLER does in its
+        alpha (bool): Blend by the confidence (Eq. 5); False pastes without blending. Defaults
+            to True.
+        paste_all (bool): Paste all instances instead of a drawn number, as CuVLER does in its
             in-domain round. Defaults to False.
         scale_range (tuple[float]): Sides of the source as a share of the target's, in (0, 1].
             Defaults to (0.3, 1.0).
         max_cover (float): Share of an existing instance that may be covered, in (0, 1].
             Defaults to 0.5.
-        max_num_pasted (int): Instances per image at most. Defaults to 100.
+        max_num_pasted (int): Largest number of pasted instances of an image. Defaults to 100.
     """
 
     def _select(self, scores: Float) -> Index:

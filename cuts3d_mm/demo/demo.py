@@ -268,10 +268,14 @@ def learn_from_scenes(
         workers=workers,
     )
     requests = [replace(request, out=out / f'learned_{s}', seed=s) for s in range(num_seeds)]
-    results = [learn(one, lambda line: sys.stderr.write(f'{line}\n')) for one in requests]
+    results = [learn(one, _say) for one in requests]
     yield 'training', _first(results[0], out)
     if num_seeds > 1:
         yield 'other_seeds', _all_seeds(results)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f'{line}\n')
 
 
 def _first(results: Any, out: Path) -> Training:

@@ -107,12 +107,12 @@ def join_moments(first: Moments, second: Moments) -> Moments:
 
 
 def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[str]:
-    """Set running means and variances to those of the inputs of many batches.
+    """Set running means and variances to the moments of many batches.
 
-    While a norm trains, its running statistics average the last few batches, most of them computed
-    with earlier weights. Here they are measured on all values of `num_batches` batches of every
-    rank, with the present weights. Batches pass `extract_feat` only; norms that it does not use,
-    and norms in evaluation mode, are left as they are.
+    While a norm trains, its running statistics average the last few batches, most of which were
+    computed with earlier weights. Here the present weights give the statistics, over all
+    values of `num_batches` batches of every rank. Batches pass `extract_feat` only; norms that it
+    does not use, and norms in evaluation mode, stay as they are.
 
     Args:
         model: detector of MMDetection.
@@ -179,7 +179,7 @@ def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
 
 @contextmanager
 def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> Iterator[None]:
-    """Add up the moments of the inputs of norms, with their running statistics paused."""
+    """Add up the moments of the inputs of norms, and pause the running statistics."""
 
     def recorder(name: str) -> Any:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -23,7 +23,7 @@ _LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last c
 
 
 def build_runner(config: Config) -> Any:
-    """Build the runner that a config asks for; several ranks may be CPU processes."""
+    """Build the runner that a config names; ranks without a GPU train on the CPU."""
     install()
     settle_resume(config)
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
@@ -45,10 +45,10 @@ def build_detector(config: Config) -> Any:
 
 
 def settle_resume(config: Config) -> None:
-    """Choose the checkpoint to resume from; MMEngine would take the last without checking it.
+    """Choose the checkpoint to resume from; MMEngine would take the last one unchecked.
 
     Args:
-        config: config of a training; `resume` and `load_from` are set to what MMEngine shall do.
+        config: config of a training; `resume` and `load_from` are set to what MMEngine must do.
             `resume` is False, 'auto' (continue from the latest whole checkpoint of the work
             dir; if there is no checkpoint, begin with `load_from`), or True (continue from
             `load_from`; if that is not set, as 'auto').
@@ -82,7 +82,7 @@ def settle_resume(config: Config) -> None:
 
 
 class ResumeInRound(Hook):
-    """Make the optimizer of a round before MMEngine loads its state; a loop is called later."""
+    """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Make the optimizer and schedule whose state is about to be loaded."""
@@ -121,18 +121,18 @@ def require_training(state: StateFile) -> None:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """List the checkpoints in a work dir, each once, the best to resume from first."""
+    """List the checkpoints in a work dir once each; the best to resume from comes first."""
     order = {}
     for path in [*folder.glob('*.pth'), *folder.glob('round_*/begin.pth')]:
         found = _CHECKPOINT.fullmatch(path.relative_to(folder).as_posix())
-        if found:  # the beginnings of rounds come last
+        if found:  # the checkpoint at which a round begins comes last
             order[path] = found[1] is not None, int(found[1] or found[2])
     newest_first = sorted(order, key=order.__getitem__, reverse=True)
     return list(dict.fromkeys([*_noted(folder), *newest_first]))
 
 
 def _noted(folder: Path) -> list[Path]:
-    """Read which checkpoint MMEngine notes as the last; empty if it is not in the work dir."""
+    """Read which checkpoint MMEngine notes as the last; empty if that is not in the work dir."""
     note = folder / _LAST
     try:
         text = note.read_text(encoding='utf-8').strip()

@@ -39,7 +39,7 @@ _POLL_S = 0.5
 
 @LOOPS.register_module()
 class SelfTrainingLoop(IterBasedTrainLoop):
-    """Train in rounds: at the begin of each the detector labels its own training images.
+    """Train in rounds; when a round begins, the detector labels its own training images.
 
     A round begins with a fresh optimizer and schedule, without DropLoss, on the predictions of
     the detector merged with the labels of the round before (`cuts3d predict` and
@@ -53,14 +53,14 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         rounds (list[dict]): For each round `begin`, its first iteration, and `score_thr`, the
             smallest score of a prediction that becomes a label.
         optim_wrapper (dict): Optimizer of the rounds.
-        param_scheduler (list[dict]): Schedule of a round, counted from its begin.
-        train_dataloader (dict): What differs from the config's data loader in the rounds.
+        param_scheduler (list[dict]): Schedule of a round, counted from its beginning.
+        train_dataloader (dict): Changes to the config's data loader in the rounds.
             Defaults to {}.
-        model_train_cfg (dict): What differs from the detector's `train_cfg` in the rounds, in
+        model_train_cfg (dict): Changes to the detector's `train_cfg` in the rounds, in
             `rpn_proposal` alone. Defaults to {}.
         iou_thr (float): Mask IoU with a kept prediction at which an old label goes. Defaults
             to 0.5.
-        max_per_image (int): Most predictions of an image. Defaults to 30, as CutLER.
+        max_per_image (int): Largest number of predictions of an image. Defaults to 30, as CutLER.
         confidence_source (str): Confidence of predicted labels: `map`, `score` or `none`, as in
             `DetectorLabeller`. Defaults to `none`.
         silence_limit_s (float): Time after which a rank that others wait for while they label,
@@ -111,7 +111,7 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         if self._iter:
-            self._evaluate()  # the interrupted training may not have come to it
+            self._evaluate()  # the interrupted training may have stopped before this
             self.dataloader_iterator = batches_after(self.dataloader, self._iter)
         for number, end in enumerate([*self.begins, self._max_iters]):
             last = 0 if self.stop_training else min(end, self._max_iters)
@@ -197,24 +197,24 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         path.parent.mkdir(parents=True, exist_ok=True)
         with name_atomically(path) as temporary:
             self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
-        # Where MMEngine looks for the checkpoint to resume from.
+        # The file in which MMEngine looks for the checkpoint to resume from.
         write_whole(Path(self.runner.work_dir) / 'last_checkpoint', str(path))
 
 
 @dataclass(frozen=True)
 class RoundFolders:
-    """Where a round keeps what it makes."""
+    """Files and folders of a round."""
 
     folder: Path
 
     @property
     def checkpoint(self) -> Path:
-        """The whole state of the training when the round begins."""
+        """Checkpoint with the whole state of the training when the round begins."""
         return self.folder / 'begin.pth'
 
     @property
     def predictions(self) -> Path:
-        """Label store of the detector of the round before."""
+        """Label store of what the detector of the round before predicts."""
         return self.folder / 'predictions'
 
     @property
@@ -229,7 +229,7 @@ class RoundFolders:
 
     @property
     def origin(self) -> Path:
-        """What the labels were made from, as JSON."""
+        """JSON file that says what the labels were made from."""
         return self.folder / 'labels.json'
 
 
@@ -244,15 +244,16 @@ def label_next_round(
     """Predict, merge with the labels of the round before, and write the labels of a round.
 
     All ranks call this, each does its part, and all return when the labels are there. They wait
-    for files instead of a barrier, because a long prediction would exceed its time limit. Resumes.
+    for files, since a long prediction would exceed the time limit of a barrier. A prediction that
+    was stopped goes on.
 
     Args:
-        labeller: the detector as it is now.
+        labeller: labeller with the present weights of the detector.
         dataset: `PseudoLabelDataset` of the initial round; its images are labelled.
-        earlier: labels of the round before; None means those of `dataset`.
-        folders: of the round, on a file system that all ranks share.
-        rule: which predictions become labels.
-        silence_limit_s: after which a rank that others wait for counts as dead.
+        earlier: labels of the round before; None stands for the labels of `dataset`.
+        folders: folders of the round, on a file system that all ranks share.
+        rule: rule by which predictions become labels.
+        silence_limit_s: time after which a silent rank counts as dead.
 
     Raises:
         RankLost: another rank has died.
@@ -320,7 +321,7 @@ def training_labels(dataset: ConfigDict) -> ConfigDict:
     """Find the `PseudoLabelDataset` in the config of a data set, whatever wraps it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no `PseudoLabelDataset`.
     """
     part = dataset
     while part is not None:
@@ -345,10 +346,10 @@ def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
 
 
 def round_begins(rounds: Sequence[dict[str, Any]], max_iters: int) -> list[int]:
-    """First iteration of each round.
+    """List the first iteration of each round.
 
     Raises:
-        ValueError: they do not rise, or a round begins when the training is over.
+        ValueError: the numbers do not rise, or a round begins when the training is over.
     """
     begins = [int(one['begin']) for one in rounds]
     if not begins or sorted(set(begins)) != begins or begins[0] < 1 or begins[-1] >= max_iters:
@@ -360,7 +361,7 @@ def round_begins(rounds: Sequence[dict[str, Any]], max_iters: int) -> list[int]:
 
 
 def require_skippable(dataloader: Any) -> None:
-    """Let a data loader pass that a resumed training can advance.
+    """Check that a resumed training can advance a data loader.
 
     Raises:
         ValueError: the data have an end, or their sampler cannot skip.
@@ -378,7 +379,7 @@ def require_skippable(dataloader: Any) -> None:
 
 
 def batches_after(dataloader: Any, num_done: int) -> Iterator[Any]:
-    """Iterate over the batches of a round after those that are done."""
+    """Iterate over the batches of a round after the first `num_done`."""
     require_skippable(dataloader)
     dataloader.sampler.skip(num_done * dataloader.batch_size)
     return iter(dataloader)
@@ -389,13 +390,13 @@ class RankLost(RuntimeError):
 
 
 class Heartbeats:
-    """Context manager that shows that this rank is alive and can wait for others.
+    """Context manager that shows that this rank is alive, and that can wait for others.
 
     Args:
-        folder: of the heartbeats, on a file system that all ranks share.
+        folder: folder of the heartbeats, on a file system that all ranks share.
         rank: number of this rank.
-        num_ranks: of the training.
-        limit_s: how long a rank may be silent.
+        num_ranks: number of ranks of the training.
+        limit_s: time for which a rank may be silent.
     """
 
     def __init__(self, folder: Path, rank: int, num_ranks: int, limit_s: float) -> None:
@@ -419,7 +420,7 @@ class Heartbeats:
         self._ended.set()
 
     def wait_until(self, is_done: Callable[[], bool]) -> None:
-        """Wait for what the ranks do together.
+        """Wait for the work that the ranks share.
 
         Raises:
             RankLost: another rank has been silent for the limit.
@@ -433,8 +434,8 @@ class Heartbeats:
                     seen[rank] = beat, now
                 elif now - seen[rank][1] > self._limit_s:
                     raise RankLost(
-                        f'rank {rank} must give a sign of life every {self._limit_s:g} s, it has '
-                        'given none; start the training again with --resume'
+                        f'rank {rank} must give a sign of life every {self._limit_s:g} s, it gave '
+                        'no sign; start the training again with --resume'
                     )
             time.sleep(_POLL_S)
 

@@ -1,4 +1,4 @@
-"""Losses that weigh what is uncertain: pixels (Eq. 6), classes (CuVLER), boxes (CutLER)."""
+"""Losses and weights for uncertain pixels (Eq. 6), classes (CuVLER) and boxes (CutLER)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SCSoftTargetMaskLoss(nn.Module):
             pred: (N, C, h, w) logits, N > 0.
             target: (N, h, w) in [0, 1].
             label: (N,) class whose logits count.
-            weight: 1 - doubt, in [0, 1]; broadcasts to (N, h, w). None means 1 everywhere.
+            weight: 1 - doubt, in [0, 1]; broadcasts to (N, h, w). None stands for 1 everywhere.
 
         Returns:
             (1,) float.
@@ -76,7 +76,7 @@ def drop_loss_weights(boxes: Tensor, label_boxes: Tensor, min_iou: float) -> Ten
     Args:
         boxes: (N, 4) predicted boxes, x1, y1, x2, y2 in pixels.
         label_boxes: (M, 4) boxes of the pseudo-labels of the same image.
-        min_iou: a box whose largest IoU with them is at most this is dropped.
+        min_iou: largest IoU with the labels at which a box is dropped.
 
     Returns:
         (N,) float, 0 or 1.

@@ -35,7 +35,8 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
 
     Args:
         drop_iou (float, optional): A predicted box whose largest IoU with the pseudo-labels is
-            at most this does not count in the class loss. None: no DropLoss. Defaults to 0.01.
+            at most this does not count in the class loss; None turns DropLoss off. Defaults to
+            0.01.
         confidence_source (str): `score`: the score of a label is the class target and weighs
             the box loss (CuVLER); `none`: labels are certain. A box has no `map`. Defaults to
             `none`.
@@ -121,7 +122,7 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
 
 
 def _scores_of_samples(sampling_results: list[Any]) -> Tensor:
-    """Scores of all samples, (N,): positives come first in each image, negatives have 1."""
+    """Join the scores of all samples, (N,): of each image positives, then 1 for negatives."""
     parts = [
         functional.pad(result.pos_scores, (0, len(result.neg_priors)), value=1.0)
         for result in sampling_results
@@ -297,7 +298,7 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
 
 
 class _ScaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a factor."""
+    """Identity function whose gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:

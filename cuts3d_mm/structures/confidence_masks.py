@@ -19,17 +19,17 @@ from cuts3d_mm.arrays import Float, Mask
 class ConfidenceBitmapMasks(BitmapMasks):
     """Masks with a doubt per pixel and a score per instance.
 
-    Doubt is 1 - confidence: the zeros that a transform fills in at a border then mean
-    "certain", and no transform needs to know.
+    Doubt is 1 - confidence. So the zeros that a transform fills in at a border mean "certain", and
+    any transform of MMDetection can be used.
 
     Args:
         masks: (N, H, W) uint8, 0 or 1.
         height: H in pixels.
         width: W in pixels.
-        doubt: (N, H, W) uint8 in steps of 1/255. Required: only a transform that rebuilds
-            masks and loses their doubt leaves it out.
+        doubt: (N, H, W) uint8 in steps of 1/255. Required; it is missing only if a transform has
+            rebuilt the masks and lost the doubt.
         scores: (N,) float32 in [0, 1]; None stands for a score of 1.
-        is_pasted: (N,) bool, instances that copy-paste has added; None if it has added nothing.
+        is_pasted: (N,) bool, instances that copy-paste has added; None for no such instance.
 
     Raises:
         ValueError: `doubt` is missing, or its shape is not that of the masks.
@@ -63,7 +63,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
 
     @classmethod
     def certain(cls, masks: BitmapMasks) -> ConfidenceBitmapMasks:
-        """Take masks without doubt as certain; masks with doubt are returned as they are.
+        """Give masks without doubt a doubt of 0; masks with doubt are returned as they are.
 
         Raises:
             TypeError: the masks are no bitmaps.
@@ -103,7 +103,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
         )
 
     def flip(self, flip_direction: str = 'horizontal') -> ConfidenceBitmapMasks:
-        """Mirror."""
+        """Mirror masks and doubt."""
         return self._with(super().flip(flip_direction), self._doubts.flip(flip_direction))
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> ConfidenceBitmapMasks:
@@ -119,17 +119,17 @@ class ConfidenceBitmapMasks(BitmapMasks):
         return self._with(super().expand(*args, **kwargs), self._doubts.expand(*args, **kwargs))
 
     def translate(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Move; pixels that come in are certain."""
+        """Move masks and doubt; pixels that come in are certain."""
         masks = super().translate(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.translate(*args, **kwargs))
 
     def shear(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Shear; pixels that come in are certain."""
+        """Shear masks and doubt; pixels that come in are certain."""
         masks = super().shear(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.shear(*args, **kwargs))
 
     def rotate(self, *args: Any, border_value: int = 0, **kwargs: Any) -> ConfidenceBitmapMasks:
-        """Rotate; pixels that come in are certain."""
+        """Rotate masks and doubt; pixels that come in are certain."""
         masks = super().rotate(*args, border_value=border_value, **kwargs)
         return self._with(masks, self._doubts.rotate(*args, **kwargs))
 
@@ -165,7 +165,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> ConfidenceBitmapMasks:
-        """Join instances of one size; plain masks among them are certain."""
+        """Join masks of the same image size; masks without doubt are certain."""
         parts = [cls.certain(part) for part in masks]
         return cls(
             np.concatenate([part.masks for part in parts]),

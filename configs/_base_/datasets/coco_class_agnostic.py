@@ -1,4 +1,4 @@
-# COCO val2017 with its 80 classes taken as one, as the method's papers evaluate.
+# COCO val2017 with its 80 classes as the class `object`, as the method's papers evaluate.
 val_root = 'data/coco/'
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
