@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import re
+import resource
 import runpy
 import signal
 import subprocess
@@ -202,6 +203,25 @@ class _Refusal(importlib.abc.MetaPathFinder):
             raise ImportError(name + ' must not be imported')
 sys.meta_path.insert(0, _Refusal())
 """
+
+
+def cpu_seconds():
+    """CPU seconds of the child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def quick_answer(most_s, *arguments, cwd=None, **env):
+    """Run a command, which must end within some seconds of CPU; what `subprocess.run` returns."""
+    command = [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), **{name: str(env[name]) for name in env}}
+    for _ in range(5):  # the first run compiles byte code, and a machine under load slows others
+        before = cpu_seconds()
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True)
+        seconds = cpu_seconds() - before
+        if seconds < most_s:
+            return done
+    raise AssertionError(f'{arguments} took {seconds} s of CPU')
 
 
 def light_environment():

@@ -17,7 +17,6 @@ from PIL import Image
 from cuts3d_mm.files import atomic
 from cuts3d_mm.labels.store import read_names
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 MASKCUT = 'maskcut_color-texture.py'
 CUTS3D = 'cuts3d_color-texture_file-depth.py'
 QUICK = ('--cfg-options', 'model.input_hw=(240,320)')
@@ -37,12 +36,6 @@ def store(folder, cuts3d):
     assert code == 0, err
     assert out.startswith('6 images: ')
     return folder / 'out'
-
-
-def test_every_command_explains_itself(cuts3d):
-    for path in TOOLS.glob('*.py'):
-        code, out, _ = cuts3d(path.stem, '--help')
-        assert code == 0 and 'usage:' in out, path
 
 
 def test_a_network_of_timm_labels_images_and_again_to_the_same_bytes(cuts3d, folder, tmp_path):
@@ -155,8 +148,6 @@ def wrong_calls(folder):
         'unknown option': (MASKCUT, images, out, '--cfg-options', 'model.recipe.tau=1'),
         'unknown part': (MASKCUT, images, out, '--cfg-options', 'recipe.tau=1'),
         'malformed option': (MASKCUT, images, out, '--cfg-options', 'model'),
-        'unknown argument of a model': (MASKCUT, images, out, '--cfg-options', 'model.x=1'),
-        'unknown type': (MASKCUT, images, out, '--cfg-options', 'model.features.type=Nothing'),
         'no images': (MASKCUT, folder / 'depth', out),
         'missing images': (MASKCUT, folder / 'nothing', out),
         'missing depth folder': (CUTS3D, images, out, '--depth', folder / 'nothing'),
@@ -166,7 +157,6 @@ def wrong_calls(folder):
         'bad limit': (MASKCUT, images, out, '--limit', 0),
         'unknown image left out': (MASKCUT, images, out, '--exclude', folder / 'names.txt'),
         'no list of images': (MASKCUT, images, out, '--exclude', folder / 'nothing.txt'),
-        'bad workers': (MASKCUT, images, out, '--workers', -1),
         'missing weights': (
             *(MASKCUT, images, out, '--cfg-options'),
             'model.features._delete_=True',

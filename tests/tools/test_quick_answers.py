@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import quick_answer
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -18,33 +15,10 @@ VIT = 'cuts3d_dino-vitb8_zoedepth'
 FILES = 'cuts3d_color-texture_file-depth'
 
 
-def answer(*arguments):
-    """Exit code, output and CPU seconds of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run(
-        [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return run.returncode, run.stdout + run.stderr, seconds
-
-
-def quick_answer(*arguments):
-    """Exit code and output of a command that takes no more CPU than it may."""
-    for _ in range(5):  # the first compiles byte code, and a machine under load slows others
-        code, output, seconds = answer(*arguments)
-        if seconds < MOST_S:
-            return code, output
-    raise AssertionError(f'{arguments} took {seconds} s of CPU')
-
-
 @pytest.mark.parametrize('command', COMMANDS)
 def test_help_is_quick(command):
-    code, output = quick_answer(command, '--help')
-    assert code == 0 and f'usage: cuts3d {command}' in output
+    answer = quick_answer(MOST_S, command, '--help')
+    assert answer.returncode == 0 and f'usage: cuts3d {command}' in answer.stdout
 
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes'
@@ -93,5 +67,5 @@ HERE = Path(__file__).parent
     ],
 )
 def test_a_mistake_is_told_quickly(arguments, message):
-    code, output = quick_answer(*arguments)
-    assert code == 2 and message in output
+    answer = quick_answer(MOST_S, *arguments)
+    assert answer.returncode == 2 and message in answer.stderr

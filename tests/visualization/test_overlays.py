@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from helpers.drawn import disc
 
-from cuts3d_mm.visualization.overlays import draw_instances, instance_color, place_labels
+from cuts3d_mm.visualization.overlays import (
+    draw_instances,
+    draw_sample,
+    instance_color,
+    place_labels,
+)
 
 HW = (120, 210)
 IMAGE = np.full((*HW, 3), 90, np.uint8)
@@ -63,3 +68,28 @@ def test_empty_masks_get_no_label():
 def test_images_smaller_than_a_label_are_drawn():
     image, mask = np.full((8, 12, 3), 90, np.uint8), disc((4, 6), 2, (8, 12))
     assert draw_instances(image, [mask], [0.5]).shape == image.shape
+
+
+def test_instances_are_tinted_and_the_image_is_left_alone():
+    mask = disc((20, 30), 9, HW)
+    drawn = draw_instances(IMAGE, [mask], [0.5])
+    assert (IMAGE == 90).all()
+    assert (drawn[mask] != 90).any(axis=1).mean() > 0.9
+    assert (drawn[0, 0] == 90).all()
+
+
+def test_read_only_images_can_be_drawn():
+    image = IMAGE.copy()
+    image.setflags(write=False)
+    assert draw_instances(image, [disc((20, 30), 9, HW)]).shape == (*HW, 3)
+
+
+def test_sample_shows_pasted_instances_in_red_and_others_in_green():
+    image = np.full((30, 40, 3), 100, np.uint8)
+    masks = np.stack([disc((15, 10), 6, (30, 40)), disc((15, 30), 6, (30, 40))])
+    boxes = np.array([[4, 9, 17, 22], [24, 9, 37, 22]], np.float32)
+    doubt = np.stack([np.full((30, 40), 0, np.uint8), np.full((30, 40), 195, np.uint8)])
+    drawn = draw_sample(image, boxes, masks, doubt, np.array([False, True]))
+    assert drawn.shape == (30, 80, 3)
+    assert drawn[15, 4].argmax() == 1 and drawn[15, 24].argmax() == 0
+    assert drawn[15, 40 + 10].sum() > drawn[15, 40 + 30].sum()
