@@ -1,1 +1,0 @@
-"""Convert the official annotations of detection data sets to class-agnostic COCO JSON."""

@@ -1,1 +1,0 @@
-"""Executors, which label the shards of a run."""
