@@ -1,1 +1,1 @@
-"""Paths, whole files, locks and places: plumbing that knows nothing of labels."""
+"""Write, lock and name files, on this machine and in buckets."""

@@ -21,25 +21,23 @@ from .remote import BucketPath, Place
 
 TEMPORARY_SUFFIX = '.partial'
 _TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', re.DOTALL)
-_LONGEST_STEM = 120  # bytes; file systems take 255 in all
-_CERTAINLY_OLD_S = 86400.0  # no process writes one file for a day
+_LONGEST_STEM = 120  # bytes; a whole name may have 255
+_CERTAINLY_OLD_S = 86400.0  # no process writes a file for a day
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _numbers = itertools.count()
-_PATTERN = re.compile(r'([0-9a-f]{8})-(\d+)-(\d+)')
-_START_TIME_FIELD = 19  # of /proc/PID/stat, counted after the name of the program
 
 
 @contextmanager
 def open_atomically(path: Place) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when all of it is on disk.
 
-    Until then it has a temporary name of its own next to `path`, which is removed if writing
-    fails. A link is followed; a pipe or device, such as /dev/stdout, is written directly. To a
-    bucket the file is uploaded whole.
+    Until then the file has a temporary name next to `path`; it is removed if writing fails. A
+    link is followed; a pipe or device, such as /dev/stdout, is written directly. A file in a
+    bucket is uploaded whole.
 
     Raises:
-        OSError: the file cannot be written; the one that was there is as it was.
+        OSError: the file cannot be written; an earlier file at `path` stays as it was.
     """
     if isinstance(path, BucketPath):
         with path.publish() as file:
@@ -70,25 +68,18 @@ def write_whole(path: Place, content: bytes | str) -> None:
 
 
 def write_first(path: Place, content: bytes) -> bool:
-    """Write a whole file unless there is one, also when several processes try at the same moment.
+    """Write a whole file unless it exists, even if several processes try at the same moment.
 
-    In a bucket, and on a file system without hard links, the last one wins.
+    In a bucket, and on a file system without hard links, the last process wins.
 
     Returns:
-        Whether the content is that of the file.
+        Whether this call wrote the file.
     """
     if isinstance(path, BucketPath):
         write_whole(path, content)
         return True
     temporary = _temporary_path(path)
-    try:
-        write_whole(temporary, content)
-        return _link(temporary, path)
-    finally:
-        _remove(temporary)
-
-
-def _link(temporary: Path, path: Path) -> bool:
+    write_whole(temporary, content)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -97,12 +88,14 @@ def _link(temporary: Path, path: Path) -> bool:
         if error.errno not in _NO_LINKS:
             raise
         temporary.replace(path)
+    finally:
+        _remove(temporary)
     return True
 
 
 @contextmanager
 def name_atomically(path: Path) -> Iterator[Path]:
-    """Let a library write a file by its path; it takes its name when the block has ended.
+    """Let a library write a file by its path; the file takes its name when the block has ended.
 
     Yields:
         A path of the same name in a temporary folder, which is removed in any case.
@@ -142,13 +135,13 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Place, of: str | None = None) -> None:
-    """Remove what processes that were killed while writing have left; in a bucket, nothing.
+    """Remove unfinished files of processes that were killed; a bucket has no such files.
 
-    What a living process is writing stays, and so does what another machine may be writing.
+    A file stays if a living process, or perhaps another machine, is still writing it.
 
     Args:
-        folder: where to look.
-        of: name of the file or folder that was to be written; None: all.
+        folder: folder to search.
+        of: name of the file or folder that was to be written; None: every name.
     """
     if isinstance(folder, BucketPath):
         return
@@ -189,7 +182,7 @@ def _explain(error: BaseException, path: Path) -> None:
     """Raise an error that says what to do, where that is known."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-        causes.append(cause)  # torch.save, for one, wraps what the file raises
+        causes.append(cause)  # torch.save, for example, wraps the error of the file
     for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
             what = f'{cause.strerror}: {path} is not written'
@@ -203,30 +196,33 @@ def _explain(error: BaseException, path: Path) -> None:
         ) from error
 
 
+_MARK = re.compile(r'([0-9a-f]{8})-(\d+)-(\d+)')
+
+
 @dataclass(frozen=True)
 class ProcessMark:
-    """A process, told apart from a later one of the same number."""
+    """A process; a later process with the same number has another mark."""
 
-    machine: str  # digest of the host and boot, and of the container
+    machine: str  # digest of host, boot and container
     pid: int
     started: int  # clock ticks since boot; 0 where the system does not say
 
     @classmethod
     def of_this_process(cls) -> ProcessMark:
-        """Mark of the process that asks."""
+        """Mark the process that calls."""
         return cls(_machine(), os.getpid(), _start_time(os.getpid()) or 0)
 
     @classmethod
     def parse(cls, text: str) -> ProcessMark | None:
-        """Read what `str` of a mark has given; None if it is none."""
-        found = _PATTERN.fullmatch(text)
+        """Read the text of a mark; None if the text is no mark."""
+        found = _MARK.fullmatch(text)
         return None if found is None else cls(found[1], int(found[2]), int(found[3]))
 
     def __str__(self) -> str:
         return f'{self.machine}-{self.pid}-{self.started}'
 
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended; of another machine nothing is certain."""
+        """Whether the process has certainly ended; never certain for another machine."""
         return self.machine == _machine() and _start_time(self.pid) != self.started
 
 
@@ -239,16 +235,19 @@ def _machine() -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
+_START_TIME_FIELD = 19  # place in /proc/PID/stat, counted after the name of the program
+
+
 def _start_time(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; 0: it lives, since when is not known."""
+    """Start of a process in clock ticks since boot; 0: unknown; None: the process has ended."""
     if os.path.isdir('/proc/self'):
         try:
             fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        is_ended = fields[0] in 'XZ'  # nobody has asked for its exit code yet
+        is_ended = fields[0] in 'XZ'  # dead, but its parent has not read the exit code yet
         return None if is_ended else int(fields[_START_TIME_FIELD])
-    if os.name == 'nt':  # os.kill would end it
+    if os.name == 'nt':  # os.kill would end the process
         return 0
     try:
         os.kill(pid, 0)

@@ -22,7 +22,7 @@ _OCTAL = re.compile(r'\\(\d{3})')  # how mountinfo writes a blank
 
 try:
     import fcntl
-except ImportError:  # Windows: runs are not kept apart there
+except ImportError:  # Windows, where folders are not locked
     fcntl = None  # type: ignore[assignment]
 
 
@@ -34,17 +34,18 @@ class FolderInUse(RuntimeError):
 def hold_folder(folder: Place, part: int = 0, parts: int = 1) -> Iterator[None]:
     """Keep other runs out of a folder for as long as the block lasts.
 
-    Different parts of one run may work in it at the same time. The system frees the lock of a
-    process that dies. On a network file system and in a bucket nothing is locked: there, files
-    with names of their own and whole shards are all that runs need.
+    Different parts of one run may work in the folder at the same time. The system frees the lock
+    of a process that dies. On a network file system and in a bucket nothing is locked: runs are
+    safe there because each file is written whole, under a temporary name of its own.
 
     Args:
-        folder: the folder, which must exist.
+        folder: folder to lock, which must exist.
         part: number of the part of the run, from 0.
-        parts: how many there are; 1: the run is not divided.
+        parts: number of parts; 1: the run is not divided.
 
     Raises:
-        FolderInUse: another process does the same part, or all; the message names it.
+        FolderInUse: another process works on the same part or on the whole run; the message
+            names the process.
     """
     if fcntl is None or isinstance(folder, BucketPath) or _is_on_network(folder):
         yield
@@ -69,7 +70,7 @@ def _lock(held: ExitStack, path: Path, is_shared: bool) -> None:
     """Take a lock until `held` closes.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process holds the lock.
     """
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     while True:
@@ -81,7 +82,7 @@ def _lock(held: ExitStack, path: Path, is_shared: bool) -> None:
             raise
         if _is_same_file(handle, path):
             break
-        os.close(handle)  # its last holder removed it meanwhile
+        os.close(handle)  # the last holder removed the file meanwhile
     held.callback(_unlock, handle, path)
     os.truncate(handle, 0)
     if not is_shared:
@@ -93,7 +94,7 @@ def _unlock(handle: int, path: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_same_file(handle, path):
             path.unlink(missing_ok=True)
-    except OSError:  # other parts still share it
+    except OSError:  # other parts still share the lock
         pass
     finally:
         # Explicitly, since a forked process may have inherited the file.
@@ -126,7 +127,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _is_on_network(folder: Path) -> bool:
-    """Whether other machines may see the folder; where the system does not say, it is not."""
+    """Whether other machines may see the folder; False where the system does not say."""
     if not _MOUNTS.is_file():
         return False
     place = os.path.realpath(folder)

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
 _DRIVE = re.compile(r'[A-Za-z]:')
-_SEPARATOR = re.compile(r'[/\\]')  # of any system, so that a name means the same on all
-_LONGEST_PART = 255  # bytes; what file systems of today take
+_SEPARATOR = re.compile(r'[/\\]')  # separators of all systems: a name means the same on each
+_LONGEST_PART = 255  # bytes; the limit of today's file systems
 _LONGEST_QUOTE = 120  # characters
 _LONGEST_PATH = 4095  # bytes; PATH_MAX of Linux without the end
 _KINDS = {
@@ -38,7 +38,7 @@ def require_inside(name: str) -> str:
     character, no part above 255 bytes.
 
     Raises:
-        BadName: it is none of that.
+        BadName: the name breaks one of these rules.
     """
     reason = _what_is_wrong(name)
     if reason:
@@ -52,11 +52,11 @@ def is_inside(name: str) -> bool:
 
 
 def path_inside(root: Path, name: str) -> Path:
-    """Path of a file below a folder; no link in the path may lead out of it.
+    """Join a folder and a name; no link in the path may lead out of the folder.
 
     Args:
-        root: the folder, which may be a link itself.
-        name: as `require_inside` wants it; the file need not exist.
+        root: folder, which may be a link itself.
+        name: name that passes `require_inside`; the file need not exist.
 
     Raises:
         BadName: the name, or a link that it passes through, leaves the folder.
@@ -74,10 +74,10 @@ def path_inside(root: Path, name: str) -> Path:
 
 
 def path_to_write(root: Path, name: str) -> Path:
-    """Path of a file to write below a folder; the folders on the way are made.
+    """Join a folder and the name of a file to write, and make the folders on the way.
 
     Raises:
-        BadName: the name leaves the folder, is that of a folder, or passes through a file.
+        BadName: the name leaves the folder, names a folder, or passes through a file.
         OSError: a folder cannot be made for another reason.
     """
     path = path_inside(root, name)
@@ -94,11 +94,11 @@ def require_writable(folder: object, name: str) -> None:
     """Check that a folder can be made or written to, before long work begins.
 
     Args:
-        folder: to write to, which need not exist; one in a bucket is not checked.
-        name: of the argument, for the message.
+        folder: folder to write to, which need not exist; a place in a bucket is not checked.
+        name: name of the argument, for the message.
 
     Raises:
-        ValueError: it is no folder, or nothing can be written there.
+        ValueError: the path is no folder, or nothing can be written there.
     """
     if not isinstance(folder, Path):
         return
@@ -113,12 +113,12 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; never wait for a pipe, never touch a device.
 
     Raises:
-        OSError: it is missing, of another kind, or may not be read.
+        OSError: the file is missing, is not a regular file, or may not be read.
     """
     if os.path.islink(path) and not os.path.exists(path):
         raise FileNotFoundError(f'the link {shown(str(path))} leads nowhere')
     _require_regular(os.stat(path).st_mode, path)
-    # Should a pipe take its place meanwhile, then opening must not wait for a writer.
+    # If a pipe takes the place of the file now, opening must not wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
     try:
         _require_regular(os.fstat(handle).st_mode, path)
@@ -129,10 +129,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def shown(name: str) -> str:
-    r"""A name as valid UTF-8; a byte that is none is written as `\xNN`."""
+    r"""Show a name as valid UTF-8; a byte that is not UTF-8 becomes `\xNN`."""
     try:
         encoded = name.encode('utf-8', 'surrogateescape')
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # a surrogate that does not stand for a byte
         encoded = name.encode('utf-8', 'backslashreplace')
     return encoded.decode('utf-8', 'backslashreplace')
 

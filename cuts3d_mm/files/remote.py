@@ -1,4 +1,4 @@
-"""Read and write places: folders of this machine and `s3://` prefixes."""
+"""Read and write files by their place: a path on this machine, or an object in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
-_URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
-_REQUESTS = 16  # at a time
 T = TypeVar('T')
-BUFFER_BYTES = 2**23  # of a request for a part of an object
+BUFFER_BYTES = 2**23  # size of a request for a part of an object
+_URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+_REQUESTS = 16  # requests at a time
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
-_ATTEMPTS = 6  # of a request, with growing pauses
+_ATTEMPTS = 6  # attempts of a request, with growing pauses
 _REMEDY = (
     'check that the bucket is there, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION '
     'and, for a server other than Amazon, AWS_ENDPOINT_URL'
@@ -32,10 +32,10 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a bucket tells of an object, under the names of `os.stat_result`."""
+    """Size and time of an object, under the names of `os.stat_result`."""
 
     st_size: int  # bytes
-    st_mtime_ns: int  # of the upload
+    st_mtime_ns: int  # time of the upload
 
 
 @dataclass(frozen=True, order=True)
@@ -55,7 +55,7 @@ class BucketPath:
 
     @property
     def name(self) -> str:
-        """Last part."""
+        """Last part of the key."""
         return PurePosixPath(self.key).name
 
     @property
@@ -64,16 +64,16 @@ class BucketPath:
         return PurePosixPath(self.key).suffix
 
     def with_suffix(self, suffix: str) -> BucketPath:
-        """The same with another end of its name."""
+        """Replace the end of the name, from its last dot."""
         return BucketPath(str(PurePosixPath(self.key).with_suffix(suffix)))
 
     @property
     def parent(self) -> BucketPath:
-        """The folder that it is in."""
+        """Folder that holds the file."""
         return BucketPath(self.key.rpartition('/')[0])
 
     def resolve(self) -> BucketPath:
-        """Itself: a bucket has no links."""
+        """Return the path itself: a bucket has no links."""
         return self
 
     def is_file(self) -> bool:
@@ -81,23 +81,22 @@ class BucketPath:
         return bool(self._find().is_file)
 
     def is_dir(self) -> bool:
-        """Whether there is an object below it."""
-        kind = self._find().type
-        return kind.name == 'Directory'
+        """Whether there is an object below this name."""
+        return bool(self._find().type.name == 'Directory')
 
     def exists(self) -> bool:
         """Whether there is an object of this name or below it."""
-        return self._find().type.name != 'NotFound'
+        return bool(self._find().type.name != 'NotFound')
 
     def stat(self) -> ObjectInfo:
         """Size and time of the object."""
         found = self._find()
         if not found.is_file:
-            raise not_found(str(self))
+            raise _not_found(str(self))
         return ObjectInfo(found.size, found.mtime_ns)
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Nothing to do: a folder is there when there is something in it."""
+        """Do nothing: a folder in a bucket exists when there is something in it."""
 
     def glob(self, pattern: str) -> Iterator[BucketPath]:
         """Files directly in the folder whose names match."""
@@ -106,28 +105,34 @@ class BucketPath:
                 yield self / name
 
     def list_files(self, recursive: bool) -> dict[str, ObjectInfo]:
-        """Files of the folder, by their paths below it."""
-        with naming_object(str(self)):
-            found = list_objects(self._client(), self.key, recursive)
+        """List the files of the folder, by their paths below it."""
+        with _naming_object(str(self)):
+            client = self._client()
+            from pyarrow.fs import FileSelector
+
+            selector = FileSelector(self.key, recursive=recursive, allow_not_found=True)
+            found = client.get_file_info(selector)
         start = len(self.key) + 1
-        return {one.path[start:]: ObjectInfo(one.size, one.mtime_ns) for one in found}
+        return {
+            one.path[start:]: ObjectInfo(one.size, one.mtime_ns) for one in found if one.is_file
+        }
 
     def open(self, mode: str = 'rb') -> BinaryIO:
-        """Open the object for reading; it may be read from any position."""
+        """Open the object for reading, in large pieces and from any position."""
         if mode != 'rb':
             raise ValueError(f'an object is opened by rb, and written by publish(), got {mode}')
-        with naming_object(str(self)):
+        with _naming_object(str(self)):
             file = self._client().open_input_file(self.key)
-        return buffered_reader(str(self), file)
+        return io.BufferedReader(_ObjectReader(str(self), file), BUFFER_BYTES)
 
     def read_bytes(self, most: int | None = None) -> bytes:
-        """Read the whole object; ValueError where it has more bytes than `most`."""
-        with naming_object(str(self)):
+        """Read the whole object; ValueError if it has more bytes than `most`."""
+        with _naming_object(str(self)):
             file = self._client().open_input_file(self.key)
             size = file.size()
         if most is not None and size > most:
             raise ValueError(f'must have at most {most} bytes, has {size}')
-        with naming_object(str(self)):
+        with _naming_object(str(self)):
             return bytes(file.read(size))
 
     def read_text(self, encoding: str) -> str:
@@ -140,28 +145,32 @@ class BucketPath:
         with tempfile.TemporaryFile() as file:
             yield file
             file.seek(0)
-            with naming_object(str(self)):
-                # Not as a context: that would publish what is there when an upload fails.
+            with _naming_object(str(self)):
+                # Not as a context: a failed upload would then publish the bytes so far.
                 target = self._client().open_output_stream(self.key)
                 shutil.copyfileobj(file, target, BUFFER_BYTES)
                 target.close()
 
     def _find(self) -> Any:
-        with naming_object(str(self)):
+        with _naming_object(str(self)):
             return self._client().get_file_info(self.key)
 
     def _client(self) -> Any:
-        return file_system(self.key.partition('/')[0])
+        """Connect by the environment variables that Amazon's own tools read."""
+        read = os.environ.get
+        endpoint = read('AWS_ENDPOINT_URL_S3') or read('AWS_ENDPOINT_URL')
+        region = read('AWS_REGION') or read('AWS_DEFAULT_REGION')
+        return _connect(self.key.partition('/')[0], endpoint, region)
 
 
-Place = Path | BucketPath  # of a file or a folder
+Place = Path | BucketPath  # place of a file or folder
 
 
 def find_place(text: str | Place) -> Place:
-    """Read a path, `file://PATH` or `s3://BUCKET/PREFIX`.
+    """Parse a path, `file://PATH` or `s3://BUCKET/PREFIX`.
 
     Raises:
-        ValueError: another scheme, or no name of a bucket.
+        ValueError: the scheme is another, or the bucket has no name.
     """
     if not isinstance(text, str):
         return text
@@ -178,12 +187,12 @@ def find_place(text: str | Place) -> Place:
 
 
 def parquet_source(place: Place) -> Path | BinaryIO:
-    """What pyarrow reads a file from."""
+    """Give pyarrow a path, or an open object of a bucket."""
     return place if isinstance(place, Path) else place.open()
 
 
 def existing(places: Sequence[Place]) -> list[Place]:
-    """Those of some files in one folder that are there, found by one request in a bucket."""
+    """Select the files that exist, out of files in one folder; one request to a bucket."""
     folder = places[0].parent if places else None
     if not isinstance(folder, BucketPath):
         return [place for place in places if place.is_file()]
@@ -192,7 +201,7 @@ def existing(places: Sequence[Place]) -> list[Place]:
 
 
 def map_files(function: Callable[[Place], T], places: Sequence[Place]) -> Iterator[T]:
-    """Apply a function to files in their order; to those of a bucket many at a time."""
+    """Apply a function to files in their order; files in a bucket many at a time."""
     if not any(isinstance(place, BucketPath) for place in places):
         yield from map(function, places)
         return
@@ -201,18 +210,11 @@ def map_files(function: Callable[[Place], T], places: Sequence[Place]) -> Iterat
 
 
 class BucketError(RuntimeError):
-    """A bucket does not answer, or not as it must; no fact about a file in it."""
-
-
-def file_system(bucket: str) -> Any:
-    """Client for a bucket, by the environment variables that Amazon's own tools read."""
-    read = os.environ.get
-    endpoint = read('AWS_ENDPOINT_URL_S3') or read('AWS_ENDPOINT_URL')
-    return _client(bucket, endpoint, read('AWS_REGION') or read('AWS_DEFAULT_REGION'))
+    """A bucket does not answer, or answers wrongly; this says nothing about a file in it."""
 
 
 @cache
-def _client(bucket: str, endpoint: str | None, region: str | None) -> Any:
+def _connect(bucket: str, endpoint: str | None, region: str | None) -> Any:
     try:
         from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
     except ImportError as error:
@@ -231,33 +233,19 @@ def _client(bucket: str, endpoint: str | None, region: str | None) -> Any:
     )
 
 
-def list_objects(files: Any, key: str, recursive: bool) -> list[Any]:
-    """Objects below a key, without what stands for folders; each has path, size and time."""
-    from pyarrow.fs import FileSelector
-
-    selector = FileSelector(key, recursive=recursive, allow_not_found=True)
-    return [one for one in files.get_file_info(selector) if one.is_file]
-
-
 @contextmanager
-def naming_object(uri: str) -> Iterator[None]:
+def _naming_object(uri: str) -> Iterator[None]:
     """Name the object in the errors of pyarrow."""
     try:
         yield
     except FileNotFoundError as error:
-        raise not_found(uri) from error
+        raise _not_found(uri) from error
     except (OSError, ValueError, NotImplementedError) as error:
         raise BucketError(f'{uri} cannot be reached: {error}; {_REMEDY}') from error
 
 
-def not_found(uri: str) -> FileNotFoundError:
-    """The error of an object that is not there."""
+def _not_found(uri: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
-
-
-def buffered_reader(uri: str, file: Any) -> BinaryIO:
-    """Read an open object in large pieces."""
-    return io.BufferedReader(_ObjectReader(uri, file), BUFFER_BYTES)
 
 
 class _ObjectReader(io.RawIOBase):
@@ -276,7 +264,7 @@ class _ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes."""
-        with naming_object(self._uri):
+        with _naming_object(self._uri):
             return int(self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -1,4 +1,4 @@
-"""List the images of a folder by name, and leave some out."""
+"""List the images that a command works on, and leave some of them out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
 IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
 )
-_NAMES_TRIED = 100  # of a COCO JSON, to find its image folder
+_NAMES_TRIED = 100  # names of a COCO JSON that are tried, to find its image folder
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'
 _SHOWN = 3  # names in a message
@@ -39,7 +39,7 @@ class ImageList:
         """Leave images out.
 
         Raises:
-            ValueError: one of them is not in the list, or none is left.
+            ValueError: an image is not in the list, or no image is left.
         """
         require_known(excluded, self.names)
         left = tuple(name for name in self.names if name not in excluded)
@@ -51,9 +51,9 @@ class ImageList:
 def list_images(source: Place) -> ImageList:
     r"""Find the images that a command is to work on.
 
-    What looks like an image and is none that can be read, such as a link that leads out of the
-    folder or a named pipe, is listed too, so that it is recorded as a failure. A name that is
-    not UTF-8 is listed with `\xNN` for its bytes.
+    A file that is named as an image but cannot be read, such as a named pipe or a link that leads
+    out of the folder, is listed too, so that it is recorded as a failure. A name that is not
+    UTF-8 is listed with `\xNN` for its bytes.
 
     Args:
         source: a folder, searched recursively for image files; a text file with one path a
@@ -61,7 +61,7 @@ def list_images(source: Place) -> ImageList:
             next to it, in `images/` or in a folder of its name.
 
     Raises:
-        ValueError: nothing there, an unreadable list, or a path listed twice.
+        ValueError: there is no image, the list cannot be read, or a path is listed twice.
     """
     root: Place
     if source.is_dir():
@@ -82,12 +82,12 @@ def list_images(source: Place) -> ImageList:
 
 
 def first_repeated(names: Sequence[str]) -> str | None:
-    """Return the first name, in their order, that is there more than once."""
+    """Return the alphabetically first name that occurs more than once."""
     return next((a for a, b in pairwise(sorted(names)) if a == b), None)
 
 
 def list_folder(root: Place) -> Iterable[str]:
-    """Names of image files below a folder, and of what there cannot be searched."""
+    """Give the names of image files below a folder, and of folders that cannot be searched."""
     if isinstance(root, Path):
         return _walk(root)
     return filter(_is_image, root.list_files(recursive=True))
@@ -117,7 +117,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
-    """Whether an entry is a link to a folder outside of `root`; others are searched anyway."""
+    """Whether an entry is a link to a folder outside of `root`; folders inside are searched."""
     if not (entry.is_symlink() and entry.is_dir()):
         return False
     real_root = os.path.realpath(root)
@@ -125,10 +125,10 @@ def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
 
 
 def read_coco_names(source: Place) -> tuple[Place, list[str]]:
-    """Folder and names of the images of a COCO JSON.
+    """Find the image folder of a COCO JSON, and read the names of its images.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the file is no COCO JSON.
     """
     try:
         entries = read_entries(source, ('images',))
@@ -150,10 +150,10 @@ def _is_file(folder: Place, name: str) -> bool:
 
 
 def read_text_list(source: Place) -> tuple[Place, list[str]]:
-    """Folder and names of a list: its own folder, or the common one of absolute paths.
+    """Read the names in a list; their folder is that of the list, or the one they share.
 
     Raises:
-        ValueError: it is no text.
+        ValueError: the file is no text.
     """
     lines = read_lines(source.read_bytes())
     if lines is None:
@@ -169,26 +169,21 @@ def read_text_list(source: Place) -> tuple[Place, list[str]]:
 
 
 def read_lines(content: bytes) -> list[str] | None:
-    """Lines of a text file that hold something; None where it is no text."""
+    """Give the lines of a text file that are not empty; None if the file is no text."""
     if b'\0' in content:
         return None
     text = content.decode('utf-8', 'surrogateescape').removeprefix('\ufeff')
     return [line.removesuffix('\r') for line in text.split('\n') if line.strip()]
 
 
-def without_dot(name: str) -> str:
-    """A name without the `./` that `find .` writes."""
-    return name.removeprefix('./')
-
-
 def _relative(name: str, root: Place) -> str:
-    """Express a path by the folder that it is below; one that leaves it stays as it is."""
+    """Express a path relative to a folder that holds it; any other path stays as it is."""
     path = Path(name)
     if isinstance(root, BucketPath):
         name = name.removeprefix(f'{root}/')
     elif path.is_absolute() and '..' not in path.parts and root.absolute() in path.parents:
         return path.relative_to(root.absolute()).as_posix()
-    plain = without_dot(name)
+    plain = name.removeprefix('./')  # which `find .` writes
     return plain if is_inside(plain) else name
 
 
@@ -197,18 +192,19 @@ def read_exclusions(path: Path) -> frozenset[str]:
 
     Args:
         path: a text file with one name a line, as in a label store: relative to the image
-            folder, with forward slashes. Empty lines and lines that begin with `#` say nothing;
+            folder, with forward slashes. Empty lines and lines that begin with `#` are skipped;
             `./#a.jpg` is an image.
 
     Raises:
-        ValueError: it is no text.
-        OSError: it cannot be read.
+        ValueError: the file is no text.
+        OSError: the file cannot be read.
     """
     with open_regular(path) as file:
         lines = read_lines(file.read())
     if lines is None:
         raise ValueError(f'--exclude must be a text file with one image name a line, got {path}')
-    return frozenset(shown(without_dot(line)) for line in lines if not line.startswith(_COMMENT))
+    names = (line.removeprefix('./') for line in lines if not line.startswith(_COMMENT))
+    return frozenset(map(shown, names))
 
 
 def write_exclusions(path: Path, names: Iterable[str]) -> None:
@@ -223,10 +219,10 @@ def write_exclusions(path: Path, names: Iterable[str]) -> None:
 
 
 def require_known(excluded: Collection[str], known: Collection[str]) -> None:
-    """Check that all images to leave out are there.
+    """Check that all images to leave out are known.
 
     Raises:
-        ValueError: some are not; the message names up to three.
+        ValueError: some images are not; the message names up to three of them.
     """
     unknown = sorted(set(excluded) - set(known))
     if unknown:

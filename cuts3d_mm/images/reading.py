@@ -1,4 +1,4 @@
-"""Read image files."""
+"""Decode image files, and record why a file cannot be decoded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cuts3d_mm.files.paths import BadName, open_regular, path_inside, require_in
 from cuts3d_mm.files.remote import BucketPath, Place
 
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
-_LARGEST_OBJECT = 2**31  # bytes; it is read as a whole
+_LARGEST_OBJECT = 2**31  # bytes; an object of a bucket is read as a whole
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
-# What Pillow raises on broken files, besides OSError.
+# Errors that Pillow raises on broken files.
 _DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -38,7 +38,7 @@ _DECODE_ERRORS = (
 
 
 class ImageFailure(Exception):
-    """One image cannot be used; the run goes on and records the reason."""
+    """An image cannot be used; the run goes on and records the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,41 +47,37 @@ class NamedImage:
 
     name: str  # path relative to the image folder, with forward slashes
     pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
-    depth: Float | None = None  # (h, w) finite, larger is farther; None: ask the depth source
+    depth: Float | None = None  # (h, w) finite, larger is farther; None: from the depth source
 
 
 def read_named_image(root: Place, name: str) -> Pixels:
     """Read an image of a list by its name, as `read_image` does.
 
     Raises:
-        ImageFailure: as `read_image`, or the name leads out of the folder.
+        ImageFailure: as for `read_image`, or the name leads out of the folder.
         BucketError: the bucket does not answer, which says nothing about the image.
     """
     if isinstance(root, BucketPath):
-        return _read_object(root, name)
+        try:
+            content = (root / require_inside(name)).read_bytes(_LARGEST_OBJECT)
+        except (BadName, FileNotFoundError, ValueError) as error:
+            raise ImageFailure(f'cannot be read as an image: {error}') from error
+        return read_image(BytesIO(content))
     try:
         return read_image(path_inside(root, name))
     except (BadName, ImageFailure) as error:
         raise ImageFailure(_reason(root, name) or str(error)) from error
 
 
-def _read_object(root: BucketPath, name: str) -> Pixels:
-    try:
-        content = (root / require_inside(name)).read_bytes(_LARGEST_OBJECT)
-    except (BadName, FileNotFoundError, ValueError) as error:
-        raise ImageFailure(f'cannot be read as an image: {error}') from error
-    return read_image(BytesIO(content))
-
-
 def read_image(path: Path | BinaryIO) -> Pixels:
     """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
 
     The EXIF orientation is not applied, so that masks fit the stored pixels, as COCO's do.
-    Alpha is dropped, 16-bit values are brought to 8 bit.
+    Alpha is dropped, 16-bit values are scaled to 8 bit.
 
     Raises:
         ImageFailure: the file cannot be read, is no regular file, is no image, is truncated,
-            or is larger than Pillow's limit of about 179 megapixels.
+            or the image is larger than Pillow's limit of about 179 megapixels.
     """
     try:
         with ExitStack() as opened, _without_warnings():
@@ -91,13 +87,13 @@ def read_image(path: Path | BinaryIO) -> Pixels:
             image.load()
             return np.asarray(_to_rgb(image))
     except _DECODE_ERRORS as error:
-        # Pillow names the open file, by a number that differs from run to run.
+        # Pillow names the open file by a number that differs from run to run.
         reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
         raise ImageFailure(f'cannot be read as an image: {reason}') from error
 
 
 def read_image_hw(path: Path) -> tuple[int, int]:
-    """Read the size of an image, (height, width), from the head of its file.
+    """Read the size of an image, (height, width), from the start of its file.
 
     Raises:
         ImageFailure: the file cannot be opened as an image.
@@ -113,7 +109,7 @@ def read_image_hw(path: Path) -> tuple[int, int]:
 def _without_warnings() -> Iterator[None]:
     """Silence Pillow, which warns of large and of odd files.
 
-    Filters belong to the process: who reads in other threads sets them once.
+    Filters belong to the whole process: a program that reads in other threads sets them once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -127,7 +123,7 @@ def check_rgb(pixels: Pixels) -> None:
     """Check that an array is an image.
 
     Raises:
-        ValueError: another shape or type.
+        ValueError: the array has another shape or type.
     """
     if not isinstance(pixels, np.ndarray):
         raise ValueError(f'image must be (H, W, 3) uint8 RGB, got a {type(pixels).__name__}')
@@ -137,7 +133,7 @@ def check_rgb(pixels: Pixels) -> None:
 
 
 def resize_rgb(pixels: Pixels, image_hw: tuple[int, int]) -> Pixels:
-    """Resize (H, W, 3) uint8 pixels with Lanczos, as MaskCut does; the aspect is not kept."""
+    """Resize (H, W, 3) uint8 pixels to a size by Lanczos, as MaskCut does."""
     height, width = image_hw
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized)
@@ -160,8 +156,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         top = max(values.max(), 65535.0 if image.mode == 'I' else 1.0)
         return Image.fromarray((values.clip(0) / top * 255).astype(np.uint8)).convert('RGB')
-    return (
-        image.convert('RGBA').convert('RGB')
-        if 'transparency' in image.info
-        else (image.convert('RGB'))
-    )
+    if 'transparency' in image.info:
+        image = image.convert('RGBA')
+    return image.convert('RGB')

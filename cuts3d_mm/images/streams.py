@@ -27,28 +27,28 @@ _URL_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Frame:
-    """An image of a stream, or why there is none."""
+    """An image of a stream, or the reason why it cannot be read."""
 
-    name: str  # of a photo: its path; of a frame: VIDEO#NUMBER
+    name: str  # path of a photo, or VIDEO#NUMBER
     pixels: Pixels | None  # (H, W, 3) RGB in the stored pixel grid
     failure: str | None = None
-    file_name: str | None = None  # what files about it are called; None: its name
+    file_name: str | None = None  # name of files about the image; None: `name`
 
 
 @dataclass(frozen=True)
 class Photo:
-    """Where a photo lies."""
+    """The name of a photo, and the place to read it from."""
 
     name: str
-    location: Path | str  # file, or URL; not read where there is a folder
-    folder: Place | None = None  # that it was found in, and may not lead out of
+    location: Path | str  # file or URL; not used if there is a folder
+    folder: Place | None = None  # folder that was searched; the name may not lead out of it
 
     def read(self) -> Pixels:
-        """Fetch and decode it.
+        """Fetch and decode the photo.
 
         Raises:
-            ImageFailure: it cannot be read.
-            BadName: its name leads out of its folder.
+            ImageFailure: the photo cannot be read.
+            BadName: the name leads out of the folder.
         """
         if self.folder is not None:
             return read_named_image(self.folder, self.name)
@@ -60,17 +60,17 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Photos, each with a size of its own."""
+    """Photos, which may differ in size."""
 
     photos: tuple[Photo, ...]
 
     @property
     def num_frames(self) -> int:
-        """How many."""
+        """Number of photos."""
         return len(self.photos)
 
     def frames(self) -> Iterator[Frame]:
-        """Read one after the other; an unreadable one is a frame with a failure."""
+        """Read one photo after the other; an unreadable photo is a frame with a failure."""
         for photo in self.photos:
             try:
                 yield Frame(photo.name, photo.read())
@@ -89,10 +89,10 @@ class VideoSource:
 
     @classmethod
     def open(cls, text: str) -> VideoSource:
-        """Look at a video.
+        """Read the length and speed of a video.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the video cannot be read.
         """
         is_webcam = text.startswith(WEBCAM_PREFIX)
         number = text.removeprefix(WEBCAM_PREFIX)
@@ -113,7 +113,7 @@ class VideoSource:
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Read one frame after the other, never more than one in memory."""
+        """Read one frame after the other; only one frame is in memory at a time."""
         capture = cv2.VideoCapture(self.location)
         number = 0
         try:
@@ -133,14 +133,14 @@ Source = PhotoSource | VideoSource
 
 
 def open_sources(inputs: Sequence[str]) -> list[Source]:
-    """Find the photos and videos that inputs name.
+    """Find the photos and videos that are named as inputs.
 
     Args:
         inputs: photos, folders, COCO JSONs, text files of paths, `http(s)://` photos, videos,
             or `webcam:NUMBER`.
 
     Raises:
-        ValueError: one of them is none of these.
+        ValueError: an input is something else, or two inputs have the same name.
     """
     photos: list[Photo] = []
     videos: list[VideoSource] = []
