@@ -1,4 +1,4 @@
-"""Write labels as COCO JSON, and read a store or a JSON."""
+"""Read labels from a store or a COCO JSON, and write them as COCO JSON."""
 
 from __future__ import annotations
 
@@ -36,10 +36,80 @@ from .record import (
 )
 from .store import read_store, shard_paths
 
-TOLERANCE_PX = 0.7  # of outlines: what a step of one pixel on a diagonal deviates from it
-LEAST_IOU = 0.95  # of a mask and its polygons; thin masks below it keep every step
-_DECIMALS = 2
-_NO_LENGTH = 1e-12  # squared, px: of a segment from a point to itself
+
+def read_labels(path: str | Place) -> Iterator[ImageRecord]:
+    """Read the records of a label store, or of a COCO JSON, one at a time.
+
+    Args:
+        path: place on this machine, or `s3://BUCKET/PREFIX`.
+
+    Raises:
+        ValueError: the labels are damaged, or the file holds no labels.
+        FileNotFoundError: the path does not exist.
+    """
+    path = find_place(path)
+    if not path.exists():
+        raise FileNotFoundError(f'labels must be a label store or a COCO JSON, found no {path}')
+    return read_store(path) if path.is_dir() else read_coco(path)
+
+
+def read_coco(path: Place) -> Iterator[ImageRecord]:
+    """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
+
+    The files of CutLER and CuVLER give the width of an image as its height. Where all masks of
+    an image show it, its size is corrected, with one warning that says how many images.
+
+    Raises:
+        ValueError: the file is no COCO instance JSON; the message names the wrong entry.
+    """
+    names = set()
+    for position, (image, found) in enumerate(read_annotated_images(path)):
+        if image.file_name in names:
+            raise ValueError(
+                f'{path}: images[{position}].file_name must be unique, got '
+                f'{image.file_name!r} again'
+            )
+        names.add(image.file_name)
+        instances = []
+        for index, annotation in found:
+            if annotation.iscrowd:
+                continue
+            try:
+                instances.append(_from_annotation(annotation, image.image_hw))
+            except ValueError as error:
+                raise ValueError(f'{path}: annotations[{index}]{error}') from error
+        yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
+
+
+def _from_annotation(annotation: CocoAnnotation, image_hw: tuple[int, int]) -> InstanceRecord:
+    """Make a record; the caller puts the name of the annotation before an error."""
+    if not annotation.segmentation:
+        raise ValueError(' must have a segmentation')
+    try:
+        code = compress_mask(annotation.segmentation, image_hw)
+    except ValueError as error:
+        raise ValueError(f'.segmentation: {error}') from error
+    crop = None
+    if annotation.confidence is not None:
+        try:
+            crop = _unpack_confidence(annotation.confidence)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f'.confidence: {error}') from error
+    area = int(coco_mask.area({'size': list(image_hw), 'counts': code}))
+    return InstanceRecord(annotation.bbox, area, code, annotation.score, crop)
+
+
+def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:
+    _, _, width, height = stored.crop_xywh
+    unpacker = zlib.decompressobj()
+    packed = base64.b64decode(stored.values, validate=True)
+    # A limit of one byte more than is allowed, so that a file cannot fill the memory.
+    values = unpacker.decompress(packed, width * height + 1)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f'values must be {width * height} compressed bytes')
+    crop = ConfidenceCrop(stored.grid_hw, stored.crop_xywh, values, stored.lower_bound)
+    check_confidence(crop)
+    return crop
 
 
 def write_coco(
@@ -51,12 +121,13 @@ def write_coco(
     """Write records as one COCO JSON, streaming; failed images are left out.
 
     Args:
-        path: the file to write, atomically.
-        read_records: called twice, once for the images and once for the annotations, so
-            that no more than one record is in memory.
-        as_polygons: write outlines of masks, for annotation tools, in place of run-length codes.
-        track_ids: of the instances of each record, failures included, where objects are
-            followed through a video.
+        path: file to write, atomically.
+        read_records: function that gives the records; it is called twice, once for the images
+            and once for the annotations, so that no more than one record is in memory.
+        as_polygons: whether to write outlines of masks, for annotation tools, in place of
+            run-length codes.
+        track_ids: track of each instance, a list for each record, failures included; for objects
+            that are followed through a video.
 
     Returns:
         Number of images written.
@@ -73,7 +144,7 @@ def write_coco(
 
 
 def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
-    """One instance as a COCO annotation, without `id` and `image_id`."""
+    """Turn an instance into a COCO annotation, without `id` and `image_id`."""
     annotation: dict[str, Any] = {
         'category_id': CATEGORY_ID,
         'bbox': list(record.box_xywh),
@@ -91,35 +162,6 @@ def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[s
             'lower_bound': record.confidence.lower_bound,
         }
     return annotation
-
-
-def read_coco(path: Place) -> Iterator[ImageRecord]:
-    """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
-
-    The files of CutLER and CuVLER give the width of an image as its height. Where all masks of
-    an image say so, its size is corrected, with one warning that tells how many.
-
-    Raises:
-        ValueError: the file is no COCO instance JSON; the message names the entry that is not
-            as it must be.
-    """
-    names = set()
-    for position, (image, found) in enumerate(read_annotated_images(path)):
-        if image.file_name in names:
-            raise ValueError(
-                f'{path}: images[{position}].file_name must be of one image, got '
-                f'{image.file_name!r} again'
-            )
-        names.add(image.file_name)
-        instances = []
-        for index, annotation in found:
-            if annotation.iscrowd:
-                continue
-            try:
-                instances.append(_from_annotation(annotation, image.image_hw))
-            except ValueError as error:
-                raise ValueError(f'{path}: annotations[{index}]{error}') from error
-        yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
 
 
 def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
@@ -141,7 +183,7 @@ def _coco_annotations(
             annotation_id += 1
             annotation = coco_annotation(instance, record.image_hw)
             if as_polygons:
-                annotation['segmentation'] = record_polygons(instance, record.image_hw)
+                annotation['segmentation'] = mask_polygons(decode_mask(instance, record.image_hw))
             if number is not None:
                 annotation['track_id'] = number
             yield {'id': annotation_id, 'image_id': image_id} | annotation
@@ -155,52 +197,21 @@ def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _from_annotation(annotation: CocoAnnotation, image_hw: tuple[int, int]) -> InstanceRecord:
-    """Make a record; an error says what must hold behind the name of the annotation."""
-    if not annotation.segmentation:
-        raise ValueError(' must have a segmentation')
-    try:
-        code = compress_mask(annotation.segmentation, image_hw)
-    except ValueError as error:
-        raise ValueError(f'.segmentation: {error}') from error
-    crop = None
-    if annotation.confidence is not None:
-        try:
-            crop = _unpack_confidence(annotation.confidence)
-        except (ValueError, zlib.error) as error:
-            raise ValueError(f'.confidence: {error}') from error
-    area = int(coco_mask.area({'size': list(image_hw), 'counts': code}))
-    return InstanceRecord(annotation.bbox, area, code, annotation.score, crop)
-
-
-def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:
-    _, _, width, height = stored.crop_xywh
-    unpacker = zlib.decompressobj()
-    packed = base64.b64decode(stored.values, validate=True)
-    # One more than there may be, so that a file cannot unpack to all memory.
-    values = unpacker.decompress(packed, width * height + 1)
-    if not unpacker.eof or unpacker.unused_data:
-        raise ValueError(f'values must be {width * height} compressed bytes')
-    crop = ConfidenceCrop(stored.grid_hw, stored.crop_xywh, values, stored.lower_bound)
-    check_confidence(crop)
-    return crop
-
-
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what must not be."""
+    """The number of images that were written, and the names that were refused."""
 
     num_images: int
     refused: tuple[str, ...]  # a reason for each name that leads out of the image folder
 
 
 def export_store(store: Place, target: Place, as_polygons: bool = False) -> Exported:
-    """Write the labelled images of a store whose names stay in the image folder.
+    """Write those labelled images of a store whose names stay in the image folder.
 
     Args:
         store: label store.
         target: file to write.
-        as_polygons: write polygons in place of run-length codes.
+        as_polygons: whether to write polygons in place of run-length codes.
 
     Raises:
         ValueError: `store` is no label store.
@@ -219,11 +230,17 @@ def export_store(store: Place, target: Place, as_polygons: bool = False) -> Expo
     return Exported(num_images, tuple(refused.values()))
 
 
+TOLERANCE_PX = 0.7  # distance between a diagonal and its steps of one pixel
+LEAST_IOU = 0.95  # IoU of a mask and its polygons; outlines of thin masks stay exact
+_DECIMALS = 2
+_NO_LENGTH = 1e-12  # squared length, px, of a segment from a point to itself
+
+
 def mask_polygons(mask: Mask) -> list[list[float]]:
     """Outline a mask, a polygon for each part; a hole is joined to its polygon by a double line.
 
     Outlines pass halfway between pixels inside and outside. They are simplified, by at most
-    TOLERANCE_PX, where the polygons then still have an IoU of LEAST_IOU with the mask.
+    TOLERANCE_PX, if the simplified polygons have an IoU of at least LEAST_IOU with the mask.
 
     Args:
         mask: (H, W), not empty.
@@ -239,13 +256,8 @@ def mask_polygons(mask: Mask) -> list[list[float]]:
     return [_join(rings) for rings in parts]
 
 
-def record_polygons(record: InstanceRecord, image_hw: tuple[int, int]) -> list[list[float]]:
-    """Outline the mask of a record, as `mask_polygons` does."""
-    return mask_polygons(decode_mask(record, image_hw))
-
-
 def _trace(mask: Mask) -> list[list[Double]]:
-    """Rings of each part, (N, 2) x, y: its outline, then its holes the other way round."""
+    """Trace rings of each part, (N, 2) x, y: its outline, then its holes, in reverse order."""
     generator = contourpy.contour_generator(
         z=np.pad(mask, 1).astype(np.float64), fill_type=contourpy.FillType.OuterOffset
     )
@@ -257,7 +269,7 @@ def _trace(mask: Mask) -> list[list[Double]]:
 
 
 def _simplify(ring: Double) -> Double:
-    """Leave points out by Douglas and Peucker's rule, between the two that lie farthest apart."""
+    """Drop points by the rule of Douglas and Peucker, between two points that lie far apart."""
     first = int(np.argmax(np.linalg.norm(ring - ring.mean(axis=0), axis=1)))
     ring = np.roll(ring, -first, axis=0)
     second = int(np.argmax(np.linalg.norm(ring - ring[0], axis=1)))
@@ -279,7 +291,7 @@ def _simplify(ring: Double) -> Double:
 
 
 def _distances(points: Double, start: Double, end: Double) -> Double:
-    """Distances of points from a line segment, (N,)."""
+    """Compute the distances of points from a line segment, (N,)."""
     along = end - start
     share = np.clip((points - start) @ along / max(float(along @ along), _NO_LENGTH), 0, 1)
     return np.linalg.norm(points - start - share[:, None] * along, axis=1)
@@ -312,19 +324,3 @@ def _iou(polygons: list[list[float]], mask: Mask) -> float:
     code = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
     exact = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return float(coco_mask.iou([code], [exact], [0])[0, 0])
-
-
-def read_labels(path: str | Place) -> Iterator[ImageRecord]:
-    """Read the records of a label store, or of a COCO JSON, one at a time.
-
-    Args:
-        path: on this machine, or `s3://BUCKET/PREFIX`.
-
-    Raises:
-        ValueError: the labels are damaged, or no labels at all.
-        FileNotFoundError: there is nothing.
-    """
-    path = find_place(path)
-    if not path.exists():
-        raise FileNotFoundError(f'labels must be a label store or a COCO JSON, found no {path}')
-    return read_store(path) if path.is_dir() else read_coco(path)

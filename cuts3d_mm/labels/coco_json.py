@@ -1,4 +1,4 @@
-"""Read COCO JSON in limited memory, checked entry by entry."""
+"""Read COCO JSON in limited memory, and check it entry by entry."""
 
 from __future__ import annotations
 
@@ -22,48 +22,39 @@ from cuts3d_mm.files.remote import Place
 from .record import OLDER_LOWER_BOUND
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
 
-_MAX_IN_MEMORY = 2**26  # bytes of annotations, beyond which they go to a temporary file
 CATEGORY_ID = 1
 CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
 # The same for MMDetection: class names and RGB colours.
 DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
-MAX_ID = 2**53  # larger ones are no longer told apart as floating-point numbers
-MAX_COORDINATE_PX = 2**24  # likewise in 32 bits
+MAX_ID = 2**53  # floating-point numbers cannot tell larger ids apart
+MAX_COORDINATE_PX = 2**24  # the same limit in 32 bits
 Id = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
 Side = Annotated[int, Meta(ge=1, le=MAX_IMAGE_PIXELS)]
 Count = Annotated[int, Meta(ge=0, le=MAX_IMAGE_PIXELS)]
-Cell = Annotated[int, Meta(ge=0, le=2**15 - 1)]  # stored in 16 bits
+Cell = Annotated[int, Meta(ge=0, le=2**15 - 1)]  # 16 bits in the store
 Number = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 Length = Annotated[float, Meta(ge=0, le=MAX_COORDINATE_PX)]
 Flag = Annotated[int, Meta(ge=0, le=1)] | bool
 Polygons = list[list[float]]
 T = TypeVar('T', bound=msgspec.Struct)
-MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
-MAX_ENTRY_BYTES = 2**23  # of JSON text; the largest of COCO and LVIS have less than 2**18
-_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
-Events = Iterator[tuple[str, Any]]
-MAX_POLYGONS = 4096  # of one mask; those of COCO and LVIS have some hundreds
-# Of all polygons of a mask together: pycocotools takes some 50 bytes for each pixel of them.
-MAX_OUTLINE_PX = 2**20
-_FEWEST_NUMBERS = 6  # of a polygon: three points
 
 
 class AnnotatedImage(NamedTuple):
-    """An image and all that is annotated in it."""
+    """An image and all its annotations."""
 
     image: CocoImage
-    annotations: list[tuple[int, CocoAnnotation]]  # with their indices in the file
+    annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
 
 
 def read_annotated_images(path: Place) -> Iterator[AnnotatedImage]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
-    codes of an image say so, its size is corrected, with one warning that tells how many.
+    codes of an image show it, its size is corrected, with one warning that says how many images.
 
     Raises:
-        ValueError: the file is no COCO JSON, or an entry is not as it must be; the message
-            names both and what must hold.
+        ValueError: the file is no COCO JSON, or an entry is wrong; the message names both and
+            what must hold.
     """
     with _Annotations() as annotations:
         try:
@@ -82,7 +73,7 @@ def _read_all(path: Place, annotations: _Annotations) -> list[CocoImage]:
             continue
         image = convert_entry(entry, CocoImage)
         if image.id in images:
-            raise ValueError(f'{entry.where}.id must be of one image, got {image.id} again')
+            raise ValueError(f'{entry.where}.id must be unique, got {image.id} again')
         images[image.id] = image
     annotations.assign(images)
     return list(images.values())
@@ -108,6 +99,9 @@ def _in_order(
     if num_swapped:
         message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
         warnings.warn(f'{message}; corrected', stacklevel=4)
+
+
+_MAX_IN_MEMORY = 2**26  # bytes of annotations; a file with more goes to the disk
 
 
 class _Annotations:
@@ -141,9 +135,7 @@ class _Annotations:
         again = order[1:][np.diff(ids[order]) == 0]
         if again.size:
             index = int(again.min())
-            raise ValueError(
-                f'annotations[{index}].id must be of one annotation, got {ids[index]} again'
-            )
+            raise ValueError(f'annotations[{index}].id must be unique, got {ids[index]} again')
 
     def assign(self, images: dict[int, CocoImage]) -> None:
         positions = {image_id: position for position, image_id in enumerate(images)}
@@ -168,7 +160,7 @@ class _Annotations:
 
 
 class CocoName(msgspec.Struct, frozen=True):
-    """The name of an image, where no more is asked for."""
+    """The name of an image, for readers that need nothing else."""
 
     file_name: str
 
@@ -238,16 +230,16 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
     confidence: StoredConfidence | None = None
 
     def __post_init__(self) -> None:
-        """Check what the parser may let through, though JSON has no word for it."""
+        """Check that numbers are finite: the parser may let NaN pass, which JSON does not have."""
         if not all(map(math.isfinite, (*self.bbox, self.score, self.area or 0))):
             raise ValueError('must have finite numbers in bbox, area and score')
 
 
 def convert_entry(entry: Entry, kind: type[T]) -> T:
-    """Check an entry and give it its type; keys that the type lacks are left out.
+    """Check an entry and convert it to its type; keys that the type lacks are left out.
 
     Raises:
-        ValueError: the entry is not of that type; the message names it and what must hold.
+        ValueError: the entry does not fit the type; the message names it and what must hold.
     """
     try:
         return msgspec.convert(entry.value, kind)
@@ -268,8 +260,14 @@ def _describe(message: str) -> str:
     return f'{place} is wrong: {text[:1].lower()}{text[1:]}'
 
 
+MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
+MAX_ENTRY_BYTES = 2**23  # bytes of JSON text; entries of COCO and LVIS have less than 2**18
+_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
+Events = Iterator[tuple[str, Any]]
+
+
 class Entry(NamedTuple):
-    """One element of a list at the top of the file."""
+    """An element of a list at the top of the file."""
 
     part: str  # name of the list
     position: int
@@ -282,14 +280,14 @@ class Entry(NamedTuple):
 
 
 def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
-    """Read the lists of a JSON object, in the order of the file; all else is passed over.
+    """Read some lists of a JSON object, in the order of the file; the rest is skipped.
 
     Args:
-        path: the file.
-        parts: keys of the lists, each of which must be there once.
+        path: file to read.
+        parts: keys of the lists; each must be in the file once.
 
     Raises:
-        ValueError: the file is no JSON object with these lists, or goes beyond a limit. The
+        ValueError: the file is no JSON object with these lists, or exceeds a limit. The
             message does not name the file.
     """
     with path.open('rb') as file:
@@ -301,7 +299,7 @@ def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
 
 
 class _Source:
-    """A file that may be read only so far from where an entry begins."""
+    """A file that gives at most `MAX_ENTRY_BYTES` for each entry."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -358,7 +356,7 @@ def _read_list(events: Events, source: _Source, part: str) -> Iterator[Entry]:
 
 
 def _build(events: Events, event: str, value: Any, entry: Entry) -> Any:
-    """Put together the value that begins with an event."""
+    """Build the value that begins with an event."""
     if event not in ('start_map', 'start_array'):
         return value
     top: Any = {} if event == 'start_map' else []
@@ -406,17 +404,23 @@ def _pass_over(events: Events, source: _Source, event: str, key: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """First line of what the parser says; some of its messages are bytes."""
+    """Give the first line of the parser's message, which may be bytes."""
     said = error.args[0] if error.args else ''
     text = said.decode('utf-8', 'replace') if isinstance(said, bytes) else str(said)
     return text.strip().split('\n')[0]
+
+
+MAX_POLYGONS = 4096  # for each mask; masks of COCO and LVIS have some hundreds
+# Length of all outlines of a mask: pycocotools needs about 50 bytes for each pixel of it.
+MAX_OUTLINE_PX = 2**20
+_FEWEST_NUMBERS = 6  # three points of a polygon
 
 
 def compress_mask(segmentation: Polygons | RunLengths, image_hw: tuple[int, int]) -> bytes:
     """Rasterise polygons, or check and compress run lengths.
 
     Raises:
-        ValueError: the mask is not one of an image of this size.
+        ValueError: the mask does not fit an image of this size.
     """
     if isinstance(segmentation, RunLengths):
         if segmentation.size != image_hw:
@@ -433,8 +437,8 @@ def check_polygons(polygons: Polygons, image_hw: tuple[int, int]) -> None:
     """Check that pycocotools can rasterise polygons.
 
     Raises:
-        ValueError: there is none or too many, or one is too short, of odd length, too long, or
-            farther from the image than the image is large.
+        ValueError: there are too few or too many polygons, or a polygon is too short, too long,
+            has an odd number of coordinates, or lies too far from the image.
     """
     if not 0 < len(polygons) <= MAX_POLYGONS:
         raise ValueError(f'must have from 1 to {MAX_POLYGONS} polygons, got {len(polygons)}')
@@ -467,7 +471,7 @@ def _longest_outline(polygon: list[float], extent: float) -> float:
 
 
 def mask_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
-    """Bring a mask of a ground truth that was read with its check to one form."""
+    """Turn a mask of `read_ground_truth`, polygons or a run-length code, into a code."""
     if isinstance(segmentation, dict):
         return segmentation
     return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
@@ -479,20 +483,20 @@ def read_ground_truth(
     needs_names: bool = False,
     needs_classes: bool = False,
 ) -> dict[str, Any]:
-    """Read a COCO JSON; every mask is one that pycocotools can take.
+    """Read a COCO JSON; pycocotools can use every mask of the result.
 
     Args:
-        path: the file.
-        needs_masks: whether every annotation must have one, not its box alone.
-        needs_names: whether every image must have a name of its own.
-        needs_classes: whether every annotation must have the id of one of the categories.
+        path: file to read.
+        needs_masks: whether every annotation must have a mask, not its box alone.
+        needs_names: whether the names of the images must be unique.
+        needs_classes: whether every annotation must have the id of a category.
 
     Returns:
-        A COCO dictionary, with its categories where they are needed, else with the single
-        category `object`. Polygons stay polygons.
+        A COCO dictionary, with the categories of the file if classes are needed, otherwise with
+        the single category `object`. Polygons stay polygons.
 
     Raises:
-        ValueError: the file is none; the message names the entry that is not as it must be.
+        ValueError: the file is no COCO JSON; the message names the wrong entry.
     """
     images, annotations = [], []
     names = set()
@@ -500,7 +504,7 @@ def read_ground_truth(
     for image, found in read_annotated_images(path):
         if needs_names and image.file_name in names:
             raise ValueError(
-                f'{path}: images must have names of their own, got {image.file_name!r} again'
+                f'{path}: names of images must be unique, got {image.file_name!r} again'
             )
         names.add(image.file_name)
         images.append(
@@ -545,7 +549,7 @@ def _read_classes(path: Path) -> tuple[list[dict[str, Any]], dict[int, int]]:
 
 
 def _as_plain(annotation: CocoAnnotation, image: CocoImage, needs_masks: bool) -> dict[str, Any]:
-    """Make a dictionary; an error says what must hold behind the name of the annotation."""
+    """Make a dictionary; the caller puts the name of the annotation before an error."""
     if annotation.area is None:
         raise ValueError(' must have an area')
     plain: dict[str, Any] = {

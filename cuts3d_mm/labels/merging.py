@@ -17,8 +17,8 @@ from cuts3d_mm.files.remote import Place
 from .record import ImageRecord, InstanceRecord
 from .store import Counts, read_scores, read_store, write_store
 
-MOST_INSTANCES = 4  # images with as many or more are one group
-AREA_BOUNDS = (0.01, 0.04, 0.16, 0.36)  # shares of the image, between the groups
+MOST_INSTANCES = 4  # images with 4 or more instances are one group
+AREA_BOUNDS = (0.01, 0.04, 0.16, 0.36)  # shares of the image; bounds between the groups
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class MergeRule:
 
 @dataclass(frozen=True)
 class KeptPredictions:
-    """How many predictions a rule makes labels."""
+    """The number of predictions that become labels by a rule."""
 
     num_kept: int
     num_all: int
-    best_score: float  # 0 without a prediction
+    best_score: float  # 0 if there is no prediction
     score_thr: float
 
     @classmethod
     def of(
         cls, predictions: Place, rule: MergeRule, excluded: Set[str] = frozenset()
     ) -> KeptPredictions:
-        """Count those of a label store, without the images that are left out.
+        """Count the predictions in a label store, without the images that are left out.
 
         Raises:
             ValueError: the folder is no store, or a shard is damaged.
@@ -58,7 +58,7 @@ class KeptPredictions:
         return cls(num_kept, len(scores), float(scores.max(initial=0.0)), rule.score_thr)
 
     def describe(self) -> str:
-        """Say it in one line."""
+        """Say the numbers in a line."""
         text = (
             f'{self.num_kept:,} of {self.num_all:,} predictions score {self.score_thr:g} or more '
             f'and become labels; the best scores {self.best_score:.2f}'
@@ -69,12 +69,13 @@ class KeptPredictions:
 def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageRecord:
     """Merge the labels of one image.
 
-    Predictions of at least the score are kept, and with them the old labels that none of them
-    overlaps. Where no prediction is kept the old labels stay as they are.
+    Predictions with at least the rule's score are kept, and so are old labels that overlap with
+    no kept prediction. If no prediction is kept, the old labels stay as they are.
 
     Args:
-        new: predictions; a failure counts as none.
-        old: labels of the round before; a failure counts as none.
+        new: predictions; a failure counts as an image without predictions.
+        old: labels of the round before; a failure counts as an image without labels.
+        rule: rule that decides what is kept.
 
     Raises:
         ValueError: the sizes differ.
@@ -96,17 +97,17 @@ def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageR
 def merge_stores(
     new: Place, old: Place, out: Path, rule: MergeRule, excluded: Set[str] = frozenset()
 ) -> Counts:
-    """Merge two label stores into a third; an image that only one holds is kept.
+    """Merge two label stores into a third; an image that is in only one store is kept.
 
     Args:
-        new: predictions.
-        old: labels of the round before.
+        new: store with the predictions.
+        old: store with the labels of the round before.
         out: folder to make.
-        rule: what becomes a label.
+        rule: rule that decides what is kept.
         excluded: names of images that are left out.
 
     Raises:
-        ValueError: a folder that is no label store, or an image of two sizes.
+        ValueError: a folder is no label store, or an image has two sizes.
         FileExistsError: `out` is there already.
     """
     ours, theirs = (
@@ -143,17 +144,17 @@ def _without_overlap(
 
 @dataclass
 class LabelStatistics:
-    """What a set of labels looks like."""
+    """Counts that describe a set of labels."""
 
     num_images: int = 0  # failures are counted apart
     num_failures: int = 0
     num_instances: int = 0
-    images_by_count: Counter[int] = field(default_factory=Counter)  # up to MOST_INSTANCES
-    instances_by_area: Counter[int] = field(default_factory=Counter)  # by place in AREA_BOUNDS
+    images_by_count: Counter[int] = field(default_factory=Counter)  # key: up to MOST_INSTANCES
+    instances_by_area: Counter[int] = field(default_factory=Counter)  # key: place in AREA_BOUNDS
 
     @classmethod
     def of(cls, records: Iterable[ImageRecord]) -> LabelStatistics:
-        """Count; reads the records once."""
+        """Count images and instances; reads the records once."""
         found = cls()
         for record in records:
             if record.failure is not None:
@@ -170,7 +171,7 @@ class LabelStatistics:
         return found
 
     def rows(self) -> list[tuple[str, str]]:
-        """What to print: a name and a figure each."""
+        """Give the rows of a table: the name of each figure, and the figure."""
         mean = self.num_instances / max(1, self.num_images)
         edges = [0.0, *AREA_BOUNDS, 1.0]
         return [

@@ -1,4 +1,4 @@
-"""Pack instances into records and unpack them: the format that labelling and training share."""
+"""Pack instances into records, the format that labelling and training share, and unpack them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cuts3d_mm.files.paths import BadName, require_inside, shown
 
 from .rle import MAX_IMAGE_PIXELS, check_codes
 
-# Labels that do not say so were raised to SC_min when they were made.
+# Older labels do not store a lower bound; their confidence was raised to SC_min.
 OLDER_LOWER_BOUND = steps_of(LOWER_BOUND)
-MAX_GRID_CELLS = 2**22  # of a confidence map: 2048 x 2048 patches
+MAX_GRID_CELLS = 2**22  # cells of a confidence map: 2048 x 2048 patches
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,28 @@ class ConfidenceCrop:
     grid_hw: tuple[int, int]  # size of the whole patch grid
     crop_xywh: tuple[int, int, int, int]  # in patches
     values: bytes  # crop height * width uint8 in steps of 1/255, row by row
-    lower_bound: int = 0  # steps that the values were raised to before they were stored
+    lower_bound: int = 0  # lowest step: smaller values were raised to it before storage
 
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """One instance of one image."""
+    """An instance of an image."""
 
     box_xywh: tuple[float, float, float, float]  # pixels
     area: int  # pixels
     rle: bytes  # COCO run-length code of the mask at image size
     score: float  # mean of the stored confidence, or the score of a detector, in [0, 1]
-    confidence: ConfidenceCrop | None  # None where the source has none
+    confidence: ConfidenceCrop | None  # None: the labeller gives no map
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """All that is known of one image: its instances, or why there are none."""
+    """An image with its instances, or with the reason why it could not be labelled."""
 
     name: str  # path relative to the image folder, with forward slashes
     image_hw: tuple[int, int]  # (0, 0) for a failure
     instances: tuple[InstanceRecord, ...] = ()
-    failure: str | None = None  # the reason why the image could not be labelled
+    failure: str | None = None  # reason why the image could not be labelled
 
 
 def with_safe_name(record: ImageRecord) -> ImageRecord:
@@ -61,12 +61,12 @@ def with_safe_name(record: ImageRecord) -> ImageRecord:
 
 
 def encode_instance(mask: Mask, confidence: Float | None, score: float) -> InstanceRecord:
-    """Pack one instance.
+    """Pack an instance.
 
     Args:
         mask: (H, W), not empty.
         confidence: (h, w) on the patch grid in [0, 1], or None.
-        score: in [0, 1].
+        score: score in [0, 1].
     """
     if not mask.any():
         raise ValueError(f'mask must not be empty, got {mask.shape} without a pixel')
@@ -111,19 +111,26 @@ def decode_confidence(crop: ConfidenceCrop) -> NDArray[np.uint8]:
 
 
 def check_record(record: ImageRecord) -> ImageRecord:
-    """Return a record whose masks, confidence and boxes can be used.
+    """Check that masks, confidence and boxes of a record can be used, and return it.
 
     Raises:
-        ValueError: they cannot; the message names the image and what must hold.
+        ValueError: something cannot be used; the message names the image and what must hold.
     """
     try:
+        height, width = record.image_hw
         if record.failure is None:
-            _check_size(record.image_hw)
+            if height < 1 or width < 1 or height * width > MAX_IMAGE_PIXELS:
+                raise ValueError(
+                    f'size must be from 1 to {MAX_IMAGE_PIXELS} pixels, got {record.image_hw}'
+                )
             check_codes((one.rle for one in record.instances), record.image_hw)
         elif record.instances:
             raise ValueError('a failed image must have no instances')
         for instance in record.instances:
-            _check_numbers(instance)
+            box_xywh = instance.box_xywh
+            are_finite = all(map(math.isfinite, (*box_xywh, instance.score)))
+            if len(box_xywh) != 4 or not are_finite or instance.area < 0:
+                raise ValueError(f'box, area and score must be finite numbers, got {box_xywh}')
             if instance.confidence is not None:
                 check_confidence(instance.confidence)
     except (ValueError, TypeError) as error:
@@ -135,7 +142,7 @@ def check_confidence(crop: ConfidenceCrop) -> None:
     """Check that a confidence map fits its grid.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the map does not fit.
     """
     left, top, width, height = crop.crop_xywh
     rows, columns = crop.grid_hw
@@ -145,18 +152,6 @@ def check_confidence(crop: ConfidenceCrop) -> None:
         raise ValueError(f'crop_xywh must lie within {crop.grid_hw} (h, w), got {crop.crop_xywh}')
     if len(crop.values) != width * height:
         raise ValueError(
-            f'confidence must have {width * height} values, one for each cell of its crop, got '
-            f'{len(crop.values)}'
+            f'confidence must have {width * height} values, a value for each cell of its crop, '
+            f'got {len(crop.values)}'
         )
-
-
-def _check_size(image_hw: tuple[int, int]) -> None:
-    height, width = image_hw
-    if height < 1 or width < 1 or height * width > MAX_IMAGE_PIXELS:
-        raise ValueError(f'size must be from 1 to {MAX_IMAGE_PIXELS} pixels, got {image_hw}')
-
-
-def _check_numbers(instance: InstanceRecord) -> None:
-    numbers = (*instance.box_xywh, instance.score)
-    if len(numbers) != 5 or not all(map(math.isfinite, numbers)) or instance.area < 0:
-        raise ValueError(f'box, area and score must be finite numbers, got {instance.box_xywh}')

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-MAX_CODE_BYTES = 2**21  # of one mask; photos of 10,000 x 10,000 pixels need less than 2**18
-MAX_IMAGE_PIXELS = 178_956_970  # of an image: as many as Pillow opens
-_FIRST_CHARACTER, _LAST_CHARACTER = 48, 111  # 6 bits: 5 of a number, one for "more to come"
+MAX_CODE_BYTES = 2**21  # for each mask; photos of 10,000 x 10,000 pixels need less than 2**18
+MAX_IMAGE_PIXELS = 178_956_970  # the largest image that Pillow opens
+_FIRST_CHARACTER, _LAST_CHARACTER = 48, 111  # 6 bits: 5 bits of a number, 1 for "more follow"
 _MAX_DIGITS = 7  # digits of 5 bits: numbers below 2**34
 _EMPTY_RUN = 'runs after the first must not be empty'
 
 
 def check_codes(codes: Iterable[bytes], image_hw: tuple[int, int]) -> None:
-    """Check that compressed codes are of masks of an image, without empty runs inside.
+    """Check that compressed codes hold masks of an image, without empty runs inside.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a code does not.
     """
     for code in codes:
         fault = _fault_of(code, image_hw)
@@ -28,10 +28,10 @@ def check_codes(codes: Iterable[bytes], image_hw: tuple[int, int]) -> None:
 
 
 def tidy_code(code: bytes, image_hw: tuple[int, int]) -> bytes:
-    """Check one compressed code and join its runs where one between them is empty.
+    """Check a compressed code, and join two runs where the run between them is empty.
 
     Raises:
-        ValueError: the code is not of a mask of the image.
+        ValueError: the code does not hold a mask of the image.
     """
     fault = _fault_of(code, image_hw)
     if fault == _EMPTY_RUN:
@@ -42,10 +42,10 @@ def tidy_code(code: bytes, image_hw: tuple[int, int]) -> bytes:
 
 
 def pack_runs(runs: Sequence[int] | NDArray[np.int64], image_hw: tuple[int, int]) -> bytes:
-    """Compress runs of 0 and 1 in turn, 0 first; runs are joined where one is empty.
+    """Compress runs of 0 and 1 in turn, 0 first; empty runs are removed.
 
     Raises:
-        ValueError: a run is negative, or they do not add up to the pixels of the image.
+        ValueError: a run is negative, or the runs do not add up to the pixels of the image.
     """
     lengths = np.asarray(runs, np.int64)
     if not lengths.size or lengths.min() < 0 or lengths.sum() != image_hw[0] * image_hw[1]:
@@ -61,7 +61,7 @@ def pack_runs(runs: Sequence[int] | NDArray[np.int64], image_hw: tuple[int, int]
 
 
 def unpack_runs(code: bytes) -> NDArray[np.int64]:
-    """Unpack a compressed code that has no fault but empty runs."""
+    """Unpack the runs of a valid compressed code; it may have empty runs."""
     digits = np.frombuffer(code, np.uint8).astype(np.int64) - _FIRST_CHARACTER
     is_last = digits & 32 == 0
     starts = np.flatnonzero(np.concatenate([[True], is_last[:-1]]))
@@ -76,7 +76,7 @@ def unpack_runs(code: bytes) -> NDArray[np.int64]:
 
 
 def _fault_of(code: bytes, image_hw: tuple[int, int]) -> str:
-    """Describe what is wrong with a code; empty if nothing is.
+    """Say what is wrong with a code; an empty text if nothing is.
 
     Empty runs after the first are reported only if there is no other fault: pycocotools decodes
     such masks, but miscounts their overlap.
@@ -85,10 +85,10 @@ def _fault_of(code: bytes, image_hw: tuple[int, int]) -> str:
         return f'a run-length code must have from 1 to {MAX_CODE_BYTES} characters'
     characters = np.frombuffer(code, np.uint8)
     if characters.min() < _FIRST_CHARACTER or characters.max() > _LAST_CHARACTER:
-        return 'a run-length code must consist of the characters from 0 to o'
+        return "a run-length code must consist of ASCII characters from '0' to 'o'"
     ends = np.flatnonzero((characters - _FIRST_CHARACTER) & 32 == 0)
     if not len(ends) or ends[-1] != len(code) - 1:
-        return 'a run-length code must end with the end of a number'
+        return 'a run-length code must not end within a number'
     if np.diff(ends, prepend=-1).max() > _MAX_DIGITS:
         return f'a run must have at most {_MAX_DIGITS} characters'
     runs = unpack_runs(code)

@@ -1,4 +1,4 @@
-"""Read and write label stores: Parquet shards, failures, counts."""
+"""Read and write label stores: folders of Parquet shards, with a list of the failures."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .record import (
     check_record,
 )
 
-_IMAGES_PER_SHARD = 512  # of a store written in one go
-OUT_OF_MEMORY = 'out of memory'  # begins the reason of a failure that need not happen again
+_IMAGES_PER_SHARD = 512  # where a store is written in one go
+OUT_OF_MEMORY = 'out of memory'  # start of the reason of a failure that may pass when run again
 P = TypeVar('P', bound=Place)
 _COUNTS_KEY = b'cuts3d_counts'
-_VERSION_KEY = b'cuts3d_version'  # of the package that wrote the shard
+_VERSION_KEY = b'cuts3d_version'  # version of the package that wrote the shard
 _HALVED_KEY = b'cuts3d_batch_halved'
 _INSTANCE = pa.struct(
     [
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
         ('name', pa.string()),
         ('height', pa.int32()),
         ('width', pa.int32()),
-        ('failure', pa.string()),  # null where the image was labelled
+        ('failure', pa.string()),  # null: the image was labelled
         ('instances', pa.list_(_INSTANCE)),
     ]
 )
@@ -62,11 +62,11 @@ def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
 
     Args:
         out: folder to make.
-        records: in the order of their names, one per name.
+        records: records in the order of their names, each name once.
 
     Raises:
-        FileExistsError: `out` is there already.
-        ValueError: the names are out of order or doubled.
+        FileExistsError: `out` exists already.
+        ValueError: the names are out of order or repeated.
     """
     total, index, ordered = Counts(), 0, _in_order(records)
     with make_folder_atomically(out) as unfinished:
@@ -92,10 +92,10 @@ def _in_order(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
 
 
 def shard_paths(folder: P) -> list[P]:
-    """Shards of a store in order.
+    """List the shards of a store in order.
 
     Raises:
-        ValueError: there are none; the folder is no store.
+        ValueError: there is no shard; the folder is no store.
     """
     paths: list[P] = [*sorted(folder.glob('labels-*.parquet'))]  # type: ignore[list-item]
     if not paths:
@@ -114,7 +114,7 @@ def read_store(folder: Place) -> Iterator[ImageRecord]:
 
 
 def read_names(folder: Place) -> list[str]:
-    """Names of all images of a store, failures included.
+    """Read the names of all images of a store, failures included.
 
     Raises:
         ValueError: the folder is no store, or a shard is damaged.
@@ -124,10 +124,10 @@ def read_names(folder: Place) -> list[str]:
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
-    """Scores of all instances of a store, (N,), in [0, 1].
+    """Read the scores of all instances of a store, (N,), in [0, 1].
 
     Args:
-        folder: the store.
+        folder: folder of the store.
         excluded: names of images that are left out.
 
     Raises:
@@ -143,7 +143,7 @@ def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
 
 
 def write_failures(folder: Place) -> None:
-    """Collect the failures of all shards in `failures.jsonl`, a line each."""
+    """Write the failures of all shards to `failures.jsonl`, a line for each."""
     with open_atomically(folder / 'failures.jsonl') as file:
         paths = shard_paths(folder)
         for path, counts in zip(paths, map_files(read_counts, paths), strict=True):
@@ -157,9 +157,9 @@ def write_failures(folder: Place) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a shard or a store holds."""
+    """Numbers of images, instances and failures in a shard or a store."""
 
-    images: int = 0  # labelled and failed together
+    images: int = 0  # labelled and failed images together
     instances: int = 0
     failures: int = 0
 
@@ -172,21 +172,21 @@ class Counts:
 
 
 def shard_path(folder: P, index: int) -> P:
-    """Path of the shard with a given index; sorting names sorts indices."""
+    """Path of the shard with an index; the order of the names is that of the indices."""
     return folder / f'labels-{index:06d}.parquet'  # type: ignore[return-value]
 
 
 def write_shard(
     folder: Place, index: int, records: Sequence[ImageRecord], was_halved: bool = False
 ) -> Counts:
-    """Write one shard atomically and return what it holds.
+    """Write one shard atomically and return its counts.
 
     Args:
-        folder: the label store.
-        index: of the shard.
-        records: in the order of the images.
-        was_halved: a batch did not fit into the memory of the device and was halved, which can
-            change the last bits of features; the shard says so.
+        folder: folder of the label store.
+        index: index of the shard.
+        records: records in the order of the images.
+        was_halved: whether a batch did not fit into the memory of the device and was halved,
+            which can change the last bits of features; the shard says so.
     """
     counts = Counts(
         images=len(records),
@@ -206,14 +206,14 @@ def write_shard(
 
 
 def read_counts(path: Place) -> Counts:
-    """Read what a shard holds from its footer alone.
+    """Read the counts of a shard from its footer alone.
 
     Raises:
-        DamagedShard: it has none, or not that of a shard.
+        DamagedShard: there is no footer, or it is not the footer of a shard.
     """
-    with naming_shard(path):
+    with _naming_shard(path):
         footer = pq.read_metadata(parquet_source(path))
-        check_schema(footer.schema.to_arrow_schema())
+        _check_schema(footer.schema.to_arrow_schema())
         counts = Counts(**json.loads((footer.metadata or {})[_COUNTS_KEY]))
         if counts.images != footer.num_rows:
             raise ValueError(f'must hold {counts.images} images, holds {footer.num_rows}')
@@ -221,13 +221,13 @@ def read_counts(path: Place) -> Counts:
 
 
 def was_batch_halved(path: Place) -> bool:
-    """Tell whether a batch of a shard did not fit into memory and was halved."""
-    with naming_shard(path):
+    """Whether a batch of a shard did not fit into memory and was halved."""
+    with _naming_shard(path):
         return _HALVED_KEY in (pq.read_metadata(parquet_source(path)).metadata or {})
 
 
 def ran_out_of_memory(path: Place) -> bool:
-    """Tell whether an image of a whole shard failed because there was no memory for it."""
+    """Whether an image of a whole shard failed for lack of memory."""
     if not read_counts(path).failures:
         return False
     reasons = read_table(path, ['failure'])['failure'].to_pylist()
@@ -235,15 +235,13 @@ def ran_out_of_memory(path: Place) -> bool:
 
 
 def find_damage(path: Place) -> DamagedShard | None:
-    """Read the footer and the checksums of a shard; None if it is whole."""
+    """Check the footer and the checksums of a shard; None if it is whole."""
     try:
-        with naming_shard(path):
+        with _naming_shard(path):
             stored, table = read_counts(path), read_table(path)
-            lengths, reasons = (
-                table['instances'].combine_chunks().value_lengths(),
-                table['failure'],
-            )
-            found = Counts(len(table), sum(lengths.to_pylist()), len(table) - reasons.null_count)
+            num_instances = sum(table['instances'].combine_chunks().value_lengths().to_pylist())
+            num_failures = len(table) - table['failure'].null_count
+            found = Counts(len(table), num_instances, num_failures)
             if found != stored:
                 raise ValueError(f'its footer must say {found}, says {stored}')
     except DamagedShard as damage:
@@ -252,12 +250,12 @@ def find_damage(path: Place) -> DamagedShard | None:
 
 
 def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a shard, or some columns of it, checking its checksums.
+    """Read a shard, or some columns of it, and check its checksums.
 
     Raises:
-        DamagedShard: it is not whole.
+        DamagedShard: the shard is not whole.
     """
-    with naming_shard(path), _open_shard(path) as shard:
+    with _naming_shard(path), _open_shard(path) as shard:
         table = shard.read(columns=columns, use_threads=False)
         for name in table.column_names:
             if name != 'failure' and table[name].null_count:
@@ -269,14 +267,14 @@ def read_shard(path: Place) -> Iterator[ImageRecord]:
     """Read the records of one shard.
 
     Raises:
-        DamagedShard: it is not whole, or holds a row that is none of ours.
+        DamagedShard: the shard is not whole, or holds a row that is not a record.
     """
-    with naming_shard(path):
+    with _naming_shard(path):
         shard = _open_shard(path)
     with shard:
         batches = shard.iter_batches(batch_size=64, use_threads=False)
         while True:
-            with naming_shard(path):
+            with _naming_shard(path):
                 batch = next(batches, None)
                 rows = [] if batch is None else batch.to_pylist()
                 records = [record_from_row(row) for row in rows]
@@ -287,7 +285,7 @@ def read_shard(path: Place) -> Iterator[ImageRecord]:
 
 def _open_shard(path: Place) -> pq.ParquetFile:
     shard = pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
-    check_schema(shard.schema_arrow)
+    _check_schema(shard.schema_arrow)
     return shard
 
 
@@ -303,8 +301,8 @@ class DamagedShard(ValueError):
 
 
 @contextmanager
-def naming_shard(path: Place) -> Iterator[None]:
-    """Name the shard in what goes wrong when it is read."""
+def _naming_shard(path: Place) -> Iterator[None]:
+    """Name the shard in errors that are raised while it is read."""
     try:
         yield
     except (FileNotFoundError, PermissionError, DamagedShard):
@@ -314,7 +312,7 @@ def naming_shard(path: Place) -> Iterator[None]:
 
 
 def row_from_record(record: ImageRecord) -> dict[str, Any]:
-    """One record as a row of SCHEMA."""
+    """Turn a record into a row of SCHEMA."""
     height, width = record.image_hw
     return {
         'name': record.name,
@@ -332,7 +330,7 @@ def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
         'area': instance.area,
         'rle': instance.rle,
         'score': instance.score,
-        # Not null: older pyarrow cannot read a null list of fixed size back.
+        # Not null: an older pyarrow cannot read null lists of fixed size.
         'grid_hw': (0, 0) if crop is None else crop.grid_hw,
         'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
         'confidence': None if crop is None else crop.values,
@@ -341,7 +339,7 @@ def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
 
 
 def record_from_row(row: dict[str, Any]) -> ImageRecord:
-    """One row of SCHEMA as a record.
+    """Turn a row of SCHEMA into a record.
 
     Raises:
         ValueError: the row does not hold labels that can be used.
@@ -367,11 +365,11 @@ def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
     return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)
 
 
-def check_schema(found: pa.Schema) -> None:
-    """Check that a table holds rows of SCHEMA, maybe of an older one with fewer fields.
+def _check_schema(found: pa.Schema) -> None:
+    """Check that a table holds rows of SCHEMA, or of its older version with fewer fields.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the table holds something else.
     """
     missing = [name for name in SCHEMA.names if name not in found.names]
     if missing:
@@ -384,7 +382,7 @@ def check_schema(found: pa.Schema) -> None:
         raise ValueError('column instances must be a list of structs')
     theirs: dict[str, Any] = {field.name: field.type for field in instances.value_type}
     unknown = set(theirs) - {field.name for field in _INSTANCE}
-    if unknown:  # also a field whose name is damaged, which would count as left out
+    if unknown:  # a damaged name, too: its field would otherwise count as left out
         raise ValueError(f'instances must have no other fields, got {sorted(unknown)}')
     for field in _INSTANCE:
         if field.name == 'lower_bound' and field.name not in theirs:
@@ -394,7 +392,7 @@ def check_schema(found: pa.Schema) -> None:
 
 
 def _is_same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
-    """Compare types, not the names that the elements of lists have been given."""
+    """Compare types, but not the names that list elements have."""
     if found is None or not pa.types.is_fixed_size_list(wanted):
         return found == wanted
     return (

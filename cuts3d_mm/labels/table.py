@@ -1,4 +1,4 @@
-"""Read labels by image at random, for training: unpacked once, then mapped into memory."""
+"""Read labels in any order, for training: unpacked once, then mapped into memory."""
 
 from __future__ import annotations
 
@@ -20,29 +20,23 @@ from numpy.typing import NDArray
 from cuts3d_mm.arrays import Double, Index, Mask
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import is_inside
-from cuts3d_mm.files.remote import BucketPath, Place, map_files
+from cuts3d_mm.files.remote import Place, map_files
 
 from .coco import read_coco
 from .record import ImageRecord, with_safe_name
-from .store import (
-    SCHEMA,
-    read_table,
-    record_from_row,
-    row_from_record,
-    shard_paths,
-)
+from .store import SCHEMA, read_table, record_from_row, row_from_record, shard_paths
 
 _SOURCE_KEY = b'cuts3d_source'
-_CONTENT = 'unsafe names are failures'  # what a file of an earlier version does not hold to
+_CONTENT = 'unsafe names are failures'  # a rule that files of an earlier version break
 _ROWS_PER_BATCH = 2048
 
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """What the instances of each image are like; 0 where there is none."""
+    """Figures about the instances of each image; 0 for an image without instances."""
 
     mean_score: Double  # (N,) in [0, 1]
-    largest_share: Double  # (N,) of the image that the largest instance covers, in [0, 1]
+    largest_share: Double  # (N,) share of the image that its largest instance covers, in [0, 1]
 
 
 class LabelTable:
@@ -52,7 +46,7 @@ class LabelTable:
         path: folder of a label store, or a COCO JSON.
 
     Raises:
-        ValueError: neither.
+        ValueError: the path is neither.
     """
 
     def __init__(self, path: Place) -> None:
@@ -66,7 +60,7 @@ class LabelTable:
         """Read one record."""
         try:
             return self._read(index)
-        except (ValueError, TypeError, pa.ArrowException):  # maybe the unpacked file is damaged
+        except (ValueError, TypeError, pa.ArrowException):  # perhaps the unpacked file is damaged
             self._open(again=True)
         try:
             return self._read(index)
@@ -80,7 +74,7 @@ class LabelTable:
 
     def _batch(self, number: int) -> pa.RecordBatch:
         found = self._reader.get_batch(number)
-        if number not in self._checked:  # a flipped bit in an offset would end the process
+        if number not in self._checked:  # unchecked, a flipped bit could crash the process
             found.validate(full=True)
             self._checked.add(number)
         return found
@@ -91,7 +85,7 @@ class LabelTable:
         return [name for batch in batches for name in batch['name'].to_pylist()]
 
     def figures(self) -> ImageFigures:
-        """Sum up the instances of each image.
+        """Compute the figures of each image.
 
         Raises:
             ValueError: the labels cannot be read.
@@ -132,7 +126,7 @@ class LabelTable:
 
 
 class SelectedRecords(Sequence[ImageRecord]):
-    """Some records of a table, in an order of their own, read when asked for."""
+    """Some records of a table in any order, each read on access."""
 
     def __init__(self, table: LabelTable, indices: Index) -> None:
         self.table = table
@@ -142,7 +136,7 @@ class SelectedRecords(Sequence[ImageRecord]):
         return len(self.indices)
 
     def __getitem__(self, index: Any) -> Any:
-        """Read one record; a slice or an array selects among the selected."""
+        """Read one record; a slice or an array gives fewer `SelectedRecords`."""
         if isinstance(index, (slice, np.ndarray)):
             return SelectedRecords(self.table, self.indices[index])
         return self.table[int(self.indices[index])]
@@ -153,8 +147,8 @@ def random_records(path: Place, count: int, rng: np.random.Generator) -> Selecte
 
     Args:
         path: label store or COCO JSON.
-        count: images; all if there are fewer.
-        rng: makes the draw.
+        count: number of images; all if there are fewer.
+        rng: random generator of the draw.
 
     Raises:
         ValueError: `count` is less than 1.
@@ -168,25 +162,26 @@ def random_records(path: Place, count: int, rng: np.random.Generator) -> Selecte
 
 
 def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
-    """Open the unpacked file of a store or JSON; write it if it is not there or damaged.
+    """Open the unpacked file of a store or JSON; write it if it is missing or damaged.
 
-    It lies with the labels, or, where nothing can be written, in the user's cache folder or
-    among temporary files.
+    The file lies next to the labels or, if nothing can be written there, in the user's cache
+    folder or the folder of temporary files.
 
     Args:
         path: folder of a label store, or a COCO JSON.
-        again: write it even if it is there.
+        again: whether to write the file even if it exists.
 
     Raises:
         ValueError: the labels cannot be read.
-        OSError: none of the places can be written.
+        OSError: the file can be written to no place.
     """
     source = _fingerprint(path)
-    places = [
-        *_next_to(path),
-        _cache_folder() / f'{source}.arrow',
-        _temporary_folder() / f'{source}.arrow',
-    ]
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
+    places = [folder / f'{source}.arrow' for folder in (cache, _temporary_folder())]
+    if isinstance(path, Path):
+        is_store = path.is_dir()
+        next_to = path / 'unpacked.arrow' if is_store else path.with_suffix('.unpacked.arrow')
+        places.insert(0, next_to)
     for place in () if again else places:
         reader = _open_if_current(place, source)
         if reader is not None:
@@ -196,23 +191,13 @@ def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
         try:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_foreign(place.parent):
-                raise PermissionError(errno.EPERM, 'folder of somebody else')
+                raise PermissionError(errno.EPERM, 'folder of another user')
             _write_unpacked(path, place, source)
         except OSError as error:  # a store that is shared for reading, or a full disk
             reasons.append(f'{place}: {error.strerror or error}')
         else:
             return _open_file(place)
     raise OSError(f'labels must be unpacked next to {path} or elsewhere: {"; ".join(reasons)}')
-
-
-def _next_to(path: Place) -> list[Path]:
-    if isinstance(path, BucketPath):
-        return []
-    return [path / 'unpacked.arrow' if path.is_dir() else path.with_suffix('.unpacked.arrow')]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
 
 
 def _temporary_folder() -> Path:
@@ -227,7 +212,7 @@ def _fingerprint(path: Place) -> str:
 
 
 def _is_foreign(folder: Path) -> bool:
-    """Whether anyone else may have put a file into the folder of temporary files."""
+    """Whether another user may have put a file into the folder of temporary files."""
     if folder != _temporary_folder():
         return False
     found = folder.lstat()
@@ -242,7 +227,7 @@ def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None
         metadata = reader.schema.metadata or {}
         for index in range(reader.num_record_batches):
             reader.get_batch(index).validate()
-    except (OSError, ValueError, pa.ArrowException):  # damaged, or of another program
+    except (OSError, ValueError, pa.ArrowException):  # damaged, or a file of another program
         return None
     is_ours = reader.schema.equals(SCHEMA) and metadata.get(_SOURCE_KEY) == source.encode()
     return reader if is_ours else None
@@ -256,7 +241,7 @@ def _write_unpacked(path: Place, target: Path, source: str) -> None:
     schema = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()})
     with open_atomically(target) as file, pa.ipc.new_file(file, schema) as writer:
         for table in _tables_of(path):
-            # One batch each: a reader counts batches, not rows, when it opens the file.
+            # A batch for each table: a reader opens few batches faster than many.
             for batch in table.combine_chunks().to_batches():
                 writer.write_batch(batch)
 
@@ -277,7 +262,7 @@ def _tables_of(path: Place) -> Iterator[pa.Table]:
 
 
 def _with_every_field(table: pa.Table) -> pa.Table:
-    """Give the instances of an older store the fields that it lacks, as nulls."""
+    """Add the fields that an older store lacks to its instances, as nulls."""
     if table.schema.equals(SCHEMA):
         return table
     instances = table['instances'].combine_chunks()
