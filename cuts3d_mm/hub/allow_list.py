@@ -1,7 +1,7 @@
-"""What the config of a release may name: classes by registry, and words by argument.
+"""List what the config of a release may name: classes by registry, and words by argument.
 
-Everything here is data, read by `trusted_config`. A name is on a list after reading what its class
-does with its arguments: it builds layers from numbers and reads no file, address or module.
+Everything here is data for `trusted_config`. A class is on a list only after its code was read: it
+builds layers from numbers, and reads no file, address or module that an argument names.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SEGMENTATION_HEADS = frozenset(
     """.split()
 )
 NETWORKS = _BACKBONES | _NECKS | _DENSE_HEADS | _ROI_HEADS | _SEGMENTATION_HEADS
-# mmpretrain's backbones build layers only; TIMMBackbone, which takes a model's name, is not here.
+# mmpretrain's backbones build layers only; TIMMBackbone is left out, as it takes a model's name.
 MMPRETRAIN = frozenset(
     """
     AlexNet BEiTViT CSPDarkNet CSPResNeXt CSPResNet Conformer ConvMixer ConvNeXt DaViT DeiT3
@@ -87,7 +87,7 @@ LOSSES = frozenset(
     SeesawLoss SmoothL1Loss TripletLoss VarifocalLoss
     """.split()
 )
-LAYERS = frozenset(  # of MMDetection, MMCV and torch, all in the registry MODELS
+LAYERS = frozenset(  # layers of MMDetection, MMCV and torch, all in the registry MODELS
     """
     BN BN1d BN2d BN3d BaseTransformerLayer Clamp Clip ContextBlock Conv Conv1d Conv2d
     Conv2dAdaptivePadding Conv3d ConvAWS ConvModule ConvTranspose2d ConvTranspose3d ConvWS
@@ -116,7 +116,7 @@ TASK_UTILS = frozenset(
     """.split()
 )
 OUR_TASK_UTILS = frozenset({'PseudoLabelSampler', 'RelabelSampler'})
-# Arguments that MMDetection builds with its registry TASK_UTILS; all others are MODELS.
+# Arguments that MMDetection builds with its registry TASK_UTILS; all others use MODELS.
 TASK_UTIL_ARGUMENTS = frozenset(
     """
     alignment_assigner anchor_coder anchor_generator approx_anchor_generator assigner bbox_coder
@@ -157,15 +157,15 @@ _REASONS = {
         BoxInstDataPreprocessor DetDataPreprocessor ImgDataPreprocessor LineDetDataProcessor
         MultiBranchDataPreprocessor ReIDDataPreprocessor TrackDataPreprocessor
         """,
-    'for videos, it finds no objects in single images': """
+    'a part for videos, which finds no objects in single images': """
         AppearanceFreeLink BaseMOTModel BaseReID ByteTrack ByteTracker CameraMotionCompensation
         DeepSORT FcModule GlobalAveragePooling InterpolateTracklets KalmanFilter LinearReIDHead
         Mask2FormerTrackHead Mask2FormerVideo MaskTrackRCNN MaskTrackRCNNTracker OCSORT
         OCSORTTracker QDTrack QuasiDenseEmbedHead QuasiDenseTrackHead QuasiDenseTracker
         RoIEmbedHead RoITrackHead SORTTracker StrongSORT StrongSORTTracker
         """,
-    'for lanes, it finds no objects': 'CLRFPN CLRHead CLRNet',
-    'for point clouds': """
+    'a part for lanes, which finds no objects': 'CLRFPN CLRHead CLRNet',
+    'a part for point clouds': """
         SparseConv2d SparseConv3d SparseConv4d SparseConvTranspose2d SparseConvTranspose3d
         SparseInverseConv2d SparseInverseConv3d SubMConv2d SubMConv3d SubMConv4d
         """,
@@ -173,7 +173,7 @@ _REASONS = {
         BaseTTAModel DetTTAModel ExpMomentumEMA ExponentialMovingAverage MomentumAnnealingEMA
         StochasticWeightAverage
         """,
-    'for pre-training on masked images': 'SparseConvNeXt SparseResNet',
+    'a part for pre-training on masked images': 'SparseConvNeXt SparseResNet',
     'an abstract class': 'DetectionTransformer',
     'a source of labels, which reads files': """
         ColorTextureFeatures DepthFromFile DetectorLabeller HFDepth MarigoldDepth
@@ -181,7 +181,7 @@ _REASONS = {
         """,
 }
 REASONS = {name: reason for reason, names in _REASONS.items() for name in names.split()}
-_FLAGS = ' '.join(f'{number:04b}' for number in range(16))  # of GeneralizedAttention
+_FLAGS = ' '.join(f'{number:04b}' for number in range(16))  # as GeneralizedAttention takes them
 _RESIZE = 'area bicubic bilinear lanczos nearest'
 _WORDS = {
     'add_extra_convs': 'on_input on_lateral on_output',

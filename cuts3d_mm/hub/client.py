@@ -1,4 +1,4 @@
-"""Find, download and keep files and releases of the Hugging Face Hub and the web."""
+"""Find releases and files on the Hugging Face Hub and the web, and keep them in the cache."""
 
 from __future__ import annotations
 
@@ -26,39 +26,294 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import path_to_write, require_inside
 
 Result = TypeVar('Result')
+CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
+HUB_PREFIX = 'hf://'
+_REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
 # When a server is asked again: after which answers, and after which pauses.
 PASSING_STATUS = {429, 500, 502, 503, 504}
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt of a request
-LONGEST_PAUSE_S = 60.0  # that a server may ask for
+LONGEST_PAUSE_S = 60.0  # longest pause that a server may ask for
 PROBE_PAUSES_S = (0.5, 1.0)  # before the second and third look for a server
 ANSWER_LIMIT_S = 5.0  # for all looks together, look-up of the name included
 NEEDS_NO_DOWNLOAD = (
     'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
     'or, without depth maps, maskcut_color-texture'
 )
-# What the client raises where an answer is no JSON, or JSON of another shape.
-_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
-TIMEOUT_S = 30.0  # without a byte
 _CHUNK_BYTES = 1 << 20
 _SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
-_UNSAFE = re.compile(r'[^\w.-]')
-_LONGEST_NAME = 100  # characters of the name that an address ends in
-HUB_PREFIX = 'hf://'
-_REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
-Loaded = TypeVar('Loaded')
-CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
 
 
 class HubError(OSError):
-    """The Hub refused, or could not be reached."""
+    """The Hub or a server refused, or could not be reached."""
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A repository at a revision: a branch, tag or commit; None is the main branch."""
+
+    repo_id: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HubRepository:
+        """Read `owner/repo[@revision]`.
+
+        Raises:
+            ValueError: the text is malformed.
+        """
+        found = _REPOSITORY.fullmatch(text)
+        if found is None:
+            raise ValueError(f'Hub repository must be owner/repo[@revision], got {text}')
+        return cls(found[1], found[2])
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository."""
+
+    repository: HubRepository
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> HubFile:
+        """Read `hf://owner/repo[@revision]/file`.
+
+        Raises:
+            ValueError: the text is malformed, or the file lies outside of the repository.
+        """
+        parts = text.removeprefix(HUB_PREFIX).split('/')
+        if not text.startswith(HUB_PREFIX) or len(parts) < 3 or not all(parts):
+            raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {text}')
+        repository = HubRepository.parse('/'.join(parts[:2]))
+        return cls(repository, require_inside('/'.join(parts[2:])))
+
+
+def is_repository_name(text: str) -> bool:
+    """Whether a text has the form of `owner/repo[@revision]`."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
+def find_release(model: str) -> Path | None:
+    """Find the folder of a release; None if `model` names something else.
+
+    Args:
+        model: `owner/repo[@revision]`, also after `hf://`; a folder that `cuts3d download` made;
+            or any other text.
+
+    Raises:
+        HubError: the Hub does not give the release.
+    """
+    if (Path(model) / CONFIG_FILE).is_file():
+        return Path(model)
+    name = model.removeprefix(HUB_PREFIX)
+    if Path(model).exists() or not is_repository_name(name):
+        return None
+    repository = HubRepository.parse(name)
+    config = fetch_file(HubFile(repository, CONFIG_FILE))
+    # Both files from one commit, which is the name of the folder in the cache.
+    pinned = HubRepository(repository.repo_id, config.parent.name)
+    fetch_file(HubFile(pinned, WEIGHTS_FILE))
+    return config.parent
+
+
+def fetch_detector(model: str | None, weights: str | None) -> None:
+    """Download a detector into the cache, if it is named by the Hub or an address.
+
+    Commands call this before they import packages that take seconds.
+
+    Raises:
+        ValueError: the location is malformed.
+        HubError: a file cannot be downloaded.
+    """
+    if weights is not None:
+        locate_file(weights)
+    elif model is not None:
+        find_release(model)
+
+
+def locate_file(location: str) -> Path:
+    """Find a file.
+
+    Args:
+        location: path of a file, `https://...`, or `hf://owner/repo[@revision]/file`.
+
+    Returns:
+        The local file, which need not exist if `location` is a path.
+
+    Raises:
+        ValueError: the location is malformed.
+        HubError: the file cannot be downloaded.
+    """
+    if location.startswith(HUB_PREFIX):
+        return fetch_file(HubFile.parse(location))
+    if '://' not in location:
+        return Path(location).expanduser()
+    if urlsplit(location).scheme != 'https':
+        raise ValueError(f'checkpoint must be a file, https:// or hf:// location, got {location}')
+    target = cached_path(location)
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        download_url(location, target)
+    return target
+
+
+_UNSAFE = re.compile(r'[^\w.-]')
+_LONGEST_NAME = 100  # characters of the name at the end of an address
+
+
+def cached_path(url: str) -> Path:
+    """Path of a downloaded file; the name holds a hash of the whole address."""
+    import torch  # takes seconds; only files of the web need it
+
+    name = _UNSAFE.sub('_', Path(urlsplit(url).path).name)[-_LONGEST_NAME:]
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'
+
+
+def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> Result:
+    """Load a model of transformers or diffusers; from the cache if the Hub does not answer.
+
+    Args:
+        load: method `from_pretrained` of a class.
+        model: Hub id or folder.
+        options: further arguments of `load`.
+
+    Raises:
+        HubError: the Hub does not answer, and the cache does not have the model.
+    """
+    if Path(model).is_dir():
+        return load(model, **options)
+    is_offline = not hub_answers()
+    try:
+        return load(model, local_files_only=is_offline, **options)
+    except OSError as error:
+        if not is_offline:
+            raise
+        raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
+
+
+def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
+    """Bring a file into the cache, or find it there, and check its hash.
+
+    With HF_HUB_OFFLINE, or without a connection, only the cache is used.
+
+    Raises:
+        HubError: the file cannot be downloaded, or does not have the hash that the Hub states.
+    """
+    client = hub_client()
+    require_inside(file.name)
+    repository = file.repository
+    path = call_hub(
+        f'{repository.repo_id}/{file.name}',
+        client.hf_hub_download,
+        repository.repo_id,
+        file.name,
+        revision=repository.revision,
+        repo_type=repo_type,
+        local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
+    )
+    _check_hash(Path(path))
+    return Path(path)
+
+
+def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
+    """Whether the revision is a commit, which cannot change, and the cache has the file."""
+    revision = file.repository.revision
+    if revision is None or _GIT_SHA1.fullmatch(revision) is None:
+        return False
+    arguments = {'revision': revision, 'repo_type': repo_type}
+    find = hub_client().try_to_load_from_cache
+    return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
+
+
+def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]:
+    """List the files of a repository.
+
+    Raises:
+        HubError: the Hub does not give the list.
+        ValueError: a name leads out of the repository.
+    """
+    api = hub_client().HfApi()
+    names = call_hub(
+        repository.repo_id,
+        api.list_repo_files,
+        repository.repo_id,
+        revision=repository.revision,
+        repo_type=repo_type,
+    )
+    if not all(isinstance(name, str) for name in names):
+        raise HubError(
+            f'{repository.repo_id}: the answer is not from a Hub, its files have no names'
+        )
+    return [require_inside(name) for name in names]
+
+
+def download_repository(
+    repository: HubRepository, folder: Path, names: Sequence[str] = (), repo_type: str = 'model'
+) -> list[Path]:
+    """Copy files of a repository into a folder, each one whole or not at all.
+
+    Args:
+        repository: repository to copy from.
+        folder: folder to copy to, created if it does not exist.
+        names: names of the files; all but `.gitattributes` if empty.
+        repo_type: `model` or `dataset`.
+
+    Returns:
+        Paths of the copies.
+    """
+    every = [name for name in list_files(repository, repo_type) if name != '.gitattributes']
+    if not names and not every:
+        raise HubError(f'{repository.repo_id} holds no files')
+    copies = []
+    for name in names or every:
+        source = fetch_file(HubFile(repository, name), repo_type)
+        copies.append(path_to_write(folder, name))
+        with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+    return copies
+
+
+def file_sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file, which the Hub states for large files."""
+    return _digest(path, hashlib.sha256())
+
+
+def git_blob_sha1(path: Path) -> str:
+    """Compute git's id of a content, which the Hub states for small files."""
+    return _digest(path, hashlib.sha1(f'blob {path.stat().st_size}\0'.encode()))
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open('rb') as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_hash(path: Path) -> None:
+    """Compare a file with the hash that is the name of its content in the cache.
+
+    A cache of copies instead of links (on Windows) has no such names.
+    """
+    blob = path.resolve()
+    is_large = _SHA256.fullmatch(blob.name) is not None
+    if not is_large and _GIT_SHA1.fullmatch(blob.name) is None:
+        return
+    if (file_sha256 if is_large else git_blob_sha1)(blob) != blob.name:
+        path.unlink()
+        blob.unlink()
+        raise HubError(
+            f'{path.name} did not have the hash that the Hub states, {blob.name}; it was removed '
+            'from the cache, so run the same command again'
+        )
 
 
 def hub_client() -> ModuleType:
     """Import `huggingface_hub`.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the package is not installed.
     """
     try:
         return import_module('huggingface_hub')
@@ -68,40 +323,31 @@ def hub_client() -> ModuleType:
         ) from error
 
 
-def hub_answers() -> bool:
-    """Whether the Hub can be asked: it answers within seconds, and HF_HUB_OFFLINE is not set."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        require_answer(constants.ENDPOINT)
-    except NoAnswer:
-        return False
-    return True
+# Errors that the client raises if an answer is no JSON, or JSON of an unknown shape.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
     """Call a function of `huggingface_hub`.
 
-    A Hub that does not answer is found out first, within seconds. Temporary errors (429, 5xx)
-    and broken connections are retried, five attempts in all; a download continues where it was
-    cut.
+    If the Hub does not answer, the call fails within seconds. Temporary errors (429, 5xx) and
+    broken connections are retried, five attempts in all; a download continues where it was cut.
 
     Args:
-        what: what is done, for the error.
-        function: called with all other arguments; with `local_files_only=True` it looks in the
-            cache alone.
+        what: repository or file that is asked for, for the error.
+        function: function to call with all other arguments; with `local_files_only=True` it
+            looks in the cache alone.
 
     Raises:
-        HubError: it failed; says what to do.
+        HubError: the call failed; the message says what to do.
     """
-    # Base of the client's errors from 1.0 on; before, they are all an OSError.
+    # Base of the client's errors since version 1.0; older versions raise an OSError.
     from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]
 
     if not kwargs.get('local_files_only') and not hub_answers():
         raise HubError(f'{what}: {no_connection()}')
-    errors = (OSError, ClientError, RuntimeError, *_MALFORMED)  # RuntimeError: of a thread
+    # A RuntimeError is raised by a thread of the client.
+    errors = (OSError, ClientError, RuntimeError, *_MALFORMED)
 
     def may_pass(error: Exception) -> bool:
         _require_no_malformed_answer(what, error)
@@ -121,12 +367,12 @@ def _repeat(
     errors: tuple[type[Exception], ...],
     may_pass: Callable[[Exception], bool],
 ) -> Result:
-    """Ask a server, and ask again after errors that may pass: five attempts in all.
+    """Ask a server, and ask again after temporary errors: five attempts in all.
 
     Args:
-        ask: asks, and returns what came.
-        errors: what `ask` raises.
-        may_pass: tells which of them may pass.
+        ask: function that asks, and returns the answer.
+        errors: errors that `ask` raises.
+        may_pass: function that tells whether an error may be temporary.
     """
     for pause in PAUSES_S:
         try:
@@ -142,7 +388,7 @@ def _repeat(
 
 
 def _require_no_malformed_answer(what: str, error: Exception) -> None:
-    """Replace errors of the client that do not say what is wrong.
+    """Replace those errors of the client that do not say what is wrong.
 
     Raises:
         HubError: the client could not read the answer.
@@ -162,7 +408,7 @@ def _require_no_malformed_answer(what: str, error: Exception) -> None:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """An error and its causes, the outermost first."""
+    """List an error and its causes, the outermost first."""
     links: list[BaseException] = []
     while error is not None and error not in links:
         links.append(error)
@@ -171,14 +417,14 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """Status of an answer that urllib or the client of the Hub raises."""
+    """Read the status in an error of urllib or of the client of the Hub."""
     if isinstance(error, HTTPError):
         return error.code
     return getattr(getattr(error, 'response', None), 'status_code', None)
 
 
 def _is_worth_repeating(chain: list[BaseException]) -> bool:
-    """Whether the error may be temporary and the client has not retried it itself already."""
+    """Whether the error may be temporary and the client itself has not retried yet."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if any(_status(error) == 429 for error in chain):
@@ -196,7 +442,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _asked_pause(chain: list[BaseException]) -> float | None:
-    """Seconds of the header Retry-After."""
+    """Read the seconds in the header Retry-After."""
     for error in chain:
         answer = error if isinstance(error, HTTPError) else getattr(error, 'response', None)
         asked = '' if answer is None else answer.headers.get('Retry-After', '')
@@ -222,18 +468,18 @@ def _explain(chain: list[BaseException]) -> str:
                 'by `hf auth login` or HF_TOKEN'
             )
         if status in PASSING_STATUS:
-            return f'the Hub answered {status}, also when asked again; try later'
+            return f'the Hub answered {status} to every attempt; try later'
         if status is not None:
             return f'the Hub answered {status}: {" ".join(str(error).split())}'
     if any(isinstance(error, errors.LocalEntryNotFoundError) for error in chain):
         return f'it is not in the cache; {no_connection()}'
     if any(_passes(error) for error in chain):
-        return f'the connection broke, also when tried again; {no_connection()}'
+        return f'the connection broke in every attempt; {no_connection()}'
     return ' '.join(str(chain[0]).split())
 
 
 def no_connection() -> str:
-    """Say why the Hub cannot be asked, and what needs no download."""
+    """Say why the Hub cannot be reached, and what needs no download."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -243,21 +489,34 @@ def no_connection() -> str:
     return f'{remedy}; {NEEDS_NO_DOWNLOAD}'
 
 
+def hub_answers() -> bool:
+    """Whether the Hub can be used: it answers within seconds, and HF_HUB_OFFLINE is not set."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        require_answer(constants.ENDPOINT)
+    except NoAnswer:
+        return False
+    return True
+
+
 class NoAnswer(ConnectionError):
-    """A server says nothing, or its name is not known here."""
+    """A server does not answer, or its name cannot be resolved."""
 
 
 def require_answer(url: str) -> None:
-    """Wait for any answer of the server of an address; asked once if it answers.
+    """Check that the server of an address answers; a server that answered is not asked again.
 
     Raises:
-        NoAnswer: there was none within `ANSWER_LIMIT_S`.
+        NoAnswer: no answer came within `ANSWER_LIMIT_S`.
     """
     parts = urlsplit(url)
     _require_answer(f'{parts.scheme}://{parts.netloc}/')
 
 
-@cache  # keeps no exception, so a server that did not answer is asked again
+@cache  # an error is not cached: a server that did not answer is asked again
 def _require_answer(url: str) -> None:
     answers: list[bool] = []
     # A thread, because nothing else ends the look-up of a name in time.
@@ -277,12 +536,12 @@ def _ask(url: str) -> bool:
 
 
 def _ask_once(url: str) -> bool:
-    """Whether anything comes back; a refusal is an answer."""
+    """Whether any answer comes; a refusal is an answer."""
     try:
         ask: Callable[..., Any] = build_opener(_AnyAnswer).open
         ask(Request(url, method='HEAD'), timeout=ANSWER_LIMIT_S).close()
     except (HTTPError, http.client.HTTPException, ValueError):
-        return True  # or a malformed address, of which the download says more
+        return True  # a malformed address, too: the download says more about it
     except URLError as error:
         return isinstance(error.reason, (str, ssl.SSLError))
     except OSError:
@@ -294,7 +553,7 @@ class _AnyAnswer(HTTPRedirectHandler):
     """Takes a redirect as an answer instead of following it."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
+        """Follow no redirect."""
         return None
 
 
@@ -308,6 +567,10 @@ class _SameProtocol(HTTPRedirectHandler):
         return super().redirect_request(request, *args)
 
 
+LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
+TIMEOUT_S = 30.0  # seconds without a byte
+
+
 def download_url(url: str, target: Path) -> None:
     """Download a file, whole or not at all.
 
@@ -316,7 +579,7 @@ def download_url(url: str, target: Path) -> None:
         target: file to write, in a folder that exists.
 
     Raises:
-        HubError: it cannot be downloaded, also when asked again, or is too large.
+        HubError: the file cannot be downloaded, even in five attempts, or is too large.
     """
     try:
         require_answer(url)
@@ -342,13 +605,13 @@ class _Part:
 
     def __init__(self, url: str, file: BinaryIO) -> None:
         self._url, self._file = url, file
-        self._version: str | None = None  # which the server gives to the content
+        self._version: str | None = None  # version of the content, by the server
 
     def go_on(self) -> None:
-        """Ask for the rest and write it.
+        """Ask for the rest of the file and write it.
 
         Raises:
-            OSError, HTTPException, ValueError: there is more, or the server refuses.
+            OSError, HTTPException, ValueError: the connection broke, or the server refuses.
         """
         request = Request(self._url)
         if self._file.tell() and self._version:
@@ -384,261 +647,3 @@ def _may_pass(error: Exception) -> bool:
         return False
     is_broken = isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException))
     return is_broken or isinstance(error, URLError)
-
-
-def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
-    """Bring a file into the cache, or find it there, and check its hash.
-
-    With HF_HUB_OFFLINE, or without a connection, the cache answers alone.
-
-    Raises:
-        HubError: it cannot be downloaded, or is not what the Hub says it is.
-    """
-    client = hub_client()
-    require_inside(file.name)
-    repository = file.repository
-    path = call_hub(
-        f'{repository.repo_id}/{file.name}',
-        client.hf_hub_download,
-        repository.repo_id,
-        file.name,
-        revision=repository.revision,
-        repo_type=repo_type,
-        local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
-    )
-    _check_hash(Path(path))
-    return Path(path)
-
-
-def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
-    """Whether the cache has the file of a commit, which cannot change."""
-    revision = file.repository.revision
-    if revision is None or _GIT_SHA1.fullmatch(revision) is None:
-        return False
-    arguments = {'revision': revision, 'repo_type': repo_type}
-    find = hub_client().try_to_load_from_cache
-    return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
-
-
-def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]:
-    """List the files of a repository.
-
-    Raises:
-        HubError: the Hub does not give it.
-        ValueError: a name that leads out of the repository.
-    """
-    api = hub_client().HfApi()
-    names = call_hub(
-        repository.repo_id,
-        api.list_repo_files,
-        repository.repo_id,
-        revision=repository.revision,
-        repo_type=repo_type,
-    )
-    if not all(isinstance(name, str) for name in names):
-        raise HubError(
-            f'{repository.repo_id}: the answer is not from a Hub, its files have no names'
-        )
-    return [require_inside(name) for name in names]
-
-
-def download_repository(
-    repository: HubRepository, folder: Path, names: Sequence[str] = (), repo_type: str = 'model'
-) -> list[Path]:
-    """Copy files of a repository into a folder, each one whole or not at all.
-
-    Args:
-        repository: where from.
-        folder: where to, created if it does not exist.
-        names: which; all but `.gitattributes` if empty.
-        repo_type: `model` or `dataset`.
-
-    Returns:
-        The files.
-    """
-    every = [name for name in list_files(repository, repo_type) if name != '.gitattributes']
-    if not names and not every:
-        raise HubError(f'{repository.repo_id} holds no files')
-    copies = []
-    for name in names or every:
-        source = fetch_file(HubFile(repository, name), repo_type)
-        copies.append(path_to_write(folder, name))
-        with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
-            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
-    return copies
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as the Hub states it for large files."""
-    return _digest(path, hashlib.sha256())
-
-
-def git_blob_sha1(path: Path) -> str:
-    """Id that git, and the Hub for small files, gives to a content."""
-    return _digest(path, hashlib.sha1(f'blob {path.stat().st_size}\0'.encode()))
-
-
-def _digest(path: Path, digest: hashlib._Hash) -> str:
-    with path.open('rb') as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _check_hash(path: Path) -> None:
-    """Compare a file with the hash by which the cache names its content.
-
-    Where the cache has copies instead of links (Windows), there is no such name.
-    """
-    blob = path.resolve()
-    is_large = _SHA256.fullmatch(blob.name) is not None
-    if not is_large and _GIT_SHA1.fullmatch(blob.name) is None:
-        return
-    if (file_sha256 if is_large else git_blob_sha1)(blob) != blob.name:
-        path.unlink()
-        blob.unlink()
-        raise HubError(
-            f'{path.name} did not have the hash that the Hub states, {blob.name}; it was removed '
-            'from the cache, so run the same command again'
-        )
-
-
-def locate_file(location: str) -> Path:
-    """Find a file.
-
-    Args:
-        location: path of a file, `https://...`, or `hf://owner/repo[@revision]/file`.
-
-    Returns:
-        The local file, which need not exist if `location` is a path.
-
-    Raises:
-        ValueError: a malformed location.
-        HubError: it cannot be downloaded.
-    """
-    if location.startswith(HUB_PREFIX):
-        return fetch_file(HubFile.parse(location))
-    if '://' not in location:
-        return Path(location).expanduser()
-    if urlsplit(location).scheme != 'https':
-        raise ValueError(f'checkpoint must be a file, https:// or hf:// location, got {location}')
-    target = cached_path(location)
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        download_url(location, target)
-    return target
-
-
-def cached_path(url: str) -> Path:
-    """Where a downloaded file lies; the name holds the whole address, by its hash."""
-    import torch  # takes seconds, which files of the Hub and of this machine need not wait for
-
-    name = _UNSAFE.sub('_', Path(urlsplit(url).path).name)[-_LONGEST_NAME:]
-    digest = hashlib.sha256(url.encode()).hexdigest()
-    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'
-
-
-@dataclass(frozen=True)
-class HubRepository:
-    """A repository at a revision: branch, tag or commit; None is the main branch."""
-
-    repo_id: str
-    revision: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> HubRepository:
-        """Read `owner/repo[@revision]`.
-
-        Raises:
-            ValueError: it is malformed.
-        """
-        found = _REPOSITORY.fullmatch(text)
-        if found is None:
-            raise ValueError(f'Hub repository must be owner/repo[@revision], got {text}')
-        return cls(found[1], found[2])
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository."""
-
-    repository: HubRepository
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> HubFile:
-        """Read `hf://owner/repo[@revision]/file`.
-
-        Raises:
-            ValueError: it is malformed, or the file lies outside of the repository.
-        """
-        parts = text.removeprefix(HUB_PREFIX).split('/')
-        if not text.startswith(HUB_PREFIX) or len(parts) < 3 or not all(parts):
-            raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {text}')
-        repository = HubRepository.parse('/'.join(parts[:2]))
-        return cls(repository, require_inside('/'.join(parts[2:])))
-
-
-def is_repository_name(text: str) -> bool:
-    """Whether a text has the form of `owner/repo[@revision]`."""
-    return _REPOSITORY.fullmatch(text) is not None
-
-
-def load_pretrained(load: Callable[..., Loaded], model: str, **options: Any) -> Loaded:
-    """Load a model; where the Hub does not answer, from the cache alone.
-
-    Args:
-        load: `from_pretrained` of a class.
-        model: Hub id or folder.
-        options: of `load`.
-
-    Raises:
-        HubError: the Hub does not answer, and the cache does not have the model.
-    """
-    if Path(model).is_dir():
-        return load(model, **options)
-    is_offline = not hub_answers()
-    try:
-        return load(model, local_files_only=is_offline, **options)
-    except OSError as error:
-        if not is_offline:
-            raise
-        raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
-
-
-def fetch_detector(model: str | None, weights: str | None) -> None:
-    """Download what a detector needs into the cache, if its name is of the Hub or an address.
-
-    Commands call this before they import packages that take seconds.
-
-    Raises:
-        ValueError: a malformed location.
-        HubError: it cannot be downloaded.
-    """
-    if weights is not None:
-        locate_file(weights)
-    elif model is not None:
-        find_release(model)
-
-
-def find_release(model: str) -> Path | None:
-    """Find a release; None if `model` is something else.
-
-    Args:
-        model: `owner/repo[@revision]`, also after `hf://`; a folder that `cuts3d download` made;
-            or anything.
-
-    Raises:
-        HubError: the Hub does not give it.
-    """
-    if (Path(model) / CONFIG_FILE).is_file():
-        return Path(model)
-    name = model.removeprefix(HUB_PREFIX)
-    if Path(model).exists() or not is_repository_name(name):
-        return None
-    repository = HubRepository.parse(name)
-    config = fetch_file(HubFile(repository, CONFIG_FILE))
-    # Both of one commit, the one that the cache names its folder by.
-    pinned = HubRepository(repository.repo_id, config.parent.name)
-    fetch_file(HubFile(pinned, WEIGHTS_FILE))
-    return config.parent

@@ -9,7 +9,7 @@ _SECRET_KEY = re.compile(
     r'(?i)(^|[_\-. ])(api_?key|access_?key(_?id)?|secret(_?\w*)?|private_?key|passw(or)?d|passwd|'
     r'pwd|credentials?|auth|authorization|bearer|cookie|(\w*_)?token)$'
 )
-# Texts that look like a secret wherever they stand.
+# Texts that look like a secret in any place.
 _SECRETS = {
     'a token of the Hugging Face Hub': r'\bhf_[A-Za-z0-9]{8,}',
     'a key of a cloud storage': r'\b(AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[\w-]{20,}',
@@ -27,7 +27,7 @@ _PLACE = r'[^\s\'"<>|,;()\[\]{}]*'
 _START = r'(?:[A-Za-z]:[\\/]|\\\\|~|/(?=[\w.~@$%+-])|(?:\.[\\/])*\.\.[\\/])'
 _PATH = re.compile(
     rf'(?P<address>{_ADDRESS})'
-    rf"|(?<=')(?i:file:)?{_START}[^'\n]*(?=')"  # quoted, so that it may hold spaces
+    rf"|(?<=')(?i:file:)?{_START}[^'\n]*(?=')"  # a quoted path may hold spaces
     rf'|(?<=")(?i:file:)?{_START}[^"\n]*(?=")'
     rf'|(?i:file:)/*{_PLACE}'
     rf'|(?<!\w)[A-Za-z]:[\\/]{_PLACE}'
@@ -46,11 +46,11 @@ def refuse_secrets(value: Any, place: str) -> None:
     """Check nested containers for what looks like a secret.
 
     Args:
-        value: what is to be published.
-        place: its name, for the error.
+        value: content that is to be published.
+        place: name of the content, for the error.
 
     Raises:
-        ValueError: names the place and never the secret.
+        ValueError: something looks like a secret; the message names the place, not the secret.
     """
     if isinstance(value, dict):
         for key, item in value.items():
@@ -68,10 +68,10 @@ def refuse_secrets(value: Any, place: str) -> None:
 
 
 def without_local_paths(value: Any) -> Any:
-    """Replace local paths in nested containers, also where they are a part of a longer text.
+    """Replace local paths in nested containers, also inside longer texts.
 
-    Of the path of a file its name is left; a folder can be named after a person, so that
-    nothing of it is left. Addresses such as `https://...` are no local paths.
+    The path of a file becomes its name. The path of a folder is removed whole, since a folder may
+    be named after a person. Addresses such as `https://...` are no local paths.
     """
     if isinstance(value, dict):
         return {without_local_paths(key): without_local_paths(one) for key, one in value.items()}

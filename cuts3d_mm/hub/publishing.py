@@ -1,4 +1,4 @@
-"""Publish a detector or labels: folder, model card, upload."""
+"""Publish a detector or labels: write the files of a release and its card, and upload them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .private_text import refuse_secrets, without_local_paths
 from .trusted_config import plain_dataset_meta, read_release_config, release_config
 
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
-NO_LICENCE = 'unknown'  # as the Hub calls it
+NO_LICENCE = 'unknown'  # the Hub's word
 PAPER_URL = 'https://arxiv.org/abs/2411.16319'
 _CITATION = """```bibtex
 @inproceedings{sick2025cuts3d,
@@ -107,8 +107,6 @@ _NO_TRAINING = 'Neither the config nor the checkpoint says how it was trained.'
 _SCORES_NOTE = (
     'Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.'
 )
-_PSEUDO_LABELS, _ROUNDS = 'PseudoLabelDataset', 'SelfTrainingLoop'
-METAFILE = 'configs/cuts3d/metafile.yml'
 
 
 @dataclass(frozen=True)
@@ -129,22 +127,22 @@ def write_release(
 ) -> list[Path]:
     """Write the files of a release.
 
-    Where a training kept an exponential moving average, MMEngine stores it as `state_dict`, so
-    that its weights are the ones released.
+    If a training kept an exponential moving average of the weights, MMEngine stores the average
+    as `state_dict`, so that the average is released.
 
     Args:
-        checkpoint: a file as `cuts3d train` writes it, or a Hub location.
-        config: of the training.
+        checkpoint: file as `cuts3d train` writes it, or a Hub location.
+        config: config of the training.
         expected: state dict of the config's detector.
-        facts: for the model card.
-        folder: to write into.
+        facts: facts for the model card.
+        folder: folder to write into.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ValueError: the weights do not fit the config, the detector is of a class that releases
-            may not name, or something looks like a secret.
+        ValueError: the weights do not fit the config, a release may not name the class of the
+            detector, or something looks like a secret.
     """
     state = read_state(checkpoint)
     check_weights_fit(state.weights, expected)
@@ -174,17 +172,73 @@ def write_release(
     return [folder / name for name in files]
 
 
-def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
-    scores, num_classes = without_local_paths(facts.scores), len(meta['dataset_meta']['classes'])
-    card = ModelCardText(facts.repo_id, scores, facts.licence, meta['training'], num_classes)
-    return card.render()
-
-
 def flatten_config(config: Config) -> str:
-    """Write what others need of a config: the detector and the sizes of its test images."""
+    """Write the part of a config that a release holds: the detector and its test images' size."""
     plain = release_config(config.to_dict(), 'a config that is published')
     text: str = Config(plain).pretty_text
     return f'# Written by cuts3d_mm {__version__}: data only, safe to read.\n{text}'
+
+
+def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
+    """Write the card of a detector, metadata first."""
+    client = hub_client()
+    name, all_scores = facts.repo_id.split('/')[-1], without_local_paths(facts.scores)
+    num_classes = len(meta['dataset_meta']['classes'])
+    what, tags = f'An instance segmentation detector of {num_classes} classes', list[str]()
+    if num_classes == 1:
+        what = (
+            'A class-agnostic instance segmentation detector, which outlines objects without '
+            'naming them'
+        )
+        tags = ['class-agnostic']
+    results = [
+        client.EvalResult(
+            task_type='image-segmentation',
+            task_name='Class-agnostic instance segmentation',
+            dataset_type=data_set,
+            dataset_name=data_set,
+            metric_type=metric,
+            metric_name=f'{metric} (class-agnostic)',
+            metric_value=round(100 * value, 2),
+        )
+        for data_set, scores in all_scores.items()
+        for metric, value in scores.items()
+    ]
+    data = client.ModelCardData(
+        model_name=name if results else None,
+        eval_results=results or None,
+        license=facts.licence,
+        library_name='mmdetection',
+        pipeline_tag='image-segmentation',
+        tags=['instance-segmentation', *tags, 'cuts3d'],
+    )
+    body = _BODY.format(
+        name=name,
+        what=what,
+        training='\n'.join(f'- {fact}' for fact in meta['training']) or _NO_TRAINING,
+        repo_id=facts.repo_id,
+        version=__version__,
+        paper_url=PAPER_URL,
+        table=_score_table(all_scores),
+        licence=facts.licence,
+        citation=_CITATION,
+    )
+    return f'---\n{data.to_yaml()}\n---\n\n{body}'
+
+
+def _score_table(all_scores: dict[str, dict[str, float]]) -> str:
+    if not all_scores:
+        return 'No scores were given.'
+    metrics = [
+        metric
+        for metric in ('box AP50', 'box AP', 'box AR100', 'mask AP50', 'mask AP', 'mask AR100')
+        if any(metric in scores for scores in all_scores.values())
+    ]
+    lines = [f'| data set | {" | ".join(metrics)} |', '| --- |' + ' ---: |' * len(metrics)]
+    for name, scores in all_scores.items():
+        cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
+        lines.append(f'| {name} | {" | ".join(cells)} |')
+    return '\n'.join([*lines, '', _SCORES_NOTE])
 
 
 def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -194,7 +248,7 @@ def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
         Data set -> metric, such as `mask AP50` -> value in [0, 1].
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the JSON comes from another command.
     """
     sets = {'evaluation': content} if set(content) & {'bbox', 'segm'} else content
     found = {}
@@ -225,88 +279,16 @@ def _metric(kind: str, name: str) -> str:
     return f'{what} {name.replace("mAP_", "AP").replace("mAP", "AP").replace("@", "")}'
 
 
-@dataclass(frozen=True)
-class ModelCardText:
-    """What the card of a detector says."""
-
-    repo_id: str
-    scores: dict[str, dict[str, float]]
-    licence: str
-    training: list[str]  # sentences
-    num_classes: int
-
-    def render(self) -> str:
-        """Write the card, metadata first."""
-        client = hub_client()
-        results = [
-            client.EvalResult(
-                task_type='image-segmentation',
-                task_name='Class-agnostic instance segmentation',
-                dataset_type=name,
-                dataset_name=name,
-                metric_type=metric,
-                metric_name=f'{metric} (class-agnostic)',
-                metric_value=round(100 * value, 2),
-            )
-            for name, scores in self.scores.items()
-            for metric, value in scores.items()
-        ]
-        data = client.ModelCardData(
-            model_name=self.repo_id.split('/')[-1] if results else None,
-            eval_results=results or None,
-            license=self.licence,
-            library_name='mmdetection',
-            pipeline_tag='image-segmentation',
-            tags=['instance-segmentation', *self._tags(), 'cuts3d'],
-        )
-        return f'---\n{data.to_yaml()}\n---\n\n{self._body()}'
-
-    def _tags(self) -> list[str]:
-        return ['class-agnostic'] if self.num_classes == 1 else []
-
-    def _what(self) -> str:
-        if self.num_classes == 1:
-            return (
-                'A class-agnostic instance segmentation detector, which outlines objects and '
-                'names none'
-            )
-        return f'An instance segmentation detector of {self.num_classes} classes'
-
-    def _body(self) -> str:
-        return _BODY.format(
-            name=self.repo_id.split('/')[-1],
-            what=self._what(),
-            training='\n'.join(f'- {fact}' for fact in self.training) or _NO_TRAINING,
-            repo_id=self.repo_id,
-            version=__version__,
-            paper_url=PAPER_URL,
-            table=self._table(),
-            licence=self.licence,
-            citation=_CITATION,
-        )
-
-    def _table(self) -> str:
-        if not self.scores:
-            return 'None were given.'
-        metrics = [
-            metric
-            for metric in ('box AP50', 'box AP', 'box AR100', 'mask AP50', 'mask AP', 'mask AR100')
-            if any(metric in scores for scores in self.scores.values())
-        ]
-        lines = [f'| data set | {" | ".join(metrics)} |', '| --- |' + ' ---: |' * len(metrics)]
-        for name, scores in self.scores.items():
-            cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
-            lines.append(f'| {name} | {" | ".join(cells)} |')
-        return '\n'.join([*lines, '', _SCORES_NOTE])
+_PSEUDO_LABELS, _ROUNDS = 'PseudoLabelDataset', 'SelfTrainingLoop'
 
 
 def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
-    """Describe a training in sentences, each of which its files hold.
+    """Describe a training in sentences, by facts in its files alone.
 
     Args:
-        config: of the training.
-        meta: of its checkpoint, as MMEngine writes it, or of a release, which holds the
-            sentences; what is missing is not described.
+        config: config of the training.
+        meta: `meta` of its checkpoint, as MMEngine writes it, or of a release, which holds the
+            sentences; a missing fact is not described.
     """
     if isinstance(recorded := meta.get('training'), list):
         return [str(fact) for fact in recorded]
@@ -344,7 +326,7 @@ def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:
 
 
 def _data_types(value: Any) -> Iterator[Any]:
-    """Types of the data sets that hold images, within those that wrap or join others."""
+    """Give the types of data sets with images, out of data sets that wrap or join others."""
     if not isinstance(value, Mapping):
         return
     parts = [value['dataset']] if 'dataset' in value else value.get('datasets')
@@ -367,6 +349,9 @@ def _short(type_: Any) -> str:
     return str(getattr(type_, '__name__', type_)).rpartition('.')[2]
 
 
+METAFILE = 'configs/cuts3d/metafile.yml'
+
+
 def zoo_entry(
     root: Path, config: Path, weights_url: str, scores: dict[str, dict[str, float]]
 ) -> str:
@@ -375,8 +360,8 @@ def zoo_entry(
     Args:
         root: folder that holds the metafile.
         config: file of the config.
-        weights_url: of the checkpoint.
-        scores: data set -> metric -> value in [0, 1]; percent in the entry.
+        weights_url: address of the checkpoint.
+        scores: data set -> metric -> value in [0, 1]; the entry gives percent.
 
     Returns:
         YAML, indented as an item of `Models`; empty if the metafile does not list the config.
@@ -405,9 +390,9 @@ def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> d
 
     Args:
         store: label store.
-        card_folder: where card and run record are written.
+        card_folder: folder to write the card and the run record into.
         repo_id: `owner/name` of the dataset.
-        licence: of the labels.
+        licence: licence of the labels.
 
     Returns:
         Name in the repository -> local file.
@@ -449,7 +434,7 @@ def _source(part: dict[str, Any]) -> str:
 
 
 def _publishable_shard(path: Path, folder: Path, index: int) -> Path:
-    """Find or make a shard without local paths, which reasons of failures can hold."""
+    """Find or write a shard without local paths, which the reasons of failures may hold."""
     if not read_counts(path).failures:
         return path
     records = list(read_shard(path))
@@ -490,40 +475,34 @@ cuts3d export STORE/data labels.json      # COCO JSON
 
 @dataclass(frozen=True)
 class Published:
-    """What was uploaded, and where it lies."""
+    """A published repository, and the names of its files."""
 
     url: str
     revision: str  # commit id
     uploaded: tuple[str, ...]
-    unchanged: tuple[str, ...]
+    unchanged: tuple[str, ...]  # the repository had these files already
 
 
 def upload_files(
     files: dict[str, Path], repo_id: str, repo_type: str = 'model', is_private: bool = False
 ) -> Published:
-    """Upload files in one commit and check what arrived.
+    """Upload files in one commit and check that they arrived.
 
-    Files that the repository has already are left as they are, so that the same call again
-    changes nothing. The token comes from where `huggingface_hub` keeps it.
+    Files that the repository has already are not sent, so that a second call changes nothing.
+    The token is the one that `huggingface_hub` keeps.
 
     Args:
         files: name in the repository -> local file.
         repo_id: `owner/name`; created if it does not exist.
         repo_type: `model` or `dataset`.
-        is_private: whether a repository that is created is private.
+        is_private: whether a new repository is private.
 
     Raises:
-        HubError: the Hub refused, or holds something else afterwards.
+        HubError: the Hub refused, or its files differ afterwards.
     """
     api = hub_client().HfApi()
-    made = call_hub(
-        repo_id,
-        api.create_repo,
-        repo_id,
-        private=is_private,
-        repo_type=repo_type,
-        exist_ok=True,
-    )
+    options = {'private': is_private, 'repo_type': repo_type, 'exist_ok': True}
+    made = call_hub(repo_id, api.create_repo, repo_id, **options)
     same = _find_same(files, repo_id, repo_type, None)
     changed = [name for name in files if name not in same]
     if not changed:
@@ -554,23 +533,13 @@ def _find_same(
 ) -> set[str]:
     """Names of the files that a revision holds with the same content."""
     client = hub_client()
-    found = call_hub(
-        repo_id,
-        client.HfApi().get_paths_info,
-        repo_id,
-        list(files),
-        repo_type=repo_type,
-        revision=revision,
-    )
+    options = {'repo_type': repo_type, 'revision': revision}
+    find = client.HfApi().get_paths_info
     same = set()
-    for entry in found:
-        if not isinstance(entry, client.hf_api.RepoFile):
-            continue
-        path = files[entry.path]
-        if entry.lfs is not None:
-            is_same = entry.lfs.sha256 == file_sha256(path)
-        else:
-            is_same = entry.blob_id == git_blob_sha1(path)
-        if is_same:
-            same.add(entry.path)
+    for entry in call_hub(repo_id, find, repo_id, list(files), **options):
+        if isinstance(entry, client.hf_api.RepoFile):
+            path, is_large = files[entry.path], entry.lfs is not None
+            stated = entry.lfs.sha256 if is_large else entry.blob_id
+            if stated == (file_sha256 if is_large else git_blob_sha1)(path):
+                same.add(entry.path)
     return same

@@ -1,4 +1,4 @@
-"""Read the config of a release as data, and accept what the allow list names."""
+"""Read the config of a release as data, and accept only what the allow list names."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .allow_list import (
     WORDS,
 )
 
-LARGEST_NUMBER = 1 << 20  # of an argument that is a whole number
+LARGEST_NUMBER = 1 << 20  # limit of whole numbers
 _LEFT_OUT = frozenset(
     {'init_cfg', 'pretrained', 'load_from', 'resume', 'custom_imports', 'default_scope'}
 )
 _REFUSED_ARGUMENT = re.compile(r'.*_(ckpt|config)|_.*|trust_remote_code|checkpoint.*|.*\W.*')
 _MODELS = DETECTORS | NETWORKS | LAYERS | LOSSES
-_SAME_AT_TEST = {'MMSyncBN': 'BN'}  # which cannot be built without a process group
+_SAME_AT_TEST = {'MMSyncBN': 'BN'}  # MMSyncBN cannot be built without a process group
 # scope -> (classes in MODELS, classes in TASK_UTILS, the prefix that MMEngine needs)
 _SCOPES = {
     'mmdet': (_MODELS, TASK_UTILS, ''),
@@ -44,9 +44,10 @@ _SCOPES = {
     'mmpretrain': (MMPRETRAIN, frozenset[str](), 'mmpretrain.'),
     'cuts3d_mm': (OURS, OUR_TASK_UTILS, 'cuts3d_mm.'),
 }
-LARGEST_SIDE_PX = 8192  # of an image that is scaled or padded
+MAX_DEPTH = 64  # nested brackets; the detectors that MMDetection ships have 9
+LARGEST_SIDE_PX = 8192  # largest side of an image that is scaled or padded
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
-# Steps that change an image, each with the arguments that are taken over.
+# Steps that change an image -> the arguments that are kept.
 _STEPS = {
     'Resize': ('scale', 'scale_factor', 'keep_ratio', 'interpolation'),
     'FixScaleResize': ('scale', 'scale_factor', 'keep_ratio', 'interpolation'),
@@ -60,12 +61,6 @@ _PREPROCESSOR = (
     'mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_size_divisor', 'pad_value', 'pad_mask',
     'mask_pad_value', 'pad_seg', 'seg_pad_value',
 )  # fmt: skip
-MAX_BYTES = 1 << 19
-MAX_DEPTH = 64  # of brackets; the detectors that MMDetection ships have 9
-CONSTANTS = {'None': None, 'True': True, 'False': False}
-_MAX_DIGITS = 40
-_SKIPPED = {tokenize.NL, tokenize.COMMENT}
-_TEXT_PREFIXES = {'', 'r', 'u'}
 
 
 def read_release_config(path: Path) -> dict[str, Any]:
@@ -75,18 +70,19 @@ def read_release_config(path: Path) -> dict[str, Any]:
         `model`, `test_dataloader`, `visualizer` and `default_scope`; nothing else of the file.
 
     Raises:
-        ValueError: it holds code, or names what a release may not name; says what and where.
+        ValueError: the file holds code, or names something that a release may not name; the
+            message says what and where.
     """
     return release_config(read_literals(path), str(path))
 
 
 def parse_release_config(text: str, name: str) -> dict[str, Any]:
-    """Read a config that is inside of another file; see `read_release_config`."""
+    """Read the text of a config that another file holds; see `read_release_config`."""
     return release_config(parse_literals(text, name), name)
 
 
 def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Reduce a config to what detecting needs, and check it; see `read_release_config`."""
+    """Check the parts of a config that detection needs; see `read_release_config`."""
     model = config.get('model')
     if not isinstance(model, Mapping):
         raise ValueError(f'{name} must define model, the config of a detector')
@@ -106,13 +102,13 @@ def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 class _Check:
-    """Copies a tree and refuses what is not on the lists, with its place."""
+    """Copies a tree; an entry that is not on the lists is refused with its place."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def node(self, node: Mapping[str, Any], argument: str, place: str, depth: int) -> Any:
-        """Check what is built, or arguments that are passed on."""
+        """Check a dictionary: a class with its arguments, or arguments that are passed on."""
         checked: dict[str, Any] = {}
         if 'type' in node or '_scope_' in node:
             checked['type'] = self._type(node, argument, place)
@@ -188,11 +184,11 @@ def make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Make the steps from a file to the input of a detector.
 
     Args:
-        config: with `test_dataloader`, its data set perhaps wrapped in another.
-        name: of the config, for errors.
+        config: config with `test_dataloader`, whose data set may be wrapped in another.
+        name: name of the config, for errors.
 
     Raises:
-        ValueError: no test pipeline, an unknown step, or an argument that is no size.
+        ValueError: there is no test pipeline, a step is unknown, or an argument is no size.
     """
     steps = _find_steps(config)
     if steps is None:
@@ -202,10 +198,8 @@ def make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         place = f'test_dataloader.dataset.pipeline[{index}]'
         kind = step.get('type') if isinstance(step, Mapping) else None
         kind = kind.rpartition('.')[2] if isinstance(kind, str) else ''
-        if (
-            kind in ('LoadImageFromFile', 'LoadImageFromNDArray')
-            and step.get('to_float32') is True
-        ):
+        is_loading = kind in ('LoadImageFromFile', 'LoadImageFromNDArray')
+        if is_loading and step.get('to_float32') is True:
             made[0]['to_float32'] = True
         if kind in _STEPS:
             made.append({'type': kind, **_numbers(step, _STEPS[kind], name, place)})
@@ -221,12 +215,12 @@ def make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | No
     """Make the preprocessor that normalises and pads images.
 
     Args:
-        config: that of the release, perhaps wrapped in one for several branches.
-        name: of the config, for errors.
-        place: where it is in the config, for errors.
+        config: preprocessor of the release, perhaps wrapped in one for several branches.
+        name: name of the config, for errors.
+        place: place in the config, for errors.
 
     Raises:
-        ValueError: an argument that is no number.
+        ValueError: an argument is no number.
     """
     if config is None:
         return None
@@ -247,7 +241,7 @@ def _find_steps(config: Mapping[str, Any]) -> Sequence[Any] | None:
 
 
 def _unwrap(step: Any) -> Sequence[Any]:
-    """Steps that Fast R-CNN also applies to the boxes that it is given."""
+    """Open the wrapper of the steps that Fast R-CNN applies to its input boxes, too."""
     is_wrapper = isinstance(step, Mapping) and step.get('type') == 'ProposalBroadcaster'
     inner = step.get('transforms') if is_wrapper else None
     return inner if isinstance(inner, (list, tuple)) else [step]
@@ -260,7 +254,7 @@ def _numbers(
 
 
 def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) -> Any:
-    """Check one argument: a size, a flag, a word, or a few of them."""
+    """Check an argument: a size, a flag, a word, or a few of these."""
     if isinstance(value, (list, tuple)) and len(value) <= 16 and depth < 3:
         return type(value)(_number(one, argument, name, place, depth + 1) for one in value)
     if argument == 'pad_val' and isinstance(value, Mapping) and set(value) <= {'img', 'masks'}:
@@ -278,11 +272,11 @@ def plain_dataset_meta(meta: Any) -> dict[str, Any]:
     """Read names and colours out of the `meta` of a checkpoint.
 
     Args:
-        meta: anything; what is no list of names or of colours counts as missing.
+        meta: any value; anything but a list of names or of colours counts as missing.
 
     Returns:
-        `classes`, texts, and `palette`, (red, green, blue) in 0 to 255; those of the
-        class-agnostic labels where there are none.
+        `classes`, texts, and `palette`, (red, green, blue) in 0 to 255; the ones of
+        class-agnostic labels where they are missing.
     """
     found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     found = found if isinstance(found, Mapping) else {}
@@ -305,11 +299,14 @@ def _are_colors(palette: Any) -> bool:
     )
 
 
+MAX_BYTES = 1 << 19
+
+
 def read_literals(path: Path) -> dict[str, Any]:
     """Read a file of assignments such as `model = dict(type='X', depth=18)`.
 
     Raises:
-        ValueError: it is too large or holds more than literals; says where.
+        ValueError: the file is too large or holds more than literals; the message says where.
     """
     with path.open('rb') as file:
         content = file.read(MAX_BYTES + 1)
@@ -324,11 +321,11 @@ def parse_literals(text: str, name: str) -> dict[str, Any]:
     """Read a text of assignments.
 
     Args:
-        text: as MMEngine writes a config.
-        name: for errors.
+        text: text as MMEngine writes a config.
+        name: name of the text, for errors.
 
     Raises:
-        ValueError: as of `read_literals`.
+        ValueError: as for `read_literals`.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
@@ -338,105 +335,46 @@ def parse_literals(text: str, name: str) -> dict[str, Any]:
         raise ValueError(f'{name} must be a config of MMEngine, it is no Python') from error
 
 
-class TokenReader:
-    """Stands at a token; each method takes what it reads, or raises where it stands."""
+_MAX_DIGITS = 40
+_CONSTANTS = {'None': None, 'True': True, 'False': False}
+_SKIPPED = {tokenize.NL, tokenize.COMMENT}
+_TEXT_PREFIXES = {'', 'r', 'u'}
+
+
+class _Reader:
+    """Stands at a token; each method takes the tokens that it reads, or raises."""
 
     def __init__(self, text: str, name: str) -> None:
         self.name = name
+        self.depth = 0  # number of open brackets
         self.tokens: Iterator[tokenize.TokenInfo] = tokenize.generate_tokens(
             io.StringIO(text).readline
         )
         self.token = self._next()
 
-    def _next(self) -> tokenize.TokenInfo:
-        return next(token for token in self.tokens if token.type not in _SKIPPED)
-
-    def take(self) -> str:
-        """Take any token."""
-        text, self.token = self.token.string, self._next()
-        return text
-
-    def is_at(self, symbol: str) -> bool:
-        """Whether the next token is a symbol."""
-        return self.token.type == tokenize.OP and self.token.string == symbol
-
-    def take_symbol(self, symbol: str) -> None:
-        """Take a symbol."""
-        if not self.is_at(symbol):
-            raise self.refusal()
-        self.take()
-
-    def take_name(self) -> str:
-        """Take a name."""
-        if self.token.type != tokenize.NAME or self.token.string in CONSTANTS:
-            raise self.refusal()
-        return self.take()
-
-    def take_comma(self) -> bool:
-        """Take a comma if there is one."""
-        is_there = self.is_at(',')
-        if is_there:
-            self.take()
-        return is_there
-
-    def take_text(self) -> str:
-        """Take a string, or several that stand next to each other."""
-        parts = []
-        while self.token.type == tokenize.STRING:  # adjacent strings are one
-            text = self.token.string
-            if text[: text.index(text[-1])].lower() not in _TEXT_PREFIXES:
-                raise self.refusal()
-            parts.append(_evaluate(self.take()))
-        return ''.join(parts)
-
-    def take_number(self) -> int | float:
-        """Take a number without its sign."""
-        text = self.token.string
-        is_short = self.token.type == tokenize.NUMBER and len(text) <= _MAX_DIGITS
-        if not is_short or text[-1] in 'jJ':
-            raise self.refusal()
-        number: int | float = _evaluate(self.take())
-        return number
-
-    def refusal(self) -> ValueError:
-        """Error for the token that is not allowed here."""
-        line = self.token.line.strip().split('\n')[0][:80]
-        line = ''.join(sign if sign.isprintable() else '?' for sign in line)
-        return ValueError(
-            f'{self.name} must hold literals and dict(...) only, line {self.token.start[0]} is '
-            f'code: {line}; a config that you trust is loaded by its path'
-        )
-
-
-class _Reader(TokenReader):
-    """Descends through the tokens."""
-
-    depth = 0  # of brackets
-
     def assignments(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         while self.token.type != tokenize.ENDMARKER:
             if self.token.type == tokenize.NEWLINE:
-                self.take()
+                self._take()
                 continue
-            key = self.take_name()
-            self.take_symbol('=')
+            key = self._name()
+            self._take_symbol('=')
             self._put(found, key, self._value())
             if self.token.type != tokenize.NEWLINE:
-                raise self.refusal()
+                raise self._refusal()
         return found
 
     def _value(self) -> Any:
         kind, text = self.token.type, self.token.string
         if kind == tokenize.STRING:
-            return self.take_text()
+            return self._text()
         if kind == tokenize.NUMBER:
-            return self.take_number()
-        if kind == tokenize.NAME and text in CONSTANTS:
-            return CONSTANTS[self.take()]
-        if self.is_at('-'):
-            self.take()
-            return -self.take_number()
+            return self._number()
+        if kind == tokenize.NAME and text in _CONSTANTS:
+            return _CONSTANTS[self._take()]
+        if self._takes('-'):
+            return -self._number()
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ValueError(f'{self.name} must be nested at most {MAX_DEPTH} deep, it is deeper')
@@ -446,40 +384,36 @@ class _Reader(TokenReader):
 
     def _container(self) -> Any:
         if self.token.type == tokenize.NAME and self.token.string == 'dict':
-            self.take()
-            self.take_symbol('(')
+            self._take()
+            self._take_symbol('(')
             return self._keywords()
-        if self.is_at('{'):
-            self.take()
+        if self._takes('{'):
             return self._pairs({}, True, self._key, ':', '}')
-        if self.is_at('['):
-            self.take()
+        if self._takes('['):
             return self._elements(']')[0]
-        self.take_symbol('(')
+        self._take_symbol('(')
         elements, has_comma = self._elements(')')
         return elements[0] if len(elements) == 1 and not has_comma else tuple(elements)
 
     def _elements(self, end: str) -> tuple[list[Any], bool]:
-        """Values up to a bracket, and whether a comma follows the last one."""
+        """Read values up to a bracket, and whether a comma follows the last value."""
         found: list[Any] = []
         has_comma = True
-        while not self.is_at(end):
+        while not self._takes(end):
             if not has_comma:
-                raise self.refusal()
+                raise self._refusal()
             found.append(self._value())
-            has_comma = self.take_comma()
-        self.take()
+            has_comma = self._takes(',')
         return found, has_comma and bool(found)
 
     def _keywords(self) -> dict[Any, Any]:
-        """What stands in the brackets of `dict(...)`; MMEngine also writes `dict({...})`."""
+        """Read the arguments of `dict(...)`; MMEngine also writes `dict({...})`."""
         found: dict[Any, Any] = {}
         has_comma = True
-        if self.is_at('{'):
-            self.take()
+        if self._takes('{'):
             found = self._pairs({}, True, self._key, ':', '}')
-            has_comma = self.take_comma()
-        return self._pairs(found, has_comma, self.take_name, '=', ')')
+            has_comma = self._takes(',')
+        return self._pairs(found, has_comma, self._name, '=', ')')
 
     def _pairs(
         self,
@@ -490,19 +424,18 @@ class _Reader(TokenReader):
         end: str,
     ) -> dict[Any, Any]:
         """Add keys and values up to a bracket."""
-        while not self.is_at(end):
+        while not self._takes(end):
             if not has_comma:
-                raise self.refusal()
+                raise self._refusal()
             key = read_key()
-            self.take_symbol(symbol)
+            self._take_symbol(symbol)
             self._put(found, key, self._value())
-            has_comma = self.take_comma()
-        self.take()
+            has_comma = self._takes(',')
         return found
 
     def _key(self) -> Any:
         if self.token.type not in (tokenize.STRING, tokenize.NUMBER):
-            raise self.refusal()
+            raise self._refusal()
         return self._value()
 
     def _put(self, found: dict[Any, Any], key: Any, value: Any) -> None:
@@ -510,9 +443,59 @@ class _Reader(TokenReader):
             raise ValueError(f'{self.name} must give every key once, it gives {key!r} twice')
         found[key] = value
 
+    def _name(self) -> str:
+        if self.token.type != tokenize.NAME or self.token.string in _CONSTANTS:
+            raise self._refusal()
+        return self._take()
+
+    def _text(self) -> str:
+        parts = []
+        while self.token.type == tokenize.STRING:  # adjacent strings are one text
+            text = self.token.string
+            if text[: text.index(text[-1])].lower() not in _TEXT_PREFIXES:
+                raise self._refusal()
+            parts.append(_evaluate(self._take()))
+        return ''.join(parts)
+
+    def _number(self) -> int | float:
+        """Read a number without its sign."""
+        text = self.token.string
+        is_short = self.token.type == tokenize.NUMBER and len(text) <= _MAX_DIGITS
+        if not is_short or text[-1] in 'jJ':
+            raise self._refusal()
+        number: int | float = _evaluate(self._take())
+        return number
+
+    def _next(self) -> tokenize.TokenInfo:
+        return next(token for token in self.tokens if token.type not in _SKIPPED)
+
+    def _take(self) -> str:
+        text, self.token = self.token.string, self._next()
+        return text
+
+    def _takes(self, symbol: str) -> bool:
+        """Take a symbol if it is the next token."""
+        is_next = self.token.type == tokenize.OP and self.token.string == symbol
+        if is_next:
+            self._take()
+        return is_next
+
+    def _take_symbol(self, symbol: str) -> None:
+        if not self._takes(symbol):
+            raise self._refusal()
+
+    def _refusal(self) -> ValueError:
+        """Make the error for a token that is not allowed here."""
+        line = self.token.line.strip().split('\n')[0][:80]
+        line = ''.join(sign if sign.isprintable() else '?' for sign in line)
+        return ValueError(
+            f'{self.name} must hold literals and dict(...) only, line {self.token.start[0]} is '
+            f'code: {line}; a config that you trust is loaded by its path'
+        )
+
 
 def _evaluate(token: str) -> Any:
-    """Value of one string or number."""
-    with warnings.catch_warnings():  # of escapes that Python does not know
+    """Evaluate the token of a string or number."""
+    with warnings.catch_warnings():  # warnings about escapes that Python does not know
         warnings.simplefilter('ignore')
         return ast.literal_eval(token)
