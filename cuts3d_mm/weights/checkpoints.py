@@ -1,4 +1,4 @@
-"""Read, check and write files of weights."""
+"""Read files of weights and training checkpoints as data, check weights, and write them."""
 
 from __future__ import annotations
 
@@ -31,67 +31,72 @@ from .unpickling import (
     to_plain,
 )
 
-# What readers of files raise where a file is damaged.
+# Errors that readers raise if a file is damaged.
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
     *(EOFError, OSError, RuntimeError, MemoryError, struct.error, zipfile.BadZipFile),
 )
-_OLD_TORCH = 0x1950A86A20F9469CFC6C  # the first pickle of its older format
-_OLD_VERSION = 1001
-_LARGEST_PICKLE_BYTES = 1 << 30  # of a zip, without tensors; a long training has 100 MB of logs
-_MOST_RECORDS = 200_000
 _CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """What a file of weights holds: containers, numbers, text, arrays and tensors."""
+    """The content of a file of weights: containers, numbers, text, arrays and tensors."""
 
     location: str
     content: dict[str, Any]
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The state dict of a network.
+        """State dict of a network.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the file holds no state dict.
         """
         return require_tensors(self.content.get('state_dict', self.content), self.location)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What MMEngine notes about a training; text in it is text."""
+        """MMEngine's notes about a training; a text in them is never run."""
         meta = self.content.get('meta')
         return meta if isinstance(meta, dict) else {}
 
 
 def read_state(location: str) -> StateFile:
-    """Read a file of weights or a checkpoint of a training; no code of it is run.
+    """Read a file of weights or a checkpoint of a training; no code in it is run.
 
     Args:
         location: path of a file, `https://...`, or `hf://owner/repo[@revision]/file`;
             safetensors, a file of PyTorch, or a pickle of NumPy arrays.
 
     Raises:
-        ValueError: a malformed location, or a file that is damaged or could run code.
-        FileNotFoundError: no such file.
-        HubError: it cannot be downloaded.
+        ValueError: the location is malformed, or the file is damaged or could run code.
+        FileNotFoundError: the file does not exist.
+        HubError: the file cannot be downloaded.
     """
+    from safetensors import SafetensorError
+
     path = locate_file(location)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint must be a file, found none at {path}')
-    content = _read(location, path)
+    try:
+        with path.open('rb') as file:
+            read = _reader_of(file.read(512))
+            file.seek(0)
+            content = to_plain(read(file))
+    except (*_DAMAGED, SafetensorError) as error:
+        reason = ' '.join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f'{location} must be a whole file of weights: {reason}') from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(f'{location} must hold weights by their names, it holds something else')
     return StateFile(location, content)
 
 
 def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
-    """Check that content is a state dict.
+    """Check that a value is a state dict.
 
     Raises:
-        ValueError: it holds anything but tensors, or nothing.
+        ValueError: the value is empty, or holds anything but tensors.
     """
     is_mapping = isinstance(state, Mapping) and state
     if not is_mapping or not all(
@@ -104,33 +109,8 @@ def require_tensors(state: Any, location: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _read(location: str, path: Any) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        return read_file(path)
-    except (*_DAMAGED, SafetensorError) as error:
-        reason = ' '.join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f'{location} must be a whole file of weights: {reason}') from error
-
-
-def read_file(path: Path) -> Any:
-    """Read whatever weights lie in a file, by its first bytes.
-
-    Returns:
-        Plain values.
-
-    Raises:
-        ValueError: another kind of file, damaged, or more than data. Other errors of
-            `read_pickle`, `zipfile` and `safetensors`, where the file is damaged.
-    """
-    with path.open('rb') as file:
-        head = file.read(512)
-        file.seek(0)
-        return to_plain(_reader_of(head)(file))
-
-
 def _reader_of(head: bytes) -> Callable[[BinaryIO], Any]:
+    """Choose the reader of a file by its first bytes."""
     if head.startswith(b'PK\x03\x04'):
         return _read_zip
     if head.startswith(b'\x80'):
@@ -143,7 +123,7 @@ def _reader_of(head: bytes) -> Callable[[BinaryIO], Any]:
         raise ValueError('it is a tar of a very old PyTorch; save it again with a newer one')
     if head.startswith(b'version https://git-lfs'):
         raise ValueError('it is a pointer of git LFS; fetch the file itself: git lfs pull')
-    raise ValueError('it is neither safetensors, nor of PyTorch, nor a pickle of arrays')
+    raise ValueError('it is neither safetensors, nor a file of PyTorch, nor a pickle of arrays')
 
 
 def _read_safetensors(file: BinaryIO) -> dict[str, Tensor]:
@@ -152,8 +132,12 @@ def _read_safetensors(file: BinaryIO) -> dict[str, Tensor]:
     return load_file(file.name)
 
 
+_LARGEST_PICKLE_BYTES = 1 << 30  # without tensors; a long training has 100 MB of logs
+_MOST_RECORDS = 200_000
+
+
 def _read_zip(file: BinaryIO) -> Any:
-    size = _size_of(file)
+    size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
         _require_plain(records, size)
@@ -192,9 +176,13 @@ def _pickle_of(records: dict[str, zipfile.ZipInfo]) -> str:
     return pickles[0]
 
 
+_OLD_TORCH = 0x1950A86A20F9469CFC6C  # the first pickle in PyTorch's older format
+_OLD_VERSION = 1001
+
+
 def _read_pickles(file: BinaryIO) -> Any:
-    """Read PyTorch's older format, or a pickle of arrays, which begin alike."""
-    size = _size_of(file)
+    """Read PyTorch's older format, or a pickle of arrays: both begin with the same byte."""
+    size = os.fstat(file.fileno()).st_size
     storages: dict[str, Storage] = {}
     reserved = 0
 
@@ -214,14 +202,14 @@ def _read_pickles(file: BinaryIO) -> Any:
         return _to_tensors(to_plain(first))
     version, system = _read_one(file, builder), to_plain(_read_one(file, builder))
     if version != _OLD_VERSION or system.get('little_endian') is not True:
-        raise ValueError('it is of another version or byte order')
+        raise ValueError('it has another version or byte order')
     content = _read_one(file, builder)
     _fill(storages, to_plain(_read_one(file, builder)), file)
     return content
 
 
 def _fill(storages: dict[str, Storage], keys: Iterable[str], file: BinaryIO) -> None:
-    """Read the content of all storages, which stand in the order of the keys."""
+    """Read the content of all storages, in the order of the keys."""
     for key in keys:
         storage = storages.pop(key)
         if int.from_bytes(file.read(8), 'little') != storage.content.numel():
@@ -232,7 +220,7 @@ def _fill(storages: dict[str, Storage], keys: Iterable[str], file: BinaryIO) -> 
 
 
 def _to_tensors(content: Any) -> Any:
-    """Make tensors of the arrays of detectron2's files."""
+    """Turn the arrays in files of detectron2 into tensors."""
     if isinstance(content, dict):
         return {name: _to_tensors(value) for name, value in content.items()}
     return torch.from_numpy(content) if isinstance(content, np.ndarray) else content
@@ -259,15 +247,11 @@ def _read_into(storage: Storage, file: Any) -> None:
         raise ValueError('its record is longer than it says')
 
 
-def _size_of(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
-
-
 def check_weights_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check names and shapes against the state dict of the network they are meant for.
+    """Check names and shapes of weights against the state dict of their network.
 
     Raises:
-        ValueError: with every kind of difference, and the first names of each.
+        ValueError: there are differences; the message gives the first names of each kind.
     """
     shared = sorted(found.keys() & expected.keys())
     problems = {
@@ -285,14 +269,14 @@ def check_weights_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor
 
 
 def some_of(names: Iterable[str]) -> str:
-    """Name the first few, and count the rest."""
+    """Give the first names, and the number of the others."""
     listed = list(names)
     more = f' and {len(listed) - 5} more' if len(listed) > 5 else ''
     return (', '.join(listed[:5]) or 'none') + more
 
 
 def digest_weights(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and values, the same wherever the tensors lie."""
+    """Compute the SHA-256 of names and values, which is the same on every device."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -305,12 +289,13 @@ def write_checkpoint(path: Path, weights: dict[str, Tensor], wrapper: dict[str, 
     """Write a state dict, whole or not at all.
 
     Args:
-        path: ends in `.safetensors`, or else PyTorch's format is written.
+        path: file to write; a name that ends in `.safetensors` gives that format, any other
+            name gives PyTorch's.
         weights: name -> tensor.
-        wrapper: what lies around them in PyTorch's format, the key of the weights with None.
+        wrapper: dictionary around the weights in PyTorch's format; None marks their key.
 
     Raises:
-        FileNotFoundError: no such folder.
+        FileNotFoundError: the folder does not exist.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f'folder of {path} must exist')

@@ -1,4 +1,4 @@
-"""Convert weights of Detectron2 and DINO."""
+"""Convert the weights of detectron2, DINO, timm and MoCo to the names of MM* packages."""
 
 from __future__ import annotations
 
@@ -14,23 +14,14 @@ from .checkpoints import some_of
 
 _FIELD = re.compile(r'\{(\w+?)(?:\+(\d+))?\}')
 Architecture = Literal['cascade', 'standard']
-# Constants of the configuration that older checkpoints hold next to the weights.
-_CONSTANTS = r'pixel_(mean|std)|proposal_generator\.anchor_generator\.cell_anchors\.\d+'
-_WRAPPERS = ('teacher', 'state_dict', 'model')
-_PREFIX = re.compile(r'^((module|backbone|teacher|student)\.)+')
-# MoCo's network that gradients train, in v2 and v3; next to it lies its momentum copy.
-_MOCO = re.compile(r'^(module\.)?(encoder_q|base_encoder)\.')
-# Heads and tokens of the published files that a backbone has no use for.
-_VIT_UNUSED = r'mask_token|register_tokens|(head|fc_norm)\..*'
-_RESNET_UNUSED = r'(fc|head)\..*'
 
 
 @dataclass(frozen=True)
 class NamePair:
-    """One kind of weight in two layouts, as templates that have the same fields.
+    """The names of a weight in two layouts, as templates with the same fields.
 
-    `{n}` stands for a number and `{n+1}` for the number that is larger by one; `{leaf}` for the
-    last part of a name, such as `weight` or `running_mean`.
+    `{n}` stands for a number, `{n+1}` for the next number, `{leaf}` for the last part of a name,
+    such as `weight` or `running_mean`.
     """
 
     theirs: str
@@ -42,30 +33,18 @@ class RenamedWeights:
     """A state dict in the other layout."""
 
     weights: dict[str, Tensor]
-    left_out: tuple[str, ...]  # names that are known and have no counterpart
-
-
-def to_ours(
-    weights: Mapping[str, Tensor], pairs: Sequence[NamePair], unused: str = r'(?!)'
-) -> RenamedWeights:
-    """Rename weights of the other layout to ours; see `_rename_all`."""
-    return _rename_all(weights, [(pair.theirs, pair.ours) for pair in pairs], unused)
-
-
-def to_theirs(weights: Mapping[str, Tensor], pairs: Sequence[NamePair]) -> RenamedWeights:
-    """Rename weights of ours to the other layout; see `_rename_all`."""
-    return _rename_all(weights, [(pair.ours, pair.theirs) for pair in pairs], r'(?!)')
+    left_out: tuple[str, ...]  # known names without a counterpart
 
 
 def _rename_all(
-    weights: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], unused: str
+    weights: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], unused: str = r'(?!)'
 ) -> RenamedWeights:
     """Rename every weight by the first pair that fits.
 
     Args:
         weights: name -> tensor.
-        pairs: templates, from and to.
-        unused: pattern of the names that are left out.
+        pairs: templates of the old name and the new name.
+        unused: pattern of names to leave out.
 
     Raises:
         ValueError: a name fits no template, or two names become one.
@@ -84,8 +63,8 @@ def _rename_all(
             renamed[new_name] = tensor
     if unknown or doubled:
         raise ValueError(
-            'every weight must have one place in the other layout; without one: '
-            f'{some_of(unknown)}; with that of another weight: {some_of(doubled)}'
+            'every weight must have its own place in the other layout; without a place: '
+            f'{some_of(unknown)}; with the place of another weight: {some_of(doubled)}'
         )
     return RenamedWeights(renamed, tuple(left_out))
 
@@ -98,13 +77,11 @@ def _rename(name: str, template: str, other: str) -> str | None:
 
     def fill(field: re.Match[str]) -> str:
         value = found[field[1]]
-        return value if field[1] == 'leaf' else str(int(value) - shifts[field[1]] + _shift(field))
+        if field[1] == 'leaf':
+            return value
+        return str(int(value) - shifts[field[1]] + int(field[2] or 0))
 
     return _FIELD.sub(fill, other)
-
-
-def _shift(field: re.Match[str]) -> int:
-    return int(field[2] or 0)
 
 
 @cache
@@ -117,7 +94,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(''.join([*parts, re.escape(template[end:])]))
 
 
-# ResNet without a prefix: also the layout of backbone checkpoints.
+# ResNet without a prefix, which is also the layout of backbone checkpoints.
 RESNET_PAIRS = (
     NamePair('stem.conv1.weight', 'conv1.weight'),
     NamePair('stem.conv1.norm.{leaf}', 'bn1.{leaf}'),
@@ -142,7 +119,7 @@ _SHARED_PAIRS = (
 
 
 def _head_pairs(box_stage: str, mask_stage: str) -> tuple[NamePair, ...]:
-    """Pairs of the RoI heads; a stage is `.{k}` or `.0` in front of what follows, or nothing."""
+    """Make the pairs of the RoI heads; a stage is `.{k}`, `.0` or an empty text."""
     box, mask = f'roi_head.bbox_head{box_stage}', f'roi_head.mask_head{mask_stage}'
     predictor = f'roi_heads.box_predictor{box_stage}'
     return (
@@ -161,13 +138,15 @@ _PAIRS = {
     'cascade': _SHARED_PAIRS + _head_pairs('.{k}', '.0'),
     'standard': _SHARED_PAIRS + _head_pairs('', ''),
 }
+# Constants of the configuration that older checkpoints hold next to the weights.
+_CONSTANTS = r'pixel_(mean|std)|proposal_generator\.anchor_generator\.cell_anchors\.\d+'
 
 
 def architecture_of(weights: Mapping[str, Tensor]) -> Architecture:
-    """Tell a Cascade Mask R-CNN from a Mask R-CNN, by the names of either layout.
+    """Tell a Cascade Mask R-CNN from a Mask R-CNN, by the names in either layout.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the network is neither.
     """
     for stage, architecture in (('.0', 'cascade'), ('', 'standard')):
         heads = (
@@ -177,27 +156,29 @@ def architecture_of(weights: Mapping[str, Tensor]) -> Architecture:
         if any(head in weights for head in heads):
             return architecture  # type: ignore[return-value]
     raise ValueError(
-        'checkpoint must be of a Mask R-CNN or Cascade Mask R-CNN of detectron2 or MMDetection, '
+        'checkpoint must hold a Mask R-CNN or Cascade Mask R-CNN of detectron2 or MMDetection, '
         f'its names begin with {sorted({name.split(".")[0] for name in weights})[:8]}'
     )
 
 
 def from_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
-    """Bring the weights of a detectron2 model into our layout, values untouched.
+    """Bring the weights of a detectron2 model into our layout; the values do not change.
 
     Raises:
-        ValueError: a weight without a place, or no R-CNN.
+        ValueError: a weight has no place, or the network is no R-CNN.
     """
-    return to_ours(weights, _PAIRS[architecture_of(weights)], _CONSTANTS)
+    pairs = _PAIRS[architecture_of(weights)]
+    return _rename_all(weights, [(pair.theirs, pair.ours) for pair in pairs], _CONSTANTS)
 
 
 def to_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
-    """Bring our weights into detectron2's layout, values untouched.
+    """Bring our weights into detectron2's layout; the values do not change.
 
     Raises:
-        ValueError: a weight without a place, or no R-CNN.
+        ValueError: a weight has no place, or the network is no R-CNN.
     """
-    return to_theirs(weights, _PAIRS[architecture_of(weights)])
+    pairs = _PAIRS[architecture_of(weights)]
+    return _rename_all(weights, [(pair.ours, pair.theirs) for pair in pairs])
 
 
 VIT_PAIRS = (
@@ -215,23 +196,26 @@ VIT_PAIRS = (
 )
 
 
-def _as_they_are(pairs: Sequence[NamePair]) -> tuple[NamePair, ...]:
-    return tuple(NamePair(pair.ours, pair.ours) for pair in pairs)
-
-
-# Per layout: a name that tells it, the pairs to ours, the names that have no use.
+# Heads and tokens in published files that a backbone does not use.
+_VIT_UNUSED = r'mask_token|register_tokens|(head|fc_norm)\..*'
+_RESNET_UNUSED = r'(fc|head)\..*'
+# Per layout: a name that shows it, the pairs, whether it is theirs, and the unused names.
 _LAYOUTS = (
-    ('patch_embed.proj.weight', VIT_PAIRS, _VIT_UNUSED),
-    ('patch_embed.projection.weight', _as_they_are(VIT_PAIRS), _VIT_UNUSED),
-    ('stem.conv1.weight', RESNET_PAIRS, _RESNET_UNUSED),
-    ('layer1.0.conv1.weight', _as_they_are(RESNET_PAIRS), _RESNET_UNUSED),
+    ('patch_embed.proj.weight', VIT_PAIRS, True, _VIT_UNUSED),
+    ('patch_embed.projection.weight', VIT_PAIRS, False, _VIT_UNUSED),
+    ('stem.conv1.weight', RESNET_PAIRS, True, _RESNET_UNUSED),
+    ('layer1.0.conv1.weight', RESNET_PAIRS, False, _RESNET_UNUSED),
 )
+_WRAPPERS = ('teacher', 'state_dict', 'model')
+_PREFIX = re.compile(r'^((module|backbone|teacher|student)\.)+')
+# The network of MoCo v2 and v3 that gradients train; the file also holds its momentum copy.
+_MOCO = re.compile(r'^(module\.)?(encoder_q|base_encoder)\.')
 
 
 def unwrap_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Open wrappers such as `{'teacher': {...}}` and strip prefixes such as `module.`.
 
-    Of the two networks of MoCo it is the one that gradients trained.
+    MoCo's files hold two networks; the one that gradients trained is taken.
     """
     for wrapper in _WRAPPERS:
         inner = content.get(wrapper)
@@ -247,16 +231,17 @@ def convert_backbone(content: Mapping[str, Any]) -> RenamedWeights:
     """Bring a checkpoint of DINO, DINOv2, DiffNCuts or MoCo to the names that MM* packages load.
 
     Args:
-        content: a state dict, or what wraps it.
+        content: a state dict, perhaps in a wrapper.
 
     Raises:
-        ValueError: it is neither a ViT nor a ResNet, or a weight has no place.
+        ValueError: the network is neither a ViT nor a ResNet, or a weight has no place.
     """
     weights = unwrap_backbone(content)
-    for telling_name, pairs, unused in _LAYOUTS:
+    for telling_name, pairs, is_theirs, unused in _LAYOUTS:
         if telling_name in weights:
-            return to_ours(weights, pairs, unused)
+            names = [(pair.theirs if is_theirs else pair.ours, pair.ours) for pair in pairs]
+            return _rename_all(weights, names, unused)
     raise ValueError(
-        'checkpoint must be of a ViT or a ResNet, under the names of its authors, timm, '
+        'checkpoint must hold a ViT or a ResNet, under the names of its authors, timm, '
         f'detectron2 or MM*; got {sorted(weights)[:5]}'
     )

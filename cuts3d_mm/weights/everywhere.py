@@ -1,4 +1,4 @@
-"""Importing this lets MMEngine load every file of weights, and `hf://`, through our reader."""
+"""Let MMEngine load every file of weights, and `hf://`, through our reader, by an import."""
 
 from .mmengine_loader import install
 

@@ -1,7 +1,7 @@
-"""Let MMEngine load weights through our reader, whatever names them.
+"""Let MMEngine load all weights through our reader.
 
-`load_from`, `--resume`, `init_cfg`, teachers and tools of MMDetection all ask MMEngine's
-`CheckpointLoader`. Its own loaders run what a file pickles; here they are replaced.
+`load_from`, `--resume`, `init_cfg`, teachers and tools of MMDetection all use MMEngine's
+`CheckpointLoader`. Its own loaders run code in a pickle; ours replace them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Load a checkpoint for MMEngine, as data.
 
     Args:
-        filename: a location as of `read_state`, or a name of MMEngine's model zoos, such as
+        filename: location as for `read_state`, or a name in MMEngine's model zoos, such as
             `torchvision://resnet50`.
         map_location: not used; the weights are in main memory, and the caller copies them to the
             device.
 
     Raises:
-        ValueError, OSError: as `read_state`.
+        ValueError, OSError: as for `read_state`.
     """
     zoo, _, name = filename.partition('://')
     location = _ZOOS[zoo](name, filename) if name and zoo in _ZOOS else filename
@@ -45,7 +45,7 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     if 'state_dict' in content:
         require_tensors(content['state_dict'], filename)
     if isinstance(content.get('meta'), dict):
-        content['meta'] = without(content['meta'], _TEXT_OF_CONFIGS)
+        content['meta'] = _without(content['meta'], _TEXT_OF_CONFIGS)
     if isinstance(content.get('message_hub'), dict):
         content['message_hub'] = _message_hub(content['message_hub'], Path(location).parent)
     if zoo == 'mmcls':
@@ -53,13 +53,12 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     return content
 
 
-def without(mapping: dict[str, Any], keys: Any) -> dict[str, Any]:
-    """Leave keys out of a dict."""
+def _without(mapping: dict[str, Any], keys: Any) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key not in keys}
 
 
 def _message_hub(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Bring logs into MMEngine's class; drop what MMEngine would run or delete."""
+    """Convert logs to MMEngine's class; drop code that it would run and files it would delete."""
     scalars, info = state.get('log_scalars'), state.get('runtime_info')
     if not isinstance(scalars, dict) or not isinstance(info, dict):
         return state
@@ -69,13 +68,13 @@ def _message_hub(state: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(value, LogHistory)
     }
     dropped = [key for key, value in info.items() if not _is_harmless(key, value, folder)]
-    return {**state, 'log_scalars': histories, 'runtime_info': without(info, dropped)}
+    return {**state, 'log_scalars': histories, 'runtime_info': _without(info, dropped)}
 
 
 def _is_harmless(key: Any, value: Any, folder: Path) -> bool:
-    """Whether MMEngine can be given a part of the state of a training.
+    """Whether a part of the state of a training is safe for MMEngine.
 
-    It deletes the checkpoints that were kept, and the best one, once there are better ones.
+    MMEngine deletes the checkpoints that are named as kept or best once there are better ones.
     """
     if not isinstance(key, str) or key in _TEXT_OF_CONFIGS:
         return False

@@ -1,4 +1,4 @@
-"""Read pickled weights as data: nothing in them runs."""
+"""Read pickled weights as data: no code in a pickle runs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _IGNORED = {'PROTO', 'FRAME', 'STOP'}
 _NUMBER = re.compile(r'b1|[iu][1248]|f[248]|c8|c16')
 _MOST_DIMENSIONS = 16
 _DEEPEST = 40  # containers in containers; an optimizer has 5
-_MOST_VALUES = 20_000_000  # counted as often as they can be reached
+_MOST_VALUES = 20_000_000  # a value that can be reached twice counts twice
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, Tensor, np.ndarray, torch.dtype)
 _PATHS = ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
-# Bytes of all tensors over bytes of all storages; tied weights are one storage for two tensors.
+# Bytes of all tensors over bytes of all storages; two tied weights share one storage.
 _MOST_SHARING = 8
 _DTYPES = {
     name: getattr(torch, name)
@@ -39,7 +39,7 @@ _DTYPES = {
         *('float64', 'complex64', 'complex128', 'uint16', 'uint32', 'uint64'),
         *('float8_e4m3fn', 'float8_e5m2'),
     )
-    if hasattr(torch, name)  # the last ones are new
+    if hasattr(torch, name)  # an older PyTorch lacks the last of them
 }
 _STORAGES = {
     'BoolStorage': 'bool',
@@ -59,39 +59,39 @@ _STORAGES = {
 
 @dataclass(frozen=True)
 class Name:
-    """A name in a pickle, such as `collections.OrderedDict`, and what we do for it."""
+    """A name in a pickle, such as `collections.OrderedDict`, and our rule for it."""
 
     module: str
     name: str
-    rule: Any  # a function of ours, or a value that the name stands for
+    rule: Any  # our function, or the value that the name stands for
 
 
 class StandIn:
-    """Stands for an object while the pickle gives its parts."""
+    """Stands for an object until the pickle has given its parts."""
 
     def set_state(self, state: Any) -> None:
-        """Take what the pickle calls the state of the object."""
+        """Take the state of the object from the pickle."""
         raise NotImplementedError
 
     def finish(self) -> Any:
-        """Give the plain value."""
+        """Return the plain value."""
         raise NotImplementedError
 
 
 def read_pickle(file: BinaryIO, rules: Rules, load_persistent: Callable[[Any], Any]) -> Any:
-    """Read one pickle; the file is left behind its last byte.
+    """Read one pickle; the file then stands after its last byte.
 
     Args:
-        file: at the first byte of the pickle.
-        rules: what each name that may occur stands for.
-        load_persistent: gives the object that a persistent id stands for.
+        file: file that stands at the first byte of the pickle.
+        rules: rule for each name that may occur.
+        load_persistent: function that gives the object of a persistent id.
 
     Returns:
-        Builtin containers, what the rules gave, and stand-ins.
+        Builtin containers, results of the rules, and stand-ins.
 
     Raises:
-        ValueError, TypeError, LookupError, AssertionError: no pickle, or one that does more than
-            to list data.
+        ValueError, TypeError, LookupError, AssertionError: the file is no pickle, or the pickle
+            does more than list data.
     """
     machine = _Machine(rules, load_persistent)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -116,7 +116,7 @@ class _Machine:
         elif opcode in _STEPS:
             _STEPS[opcode](self, argument)
         else:
-            raise ValueError(f'it uses {opcode}, which weights have no need of')
+            raise ValueError(f'it uses {opcode}, which weights do not need')
 
     def pop_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.outer.pop()
@@ -134,9 +134,9 @@ class _Machine:
         is_text = isinstance(module, str) and isinstance(name, str)
         rule = self.rules.get((module, name)) if is_text else None
         if rule is None:
-            full = f'{module}.{name}' if is_text else 'what is no name'
+            full = f'{module}.{name}' if is_text else 'something without a name'
             raise ValueError(
-                f'it names {full:.80}, which could run code and which weights have no need of; '
+                f'it names {full:.80}, which could run code and which weights do not need; '
                 'convert it to .safetensors where you trust it'
             )
         self.stack.append(Name(module, name, rule))
@@ -144,7 +144,7 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         is_known = isinstance(function, Name) and callable(function.rule)
         if not is_known or not isinstance(arguments, tuple):
-            raise ValueError('it calls what is no function')
+            raise ValueError('it calls something that is no function')
         self.stack.append(function.rule(*arguments))
 
     def build(self) -> None:
@@ -153,7 +153,7 @@ class _Machine:
         if isinstance(target, StandIn):
             target.set_state(state)
         elif isinstance(target, OrderedDict) and isinstance(state, dict):
-            # Versions of modules, which PyTorch keeps next to the weights.
+            # PyTorch keeps versions of modules next to the weights.
             target._metadata = state.get('_metadata')  # type: ignore[attr-defined]
         else:
             raise ValueError(f'it gives a state to a {type(target).__name__}')
@@ -186,10 +186,10 @@ def _push_dict(machine: _Machine, items: list[Any]) -> None:
 
 
 def require_key(key: Any) -> Any:
-    """Let keys of a dict pass whose hash is cheap and cannot be chosen to collide.
+    """Check that the hash of a key is cheap and cannot be chosen to collide.
 
     Raises:
-        ValueError: another kind of key.
+        ValueError: the key is of another kind.
     """
     parts = key if isinstance(key, tuple) else (key,)
     for part in parts:
@@ -250,7 +250,7 @@ class _Kind(StandIn):
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
             raise ValueError(f'it has an array of {shown(code)}, which is no kind of number')
         self.code = code
-        self.order: Any = '='  # one of NumPy's signs
+        self.order: Any = '='  # NumPy's sign for the byte order
 
     def set_state(self, state: Any) -> None:
         _, order, *fields = state
@@ -283,12 +283,12 @@ class _Array(StandIn):
 
 
 class LogHistory(StandIn):
-    """Values of a log and how many steps each one sums up, as MMEngine keeps them.
+    """Values of a log with the number of steps that each value sums up, as in MMEngine.
 
     Attributes:
         values: (N,) numbers.
-        counts: (N,) numbers.
-        max_length: most values that are kept.
+        counts: (N,) numbers of steps.
+        max_length: largest number of values that are kept.
     """
 
     def __init__(self) -> None:
@@ -296,7 +296,7 @@ class LogHistory(StandIn):
         self.max_length = 1_000_000
 
     def set_state(self, state: Any) -> None:
-        """Take the arrays; the rest of the state are methods, which are not data."""
+        """Take the arrays; the rest of the state is methods, not data."""
         self.values, self.counts = (
             state[key].finish() for key in ('_log_history', '_count_history')
         )
@@ -306,19 +306,19 @@ class LogHistory(StandIn):
             raise ValueError('it has a log whose values and counts do not agree')
 
     def finish(self) -> LogHistory:
-        """Return itself: it is plain."""
+        """Return the log itself, which is plain."""
         return self
 
 
 def _make_array(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    """Make an array of its own memory, in this machine's byte order."""
-    if isinstance(content, str):  # of Python 2, or of its protocol
+    """Make an array in new memory, in this machine's byte order."""
+    if isinstance(content, str):  # as Python 2, or its protocol, writes bytes
         content = content.encode('latin1')
     is_known = isinstance(kind, _Kind) and isinstance(content, bytes) and order in ('C', 'F')
     if not is_known or not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError('it has an array that is not made of numbers')
     if any(type(side) is not int or not 0 <= side < 1 << 40 for side in shape):
-        raise ValueError('it has an array of no shape')
+        raise ValueError('it has an array without a valid shape')
     if math.prod(shape) * kind.dtype.itemsize != len(content):
         raise ValueError(f'it has an array of the shape {shape} and {len(content):,} bytes')
     array = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
@@ -329,19 +329,15 @@ def _make_number(kind: Any, content: Any) -> Any:
     return _make_array(content, kind, (), 'C').item()
 
 
-def _make_array_of_buffer(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    return _make_array(content, kind, shape, order)
-
-
 def _encode(text: Any, encoding: Any) -> bytes:
-    """Bytes, as old protocols write them."""
+    """Make bytes of a text, as old protocols store them."""
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
         raise ValueError(f'it encodes text as {shown(encoding)}')
     return text.encode('latin1')
 
 
 def _look_up_method(owner: Any, _: Any) -> None:
-    """Methods of a log come with it; they are left out."""
+    """Leave out the methods of a log, which its pickle names."""
     if not isinstance(owner, Name) or owner.rule is not LogHistory:
         raise ValueError('it looks up an attribute')
 
@@ -358,14 +354,14 @@ ARRAY_RULES: Rules = {
         for module, name, rule in (
             ('multiarray', '_reconstruct', _Array),
             ('multiarray', 'scalar', _make_number),
-            ('numeric', '_frombuffer', _make_array_of_buffer),
+            ('numeric', '_frombuffer', _make_array),
         )
     },
 }
 
 
 class _Fields(StandIn):
-    """Stands for an object that is no more than its attributes, such as `argparse.Namespace`."""
+    """Stands for an object that has only attributes, such as `argparse.Namespace`."""
 
     def __init__(self, *_: Any) -> None:
         self.fields: Any = {}
@@ -378,10 +374,10 @@ class _Fields(StandIn):
 
 
 def to_plain(value: Any) -> Any:
-    """Turn what a pickle gave into containers, numbers, text, arrays and tensors.
+    """Turn the result of `read_pickle` into containers, numbers, text, arrays and tensors.
 
     Raises:
-        ValueError: it holds itself, something else, or more than fits into memory.
+        ValueError: a container holds itself, something is no data, or there are too many values.
     """
     return _Copier().copy(value, 0)[0]
 
@@ -391,7 +387,7 @@ class _Copier:
         self._done: dict[int, tuple[Any, int] | None] = {}  # by id; None while it is copied
 
     def copy(self, value: Any, depth: int) -> tuple[Any, int]:
-        """Copy a value: the plain one, and how many values can be reached from it."""
+        """Copy a value; also count the values that can be reached from it."""
         if isinstance(value, _LEAVES):
             return value, 1
         if id(value) not in self._done:
@@ -399,7 +395,7 @@ class _Copier:
             self._done[id(value)] = self._copy_container(value, depth)
         found = self._done[id(value)]
         if found is None or depth > _DEEPEST or found[1] > _MOST_VALUES:
-            raise ValueError('it has containers in one another without an end')
+            raise ValueError('it has containers in one another without end')
         return found
 
     def _copy_container(self, value: Any, depth: int) -> tuple[Any, int]:
@@ -459,17 +455,17 @@ def _text(text: Any = '') -> str:
 
 
 def _no_bytes() -> bytes:
-    """Empty bytes, as old protocols write them."""
+    """Make empty bytes, which old protocols store as a call."""
     return b''
 
 
 def _empty_mapping(*_: Any) -> dict[Any, Any]:
-    """A `defaultdict`, whose default is a function and no data."""
+    """Make a `defaultdict` without its default, a function that is no data."""
     return {}
 
 
 def _reconstruct(kind: Any, *_: Any) -> Any:
-    """Make an object as old protocols do."""
+    """Make an empty object, which old protocols store as a call."""
     if not isinstance(kind, Name) or kind.rule not in (LogHistory, _Fields):
         raise ValueError('it makes an object of an unknown kind')
     return kind.rule()
@@ -503,22 +499,22 @@ PLAIN_RULES: Rules = {
 
 @dataclass(frozen=True)
 class StorageKind:
-    """What a storage holds."""
+    """The kind of number in a storage."""
 
     dtype: torch.dtype
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of an element."""
+        """Size of an element in bytes."""
         return torch.empty(0, dtype=self.dtype).element_size()
 
 
 @dataclass
 class Storage:
-    """The memory of tensors.
+    """The memory of one or more tensors.
 
     Args:
-        content: (N,) of its kind.
+        content: (N,) numbers of one kind.
     """
 
     content: Tensor
@@ -528,7 +524,7 @@ class TensorBuilder:
     """Rules that make the tensors of one file.
 
     Args:
-        load: gives the storage with a key, of a kind and a number of elements.
+        load: function that gives a storage by its key, kind and number of elements.
     """
 
     def __init__(self, load: Callable[[str, StorageKind, int], Storage]) -> None:
@@ -537,7 +533,7 @@ class TensorBuilder:
         self._bytes_stored = self._bytes_viewed = 0
 
     def rules(self) -> Rules:
-        """Give the rules of the names that tensors need."""
+        """Make the rules for the names that tensors need."""
         return {
             ('torch._utils', '_rebuild_tensor'): self._rebuild,
             ('torch._utils', '_rebuild_tensor_v2'): self._rebuild_v2,
@@ -554,12 +550,12 @@ class TensorBuilder:
         """Give the storage that a pickle refers to.
 
         Raises:
-            ValueError: it is no reference to a storage, or one that contradicts another.
+            ValueError: the reference is to no storage, or contradicts an earlier reference.
         """
         tag, kind, key, _, count, *view = identifier
         is_kind = isinstance(kind, Name) and isinstance(kind.rule, StorageKind)
         if tag not in ('storage', b'storage') or not is_kind or any(view):
-            raise ValueError('it refers to what is no storage of PyTorch')
+            raise ValueError('it refers to something that is no storage of PyTorch')
         if not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 60:
             raise ValueError(f'it has a storage of {shown(count)} elements')
         if key not in self._storages:
@@ -571,13 +567,13 @@ class TensorBuilder:
         return storage
 
     def _rebuild_v2(self, *parts: Any) -> Tensor:
-        # What follows, whether it requires a gradient and its hooks, is no data.
+        # The other parts, requires_grad and hooks, are no data.
         return self._rebuild(*parts[:4])
 
     def _rebuild_v3(self, storage: Any, *parts: Any) -> Tensor:
         dtype = parts[5]
         if not isinstance(dtype, Name) or not isinstance(dtype.rule, torch.dtype):
-            raise ValueError('it has a tensor of no known kind')
+            raise ValueError('it has a tensor of an unknown kind')
         if not isinstance(storage, Storage):
             raise ValueError('it has a tensor without a storage')
         return self._rebuild(Storage(storage.content.view(dtype.rule)), *parts[:3])
@@ -596,7 +592,7 @@ class TensorBuilder:
 
 
 def _check_view(count: int, offset: Any, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
-    """Require that a view lies in its storage and has no more elements than it."""
+    """Check that a view lies in its storage and has no more elements than the storage."""
     is_inside = type(offset) is int and 0 <= offset <= count and len(size) == len(stride)
     num_elements: int = math.prod(size)
     if is_inside and num_elements:
@@ -612,7 +608,7 @@ def _check_view(count: int, offset: Any, size: tuple[int, ...], stride: tuple[in
 def _sizes(values: Any) -> tuple[int, ...]:
     is_tuple = isinstance(values, (tuple, list)) and len(values) <= _MOST_DIMENSIONS
     if not is_tuple or any(type(n) is not int or not 0 <= n < 1 << 40 for n in values):
-        raise ValueError('it has a tensor whose size or stride is no row of numbers')
+        raise ValueError('it has a tensor whose size or stride is no tuple of numbers')
     return tuple(values)
 
 
@@ -627,12 +623,12 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Tensor:
 
 
 def shown(value: Any) -> str:
-    """Show a value in an error; the kind of it where its text could be long."""
+    """Show a value in an error; its type if its text could be long."""
     return repr(value)[:40] if isinstance(value, (str, int)) else type(value).__name__
 
 
 def fill(target: dict[Any, Any], items: Any) -> dict[Any, Any]:
-    """Set items of a dict, their keys checked."""
+    """Set items of a dict after a check of their keys."""
     for key, value in items:
         target[require_key(key)] = value
     return target

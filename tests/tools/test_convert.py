@@ -45,7 +45,7 @@ def test_weights_of_another_size_are_refused_before_anything_is_written(cuts3d, 
 def test_backbones_are_converted(cuts3d, tmp_path):
     torch.save({'teacher': {'module.norm.weight': torch.ones(3)}}, tmp_path / 'none.pth')
     code, _, err = cuts3d('convert', 'dino', tmp_path / 'none.pth', tmp_path / 'out.pth')
-    assert code == 2 and 'must be of a ViT or a ResNet' in err
+    assert code == 2 and 'must hold a ViT or a ResNet' in err
     weights = {'patch_embed.proj.weight': torch.ones(3), 'norm.weight': torch.ones(3)}
     torch.save({'teacher': weights}, tmp_path / 'vit.pth')
     code, out, err = cuts3d('convert', 'dino', tmp_path / 'vit.pth', tmp_path / 'out.pth')

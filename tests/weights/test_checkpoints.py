@@ -127,10 +127,14 @@ class Harmful:
 
 
 @pytest.mark.parametrize('place', ['meta', 'optimizer', 'more', 'state_dict'])
-def test_code_beside_the_weights_is_named_and_refused(tmp_path, place, capsys):
-    path = save_state({'state_dict': STATE, place: {'a': Harmful()}}, tmp_path / 'w.pth')
-    with pytest.raises(ValueError, match=r'names __builtin__\.print, .* convert it to \.safeten'):
-        read_state(path)
+def test_code_next_to_the_weights_is_named_and_refused(tmp_path, place, capsys):
+    content = {'state_dict': STATE, place: {'a': Harmful()}}
+    (tmp_path / 'w.pkl').write_bytes(pickle.dumps({'model': {'a': np.ones(2), 'b': Harmful()}}))
+    for path in (save_state(content, tmp_path / 'w.pth'), str(tmp_path / 'w.pkl')):
+        with pytest.raises(
+            ValueError, match=r'names (__builtin__|builtins)\.print, .* convert it to'
+        ):
+            read_state(path)
     assert 'never be run' not in capsys.readouterr().out
 
 
@@ -144,7 +148,7 @@ def test_files_without_weights_are_refused(tmp_path, content):
     ('content', 'message'),
     [
         (b'', 'it is empty'),
-        (b'<html>not found</html>', 'neither safetensors, nor of PyTorch'),
+        (b'<html>not found</html>', 'neither safetensors, nor a file of PyTorch'),
         (b'version https://git-lfs.github.com/spec/v1\noid', 'git lfs pull'),
         (b'x' * 257 + b'ustar\x00', 'a tar of a very old PyTorch'),
         (b'PK\x03\x04 and nothing', 'whole file of weights'),

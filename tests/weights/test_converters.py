@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from helpers.detectron2_inference import Detectron2
@@ -158,12 +157,12 @@ def test_constants_of_older_checkpoints_are_left_out_by_name():
 
 def test_a_weight_without_a_place_is_named():
     theirs = {**random_checkpoint('cascade'), 'sem_seg_head.predictor.weight': torch.zeros(1)}
-    with pytest.raises(ValueError, match='without one: sem_seg_head.predictor.weight'):
+    with pytest.raises(ValueError, match='without a place: sem_seg_head.predictor.weight'):
         from_detectron2(theirs)
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ValueError, match='must be of a Mask R-CNN or Cascade Mask R-CNN'):
+    with pytest.raises(ValueError, match='must hold a Mask R-CNN or Cascade Mask R-CNN'):
         from_detectron2({'blocks.0.weight': torch.zeros(1)})
 
 
@@ -234,7 +233,7 @@ def test_layer_scale_of_dinov2_is_mapped_and_its_mask_token_left_out():
 
 def test_unknown_missing_and_misshapen_weights_are_named():
     weights = tensors(DINO)
-    with pytest.raises(ValueError, match='without one: blocks.0.stray'):
+    with pytest.raises(ValueError, match='without a place: blocks.0.stray'):
         convert_backbone({**weights, 'blocks.0.stray': torch.zeros(1)})
     del weights['cls_token']
     weights['norm.weight'] = torch.zeros(9)
@@ -282,18 +281,6 @@ def test_resnet_of_any_layout_gives_the_same_network(tmp_path, layout):
     assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
-class Harmful:
-    def __reduce__(self):
-        return (print, ('this must never be run',))
-
-
-def test_pickles_of_more_than_arrays_are_refused(tmp_path, capsys):
-    (tmp_path / 'w.pkl').write_bytes(pickle.dumps({'model': {'a': np.ones(2), 'b': Harmful()}}))
-    with pytest.raises(ValueError, match=r'names builtins\.print'):
-        read_state(str(tmp_path / 'w.pkl'))
-    assert 'never be run' not in capsys.readouterr().out
-
-
 def test_other_networks_are_not_taken_for_dino():
-    with pytest.raises(ValueError, match='must be of a ViT or a ResNet'):
+    with pytest.raises(ValueError, match='must hold a ViT or a ResNet'):
         convert_backbone({'features.0.weight': torch.zeros(1)})

@@ -138,7 +138,7 @@ def test_containers_that_grow_without_an_end_are_refused(tmp_path):
 def test_nested_keys_are_refused_before_they_are_hashed(tmp_path):
     deep = b')' + b'\x85' * 200_000
     require_refusal(write(tmp_path / 'w.pth', b'}' + deep + b'Ns'), 'a tuple as a key')
-    require_refusal(write(tmp_path / 'w.pth', deep + deep + b'\x93'), 'what is no name')
+    require_refusal(write(tmp_path / 'w.pth', deep + deep + b'\x93'), 'something without a name')
 
 
 def test_many_views_of_one_storage_are_refused(tmp_path):
