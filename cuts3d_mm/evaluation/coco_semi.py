@@ -19,25 +19,27 @@ from .conversion import require
 
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 80)  # CutLER's; all of COCO is the file itself
 LAYOUT = 'annotations/instances_train2017.json; OUT gets {1,2,...,80}perc_instances_train2017.json'
-_SEED = 42  # as in work on semi-supervised detection, but with other images
+_SEED = 42  # the usual seed in semi-supervised detection; the images differ from CutLER's
 _NAME = 'instances_train2017.json'
 
 
 def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
     """Write a file for each of `PERCENTS` with that share of the images, drawn at random.
 
-    Each share holds the smaller ones. Images, annotations and the 80 categories stay as they
-    are, nothing but the choice of images changes.
+    Each share holds all smaller shares. Images, annotations and the 80 categories stay as they
+    are; only the choice of images changes.
 
     Args:
-        src: COCO, with `annotations/instances_train2017.json`.
-        dst: folder of the files, which have the names of those that CutLER publishes.
+        src: folder of COCO, with `annotations/instances_train2017.json`.
+        dst: folder for the files, which get the names that CutLER's files have.
 
     Returns:
-        Images and objects of each file.
+        Numbers of images and objects in each file.
     """
     path = require(src / 'annotations' / _NAME, 'COCO annotations')
-    rank = _draw_ranks([image['id'] for image in _items(path, 'images', 'id')])
+    ids = [image['id'] for image in _items(path, 'images', 'id')]
+    order = np.random.default_rng(_SEED).permutation(len(ids))
+    rank = {ids[index]: place for place, index in enumerate(order.tolist())}
     dst.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         shares = []
@@ -64,7 +66,7 @@ class _Share:
 
 
 def _write_part(part: str, items: Iterable[tuple[int, Any]], shares: list[_Share]) -> None:
-    """Write each item to the shares that have its image, by the place of the image."""
+    """Write each item to the shares that hold its image, by the place of the image."""
     for share in shares:
         share.file.write(f',\n"{part}": ['.encode())
     for place, item in items:
@@ -77,24 +79,18 @@ def _write_part(part: str, items: Iterable[tuple[int, Any]], shares: list[_Share
         share.file.write(b']')
 
 
-def _draw_ranks(ids: list[int]) -> dict[int, int]:
-    """Give each image its place in a random order."""
-    order = np.random.default_rng(_SEED).permutation(len(ids))
-    return {ids[index]: place for place, index in enumerate(order.tolist())}
-
-
 def _with_places(
     path: Path, part: str, key: str, rank: Mapping[int, int]
 ) -> Iterator[tuple[int, Any]]:
-    """Entries of a list, each with the place of its image."""
+    """Read the entries of a list, each with the place of its image in the random order."""
     for one in _items(path, part, key):
         if one[key] not in rank:
-            raise ValueError(f'{path}: {key} of {part} must be that of an image, got {one[key]}')
+            raise ValueError(f'{path}: {key} of {part} must be an image id, got {one[key]}')
         yield rank[one[key]], one
 
 
 def _items(path: Path, part: str, key: str) -> Iterator[dict[str, Any]]:
-    """Entries of a list at the top of a file, each with a number under `key`."""
+    """Read the entries of a list at the top of a file, each with a number under `key`."""
     try:
         for entry in read_entries(path, (part,)):
             if not isinstance(entry.value, dict) or type(entry.value.get(key)) is not int:

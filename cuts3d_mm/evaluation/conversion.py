@@ -1,11 +1,11 @@
-"""Convert data sets to class-agnostic COCO JSON, one entry at a time."""
+"""Convert a data set to class-agnostic COCO JSON, one entry at a time."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -21,27 +21,27 @@ _MIN_SIDE_PX = 1e-3  # narrower boxes have no area
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image of a data set."""
+    """An image of a data set."""
 
-    key: str  # what the annotations call it
+    key: str  # name of the image in the annotations
     file_name: str  # relative to the image folder
-    image_hw: ImageHW | None = None  # as the annotations state it; None where they do not
+    image_hw: ImageHW | None = None  # size in the annotations; None: they do not state it
 
 
 @dataclass(frozen=True)
 class SourceAnnotation:
-    """One object of an image."""
+    """An object of an image."""
 
-    key: str  # of the image
+    key: str  # key of the image
     box_xywh: tuple[float, float, float, float]  # pixels, may reach out of the image
-    is_crowd: bool = False  # a region to ignore: a group, or what was not annotated
+    is_crowd: bool = False  # a region to ignore: a group, or objects without annotations
     segmentation: Any = None  # polygons or a run-length code of COCO; None: box only
-    area: float | None = None  # pixels of the mask; None: that of the box
+    area: float | None = None  # area of the mask in pixels; None: take the area of the box
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that had to be left out, and why."""
+    """An image or annotation that is left out, and the reason."""
 
     where: str  # file, image or annotation
     reason: str
@@ -61,15 +61,15 @@ class Source(Protocol):
         """Read the objects, one at a time.
 
         Args:
-            sizes: true sizes of the images that are used, by key.
+            sizes: key -> true size, for the images that are used.
         """
 
 
 def require(path: Path, what: str) -> Path:
-    """Check that a part of a data set is there.
+    """Check that a part of a data set exists.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the part is missing.
     """
     if not path.exists():
         raise ValueError(f'SRC must hold {what}, found nothing at {path}')
@@ -78,32 +78,25 @@ def require(path: Path, what: str) -> Path:
 
 @dataclass
 class Prepared:
-    """What was written, and what was not."""
+    """Numbers of images and objects that were written, and of problems."""
 
     images: int = 0
     objects: int = 0
     crowds: int = 0  # regions to ignore
     clipped: int = 0  # boxes that reached out of their image
-    problems: Counter[str] = field(default_factory=Counter)  # reason -> how many
-
-
-@dataclass(frozen=True)
-class _KnownImage:
-    image_id: int
-    image_hw: ImageHW
+    problems: Counter[str] = field(default_factory=Counter)  # reason -> number
 
 
 def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
     """Convert a data set.
 
-    Every image is opened, as far as its size; one that is missing, unreadable or of another
-    size than annotated is left out with its objects. What is left out is listed in a file
-    next to `out`, a line each.
+    The size of every image is read. An image that is missing, unreadable or of another size than
+    annotated is left out with its objects. A file next to `out` lists the problems, a line each.
 
     Args:
-        source: the data set.
+        source: data set.
         out: COCO JSON to write.
-        info: goes into its `info`.
+        info: content of its key `info`.
     """
     result = Prepared()
     with (
@@ -113,9 +106,9 @@ def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
         report = _Report(log, result)
         header = {'info': info, 'licenses': [], 'categories': CATEGORIES}
         file.write(json.dumps(header)[:-1].encode() + b',\n"images": [')
-        known = _write_images(file, source, report)
+        sizes = _write_images(file, source, report)
         file.write(b'],\n"annotations": [')
-        _write_annotations(file, source, known, report)
+        _write_annotations(file, source, sizes, report)
         file.write(b']}\n')
     return result
 
@@ -131,26 +124,27 @@ class _Report:
         self._log.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
 
 
-def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str, _KnownImage]:
-    known: dict[str, _KnownImage] = {}
+def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str, ImageHW]:
+    """Write the images that can be used; their ids are their places in the result, from 1."""
+    sizes: dict[str, ImageHW] = {}
     for image in source.images():
-        if isinstance(image, SourceImage):
-            image_hw = _check_image(source.image_folder, image)
-            if not isinstance(image_hw, Problem):
-                known[image.key] = _KnownImage(len(known) + 1, image_hw)
-                height, width = image_hw
-                entry = {'id': len(known), 'file_name': image.file_name}
-                _write_item(file, entry | {'height': height, 'width': width}, len(known))
-                continue
-            report.add(image_hw)
-        else:
+        if isinstance(image, Problem):
             report.add(image)
-    report.result.images = len(known)
-    return known
+            continue
+        image_hw = _check_image(source.image_folder, image)
+        if isinstance(image_hw, Problem):
+            report.add(image_hw)
+            continue
+        sizes[image.key] = image_hw
+        entry = {'id': len(sizes), 'file_name': image.file_name}
+        size = dict(zip(('height', 'width'), image_hw, strict=True))
+        _write_item(file, entry | size, len(sizes))
+    report.result.images = len(sizes)
+    return sizes
 
 
 def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
-    """True size of an image, or why it cannot be used."""
+    """Read the true size of an image, or say why it cannot be used."""
     try:
         with (
             open_regular(folder / require_inside(image.file_name)) as file,
@@ -169,41 +163,30 @@ def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
 
 
 def _write_annotations(
-    file: IO[bytes], source: Source, known: dict[str, _KnownImage], report: _Report
+    file: IO[bytes], source: Source, sizes: dict[str, ImageHW], report: _Report
 ) -> None:
+    ids = {key: image_id for image_id, key in enumerate(sizes, 1)}
     written = 0
-    sizes = {key: image.image_hw for key, image in known.items()}
-    for annotation in _fitting(source, sizes, report):
-        written += 1
-        image_id = known[annotation.key].image_id
-        _write_item(file, {'id': written, 'image_id': image_id} | _entry(annotation), written)
-        if annotation.is_crowd:
-            report.result.crowds += 1
-        else:
-            report.result.objects += 1
-
-
-def _fitting(
-    source: Source, sizes: dict[str, ImageHW], report: _Report
-) -> Iterator[SourceAnnotation]:
-    """Annotations of images that are used, clipped to them."""
     for annotation in source.annotations(sizes):
-        if isinstance(annotation, Problem):
-            report.add(annotation)
-        elif annotation.key not in sizes:
-            report.add(Problem(annotation.key, 'object of an image that is not used'))
-        else:
-            clipped = _clip(annotation, sizes[annotation.key])
-            if isinstance(clipped, Problem):
-                report.add(clipped)
-                continue
-            report.result.clipped += clipped is not annotation
-            yield clipped
+        clipped = annotation
+        if isinstance(annotation, SourceAnnotation):
+            clipped = _clip(annotation, sizes.get(annotation.key))
+        if isinstance(clipped, Problem):
+            report.add(clipped)
+            continue
+        written += 1
+        report.result.clipped += clipped is not annotation
+        report.result.crowds += clipped.is_crowd
+        _write_item(file, _entry(clipped, written, ids[clipped.key]), written)
+    report.result.objects = written - report.result.crowds
 
 
-def _clip(annotation: SourceAnnotation, image_hw: ImageHW) -> SourceAnnotation | Problem:
+def _clip(annotation: SourceAnnotation, image_hw: ImageHW | None) -> SourceAnnotation | Problem:
+    """Clip an object to its image, or say why it cannot be used."""
+    if image_hw is None:
+        return Problem(annotation.key, 'object of an image that is not used')
     left, top, width, height = annotation.box_xywh
-    if not min(width, height) > _MIN_SIDE_PX:  # also not a number
+    if not min(width, height) > _MIN_SIDE_PX:  # also if a side is not a number
         return Problem(annotation.key, 'box without area')
     right, bottom = min(left + width, image_hw[1]), min(top + height, image_hw[0])
     left, top = max(left, 0.0), max(top, 0.0)
@@ -212,14 +195,14 @@ def _clip(annotation: SourceAnnotation, image_hw: ImageHW) -> SourceAnnotation |
     box = left, top, right - left, bottom - top
     if max(abs(a - b) for a, b in zip(box, annotation.box_xywh, strict=True)) < _MIN_SIDE_PX:
         return annotation
-    return SourceAnnotation(
-        annotation.key, box, annotation.is_crowd, annotation.segmentation, annotation.area
-    )
+    return replace(annotation, box_xywh=box)
 
 
-def _entry(annotation: SourceAnnotation) -> dict[str, Any]:
+def _entry(annotation: SourceAnnotation, number: int, image_id: int) -> dict[str, Any]:
     _, _, width, height = annotation.box_xywh
     entry = {
+        'id': number,
+        'image_id': image_id,
         'category_id': CATEGORY_ID,
         'bbox': [round(value, 3) for value in annotation.box_xywh],
         'area': round(width * height if annotation.area is None else annotation.area, 3),

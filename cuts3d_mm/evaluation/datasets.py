@@ -1,4 +1,4 @@
-"""Name the evaluation sets, and read their official files."""
+"""List the evaluation sets in one table, and read their official files."""
 
 from __future__ import annotations
 
@@ -17,24 +17,17 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.labels.coco_json import read_entries
 
-from .conversion import (
-    ImageHW,
-    Problem,
-    Source,
-    SourceAnnotation,
-    SourceImage,
-    require,
-)
+from .conversion import ImageHW, Problem, Source, SourceAnnotation, SourceImage, require
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """One data set."""
+    """A data set for evaluation."""
 
-    title: str  # as in the tables
+    title: str  # title in the tables
     open_source: Callable[[Path], Source]
-    layout: str  # what SRC must hold
-    expected_images: int | None  # as CutLER's paper counts them; None: unknown
+    layout: str  # files that SRC must hold
+    expected_images: int | None  # number of images in CutLER's paper; None: unknown
     has_masks: bool = False
 
 
@@ -73,7 +66,7 @@ def _open_masks(src: Path) -> Source:
 def _voc_like(
     title: str, folder: str, splits: tuple[str, ...], expected_images: int
 ) -> EvaluationSet:
-    """Describe an evaluation set that lies as Pascal VOC does, in a folder of SRC."""
+    """Describe an evaluation set with the layout of Pascal VOC, in a folder of SRC."""
     return EvaluationSet(
         title,
         lambda src: VocSource(require(src / folder, f'the folder {folder}'), splits),
@@ -145,7 +138,7 @@ class CocoLikeSource:
     """One or several COCO JSON files.
 
     Args:
-        image_folder: what file names are relative to.
+        image_folder: folder that file names are relative to.
         json_files: annotations, each with the folder of its images below `image_folder`.
         wanted: file names to keep, without folders; None keeps all.
     """
@@ -182,7 +175,7 @@ class CocoLikeSource:
 
 
 def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
-    """Entries of a list at the top of a file, up to where it is broken."""
+    """Read the entries of a list at the top of a file, up to the place where it is broken."""
     try:
         for entry in read_entries(path, (part,)):
             is_object = isinstance(entry.value, dict)
@@ -229,10 +222,10 @@ def _annotation(key: str, annotation: dict[str, Any]) -> SourceAnnotation | Prob
 class VocSource:
     """A folder with `Annotations/`, `ImageSets/Main/` and `JPEGImages/`.
 
-    Objects marked as difficult count as objects: nobody has to name their class here.
+    Objects marked as difficult count as objects, since their class is not needed.
 
     Args:
-        folder: such as VOC2007.
+        folder: folder such as VOC2007.
         splits: names of the lists, such as trainval and test.
     """
 
@@ -261,7 +254,7 @@ class VocSource:
         """Read the objects of the XML files."""
         for name in self._names():
             root = self._parse(name) if name in sizes else None
-            if root is None or isinstance(root, Problem):  # reported with the images
+            if root is None or isinstance(root, Problem):  # `images` reports the problem
                 continue
             for number, found in enumerate(root.iter('object')):
                 box = _box_xywh(found)
@@ -293,7 +286,7 @@ class VocSource:
 
 
 def _box_xywh(found: ElementTree.Element) -> tuple[float, float, float, float] | None:
-    """Box in pixels from 0; VOC counts them from 1, the last one included."""
+    """Box in pixels from 0; VOC counts pixels from 1 and includes the last pixel."""
     try:
         left, top, right, bottom = (
             float(found.findtext(f'bndbox/{side}', ''))
@@ -309,7 +302,7 @@ class KittiSource:
     """The folder `training`, with `image_2/` and `label_2/`.
 
     Args:
-        folder: such as kitti/training.
+        folder: folder such as kitti/training.
     """
 
     folder: Path
@@ -325,7 +318,7 @@ class KittiSource:
             yield SourceImage(path.stem, f'{path.stem}.png')
 
     def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
-        """Read the label files; DontCare regions are to be ignored."""
+        """Read the label files; regions of the type DontCare become regions to ignore."""
         for path in self._label_files():
             if path.stem not in sizes:
                 continue
@@ -338,7 +331,7 @@ class KittiSource:
 
 
 def _parse_line(key: str, fields: list[str], where: str) -> SourceAnnotation | Problem:
-    """Fields: type, truncated, occluded, alpha, left, top, right, bottom, 3D."""
+    """Parse a line: type, truncated, occluded, alpha, left, top, right, bottom, 3D."""
     try:
         left, top, right, bottom = (float(value) for value in fields[4:8])
     except ValueError:
@@ -352,10 +345,10 @@ class OpenImagesSource:
     """The validation images, with the table of boxes or of masks.
 
     Args:
-        image_folder: with `<ImageID>.jpg`.
+        image_folder: folder with `<ImageID>.jpg`.
         table: `validation-annotations-bbox.csv`, or
             `validation-annotations-object-segmentation.csv`.
-        mask_folder: PNG files that a table of masks names; None for a table of boxes.
+        mask_folder: folder of the PNG files in a table of masks; None for a table of boxes.
     """
 
     image_folder: Path
@@ -368,7 +361,7 @@ class OpenImagesSource:
             yield SourceImage(key, f'{key}.jpg')
 
     def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
-        """Read the rows; groups of objects are to be ignored."""
+        """Read the rows; groups of objects become regions to ignore."""
         for number, row in enumerate(self._rows(), 2):  # after the header
             where = f'{self.table.name} line {number}'
             if row['ImageID'] not in sizes:
@@ -403,7 +396,7 @@ def _mask(
     try:
         path = folder / require_inside(PurePosixPath(row['MaskPath'] or '').name)
         with open_regular(path) as file, Image.open(file) as image:
-            # Masks come in a size of their own.
+            # A mask may have another size than its image.
             resized = image.convert('L').resize(image_hw[::-1], Image.Resampling.NEAREST)
             mask = np.asarray(resized) > 0
     except (OSError, BadName):

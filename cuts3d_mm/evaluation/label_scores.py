@@ -1,4 +1,4 @@
-"""Score labels against annotations, and report it."""
+"""Score labels against annotations, compare two sets of labels, and report both."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from cuts3d_mm.visualization.pictures import save_picture
 
 from .metric import class_agnostic_ap, run_evaluation
 
-# Annotated instances of an image, first and last of a group.
+# Smallest and largest number of annotated instances, for each group of images.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
 IOU_THRESHOLDS = (0.5, 0.75, 0.9)
 _RECALL_STEPS = 101
-_SAME = 0.01  # a smaller change of the quality counts as none
+_SAME = 0.01  # images with a smaller change of the quality count as unchanged
 Detections = list[dict[str, Any]]
 
 
@@ -47,8 +47,8 @@ def labels_as_detections(
 ) -> list[dict[str, Any]]:
     """Turn pseudo-labels into COCO results.
 
-    Images are matched by name, or by the last part of it where that is unique. An annotated
-    image without labels counts as one without detections.
+    Images are matched by name, or by the last part of the name if it is unique. An annotated
+    image without labels counts as an image without detections.
 
     Raises:
         ValueError: no labelled image is annotated, or sizes differ.
@@ -70,7 +70,7 @@ def labels_as_detections(
             annotation = coco_annotation(instance, record.image_hw)
             detections.append(annotation | {'image_id': image['id']})
     if not num_matched:
-        raise ValueError('labels and ground truth must share image names, found none in both')
+        raise ValueError('labels and ground truth must share image names, they share no name')
     return detections
 
 
@@ -80,8 +80,8 @@ def scores_by_count(
     """Score images with few and with many annotated instances apart.
 
     Returns:
-        Name of a group -> number of its images, and their scores as `class_agnostic_ap` gives
-        them; groups without an image are left out.
+        Name of a group -> number of its images, and their scores by `class_agnostic_ap`; groups
+        without an image are left out.
     """
     counts: dict[Any, int] = dict.fromkeys((i['id'] for i in ground_truth['images']), 0)
     for annotation in ground_truth['annotations']:
@@ -117,21 +117,21 @@ def precision_recall(
 
 @dataclass(frozen=True)
 class ImageChange:
-    """How well the objects of one image are found by both."""
+    """The quality of two sets of labels for an image, see `image_quality`."""
 
     image_id: Any
     file_name: str
-    before: float  # quality of the first, see `image_quality`
-    after: float  # quality of the second
+    before: float  # quality of the first set
+    after: float  # quality of the second set
 
     @property
     def gain(self) -> float:
-        """Positive where the second is better."""
+        """Difference of the qualities, positive if the second set is better."""
         return self.after - self.before
 
 
 def image_quality(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
-    """Mean over the annotated objects of the best mask IoU of any label, in [0, 1].
+    """Compute the best mask IoU of any label with each object, and their mean, in [0, 1].
 
     Args:
         truth: run-length codes of the objects, at least one.
@@ -171,7 +171,7 @@ def compare(
 
 
 def count_changes(changes: list[ImageChange]) -> dict[str, int]:
-    """Count the images that got better, worse, or stayed."""
+    """Count the images that got better or worse, or stayed the same."""
     better = sum(change.gain > _SAME for change in changes)
     worse = sum(change.gain < -_SAME for change in changes)
     return {'better': better, 'worse': worse, 'same': len(changes) - better - worse}
@@ -200,7 +200,7 @@ def _codes_by_image(detections: Iterable[dict[str, Any]]) -> dict[Any, list[dict
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """One set of labels against annotations, and maybe another set."""
+    """The scores of a set of labels, and its comparison with an earlier set if there is one."""
 
     ground_truth: dict[str, Any]
     detections: Detections
@@ -209,18 +209,18 @@ class ScoreReport:
 
     @classmethod
     def of(cls, labels: Place, ground_truth: Path, against: Place | None) -> ScoreReport:
-        """Read and score."""
+        """Read the labels and annotations, and score the labels."""
         truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True)
         detections = _read(labels, truth)
         earlier = None if against is None else _read(against, truth)
         return cls(truth, detections, earlier, class_agnostic_ap(truth, detections))
 
     def table(self) -> str:
-        """Scores of boxes and masks."""
+        """Format the scores of boxes and masks."""
         return format_scores(self.scores)
 
     def table_by_count(self) -> str:
-        """Scores of masks by the number of annotated objects of an image."""
+        """Format the scores of masks by the number of annotated objects in an image."""
         groups = scores_by_count(self.ground_truth, self.detections)
         rows = []
         for name, (count, scores) in groups.items():
@@ -229,23 +229,20 @@ class ScoreReport:
         return format_table(['objects', 'images', 'mask AP %', 'AP50 %', 'AR100 %'], rows)
 
     def changes(self) -> list[ImageChange]:
-        """Images of the comparison, the greatest loss first."""
+        """Compare with the earlier labels image by image, the greatest loss first."""
         return compare(self.ground_truth, self._earlier_labels(), self.detections)
 
     def comparison(self) -> str:
-        """Scores of the earlier labels, and how many images got better."""
+        """Format the scores of the earlier labels, and the number of images that got better."""
         earlier = format_scores(class_agnostic_ap(self.ground_truth, self._earlier_labels()))
         changes = self.changes()
         counts = ', '.join(f'{count} {name}' for name, count in count_changes(changes).items())
-        lines = [f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:])]
-        text = '\n'.join(lines)
-        return (
-            f'compared with\n{earlier}\n\nimages: {counts} (mean best mask IoU of their '
-            f'objects)\n{text}'
-        )
+        lines = (f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:]))
+        images = f'images: {counts} (mean best mask IoU of their objects)'
+        return '\n'.join(['compared with', earlier, '', images, *lines])
 
     def plot(self) -> Figure:
-        """Precision against recall."""
+        """Draw precision against recall."""
         curves = {'labels': precision_recall(self.ground_truth, self.detections)}
         if self.earlier is not None:
             curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
@@ -255,7 +252,7 @@ class ScoreReport:
         """Draw the images that got worse the most: annotations, earlier labels, these labels.
 
         Returns:
-            Why an image could not be drawn, for each of those.
+            A reason for each image that could not be drawn.
         """
         out.mkdir(parents=True, exist_ok=True)
         sizes = {i['id']: (i['height'], i['width']) for i in self.ground_truth['images']}
@@ -278,7 +275,7 @@ class ScoreReport:
 
     def _earlier_labels(self) -> Detections:
         if self.earlier is None:
-            raise ValueError('a comparison needs earlier labels, got none; pass `against`')
+            raise ValueError('a comparison needs earlier labels; pass `against`')
         return self.earlier
 
 

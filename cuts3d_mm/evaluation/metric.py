@@ -1,4 +1,4 @@
-"""Class-agnostic average precision as a metric of MMEngine."""
+"""Score detections by class-agnostic average precision, also as a metric of MMEngine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from cuts3d_mm.datasets.pseudo_labels import ClassAgnosticCOCO
 from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 from cuts3d_mm.registry import METRICS
 
-# name of a score -> its name in MMDetection's logs
-_LOG_NAMES = {
+# Name of a score -> its name in MMDetection's logs, in the order of COCOeval.stats with maxDets of
+# 1, 10 and 100; s, m, l: areas up to 32 x 32, up to 96 x 96 and larger, in pixels.
+STATISTICS = {
     'AP': 'mAP',
     'AP50': 'mAP_50',
     'AP75': 'mAP_75',
@@ -28,30 +29,17 @@ _LOG_NAMES = {
     'AR10': 'AR@10',
     'AR100': 'AR@100',
 }
-# name -> index in COCOeval.stats with its default maxDets of 1, 10, 100; s, m, l: areas up to
-# 32 x 32, up to 96 x 96 and larger, in pixels
-STATISTICS = {
-    'AP': 0,
-    'AP50': 1,
-    'AP75': 2,
-    'APs': 3,
-    'APm': 4,
-    'APl': 5,
-    'AR1': 6,
-    'AR10': 7,
-    'AR100': 8,
-}
 KINDS = ('bbox', 'segm')
 
 
 @METRICS.register_module()
 class ClassAgnosticCocoMetric(CocoMetric):
-    """Scores of pycocotools with all categories of the annotations taken as one.
+    """Scores of pycocotools, with all categories of the annotations taken as one class.
 
     AP, AP50, AP75 and AP by size, AR with 1, 10 and 100 detections of an image, unrounded. At
     most 100 detections count, as in CutLER and detectron2. Crowd regions are ignored as COCO
-    does. LVIS annotates only some of the objects of an image; taken as one class all others
-    count as wrong detections, as in the papers that report it.
+    does. LVIS annotates only some objects of an image; with one class, detections of all other
+    objects count as wrong, as in the papers that report LVIS.
 
     Args:
         ann_file (str): COCO JSON.
@@ -64,7 +52,7 @@ class ClassAgnosticCocoMetric(CocoMetric):
         super().__init__(None, *args, **kwargs)
         unknown = set(self.metrics) - set(KINDS)
         if unknown:
-            raise ValueError(f'metric must be of {KINDS}, got {sorted(unknown)}')
+            raise ValueError(f'metric must be one or both of {KINDS}, got {sorted(unknown)}')
         with get_local_path(ann_file, backend_args=self.backend_args) as local_path:
             self._coco_api = ClassAgnosticCOCO(local_path, needs_masks='segm' in self.metrics)
 
@@ -77,14 +65,14 @@ class ClassAgnosticCocoMetric(CocoMetric):
         detections = [one for _, result in results for one in _as_coco(result)]
         scores = class_agnostic_ap(self._coco_api.dataset, detections, self.metrics)
         return {
-            f'{kind}_{_LOG_NAMES[name]}': value
+            f'{kind}_{STATISTICS[name]}': value
             for kind, figures in scores.items()
             for name, value in figures.items()
         }
 
 
 def _as_coco(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Detections of one image as COCO results."""
+    """Turn the detections of an image into COCO results."""
     boxes_xywh = result['bboxes'].astype(float)
     boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
     detections = [
@@ -101,17 +89,16 @@ def class_agnostic_ap(
     detections: list[dict[str, Any]],
     kinds: Sequence[str] = KINDS,
 ) -> dict[str, dict[str, float]]:
-    """Score detections with pycocotools, every category counting as one.
+    """Score detections with pycocotools, with all categories taken as one class.
 
     Args:
         ground_truth: a COCO dictionary; crowd regions are ignored as COCO does.
         detections: COCO results with `image_id`, `bbox` (xywh), `segmentation` (RLE) and
             `score`; their category is ignored.
-        kinds: what to compare, of 'bbox' and 'segm'; without 'segm' no masks are needed.
+        kinds: shapes to compare, 'bbox', 'segm' or both; without 'segm' no masks are needed.
 
     Returns:
-        {kind: {...}}, each with the names of `METRICS`, in [0, 1]; -1 where
-        there is no ground truth.
+        Kind -> name in `STATISTICS` -> score in [0, 1]; -1 if there is no ground truth.
     """
     if not detections:
         empty = dict.fromkeys(STATISTICS, 0.0 if ground_truth['annotations'] else -1.0)
@@ -129,14 +116,14 @@ def run_evaluation(
         'info': {},
         'images': ground_truth['images'],
         'categories': CATEGORIES,
-        # COCOeval takes an object of id 0 as not found, so they are counted from 1.
+        # COCOeval treats an object with id 0 as not found, so ids start at 1.
         'annotations': [
             {**annotation, 'id': number, 'category_id': CATEGORY_ID}
             for number, annotation in enumerate(ground_truth['annotations'], 1)
         ],
     }
     truth.createIndex()
-    # With both keys present pycocotools would take a mask's area from its box.
+    # With both keys, pycocotools would take the area of a mask from its box.
     shape = 'bbox' if kind == 'bbox' else 'segmentation'
     keys = ('image_id', 'score', shape)
     category = {'category_id': CATEGORY_ID}
@@ -149,4 +136,4 @@ def run_evaluation(
 
 def _summarize(evaluation: COCOeval) -> dict[str, float]:
     evaluation.summarize()
-    return {name: float(evaluation.stats[index]) for name, index in STATISTICS.items()}
+    return dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))

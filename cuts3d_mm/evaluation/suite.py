@@ -22,7 +22,7 @@ from .datasets import EVALUATION_SETS
 from .metric import KINDS
 
 Scores = dict[str, float]
-_NUM_IMAGES = 'num_images'  # next to the scores
+_NUM_IMAGES = 'num_images'  # a key among the scores
 _OF_TRAINING = (
     *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
     *('val_dataloader', 'val_cfg', 'val_evaluator'),
@@ -35,21 +35,21 @@ _LATER = 'CutS3D paper, later version (ICCV 2025), from notes on it'
 def evaluate_set(
     config: Config, checkpoint: str, name: str, annotations: Path, out: Path
 ) -> Scores:
-    """Score a detector on one prepared data set; a finished one is read from `out`.
+    """Score a detector on one prepared data set, or read the scores from `out` if they are there.
 
     Args:
-        config: of a detector; is not changed.
-        checkpoint: its weights.
-        name: of the data set, a key of `EVALUATION_SETS`.
-        annotations: JSON that `cuts3d prepare` has written.
+        config: config of a detector; it is not changed.
+        checkpoint: weights of the detector.
+        name: name of the data set, a key of `EVALUATION_SETS`.
+        annotations: JSON that `cuts3d prepare` wrote.
         out: folder of the results.
 
     Returns:
-        Scores by the names of `ClassAgnosticCocoMetric`, in [0, 1], and `num_images`.
+        Scores in [0, 1], by the names of `ClassAgnosticCocoMetric`, and `num_images`.
 
     Raises:
-        ValueError: `out` holds results of another detector or other annotations, or
-            `annotations` is not one of `cuts3d prepare`.
+        ValueError: `out` holds scores of another detector or of other annotations, or
+            `annotations` was not written by `cuts3d prepare`.
     """
     result = out / f'{name}.json'
     pipeline = config.to_dict()['test_dataloader']['dataset']['pipeline']
@@ -78,13 +78,13 @@ def suite_table(
     """Lay scores out as the paper's Table 2: AP50 / AP in percent, published rows below.
 
     Args:
-        method: name of what was scored.
-        scores: by data set.
+        method: name of the detector that was scored.
+        scores: data set -> scores.
         kind: `bbox`, or `segm` for the data sets with masks.
 
     Returns:
-        Header and rows. The average is over the seven sets of Table 2, where all are there; no
-        rows if no set has scores of this kind.
+        Header and rows. The average is over the seven sets of Table 2, if all have scores. There
+        are no rows if no set has scores of this kind.
     """
     keys = f'coco/{kind}_mAP_50', f'coco/{kind}_mAP'
     names = [name for name in EVALUATION_SETS if keys[0] in scores.get(name, ())]
@@ -109,7 +109,7 @@ def suite_table(
 
 
 def _column(name: str, scores: Scores) -> str:
-    """Title of a data set; the number of images where it is not the one of the papers."""
+    """Title of a data set; with its number of images if the papers use another number."""
     chosen, count = EVALUATION_SETS[name], int(scores[_NUM_IMAGES])
     if chosen.expected_images in (None, count):
         return chosen.title
@@ -122,30 +122,25 @@ def _run(config: Config, checkpoint: str, name: str, annotations: Path, out: Pat
     config.load_from = checkpoint
     config.work_dir = str(out / 'logs' / name)
     config.experiment_name = f'suite_{name}'
-    _set_test(config, annotations, list(KINDS) if chosen.has_masks else ['bbox'])
-    for key in _OF_TRAINING:
-        config[key] = None
-    config.custom_hooks = []  # those of training
-    runner = build_runner(config)
-    runner.logger.info(f'evaluating on {chosen.title}, {annotations}')
-    return {key: float(value) for key, value in runner.test().items()}
-
-
-def _set_test(config: Config, annotations: Path, metric: list[str]) -> None:
-    pipeline = without_labels(config.test_dataloader.dataset.pipeline)
     config.test_dataloader.dataset = {
         'type': 'cuts3d_mm.ClassAgnosticCocoDataset',
         'ann_file': str(annotations.resolve()),
         'data_prefix': {'img': _image_folder(annotations)},
         'test_mode': True,
-        'pipeline': pipeline,
+        'pipeline': without_labels(config.test_dataloader.dataset.pipeline),
         'backend_args': None,
     }
     config.test_evaluator = {
         'type': 'cuts3d_mm.ClassAgnosticCocoMetric',
         'ann_file': str(annotations.resolve()),
-        'metric': metric,
+        'metric': list(KINDS) if chosen.has_masks else ['bbox'],
     }
+    for key in _OF_TRAINING:
+        config[key] = None
+    config.custom_hooks = []  # the config's hooks are for training
+    runner = build_runner(config)
+    runner.logger.info(f'evaluating on {chosen.title}, {annotations}')
+    return {key: float(value) for key, value in runner.test().items()}
 
 
 def _image_folder(annotations: Path) -> str:
@@ -170,11 +165,11 @@ def _sha256(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method in a table of a paper: class-agnostic, in percent, zero-shot if not said."""
+    """A method in a table of a paper: class-agnostic, in percent, zero-shot by default."""
 
     method: str
     source: str
-    ap50: dict[str, float] = field(default_factory=dict)  # of boxes, by data set
+    ap50: dict[str, float] = field(default_factory=dict)  # data set -> AP50 of boxes
     ap: dict[str, float] = field(default_factory=dict)
     average: tuple[float, float] | None = None  # AP50 and AP of Table 2, as printed
     mask_ap50: dict[str, float] = field(default_factory=dict)
@@ -196,7 +191,8 @@ def _coco(val2017: float | None, coco20k: float | None) -> dict[str, float]:
     return {name: value for name, value in pairs.items() if value is not None}
 
 
-# What could not be read is left out. Table 1 gives CutLER 12.3 box AP on val2017, Table 2 12.5.
+# Figures that could not be read are left out. CutLER's box AP on val2017 is 12.3 in Table 1 and
+# 12.5 in Table 2.
 PUBLISHED = (
     PublishedRow(
         'CutLER',

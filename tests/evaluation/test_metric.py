@@ -144,7 +144,7 @@ def test_images_without_detections_score_zero(tmp_path, rng):
 
 def test_other_metrics_are_refused(tmp_path):
     (tmp_path / 'gt.json').write_text(json.dumps(drawn_dataset()))
-    with pytest.raises(ValueError, match='metric must be of'):
+    with pytest.raises(ValueError, match='metric must be one or both of'):
         METRICS.build(
             {
                 'type': 'cuts3d_mm.ClassAgnosticCocoMetric',
