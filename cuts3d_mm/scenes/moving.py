@@ -7,20 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .rendering import (
-    SHAPES,
-    WALL_Z,
-    Scene,
-    Solid,
-    camera_rays,
-    cast_rays,
-    random_texture,
-    shade,
-)
+from .rendering import SHAPES, Scene, Solid, camera_rays, random_texture, render_solids
 
 CLIP_HW = (180, 240)  # px
-_HALF_WIDTH_AT_1 = 0.5  # metres seen to each side, a metre from the camera
-_SWING = 0.5  # metres that an object leads or lags its steady path, so that its speed changes
+_HALF_WIDTH_AT_1 = 0.5  # metres that are visible to each side, a metre from the camera
+_SWING = 0.5  # metres before or behind the steady path, so that the speed of an object changes
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class _Mover:
     phase: float  # radians
 
     def at(self, share: float) -> Solid:
-        """The solid when a share of the clip, in [0, 1], has passed."""
+        """Place the solid after a share of the clip, in [0, 1]."""
         swing = _SWING * np.sin(2 * np.pi * self.swings * share + self.phase)
         x = self.start_x + share * (self.end_x - self.start_x) + swing
         _, y, z = self.solid.center
@@ -47,13 +38,13 @@ def render_clip(
     """Render a clip of objects that cross the picture at different depths and speeds.
 
     Args:
-        rng: source of everything random.
+        rng: random generator for everything.
         num_frames: length of the clip.
         image_hw: size in pixels.
 
     Yields:
-        A scene for each frame. Its i-th mask is always of the same object, and empty where that
-        is hidden or out of the picture.
+        A scene for each frame. Its i-th mask always shows the same object; it is empty while the
+        object is hidden or out of the picture.
     """
     movers = _movers(rng)
     textures = [random_texture(rng, saturation=0.15) for _ in range(2)]
@@ -61,16 +52,12 @@ def render_clip(
     rays, light_seed = camera_rays(image_hw), int(rng.integers(2**32))
     for number in range(num_frames):
         solids = [mover.at(number / max(1, num_frames - 1)) for mover in movers]
-        surface = cast_rays(rays, solids, wall_z=WALL_Z)
-        image = shade(rays, surface, textures, np.random.default_rng(light_seed))
-        labels = surface.label.reshape(image_hw)
-        masks = np.stack([labels == label for label in range(2, len(solids) + 2)])
-        depth = surface.distance_z.reshape(image_hw).astype(np.float32)
-        yield Scene(f'frame_{number:04d}.png', image.reshape(*image_hw, 3), depth, masks)
+        light, name = np.random.default_rng(light_seed), f'frame_{number:04d}.png'
+        yield render_solids(solids, textures, rays, light, name, image_hw)
 
 
 def _movers(rng: np.random.Generator) -> list[_Mover]:
-    """Three to five solids, one behind the other, that set out from either side."""
+    """Draw three to five solids, one behind the other, that start from either side."""
     movers = []
     for index in range(int(rng.integers(3, 6))):
         z = 3.5 + 1.3 * index

@@ -1,4 +1,4 @@
-"""Render scenes of solids with known masks and depth."""
+"""Render scenes of solids with exact masks and depth."""
 
 from __future__ import annotations
 
@@ -12,20 +12,12 @@ from numpy.typing import NDArray
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 
 SCENE_HW = (300, 400)  # px; not square, so that swapped sizes show
-MIN_VISIBLE_RATIO = 0.004  # an object that shows less of itself is no instance
+MIN_VISIBLE_RATIO = 0.004  # an object with a smaller share of the image is no instance
 _CAMERA_HEIGHT = 1.6  # all lengths in metres
 _FOCAL_PER_WIDTH = 0.9
 WALL_Z = 14.0
 SHAPES = ('sphere', 'box', 'cylinder')
-_NEAR = 1e-6  # hits closer than this are the camera itself
-FLOOR, WALL = 0, 1  # labels; solids follow from 2
-_PATTERNS = ('plain', 'checker', 'stripes', 'dots')
-_PATTERN_MIX: dict[str, Callable[[Double], Double]] = {
-    'plain': lambda p: np.full(len(p), 0.6),
-    'checker': lambda p: np.floor(p).sum(axis=1) % 2,
-    'stripes': lambda p: np.floor(p[:, 1]) % 2,
-    'dots': lambda p: (((p % 1 - 0.5) ** 2).sum(axis=1) < 0.12).astype(float),
-}
+FLOOR, WALL = 0, 1  # labels; solids have labels from 2
 
 
 @dataclass(frozen=True)
@@ -44,28 +36,48 @@ def render_scene(
     """Render one scene.
 
     Args:
-        rng: source of everything random.
+        rng: random generator for everything.
         name: file name without folder.
         image_hw: size in pixels.
     """
-    solids, textures = _compose(rng)
-    rays = camera_rays(image_hw)
-    surface = cast_rays(rays, solids, wall_z=WALL_Z)
-    image = shade(rays, surface, textures, rng)
-    labels = surface.label.reshape(image_hw)
-    masks = np.stack([labels == label for label in range(2, len(solids) + 2)])
-    visible = masks.reshape(len(masks), -1).mean(axis=1) >= MIN_VISIBLE_RATIO
-    depth = surface.distance_z.reshape(image_hw).astype(np.float32)
-    return Scene(name, image.reshape(*image_hw, 3), depth, masks[visible])
+    scene = render_solids(*_compose(rng), camera_rays(image_hw), rng, name, image_hw)
+    is_visible = scene.masks.mean(axis=(1, 2)) >= MIN_VISIBLE_RATIO
+    return replace(scene, masks=scene.masks[is_visible])
 
 
 def render_scenes(count: int, seed: int = 0) -> list[Scene]:
-    """Render `count` scenes, each from its own stream of one seed."""
+    """Render `count` scenes, each from its own random stream of one seed."""
     streams = np.random.SeedSequence(seed).spawn(count)
     return [
         render_scene(np.random.default_rng(stream), f'scene_{index:03d}.png')
         for index, stream in enumerate(streams)
     ]
+
+
+def render_solids(
+    solids: list[Solid],
+    textures: list[Texture],
+    rays: Rays,
+    rng: np.random.Generator,
+    name: str,
+    image_hw: tuple[int, int],
+) -> Scene:
+    """Render solids on the floor in front of the wall; the mask of a hidden solid is empty.
+
+    Args:
+        solids: solids of the scene.
+        textures: textures of floor and wall, then of each solid.
+        rays: rays of the camera, for each pixel.
+        rng: random generator for the direction of the light and for the noise.
+        name: file name without folder.
+        image_hw: size in pixels.
+    """
+    surface = cast_rays(rays, solids, wall_z=WALL_Z)
+    image = _shade(surface, textures, rng)
+    labels = surface.label.reshape(image_hw)
+    masks = np.stack([labels == label for label in range(2, len(solids) + 2)])
+    depth = surface.distance_z.reshape(image_hw).astype(np.float32)
+    return Scene(name, image.reshape(*image_hw, 3), depth, masks)
 
 
 def _compose(rng: np.random.Generator) -> tuple[list[Solid], list[Texture]]:
@@ -101,7 +113,7 @@ def _group(rng: np.random.Generator, middle_x: float, shape: str) -> list[Solid]
 
 
 def camera_rays(image_hw: tuple[int, int]) -> Rays:
-    """Rays through the middle of every pixel, row by row."""
+    """Make rays through the middle of every pixel, row by row."""
     height, width = image_hw
     rows, columns = np.mgrid[:height, :width] + 0.5
     focal = _FOCAL_PER_WIDTH * width
@@ -111,17 +123,8 @@ def camera_rays(image_hw: tuple[int, int]) -> Rays:
     return Rays(np.array([0.0, _CAMERA_HEIGHT, 0.0]), directions)
 
 
-def shade(
-    rays: Rays, surface: Surface, textures: list[Texture], rng: np.random.Generator
-) -> Pixels:
-    """Colour what the rays meet, (P, 3), by its texture and one light.
-
-    Args:
-        rays: of the camera.
-        surface: what they meet.
-        textures: of floor and wall, then of each solid.
-        rng: of the direction of the light and of the noise.
-    """
+def _shade(surface: Surface, textures: list[Texture], rng: np.random.Generator) -> Pixels:
+    """Colour surface points, (P, 3), by their texture and one light."""
     light = np.array([rng.uniform(-0.6, 0.6), 1.0, -0.8])
     light /= np.linalg.norm(light)
     diffuse = np.clip(surface.normal @ light, 0, 1)
@@ -154,7 +157,7 @@ class Solid:
 
 @dataclass(frozen=True)
 class Surface:
-    """What P rays meet."""
+    """The points where P rays meet floor, wall and solids."""
 
     distance_z: Double  # (P,) metres along z
     label: NDArray[np.int64]  # (P,) FLOOR, WALL, 2 + index of the solid
@@ -190,6 +193,9 @@ def cast_rays(rays: Rays, solids: list[Solid], wall_z: float) -> Surface:
 def _turn(yaw: float) -> Double:
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+
+
+_NEAR = 1e-6  # closer hits are the camera itself
 
 
 def _hit_sphere(eye: Double, directions: Double) -> tuple[Double, Double]:
@@ -239,6 +245,14 @@ def _finite(distance: Double) -> Double:
 _HITS = {'sphere': _hit_sphere, 'box': _hit_box, 'cylinder': _hit_cylinder}
 
 
+_PATTERN_MIX: dict[str, Callable[[Double], Double]] = {
+    'plain': lambda p: np.full(len(p), 0.6),
+    'checker': lambda p: np.floor(p).sum(axis=1) % 2,
+    'stripes': lambda p: np.floor(p[:, 1]) % 2,
+    'dots': lambda p: (((p % 1 - 0.5) ** 2).sum(axis=1) < 0.12).astype(float),
+}
+
+
 @dataclass(frozen=True)
 class Texture:
     """Two colours in a pattern, with smooth grain over it."""
@@ -250,7 +264,7 @@ class Texture:
     grain_waves: tuple[tuple[float, ...], ...]  # (x, y, z, phase), radians per metre
 
     def color_at(self, place: Double) -> Double:
-        """Colour at (P, 3) positions in metres, (P, 3) RGB in about [0, 1]."""
+        """Compute the colour at (P, 3) positions in metres: (P, 3) RGB in about [0, 1]."""
         mix = _PATTERN_MIX[self.pattern](place / self.period)[:, None]
         color = mix * np.array(self.light) + (1 - mix) * np.array(self.dark)
         waves = np.array(self.grain_waves)
@@ -258,7 +272,7 @@ class Texture:
         return color * (1 + 0.12 * grain[:, None])
 
     def vary(self, rng: np.random.Generator) -> Texture:
-        """Draw a sibling: the same class of object, not the same object."""
+        """Draw a similar texture, for another object of the same class."""
         shift = rng.normal(0, 0.02, 3)
         light, dark = (tuple(np.clip(c + shift, 0, 1)) for c in (self.light, self.dark))
         return replace(self, light=light, dark=dark, grain_waves=_random_waves(rng))
@@ -268,12 +282,13 @@ def random_texture(rng: np.random.Generator, saturation: float) -> Texture:
     """Draw a texture.
 
     Args:
-        saturation: of its colours, in [0, 1].
+        rng: random generator of the draw.
+        saturation: saturation of the colours, in [0, 1].
     """
     hue = rng.uniform()
     light = colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.7, 0.95))
     dark = colorsys.hsv_to_rgb((hue + rng.uniform(-0.06, 0.06)) % 1, saturation, 0.5)
-    pattern = str(rng.choice(_PATTERNS))
+    pattern = str(rng.choice(tuple(_PATTERN_MIX)))
     return Texture(light, dark, pattern, rng.uniform(0.12, 0.3), _random_waves(rng))
 
 
