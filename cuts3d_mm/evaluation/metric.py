@@ -45,7 +45,7 @@ class ClassAgnosticCocoMetric(CocoMetric):
         ann_file (str): COCO JSON.
         metric (str | list[str]): `bbox`, `segm` or both. Defaults to `bbox`.
 
-    All other arguments are those of `mmdet.CocoMetric`.
+    All other arguments go to `mmdet.CocoMetric`.
     """
 
     def __init__(self, ann_file: str, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Write files and folders so that they are either whole or not there."""
+"""Write files and folders so that they appear whole or not at all."""
 
 from __future__ import annotations
 

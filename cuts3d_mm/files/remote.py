@@ -42,7 +42,7 @@ class ObjectInfo:
 class BucketPath:
     """A file or folder in an S3 bucket, with the methods of `Path` that we need.
 
-    A file has its name only when all of it is there: it is uploaded whole, in one step.
+    A file is uploaded whole, in one step, so that a half file never has the name.
     """
 
     key: str  # BUCKET, or BUCKET/FOLDER/NAME

@@ -150,7 +150,7 @@ def _is_file(folder: Place, name: str) -> bool:
 
 
 def read_text_list(source: Place) -> tuple[Place, list[str]]:
-    """Read the names in a list; their folder is that of the list, or the one they share.
+    """Read the names in a list; their folder is the list's own, or shared by absolute paths.
 
     Raises:
         ValueError: the file is no text.

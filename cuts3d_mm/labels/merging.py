@@ -23,7 +23,7 @@ AREA_BOUNDS = (0.01, 0.04, 0.16, 0.36)  # shares of the image; bounds between th
 
 @dataclass(frozen=True)
 class MergeRule:
-    """Which predictions become labels, and which old labels are kept."""
+    """A rule that decides which predictions become labels, and which old labels stay."""
 
     score_thr: float  # smallest score of a prediction; CutLER: 0.7, then 0.65
     iou_thr: float = 0.5  # mask IoU with a kept prediction at which an old label is dropped

@@ -137,31 +137,11 @@ def test_comparison_puts_the_greatest_loss_first():
     assert count_changes(changes) == {'better': 1, 'worse': 1, 'same': 0}
 
 
-LEFT, RIGHT = disc((20, 18), 12, HW), disc((20, 50), 12, HW)
-
-
-def report_record(name, *masks):
-    return ImageRecord(name, HW, tuple(encode_instance(m, None, 0.9) for m in masks))
-
-
-def truth_of(*records):
-    images, annotations = [], []
-    for image_id, one in enumerate(records, start=1):
-        images.append({'id': image_id, 'file_name': one.name, 'height': HW[0], 'width': HW[1]})
-        for instance in one.instances:
-            ids = {'id': len(annotations) + 1, 'image_id': image_id}
-            annotations.append(coco_annotation(instance, HW) | ids)
-    return {'images': images, 'annotations': annotations}
-
-
-REPORT_TRUTH = truth_of(report_record('a.png', LEFT), report_record('b.png', LEFT, RIGHT))
-
-
 def test_report_draws_the_image_that_got_worst(tmp_path):
     for name in ('a.png', 'b.png'):
         Image.fromarray(np.full((*HW, 3), 120, np.uint8)).save(tmp_path / name)
-    (tmp_path / 'gt.json').write_text(json.dumps(REPORT_TRUTH))
-    sides = {'old': [report_record('a.png', LEFT)], 'new': [report_record('a.png', RIGHT)]}
+    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
+    sides = {'old': [record('a.png', LEFT)], 'new': [record('a.png', RIGHT)]}
     for name, records in sides.items():
         write_coco(tmp_path / f'{name}.json', lambda records=records: records)
     report = ScoreReport.of(*(tmp_path / f'{n}.json' for n in ('new', 'gt', 'old')))
@@ -173,8 +153,8 @@ def test_report_draws_the_image_that_got_worst(tmp_path):
 
 
 def report_of(tmp_path, *names):
-    (tmp_path / 'gt.json').write_text(json.dumps(REPORT_TRUTH))
-    write_coco(tmp_path / 'labels.json', lambda: [report_record('a.png', RIGHT)])
+    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
+    write_coco(tmp_path / 'labels.json', lambda: [record('a.png', RIGHT)])
     against = tmp_path / 'labels.json' if 'against' in names else None
     return ScoreReport.of(tmp_path / 'labels.json', tmp_path / 'gt.json', against)
 
