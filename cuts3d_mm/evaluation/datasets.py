@@ -48,10 +48,6 @@ def _open_coco20k(src: Path) -> Source:
     return CocoLikeSource(src, present, frozenset(Path(name).name for name in names))
 
 
-def _open_kitti(src: Path) -> Source:
-    return KittiSource(require(src / 'training', 'the folder training'))
-
-
 def _open_boxes(src: Path) -> Source:
     table = require(src / 'validation-annotations-bbox.csv', 'the table of boxes')
     return OpenImagesSource(src / 'validation', table)
@@ -103,7 +99,12 @@ EVALUATION_SETS = {
         'validation-annotations-bbox.csv, validation/',
         41620,
     ),
-    'kitti': EvaluationSet('KITTI', _open_kitti, 'training/image_2/, training/label_2/', 7481),
+    'kitti': EvaluationSet(
+        'KITTI',
+        lambda src: KittiSource(require(src / 'training', 'the folder training')),
+        'training/image_2/, training/label_2/',
+        7481,
+    ),
     'lvis': EvaluationSet(
         'LVIS v1 val',
         partial(_open_coco, 'annotations/lvis_v1_val.json', 'LVIS annotations', ''),

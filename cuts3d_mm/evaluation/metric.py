@@ -104,7 +104,12 @@ def class_agnostic_ap(
         empty = dict.fromkeys(STATISTICS, 0.0 if ground_truth['annotations'] else -1.0)
         return {kind: dict(empty) for kind in kinds}
     with contextlib.redirect_stdout(io.StringIO()):
-        return {kind: _summarize(run_evaluation(ground_truth, detections, kind)) for kind in kinds}
+        scores = {}
+        for kind in kinds:
+            evaluation = run_evaluation(ground_truth, detections, kind)
+            evaluation.summarize()
+            scores[kind] = dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))
+    return scores
 
 
 def run_evaluation(
@@ -132,8 +137,3 @@ def run_evaluation(
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
-
-
-def _summarize(evaluation: COCOeval) -> dict[str, float]:
-    evaluation.summarize()
-    return dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))

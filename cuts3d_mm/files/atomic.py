@@ -192,7 +192,7 @@ def _explain(error: BaseException, path: Path) -> None:
     is_missing = isinstance(error, OSError) and error.errno == errno.ENOENT
     if is_missing and not path.parent.is_dir():
         raise FileNotFoundError(
-            errno.ENOENT, f'folder {path.parent} must be there to write {path.name}, it is not'
+            errno.ENOENT, f'folder {path.parent} must exist to write {path.name}; make it first'
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -293,8 +293,14 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
     if isinstance(recorded := meta.get('training'), list):
         return [str(fact) for fact in recorded]
     loader = config.get('train_dataloader')
+    facts = []
     names = sorted({_short(type_) for type_ in _data_types(loader)})
-    facts = [_describe_data(names)] if names else []
+    if names == [_PSEUDO_LABELS]:
+        facts = [f'Trained on pseudo-labels (`{_PSEUDO_LABELS}`): masks that a program has found.']
+    elif names:
+        facts = [
+            f'Trained on annotations that {" and ".join(f"`{name}`" for name in names)} read.'
+        ]
     iterations = meta.get('iter')
     if isinstance(iterations, int) and iterations > 0:
         facts.append(f'{iterations:,} iterations.')
@@ -304,12 +310,6 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
     elif (start := _first_weights(config.get('model'))) is not None:
         facts.append(f'Its backbone started from `{without_local_paths(start)}`.')
     return facts
-
-
-def _describe_data(names: Sequence[str]) -> str:
-    if list(names) == [_PSEUDO_LABELS]:
-        return f'Trained on pseudo-labels (`{_PSEUDO_LABELS}`): masks that a program has found.'
-    return f'Trained on annotations that {" and ".join(f"`{name}`" for name in names)} read.'
 
 
 def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:

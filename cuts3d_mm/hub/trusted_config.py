@@ -313,7 +313,7 @@ def read_literals(path: Path) -> dict[str, Any]:
     try:
         text = content.decode('utf-8')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} must be a config of MMEngine, it is no Python') from error
+        raise ValueError(f'{path} must be a config of MMEngine, it is not Python') from error
     return parse_literals(text, str(path))
 
 
@@ -332,7 +332,7 @@ def parse_literals(text: str, name: str) -> dict[str, Any]:
     try:
         return _Reader(text, name).assignments()
     except (tokenize.TokenError, SyntaxError) as error:
-        raise ValueError(f'{name} must be a config of MMEngine, it is no Python') from error
+        raise ValueError(f'{name} must be a config of MMEngine, it is not Python') from error
 
 
 _MAX_DIGITS = 40

@@ -295,8 +295,8 @@ class DamagedShard(ValueError):
     def __init__(self, path: Place, error: Exception) -> None:
         reason = ' '.join(str(error).split()) or type(error).__name__
         super().__init__(
-            f'shard {path} must be whole, it is damaged or of another program: {reason}; '
-            'the command that wrote it makes it again'
+            f'shard {path} must be whole, it is damaged or from another program: {reason}; '
+            'run the command that wrote it again'
         )
 
 

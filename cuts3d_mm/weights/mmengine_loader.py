@@ -18,7 +18,14 @@ from cuts3d_mm.hub.client import HUB_PREFIX
 from .checkpoints import read_state, require_tensors
 from .unpickling import LogHistory
 
-_TEXT_OF_CONFIGS = ('cfg', 'config')  # MMEngine runs them as Python
+_TEXT_OF_CONFIGS = ('cfg', 'config')  # MMEngine runs these texts as Python
+_ZOOS = {  # name of a model zoo -> MMEngine's function that lists its models
+    'modelzoo': 'get_torchvision_models',
+    'torchvision': 'get_torchvision_models',
+    'open-mmlab': 'get_external_models',
+    'openmmlab': 'get_external_models',
+    'mmcls': 'get_mmcls_models',
+}
 
 
 def install() -> None:
@@ -40,7 +47,7 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
         ValueError, OSError: as for `read_state`.
     """
     zoo, _, name = filename.partition('://')
-    location = _ZOOS[zoo](name, filename) if name and zoo in _ZOOS else filename
+    location = _find_in_zoo(zoo, name, filename) if name and zoo in _ZOOS else filename
     content = dict(read_state(location).content)
     if 'state_dict' in content:
         require_tensors(content['state_dict'], filename)
@@ -86,32 +93,12 @@ def _is_harmless(key: Any, value: Any, folder: Path) -> bool:
     return True
 
 
-def _find_in_torchvision(name: str, filename: str) -> str:
-    return _require(mmengine_checkpoint.get_torchvision_models(), name, filename)
-
-
-def _find_in_openmmlab(name: str, filename: str) -> str:
-    name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
-    found = _require(mmengine_checkpoint.get_external_models(), name, filename)
-    if '://' in found:
-        return found
-    return str(Path(mmengine_checkpoint._get_mmengine_home()) / found)
-
-
-def _find_in_mmcls(name: str, filename: str) -> str:
-    return _require(mmengine_checkpoint.get_mmcls_models(), name, filename)
-
-
-def _require(urls: dict[str, str], name: str, filename: str) -> str:
+def _find_in_zoo(zoo: str, name: str, filename: str) -> str:
+    """Give the address or file of a model in a zoo."""
+    urls: dict[str, str] = getattr(mmengine_checkpoint, _ZOOS[zoo])()
+    if _ZOOS[zoo] == 'get_external_models':
+        name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
     if name not in urls:
         raise ValueError(f'{filename} must name a model of MMEngine, it knows no {name}')
-    return urls[name]
-
-
-_ZOOS = {
-    'modelzoo': _find_in_torchvision,
-    'torchvision': _find_in_torchvision,
-    'open-mmlab': _find_in_openmmlab,
-    'openmmlab': _find_in_openmmlab,
-    'mmcls': _find_in_mmcls,
-}
+    found = urls[name]
+    return found if '://' in found else str(Path(mmengine_checkpoint._get_mmengine_home()) / found)

@@ -98,7 +98,7 @@ def test_a_link_is_followed_and_a_device_written_directly(tmp_path):
 
 def test_a_folder_that_is_gone_is_named(tmp_path):
     with (
-        pytest.raises(FileNotFoundError, match='folder .*/gone must be there to write file'),
+        pytest.raises(FileNotFoundError, match='folder .*/gone must exist to write file'),
         open_atomically(tmp_path / 'gone/file'),
     ):
         pass

@@ -259,10 +259,10 @@ def test_code_is_refused_with_its_line(text):
         ('a = dict()' + '()' * 100_000, 'is code'),
         ('a = x' + '.x' * 100_000, 'is code'),
         ('a = 1' + '+1' * 100_000, 'is code'),
-        ('a = "x', 'is code|no Python'),
-        ('a = ((1', 'no Python'),
-        ('a = "\\x"', 'no Python'),
-        ('a = \x00', 'is code|no Python'),
+        ('a = "x', 'is code|not Python'),
+        ('a = ((1', 'not Python'),
+        ('a = "\\x"', 'not Python'),
+        ('a = \x00', 'is code|not Python'),
         ('a = 1\na = 2', 'every key once'),
         ('a = dict(b=1, b=2)', 'every key once'),
         ('a = 1\n' * MAX_BYTES, 'at most'),
@@ -282,7 +282,7 @@ def test_the_largest_text_is_read_in_seconds():
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / 'c.py').write_bytes(b'\x00\xff')
-    with pytest.raises(ValueError, match='it is no Python'):
+    with pytest.raises(ValueError, match='it is not Python'):
         read_literals(tmp_path / 'c.py')
     (tmp_path / 'c.py').write_bytes(b'a = 1\n' * MAX_BYTES)
     with pytest.raises(ValueError, match='at most'):

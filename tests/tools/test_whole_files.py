@@ -235,7 +235,7 @@ def test_a_folder_that_is_removed_meanwhile_is_named_in_one_line(
     monkeypatch.setattr(atomic, '_temporary_path', remove_then_write)
     arguments = ('generate', MASKCUT, images, out, '--workers', 0, *QUICK)
     code, _, err = cuts3d(*arguments)
-    assert code == 2 and f'folder {out} must be there to write labels-000000.parquet' in err
+    assert code == 2 and f'folder {out} must exist to write labels-000000.parquet' in err
     assert err.count('\n') == 2 and 'loading' in err and not out.exists()
     monkeypatch.undo()
 
