@@ -17,7 +17,8 @@ ARCHAIC = re.compile(
 HEADLESS = re.compile(r'^\s*(?:\w+(?: \([^)]*\))?: )?of\b')
 # Headless texts are looked for here; the list grows to all of the package.
 COVERED = (
-    *('app', 'datasets', 'demo', 'engine', 'models', 'structures', 'visualization'),
+    *('app', 'datasets', 'demo', 'engine', 'evaluation', 'files', 'hub', 'images', 'labels'),
+    *('models', 'scenes', 'structures', 'visualization', 'weights'),
     *('../tools', '../configs', '../benchmarks'),
 )
 X_IN_Y_OUT = re.compile(r'\bin[,;:.] .*\bout\b|\bin .*, .*\bout[.:]')

@@ -1,1 +1,1 @@
-"""Write, lock and name files, on this machine and in buckets."""
+"""Paths, whole files, locks and places: plumbing that knows nothing of labels."""

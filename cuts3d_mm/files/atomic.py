@@ -122,7 +122,7 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
     if os.path.lexists(path):
         raise FileExistsError(f'OUT must not exist yet, got {path}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, of=path.name)
+    remove_leftovers(path.parent, path.name)
     temporary = _temporary_path(path)
     temporary.mkdir()
     try:
@@ -134,21 +134,21 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_leftovers(folder: Place, of: str | None = None) -> None:
+def remove_leftovers(folder: Place, name: str | None = None) -> None:
     """Remove unfinished files of processes that were killed; a bucket has no such files.
 
     A file stays if a living process, or perhaps another machine, is still writing it.
 
     Args:
         folder: folder to search.
-        of: name of the file or folder that was to be written; None: every name.
+        name: name of the file or folder that was to be written; None: every name.
     """
     if isinstance(folder, BucketPath):
         return
     for path in folder.glob(f'.*{TEMPORARY_SUFFIX}'):
         found = _TEMPORARY.fullmatch(path.name)
         mark = None if found is None else ProcessMark.parse(found[2])
-        if found is None or mark is None or (of is not None and found[1] != _stem(of)):
+        if found is None or mark is None or (name is not None and found[1] != _stem(name)):
             continue
         if mark.is_dead() or _age_s(path) > _CERTAINLY_OLD_S:
             _remove(path)

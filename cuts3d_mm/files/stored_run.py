@@ -1,4 +1,4 @@
-"""Tell whether what a folder holds was made by the run that goes on in it."""
+"""Check that the content of a folder was made by the run that continues in it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 _NOT_SET = 'not set'
 _HASH = re.compile(r'[0-9a-f]{40,}')
-_SHOWN_OF_HASH = 12  # characters in a message
+_SHOWN_OF_HASH = 12  # characters of a hash in a message
 
 
 class RunMismatch(ValueError):
-    """A place holds the work of another run."""
+    """A folder or file holds the work of another run."""
 
 
 def require_same_run(
     place: object, content: str, before: Any, now: Any, remedy: str, others: Sequence[str] = ()
 ) -> None:
-    """Check that a run goes on with what it began with.
+    """Check that a run continues the run that it began as.
 
     Args:
-        place: folder or file that an earlier run has written.
-        content: what it holds, such as 'labels'.
-        before: description of that run: dicts of plain values.
+        place: folder or file that an earlier run wrote.
+        content: word for the content of the place, such as 'labels'.
+        before: description of the earlier run: dicts of plain values.
         now: description of this run.
-        remedy: how to go on, such as 'choose another OUT'.
+        remedy: advice for the user, such as 'choose another OUT'.
         others: further differences, in words.
 
     Raises:
-        RunMismatch: the descriptions differ; says where, and the remedy.
+        RunMismatch: the descriptions differ; the message gives the differences and the remedy.
     """
     differing = [*_differences(before, now), *others]
     if differing:
@@ -39,7 +39,7 @@ def require_same_run(
 
 
 def _differences(before: Any, now: Any, where: str = '') -> list[str]:
-    """Dotted keys whose values differ, as `key: before -> now`; None is a value."""
+    """List the dotted keys whose values differ, as `key: before -> now`; None is a value."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             line
