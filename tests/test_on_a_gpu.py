@@ -137,6 +137,7 @@ def generator_config(zoe_folder):
         'type': 'cuts3d_mm.PseudoLabelGenerator',
         'features': {'type': 'cuts3d_mm.ViTKeyFeatures', 'backbone': BACKBONE},
         'depth': {'type': 'cuts3d_mm.HFDepth', 'model': str(zoe_folder)},
+        'recipe': {'max_eigenvalue': None},  # features of random weights cut nothing clearly
         'input_hw': (96, 128),
     }
 

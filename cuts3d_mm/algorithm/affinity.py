@@ -165,6 +165,21 @@ class PackedLinks:
         """
         return PackedLinks(self.words.take(np.flatnonzero(is_kept), axis=1), self.num_nodes)
 
+    def among(self, is_kept: NDArray[np.bool_]) -> PackedLinks:
+        """Keep some of the nodes of a whole graph, and the links between them.
+
+        Args:
+            is_kept: (N,).
+        """
+        kept = np.flatnonzero(is_kept)
+        rows = PackedLinks(self.words.take(kept, axis=1), self.num_nodes).unpack()
+        part = no_links(len(kept))
+        octets = np.packbits(rows.take(kept, axis=1), axis=1, bitorder='little')
+        whole = np.zeros((len(kept), 2 * len(part.words)), np.uint8)
+        whole[:, : octets.shape[1]] = octets
+        part.words[:] = whole.view(part.words.dtype).T
+        return part
+
     def unpack(self) -> NDArray[np.uint8]:
         """Return the links as an (M, N) array of 0 and 1."""
         octets = np.ascontiguousarray(self.words.T).view(np.uint8)

@@ -267,7 +267,7 @@ def refine_to_image(
     image: NDArray[np.uint8],
     image_hw: tuple[int, int],
     params: RefineParams,
-) -> list[Mask | None]:
+) -> list[tuple[Mask | None, float]]:
     """Refine patch masks along the image's edges and bring them to its original size.
 
     Args:
@@ -276,8 +276,8 @@ def refine_to_image(
         image_hw: size of the masks to return.
 
     Returns:
-        One (H, W) mask per patch mask; None where refinement changed it beyond
-        `params.min_iou` or left nothing at the original size.
+        For each patch mask the (H, W) mask and its IoU before and after the refinement; None in
+        place of a mask that changed beyond `params.min_iou` or vanished at the original size.
     """
     if not patch_masks:
         return []
@@ -289,9 +289,10 @@ def refine_to_image(
     else:
         refined = enlarged
     resize = resize_linear if params.resize == 'linear' else resize_bicubic
-    results: list[Mask | None] = []
+    results: list[tuple[Mask | None, float]] = []
     for before, after in zip(enlarged, refined, strict=True):
         filled = fill_holes(after)
-        resized = resize(filled, image_hw) if mask_iou(before, filled) >= params.min_iou else None
-        results.append(resized if resized is not None and resized.any() else None)
+        iou = mask_iou(before, filled)
+        resized = resize(filled, image_hw) if iou >= params.min_iou else None
+        results.append((resized if resized is not None and resized.any() else None, iou))
     return results

@@ -17,11 +17,12 @@ from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 
 from .affinity import PackedLinks, link_patches, link_patches_on_device, spatial_importance
 from .crf import refine_to_image
-from .depth import normalize_depth, project_depth, resize_depth
-from .local_cut import Cloud, build_cloud, cut_cloud, is_supported, spatial_confidence
+from .depth import normalize_depth, resize_depth
+from .local_cut import LocalCut, cut_in_3d, spatial_confidence
 from .masks import component_of, mask_iou
 from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
-from .params import BackgroundParams, CutParams, LocalCutParams, Similarity
+from .params import BackgroundParams, CutParams, Similarity
+from .score import plane_residual, score_mask
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Instance:
 
     mask: Mask  # (H, W) of the image; before the refinement (h, w), the patches of the cut
     confidence: Float  # (h, w) share of the cuts that hold a patch, in [0, 1]; 0: off the cut
-    score: float  # mean confidence of the patches of the cut, in (0, 1]
+    score: float  # see `score_mask`, in (0, 1); before the refinement the mean confidence
     patches: Mask  # (h, w) the cut on the patch grid
     semantic_mask: Mask  # (h, w) side of the normalized cut that LocalCut starts from
     eigenvector: Double  # (h, w) larger means more foreground
@@ -53,6 +54,7 @@ class ImageCuts:
     grid_hw: tuple[int, int]  # (h, w) of the patch grid
     depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
     importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
+    disparity: Float | None = None  # (h, w) 1 / z in [0, 1]; None for a recipe that uses none
     links: PackedLinks | None = None  # between h * w patches; None once they are cut
     instances: tuple[Instance, ...] = ()  # in the order of the cuts, without overlap of patches
     rejected: tuple[RejectedCut, ...] = ()  # in the order of the cuts; empty and refined ones last
@@ -100,6 +102,10 @@ def link_image(
     """
     grid_hw = features.shape[0], features.shape[1]
     depth_grid = depth_on_grid(depth, grid_hw, params)
+    disparity = None
+    if params.background is not None and depth is not None and depth_grid is not None:
+        scaled = normalize_depth(depth, params.depth_outlier_spans, 'inverse')
+        disparity = 1 - resize_depth(scaled, grid_hw)
     importance = None
     if params.importance is not None and depth_grid is not None:
         importance = spatial_importance(depth_grid, params.importance)
@@ -107,7 +113,7 @@ def link_image(
     flat = features.reshape(-1, features.shape[-1])
     values = None if importance is None else importance.ravel()
     links = link(flat, params.ncut.tau_ncut, values, similarity)
-    return ImageCuts(grid_hw, depth_grid, importance, links)
+    return ImageCuts(grid_hw, depth_grid, importance, disparity, links)
 
 
 def depth_on_grid(
@@ -118,7 +124,8 @@ def depth_on_grid(
         return None
     if depth is None:
         raise ValueError('depth must be given where importance or local_cut is on, got None')
-    return resize_depth(normalize_depth(depth, params.depth_outlier_spans), grid_hw)
+    scaled = normalize_depth(depth, params.depth_outlier_spans, params.depth_function)
+    return resize_depth(scaled, grid_hw)
 
 
 def cut_patches(image: ImageCuts, params: CutParams) -> ImageCuts:
@@ -161,10 +168,12 @@ def _judged_proposals(
             return
         if not is_solved:
             pair = second_eigenvector(links, is_free, params.ncut)
-        proposal = None if pair is None else propose(pair, is_free, depth, grid_hw, params)
+        if pair is None or pair.value > (params.max_eigenvalue or np.inf):
+            return
+        proposal = propose(pair, is_free, depth, grid_hw, params)
         if proposal is None or is_the_rest(proposal, is_free, params):
             return
-        reason = reason_to_reject(proposal, previous, attempt, depth, params)
+        reason = reason_to_reject(proposal, previous, attempt, image.disparity, params)
         yield proposal, reason
         if is_solved and reason is not None:
             return  # the same graph gives the same cut in every iteration
@@ -212,11 +221,14 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
     masks = [cut.patches for cut in image.instances]
     refined = refine_to_image(masks, image.resized, image.image_hw, params.refine)
     instances, rejected = [], [*image.rejected]
-    for cut, mask in zip(image.instances, refined, strict=True):
+    for cut, (mask, iou) in zip(image.instances, refined, strict=True):
         if mask is None:
             rejected.append(RejectedCut(cut.patches, 'refinement changed it too much'))
-        else:
-            instances.append(replace(cut, mask=mask))
+            continue
+        score = cut.score
+        if params.score is not None:
+            score = score_mask(cut.patches, cut.confidence, image.depth, iou, params.score)
+        instances.append(replace(cut, mask=mask, score=score))
     return replace(image, instances=tuple(instances), rejected=tuple(rejected))
 
 
@@ -231,16 +243,16 @@ def reason_to_reject(
     proposal: Proposal,
     previous: Proposal | None,
     attempt: int,
-    depth: Float | None,
+    disparity: Float | None,
     params: CutParams,
 ) -> str | None:
-    """Apply MaskCut's rules: a cut must be large enough and not repeat the previous instance.
+    """Judge a cut: it must be large enough, not repeat the previous one, and be no background.
 
     Args:
         proposal: the candidate.
         previous: the instance that was cut just before; None if that cut was rejected.
         attempt: number of the cut in its image, from 0.
-        depth: (h, w) in [0, 1]; None for a recipe that uses none.
+        disparity: (h, w) 1 / z in [0, 1]; None where the depth has no scale or is not used.
         params: the recipe.
 
     Returns:
@@ -251,18 +263,19 @@ def reason_to_reject(
         return f'{mask.mean():.1%} of the image, must be above {params.min_area_ratio:.1%}'
     if previous is not None and mask_iou(mask, previous.mask) > params.max_overlap_iou:
         return f'IoU with the previous instance above {params.max_overlap_iou:g}'
-    if params.background is not None and depth is not None:
-        if _is_background(mask.reshape(depth.shape), depth, params.background):
-            return 'background: large, far and cut by the borders of the image'
+    if params.background is not None and disparity is not None:
+        if _is_background(mask.reshape(disparity.shape), disparity, params.background):
+            return 'background: a plane that a border of the image cuts off'
     return None
 
 
-def _is_background(mask: Mask, depth: Float, params: BackgroundParams) -> bool:
+def _is_background(mask: Mask, disparity: Float, params: BackgroundParams) -> bool:
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    num_touched = sum(border.mean() >= params.min_border_share for border in borders)
-    if num_touched < params.min_borders or mask.mean() < params.min_area_ratio or mask.all():
+    if max(border.mean() for border in borders) < params.min_border_share:
         return False
-    return bool(np.median(depth[mask]) >= np.median(depth[~mask]))
+    if mask.mean() <= params.min_area_ratio:
+        return False
+    return plane_residual(disparity, mask, params.plane_share) <= params.max_residual
 
 
 @dataclass(frozen=True)
@@ -273,7 +286,7 @@ class Proposal:
     split: Bipartition
     semantic_mask: Mask  # (N,) side of the normalized cut that LocalCut starts from
     mask: Mask  # (N,) the instance
-    cloud: Cloud | None  # what it was cut out of in 3D; None for a cut in 2D
+    cut: LocalCut | None  # None for a cut in 2D
 
 
 def propose(
@@ -295,52 +308,28 @@ def propose(
     Returns:
         None where no free patch is foreground.
     """
-    split = split_foreground(pair.vector, grid_hw)
-    if params.local_cut is None or depth is None:
-        mask = _component(split.foreground, split.seed, grid_hw)
-        return Proposal(pair, split, split.foreground, mask, None)
+    is_cut = is_free if params.ncut.claimed == 'removed' else None
+    split = split_foreground(pair.vector, grid_hw, is_cut)
     semantic = split.foreground & is_free
+    if params.local_cut is None or depth is None:
+        if params.ncut.claimed == 'epsilon':  # MaskCut lets a mask reach into earlier ones
+            mask = _component(split.foreground, split.seed, grid_hw)
+            return Proposal(pair, split, split.foreground, mask, None)
+        if not semantic.any():
+            return None
+        seed = int(np.argmax(np.where(semantic, np.abs(split.eigenvector), -1)))
+        return Proposal(pair, split, semantic, _component(semantic, seed, grid_hw), None)
     if not semantic.any():
         return None
-    mask, cloud = cut_in_3d(semantic, split.eigenvector, depth, grid_hw, params.local_cut)
-    return Proposal(pair, split, semantic, mask, cloud)
-
-
-def cut_in_3d(
-    semantic_mask: Mask,
-    eigenvector: Double,
-    depth: Float,
-    grid_hw: tuple[int, int],
-    params: LocalCutParams,
-) -> tuple[Mask, Cloud]:
-    """LocalCut, or the 2D component if depth does not support the cut.
-
-    Args:
-        semantic_mask: (N,) patches of the semantic cut, at least one.
-        eigenvector: (N,) larger means more foreground.
-        depth: (h, w) in [0, 1].
-        grid_hw: (h, w) with h * w = N.
-
-    Returns:
-        (N,) the instance, and the cloud that it was cut out of.
-    """
-    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, grid_hw, params)
-    mask = cut_cloud(cloud, params.tau_knn, grid_hw, params)
-    if params.evidence is None:
-        return mask, cloud
-    component = _component(semantic_mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
-    shaped = mask.reshape(grid_hw), component.reshape(grid_hw)
-    return (mask if is_supported(*shaped, depth, params.evidence) else component), cloud
+    cut = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
+    return Proposal(pair, split, semantic, cut.mask, cut)
 
 
 def _finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> Instance:
     """Add the confidence to an accepted proposal."""
     confidence = proposal.mask.astype(np.float32)
-    local = params.local_cut
-    if proposal.cloud is not None and local is not None and params.confidence is not None:
-        confidence = spatial_confidence(
-            proposal.cloud, proposal.mask, grid_hw, local, params.confidence
-        )
+    if proposal.cut is not None and params.confidence is not None:
+        confidence = spatial_confidence(proposal.cut)
     patches = proposal.mask.reshape(grid_hw)
     return Instance(
         mask=patches,

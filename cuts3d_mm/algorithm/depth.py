@@ -7,13 +7,17 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Float
 
+from .params import DepthFunction
+
 _INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
 # Share of the range that is added to the disparity; without it the farthest pixel would lie at
 # infinity and flatten all others. With 0.1 it lies 11 times as far as the nearest [O].
 _FLOOR = 0.1
 
 
-def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
+def normalize_depth(
+    depth: Float, outlier_spans: float | None = None, function: DepthFunction = 'metric'
+) -> Float:
     """Scale a depth map to [0, 1] by its own range; a constant map becomes zero.
 
     Args:
@@ -32,6 +36,9 @@ def normalize_depth(depth: Float, outlier_spans: float | None = None) -> Float:
         low, high = _without_outliers(depth, low, high, outlier_spans)
     if high <= low:
         return np.zeros(depth.shape, np.float32)
+    if function != 'metric':
+        depth = apply_depth_function(np.clip(depth, low, high), function)
+        low, high = float(depth.min()), float(depth.max())
     return np.clip((depth - low) / (high - low), 0, 1).astype(np.float32)
 
 
@@ -64,6 +71,26 @@ def resize_depth(depth: Float, grid_hw: tuple[int, int]) -> Float:
 
 def _centres(size: int, cells: int) -> NDArray[np.intp]:
     return np.minimum(((np.arange(cells) + 0.5) * size / cells).astype(np.intp), size - 1)
+
+
+def apply_depth_function(depth: Float, function: DepthFunction) -> Float:
+    """Take the logarithm or the inverse of depth, which spreads what is near.
+
+    Relative depth, whose nearest value is not positive, is shifted first: its nearest value then
+    lies at a tenth of the range.
+
+    Args:
+        depth: (h, w) in any unit, larger is farther.
+
+    Returns:
+        (h, w), larger is farther; for 'inverse' from minus infinity to 0.
+    """
+    if function == 'metric':
+        return depth
+    nearest = float(depth.min())
+    shift = 0.0 if nearest > 0 else _FLOOR * float(np.ptp(depth)) - nearest
+    positive = np.maximum(depth.astype(np.float64) + shift, 1e-12)
+    return (np.log(positive) if function == 'log' else -1 / positive).astype(np.float32)
 
 
 def depth_from_disparity(disparity: Float) -> Float:

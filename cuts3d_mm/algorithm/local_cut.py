@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Double, Float, Index, Mask
 
+from .depth import project_depth
 from .kernels.kernel import Kernel
 from .masks import component_of
 from .params import Capacity, ConfidenceParams, EvidenceParams, LocalCutParams
+from .score import border_contrast
 
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
 CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Double]] = {
     # Cheap where depth or the eigenvector steps. A flat object seen in 2D has the same price
     # everywhere, so that the eigenvector also decides between cuts that depth leaves equal.
     'step': lambda length, steps, tau, params: np.exp(
-        -((length / params.depth_step) ** 2) - (steps / params.eigenvector_step) ** 2
+        -((length / (params.depth_step)) ** 2) - (steps / params.eigenvector_step) ** 2
     ),
     # After the min-cut segmentation that the paper cites: edges between near points cost most.
     'affinity': lambda length, steps, tau, params: np.exp(-((length / max(tau, 1e-12)) ** 2)),
@@ -30,8 +32,7 @@ CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Dou
 _OFFSETS = ((0, 1), (1, -1), (1, 0), (1, 1))
 _FLOW_LIMIT = 2**30  # SciPy counts flow in int32
 _NEITHER, _SOURCE, _SINK = range(3)
-_RELIEF_PERCENTILE = 90  # of the depth steps inside a cut
-_TIE = 1e-4  # quantised depths tie exactly; rounding noise must not decide
+_TIE = 0.01  # contrasts of quantised depths tie; rounding noise must not decide
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,6 @@ def build_cloud(
     entries = eigenvector[patches] / max(float(np.abs(eigenvector).max()), 1e-12)
     steps = np.abs(entries[edges.first] - entries[edges.second])
     return Cloud(patches, edges, steps, magnitudes, is_inside, sources, sinks)
-
-
-def tie_terminals(cloud: Cloud, fraction: float) -> Cloud:
-    """Tie another share of the mask to source and sink, in [0, 0.5]; at least a node each."""
-    sources, sinks = _terminals(cloud.magnitudes, cloud.is_inside, fraction)
-    return replace(cloud, sources=sources, sinks=sinks)
 
 
 def cut_cloud(
@@ -271,77 +266,109 @@ def _source_side_plain(
 _source_side = Kernel('max_flow.source_side', _source_side_plain)
 
 
-def spatial_confidence(
-    cloud: Cloud,
-    mask: Mask,
-    grid_hw: tuple[int, int],
-    local_cut: LocalCutParams,
-    params: ConfidenceParams,
-) -> Float:
-    """Average LocalCut over thresholds from tau_min to tau_knn.
+@dataclass(frozen=True)
+class LocalCut:
+    """An instance cut out of a semantic mask in 3D."""
 
-    The instance itself counts as the cut at tau_knn, also where it is the 2D component.
-    The lower bound SC_min is applied where the confidence is used, not here.
+    mask: Mask  # (N,)
+    cuts: NDArray[np.bool_]  # (T, N) cuts at rising thresholds, the mask itself last
+
+
+def cut_in_3d(
+    semantic_mask: Mask,
+    eigenvector: Double,
+    depth: Float,
+    params: LocalCutParams,
+    confidence: ConfidenceParams | None,
+) -> LocalCut:
+    """Cut the instance around the strongest patch out of a semantic mask.
+
+    With `params.evidence` the cut whose border depth supports best is taken, and cut again until
+    depth supports no further cut. A crumb around the strongest patch that depth cuts off is set
+    aside, and the rest is cut around its own strongest patch.
 
     Args:
-        cloud: of the instance's semantic mask.
-        mask: (N,) the instance.
-        local_cut: how it was cut.
-        params: which cuts are averaged.
-
-    Returns:
-        (N,) confidence: in [1 / num_cuts, 1] inside the mask, 0 outside.
+        semantic_mask: (N,) patches of the semantic cut, at least one.
+        eigenvector: (N,) larger means more foreground.
+        depth: (h, w) in [0, 1], with h * w = N.
+        params: how a cut is made and which one is taken.
+        confidence: thresholds of the cuts; None: tau_knn alone.
     """
+    evidence = params.evidence
+    component, cuts = _cut_once(semantic_mask, eigenvector, depth, params, confidence)
+    if evidence is None:
+        is_taken = cuts[-1].sum() >= params.min_share * component.sum()
+        mask = cuts[-1] if is_taken else component
+        return LocalCut(mask, np.concatenate([cuts[:-1], mask[None]]))
+    for number in range(evidence.max_rounds):
+        least = evidence.again_contrast if number else evidence.min_contrast
+        kept = _supported(component, cuts, depth, params.min_share, evidence, least + _TIE)
+        if kept is None:
+            break
+        component, cuts = _cut_once(kept, eigenvector, depth, params, confidence)
+    return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
+
+
+def _supported(
+    component: Mask,
+    cuts: NDArray[np.bool_],
+    depth: Float,
+    min_share: float,
+    params: EvidenceParams,
+    least_contrast: float,
+) -> Mask | None:
+    """The part of a component whose border depth supports best; None where it supports none.
+
+    It is a cut, or what a cut that is too small leaves of the component.
+    """
+    smallest = max(min_share * component.sum(), params.min_patches)
+    is_large = cuts.sum(axis=1) >= smallest
+    for parts in (cuts[is_large], component & ~cuts[~is_large]):
+        contrasts = np.array(
+            [
+                border_contrast(
+                    part.reshape(depth.shape),
+                    component.reshape(depth.shape),
+                    depth,
+                    params.step_floor,
+                )
+                if part.sum() >= params.min_patches
+                else 0.0
+                for part in parts
+            ]
+        )
+        if (contrasts > least_contrast).any():
+            best: Mask = parts[np.flatnonzero(contrasts > contrasts.max() - _TIE)[-1]]
+            return best  # the one at the largest threshold of those that tie
+    return None
+
+
+def _cut_once(
+    semantic_mask: Mask,
+    eigenvector: Double,
+    depth: Float,
+    params: LocalCutParams,
+    confidence: ConfidenceParams | None,
+) -> tuple[Mask, NDArray[np.bool_]]:
+    """The 2D component around the strongest patch, and its cuts at rising thresholds, (T, N)."""
+    grid_hw = depth.shape
+    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, grid_hw, params)
+    seed = divmod(int(cloud.patches[cloud.sources[0]]), grid_hw[1])
+    component = component_of(semantic_mask.reshape(grid_hw), seed).ravel()
+    thresholds = _thresholds(params.tau_knn, confidence)
+    cuts = np.stack([cut_cloud(cloud, float(tau), grid_hw, params) for tau in thresholds])
+    return component, cuts
+
+
+def _thresholds(tau_knn: float, params: ConfidenceParams | None) -> Double:
+    if params is None:
+        return np.array([tau_knn])
     if params.num_cuts < 1:
         raise ValueError(f'num_cuts must be at least 1, got {params.num_cuts}')
     between = np.linspace if params.spacing == 'linear' else np.geomspace
-    lowest = params.tau_min_ratio * local_cut.tau_knn
-    thresholds = between(lowest, local_cut.tau_knn, params.num_cuts)[:-1]
-    if params.terminal_fraction is not None:
-        cloud = tie_terminals(cloud, params.terminal_fraction)
-    agreement = mask.astype(np.float32)
-    for tau in thresholds:
-        agreement += cut_cloud(cloud, tau, grid_hw, local_cut)
-    return np.where(mask, agreement / params.num_cuts, 0).astype(np.float32)
+    return between(params.tau_min_ratio * tau_knn, tau_knn, params.num_cuts)
 
 
-def is_supported(mask: Mask, component: Mask, depth: Float, params: EvidenceParams) -> bool:
-    """Tell whether depth supports cutting a mask out of its 2D component.
-
-    It does if the mask keeps a fair share of the component and the depth step along the new
-    border is large, both by itself and against the relief inside the mask.
-
-    Args:
-        mask: (h, w) the cut, inside the component.
-        component: (h, w) what a cut in 2D gives.
-        depth: (h, w) in [0, 1].
-
-    Returns:
-        True also where the mask is the whole component.
-    """
-    if np.count_nonzero(mask) < params.min_share * np.count_nonzero(component):
-        return False
-    border, inside = _depth_steps(mask, component, depth)
-    if border.size == 0:
-        return True
-    step = float(np.median(border))
-    relief = float(np.percentile(inside, _RELIEF_PERCENTILE)) if inside.size else 0.0
-    return step > max(params.min_depth_step, params.min_contrast * relief) + _TIE
-
-
-def _depth_steps(mask: Mask, component: Mask, depth: Float) -> tuple[Float, Float]:
-    """Depth steps between touching patches of a component: over the border, and in the mask."""
-    border, inside = [], []
-    for axis in (0, 1):
-        step = np.abs(np.diff(depth, axis=axis))
-        ends = [_without(array, axis) for array in (mask, component)]
-        (mask_a, mask_b), (in_a, in_b) = ends
-        border.append(step[(mask_a != mask_b) & in_a & in_b])
-        inside.append(step[mask_a & mask_b])
-    return np.concatenate(border), np.concatenate(inside)
-
-
-def _without(array: Mask, axis: int) -> tuple[Mask, Mask]:
-    """Both ends of all pairs of neighbours along an axis."""
-    length = array.shape[axis]
-    return array.take(range(length - 1), axis), array.take(range(1, length), axis)
+def spatial_confidence(cut: LocalCut) -> Float:
+    """Average LocalCut over thresholds (Eq. 4), (N,): in [1 / T, 1] inside the mask, 0 outside."""
+    return np.where(cut.mask, cut.cuts.mean(axis=0), 0).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,18 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
     Raises:
         NoConvergence: no solver finds the eigenvector.
     """
+    if params.claimed == 'epsilon' or is_free.all():
+        return _solve(links, is_free, params)
+    count = np.count_nonzero(is_free)
+    pair = _solve(links.among(is_free), np.ones(count, bool), params)
+    if pair is None:
+        return None
+    vector = np.zeros(len(is_free))  # claimed patches are neither foreground nor background
+    vector[is_free] = pair.vector
+    return replace(pair, vector=vector)
+
+
+def _solve(links: PackedLinks, is_free: Mask, params: NcutParams) -> Eigenpair | None:
     if len(links) < 2:
         return None
     operator = NormalizedAffinity(links, is_free, params.epsilon)
@@ -64,7 +76,9 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
     return Eigenpair(vector / np.linalg.norm(vector), 1 - value, gap)
 
 
-def split_foreground(eigenvector: Double, grid_hw: tuple[int, int]) -> Bipartition:
+def split_foreground(
+    eigenvector: Double, grid_hw: tuple[int, int], is_cut: Mask | None = None
+) -> Bipartition:
     """Choose the foreground side by MaskCut's rules.
 
     Patches above the mean are foreground. The sides are swapped where the foreground holds
@@ -73,14 +87,19 @@ def split_foreground(eigenvector: Double, grid_hw: tuple[int, int]) -> Bipartiti
     Args:
         eigenvector: (N,) with N = h * w.
         grid_hw: (h, w) of the patch grid.
+        is_cut: (N,) patches of the graph that was cut, the others belong to neither side; None
+            for all.
     """
-    foreground = eigenvector > eigenvector.mean()
+    if is_cut is None:
+        is_cut = np.ones(len(eigenvector), bool)
+    foreground = (eigenvector > eigenvector[is_cut].mean()) & is_cut
     height, width = grid_hw
     corners = [0, width - 1, (height - 1) * width, height * width - 1]
     seed = int(np.argmax(np.abs(eigenvector)))
     if foreground[corners].sum() >= 3 or not foreground[seed]:
-        foreground, eigenvector = ~foreground, -eigenvector
-    return Bipartition(foreground, int(np.argmax(eigenvector)), eigenvector)
+        foreground, eigenvector = ~foreground & is_cut, -eigenvector
+    seed = int(np.argmax(np.where(is_cut, eigenvector, -np.inf)))
+    return Bipartition(foreground, seed, eigenvector)
 
 
 def _solve_as_maskcut(operator: NormalizedAffinity) -> Eigenpair | None:

@@ -14,17 +14,30 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Similarity = Literal['cosine', 'gaussian']
 Sign = Literal['strongest', 'lapack']
+DepthFunction = Literal['metric', 'log', 'inverse']
+Claimed = Literal['removed', 'epsilon']
 Refinement = Literal['permutohedral', 'pydensecrf', 'none']
 MaskResize = Literal['linear', 'bicubic']
+Neighborhood = Literal['grid', 'knn']
+Capacity = Literal['step', 'affinity', 'distance']
+Spacing = Literal['linear', 'geometric']
+Terminals = Literal['single', 'regional']
+Outside = Literal['drop', 'far']
 
 
 @dataclass(frozen=True)
 class EvidenceParams:
-    """When a LocalCut is taken; otherwise the 2D component stays as it is."""
+    """Which of the cuts at several thresholds is taken; if none, the 2D component stays.
 
-    min_share: float = 0.1  # of the component that the cut must keep [O]
-    min_depth_step: float = 0.05  # median along the new border, in [0, 1] [O]
-    min_contrast: float = 1.0  # that step over the 90th percentile inside the cut [O]
+    It is the cut whose new border has the largest contrast: the median depth step along it, over
+    the 90th percentile of the steps inside the cut plus a floor.
+    """
+
+    min_contrast: float = 1.0  # contrast that a border must exceed [O]
+    step_floor: float = 0.01  # added to the steps inside, in [0, 1] of the depth range [O]
+    min_patches: int = 36  # patches that a cut must keep [O]
+    again_contrast: float = 2.0  # the same for a cut inside a cut [O]
+    max_rounds: int = 8  # cuts one inside the other; 1: the first that depth supports [O]
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class LocalCutParams:
 
     neighborhood: Neighborhood = 'grid'  # the 8 patches around each [O], or k-NN in 3D [P]
     # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
-    tau_knn: float = 0.115
+    tau_knn: float = 0.25
     num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
     capacity: Capacity = 'step'  # edge length -> capacity [O]
     depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
@@ -41,16 +54,18 @@ class LocalCutParams:
     terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
     terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
     outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
-    evidence: EvidenceParams | None = EvidenceParams()  # when a cut is taken; None: always [P]
+    min_share: float = 0.1  # share of the 2D component that a cut must keep, else it stays [O]
+    evidence: EvidenceParams | None = EvidenceParams()  # None: the cut at tau_knn is taken [P]
 
 
 _PAPER_LOCAL_CUT = LocalCutParams(
     neighborhood='knn',
     tau_knn=0.115,
     num_neighbors=10,
-    capacity='distance',
+    capacity='affinity',
     terminals='single',
     outside='drop',
+    min_share=0.3,
     evidence=None,
 )
 
@@ -75,6 +90,9 @@ class NcutParams:
     # Of the eigenvector: its strongest entry is positive [O], or as a dense LAPACK solve leaves
     # it, which no theory decides [M]; minutes per image at 3600 patches, for comparisons.
     sign: Sign = 'strongest'
+    # Patches of earlier instances: taken out of the graph, so that it is cut among those that
+    # are left [O], or kept with missing links; then they win the next cut as a whole [M].
+    claimed: Claimed = 'removed'
 
 
 @dataclass(frozen=True)
@@ -104,17 +122,44 @@ class RefineParams:
 class ConfidenceParams:
     """Spatial Confidence: agreement of several LocalCuts (Eq. 4)."""
 
-    num_cuts: int = 8  # T, thresholds from tau_min to tau_knn [O]
-    tau_min_ratio: float = 0.01  # tau_min / tau_knn; the paper leaves it open [O]
+    num_cuts: int = 10  # T, thresholds from tau_min to tau_knn [O]
+    tau_min_ratio: float = 0.016  # tau_min / tau_knn; the paper leaves it open [O]
     spacing: Spacing = 'geometric'  # of the thresholds [O]; the paper: linear
-    terminal_fraction: float | None = 0.05  # of regional terminals [O]; None: the cut's own
+
+
+@dataclass(frozen=True)
+class BackgroundParams:
+    """Which cuts are floor, wall or sky: planes that the borders of the image cut off."""
+
+    max_residual: float = 0.02  # distance from a plane, in units of the disparity range [O]
+    plane_share: float = 0.9  # share of the patches that must lie that near to the plane [O]
+    min_border_share: float = 0.1  # share of one image border that the cut must hold [O]
+    min_area_ratio: float = 0.05  # share of the patch grid that the cut must exceed [O]
+
+
+@dataclass(frozen=True)
+class ScoreParams:
+    """Logistic model of the chance that a mask is right at IoU 0.5, see `score_mask` [O].
+
+    `benchmarks/fit_score.py` fits the coefficients.
+    """
+
+    bias: float = -12.19
+    confidence: float = 3.47  # per mean confidence, in [0, 1]
+    log_contrast: float = 1.13  # per log(1 + contrast) of the depth at the border
+    refined_iou: float = 9.74  # per IoU before and after the refinement, in [0, 1]
+    border_share: float = -5.96  # per share of the outline on the borders of the image
+    log_area: float = -0.22  # per logarithm of the share of the grid
+    step_floor: float = 0.01  # depth added to the relief in the contrast, in [0, 1]
+    max_contrast: float = 20.0  # larger contrasts count as this one
 
 
 @dataclass(frozen=True)
 class CutParams:
     """The whole recipe. `CutParams.maskcut()` is the 2D baseline of the same recipe."""
 
-    max_instances: int | None = 3  # per image, N [M]; None: until nothing is left
+    max_instances: int | None = 10  # per image, N; MaskCut: 3; None: until nothing is left
+    max_eigenvalue: float | None = 0.7  # lambda2 of a cut that ends the image, in [0, 1] [O]
     count_rejected: bool = False  # whether a rejected cut counts towards N; MaskCut: True [O]
     min_area_ratio: float = 0.01  # a cut must cover more of the patch grid than this [M]
     min_area_from_cut: int = 0  # first cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O]
@@ -123,12 +168,15 @@ class CutParams:
     stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
     # Depths farther than this many spans of the middle 96 % outside of it are clipped; None: [P].
     depth_outlier_spans: float | None = 0.5
+    # Depth that cutting sees: as it is, its logarithm or its inverse, scaled to [0, 1] [O].
+    depth_function: DepthFunction = 'metric'
     importance: ImportanceParams | None = ImportanceParams()  # None: no sharpening
-    background: BackgroundParams | None = None  # cuts to reject; None: as MaskCut [M]
+    background: BackgroundParams | None = BackgroundParams()  # cuts to reject; None: none [M]
     ncut: NcutParams = NcutParams()
     local_cut: LocalCutParams | None = LocalCutParams()  # None: 2D component only
     confidence: ConfidenceParams | None = ConfidenceParams()  # None: confidence 1
     refine: RefineParams = RefineParams()
+    score: ScoreParams | None = ScoreParams()  # None: mean confidence of the patches
 
     def __post_init__(self) -> None:
         if not (self.remove_rejected or self.count_rejected):
@@ -155,10 +203,12 @@ class CutParams:
 
     @classmethod
     def paper(cls, **changes: Any) -> CutParams:
-        """The early version of the paper read literally; MaskCut's rules where it is silent.
+        """The early version of the paper; MaskCut's rules where it is silent.
 
-        The weight of an edge is its length, which is also what cutting it costs; source and
-        sink are one point each; points off the semantic mask are left out.
+        The capacity of an edge falls with its length, as in the min-cut segmentation that the
+        paper cites for LocalCut (Golovinskiy and Funkhouser, 2009). Source and sink are one
+        point each; points off the semantic mask are left out. A cut that leaves less than 30 %
+        of the 2D component is not taken: the component stays [O].
         """
         return replace(_PAPER, **changes)
 
@@ -167,10 +217,20 @@ class CutParams:
         """The paper's later version: points off the semantic mask stay, at the far plane."""
         return replace(_PAPER_V3, **changes)
 
+    @classmethod
+    def paper_letter(cls, **changes: Any) -> CutParams:
+        """The letter of the paper: the weight of an edge is its length, and cutting it costs that.
+
+        Near points are then the cheapest to separate, so that most cuts take the source patch
+        alone. It serves comparisons.
+        """
+        return replace(_PAPER_LETTER, **changes)
+
 
 # A preset names all that a changed default could touch: published rows keep their recipe.
 _MASKCUT = CutParams(
     max_instances=3,
+    max_eigenvalue=None,
     count_rejected=True,
     min_area_ratio=0.01,
     min_area_from_cut=1,
@@ -180,9 +240,10 @@ _MASKCUT = CutParams(
     depth_outlier_spans=None,
     importance=None,
     background=None,
-    ncut=NcutParams(tau_ncut=0.15, sign='strongest'),
+    ncut=NcutParams(tau_ncut=0.15, sign='strongest', claimed='epsilon'),
     local_cut=None,
     confidence=None,
+    score=None,
     refine=RefineParams(method='permutohedral', min_iou=0.5, resize='bicubic'),
 )
 _PAPER = replace(
@@ -191,35 +252,54 @@ _PAPER = replace(
     depth_outlier_spans=None,
     importance=ImportanceParams(beta=0.45, sigma_patches=3.0),
     local_cut=_PAPER_LOCAL_CUT,
-    confidence=ConfidenceParams(
-        num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None
-    ),
+    confidence=ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear'),
 )
 _PAPER_V3 = replace(_PAPER, local_cut=replace(_PAPER_LOCAL_CUT, outside='far'))
-Neighborhood = Literal['grid', 'knn']
-Capacity = Literal['step', 'affinity', 'distance']
-Spacing = Literal['linear', 'geometric']
-Terminals = Literal['single', 'regional']
-Outside = Literal['drop', 'far']
+_PAPER_LETTER = replace(
+    _PAPER, local_cut=replace(_PAPER_LOCAL_CUT, capacity='distance', min_share=0.0)
+)
 
 
-@dataclass(frozen=True)
-class BackgroundParams:
-    """Which cuts are background: those that are large, far and cut off by the image borders."""
-
-    min_borders: int = 2  # borders of the image that the cut touches [O]
-    min_border_share: float = 0.1  # of a border that the cut must hold to touch it [O]
-    min_area_ratio: float = 0.3  # of the patch grid [O]
-
-
+# What recipes of stores that were labelled before a parameter existed have done.
+_BEFORE: dict[str, Any] = {
+    'max_eigenvalue': None,
+    'score': None,
+    'depth_function': 'metric',
+    'background': None,
+    'ncut': {'claimed': 'epsilon', 'sign': 'strongest'},
+    'local_cut': {'min_share': 0.0},
+}
 # Parameters of earlier versions, with the value that is now the only way.
-_REMOVED = {'depth_resize': 'nearest', 'importance.pair_rule': 'product'}
+_REMOVED = {
+    'depth_resize': 'nearest',
+    'importance.pair_rule': 'product',
+    'confidence.terminal_fraction': None,
+}
 PRESETS: dict[str, Callable[..., CutParams]] = {
     'cuts3d': CutParams,
     'paper': CutParams.paper,
     'paper_v3': CutParams.paper_v3,
+    'paper_letter': CutParams.paper_letter,
     'maskcut': CutParams.maskcut,
 }
+
+
+def complete_stored(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Add what the recipe of an earlier version did without saying it.
+
+    Args:
+        recipe: recipe of a config, or a whole one that a store keeps; only the latter, which
+            names no preset but the rules of each of them, changes.
+    """
+    if 'preset' in recipe or not {'count_rejected', 'ncut', 'refine'} <= recipe.keys():
+        return recipe
+    completed = {**_BEFORE, **recipe}
+    for part, before in _BEFORE.items():
+        if isinstance(before, dict) and isinstance(completed[part], dict):
+            completed[part] = {**before, **completed[part]}
+    if recipe.get('local_cut', None) is None:
+        completed['local_cut'] = None
+    return completed
 
 
 def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: Any = None) -> Any:

@@ -17,7 +17,7 @@ from cuts3d_mm.algorithm.cut_instances import (
     refine_cuts,
 )
 from cuts3d_mm.algorithm.ncut import NoConvergence
-from cuts3d_mm.algorithm.params import CutParams, Similarity
+from cuts3d_mm.algorithm.params import CutParams, Similarity, complete_stored
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
 
@@ -99,7 +99,7 @@ class PseudoLabelGenerator:
         Raises:
             ValueError: an unknown preset, parameter or choice.
         """
-        params = build_params(config['recipe'])
+        params = build_params(complete_stored(config['recipe'] or {}))
         depth = config['depth'] if uses_depth(params) else None
         return {**config, 'recipe': asdict(params), 'depth': depth}
 

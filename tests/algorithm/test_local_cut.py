@@ -17,11 +17,11 @@ from cuts3d_mm.algorithm.local_cut import (
     connect_neighbors,
     connect_patches,
     cut_cloud,
-    is_supported,
+    cut_in_3d,
     source_side,
     spatial_confidence,
 )
-from cuts3d_mm.algorithm.params import ConfidenceParams, EvidenceParams, LocalCutParams
+from cuts3d_mm.algorithm.params import ConfidenceParams, LocalCutParams
 
 RULES = ['step', 'affinity', 'distance']
 
@@ -229,59 +229,58 @@ def test_negative_capacity_is_refused():
         source_side(2, edges_of([(0, 1)]), -np.ones(1), np.array([0]), np.array([1]))
 
 
-LOCAL = LocalCutParams(neighborhood='knn', capacity='affinity')
+LOCAL = LocalCutParams(neighborhood='knn', tau_knn=0.115, capacity='affinity')
 
 
-def ramp_cloud(rng):
-    """One disc flat, one falling away: the second is cut off at small thresholds."""
+COLUMNS = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
+# One disc flat, one falling away: the second is cut off at small thresholds.
+RAMP = np.where(COLUMNS > 13, (COLUMNS - 13) * 0.085, 0).astype(np.float32)
+
+
+def ramp_cloud():
     left, right = two_touching_discs()
-    columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
-    depth = np.where(columns > 13, (columns - 13) * 0.085, 0).astype(np.float32)
     eigenvector = np.where(left, 2.0, 1.0).ravel()
-    return build_cloud((left | right).ravel(), project_depth(depth), eigenvector, GRID_HW, LOCAL)
+    return build_cloud((left | right).ravel(), project_depth(RAMP), eigenvector, GRID_HW, LOCAL)
 
 
-def confidence_of(cloud, params):
-    mask = cut_cloud(cloud, LOCAL.tau_knn, GRID_HW, LOCAL)
-    return spatial_confidence(cloud, mask, GRID_HW, LOCAL, params), mask
+def cut_of(depth, confidence, params=LOCAL):
+    """Cut two touching discs, the left one the stronger."""
+    left, right = two_touching_discs()
+    eigenvector = np.where(left, 2.0, 1.0).ravel()
+    return cut_in_3d((left | right).ravel(), eigenvector, depth, params, confidence)
 
 
-def test_confidence_is_the_mean_of_the_cuts(rng):
-    cloud = ramp_cloud(rng)
-    found, mask = confidence_of(
-        cloud,
-        ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear', terminal_fraction=None),
-    )
+def test_confidence_is_the_mean_of_the_cuts():
+    params = replace(LOCAL, evidence=None, min_share=0.0)
+    found = cut_of(RAMP, ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear'), params)
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
     affinity = partial(CAPACITIES['affinity'], params=LOCAL)
-    cuts = [oracles.local_cut(cloud, tau, GRID_HW, affinity) for tau in taus]
-    assert np.allclose(found, np.where(mask, np.mean(cuts, axis=0), 0))
+    cuts = [oracles.local_cut(ramp_cloud(), tau, GRID_HW, affinity) for tau in taus]
+    assert (found.mask == cuts[-1]).all()
+    expected = np.where(cuts[-1], np.mean(cuts, axis=0), 0)
+    assert np.allclose(spatial_confidence(found), expected)
 
 
-def test_confidence_says_what_the_cuts_say_inside_and_is_zero_outside(rng):
-    found, mask = confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=6))
-    counts = found[mask] * 6
-    assert counts == pytest.approx(np.rint(counts)) and 1 <= counts.min() < 3
-    assert (found[~mask] == 0).all()
+def test_confidence_says_what_the_cuts_say_inside_and_is_zero_outside():
+    found = cut_of(RAMP, ConfidenceParams())
+    confidence = spatial_confidence(found)
+    counts = confidence[found.mask] * len(found.cuts)
+    assert counts == pytest.approx(np.rint(counts)) and 1 <= counts.min()
+    assert (confidence[~found.mask] == 0).all()
 
 
 def test_confidence_is_one_where_all_cuts_agree():
-    left, _ = two_touching_discs()
-    flat = project_depth(np.zeros(GRID_HW, np.float32))
-    params = LocalCutParams(terminals='regional')
-    cloud = build_cloud(left.ravel(), flat, np.ones(468), GRID_HW, params)
-    found, mask = confidence_of(cloud, ConfidenceParams(num_cuts=1))
-    assert (found[mask] == 1).all()
+    found = cut_of(np.zeros(GRID_HW, np.float32), ConfidenceParams(num_cuts=1))
+    assert (spatial_confidence(found)[found.mask] == 1).all()
 
 
-def test_no_cut_is_refused(rng):
+def test_no_cut_is_refused():
     with pytest.raises(ValueError, match='num_cuts must be at least 1'):
-        confidence_of(ramp_cloud(rng), ConfidenceParams(num_cuts=0))
+        cut_of(RAMP, ConfidenceParams(num_cuts=0))
 
 
 LEFT, RIGHT = two_touching_discs()
 BOTH = LEFT | RIGHT
-PARAMS = EvidenceParams()
 
 
 def step_of(height, relief=0.0):
@@ -290,32 +289,68 @@ def step_of(height, relief=0.0):
     return (np.where(RIGHT, height, 0) + slope).astype(np.float32)
 
 
-def test_a_cut_along_a_depth_step_is_supported():
-    assert is_supported(LEFT, BOTH, step_of(0.3), PARAMS)
+def picked(depth):
+    return cut_of(depth, ConfidenceParams(), LocalCutParams()).mask.reshape(GRID_HW)
 
 
-@pytest.mark.parametrize('height', [0.0, 0.04])
-def test_a_cut_without_a_depth_step_is_not(height):
-    assert not is_supported(LEFT, BOTH, step_of(height), PARAMS)
+@pytest.mark.parametrize('height', [0.02, 0.05, 0.1, 0.3, 0.9])
+def test_discs_are_parted_at_a_depth_step_of_any_height(height):
+    assert (picked(step_of(height)) == LEFT).all()
 
 
-def test_a_step_within_the_relief_of_the_object_is_none():
-    assert is_supported(LEFT, BOTH, step_of(0.1, relief=0.09), PARAMS)
-    assert not is_supported(LEFT, BOTH, step_of(0.1, relief=0.11), PARAMS)
+@pytest.mark.parametrize('height', [0.0, 0.005])
+def test_discs_without_a_depth_step_stay_together(height):
+    assert (picked(step_of(height)) == BOTH).all()
 
 
-def test_a_step_that_ties_with_the_relief_does_not_depend_on_noise(rng):
-    depth = step_of(0.125, relief=0.125)
-    for _ in range(20):
-        noise = rng.uniform(-1e-6, 1e-6, GRID_HW).astype(np.float32)
-        assert not is_supported(LEFT, BOTH, depth + noise, PARAMS)
+def test_a_step_within_the_relief_of_the_object_is_no_border():
+    assert (picked(step_of(0.1, relief=0.02)) == LEFT).all()
+    assert (picked(step_of(0.1, relief=0.11)) == BOTH).all()
 
 
-def test_a_crumb_of_the_component_is_not_supported():
+def test_a_crumb_of_the_component_is_not_taken():
+    depth = np.full(GRID_HW, 0.5, np.float32)
     crumb = np.zeros(GRID_HW, bool)
-    crumb[np.nonzero(LEFT)[0][:5], np.nonzero(LEFT)[1][:5]] = True
-    assert not is_supported(crumb, BOTH, step_of(0.3), PARAMS)
+    crumb[8:11, 5:8] = True
+    depth[crumb] = 0.0
+    assert picked(depth)[BOTH].sum() >= 0.1 * BOTH.sum()
 
 
-def test_the_whole_component_needs_no_step():
-    assert is_supported(BOTH, BOTH, step_of(0.0), PARAMS)
+def test_among_cuts_at_many_thresholds_the_border_of_largest_contrast_wins():
+    """A low step that small thresholds cut, inside a high one that large thresholds cut."""
+    columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
+    depth = np.where(columns < 7, 0.0, 0.015) + np.where(RIGHT, 0.6, 0.0)
+    assert (picked(depth.astype(np.float32)) == LEFT).all()
+
+
+def test_a_cut_is_cut_again_where_depth_supports_it_clearly():
+    """The disc and a fringe of the wall far behind it come first, then the step in the disc."""
+    columns = np.mgrid[: GRID_HW[0], : GRID_HW[1]][1]
+    depth = (np.where(columns < 7, 0.3, 0.0) + np.where(RIGHT, 0.7, 0.0)).astype(np.float32)
+    assert (picked(depth) == (LEFT & (columns >= 7))).all()
+
+
+def test_a_crumb_around_the_strongest_patch_is_set_aside():
+    depth = np.where(RIGHT, 0.3, 0.0)
+    depth[8:10, 6:8] = 0.9  # 4 patches, where the eigenvector is strongest
+    eigenvector = np.where(LEFT, 2.0, 1.0)
+    eigenvector[8:10, 6:8] = 3.0
+    found = cut_in_3d(
+        BOTH.ravel(),
+        eigenvector.ravel(),
+        depth.astype(np.float32),
+        LocalCutParams(),
+        ConfidenceParams(),
+    ).mask.reshape(GRID_HW)
+    expected = LEFT.copy()
+    expected[8:10, 6:8] = False
+    assert (found == expected).all()
+
+
+def test_a_cut_that_keeps_too_little_gives_way_to_the_component():
+    params = LocalCutParams(
+        neighborhood='knn', capacity='distance', terminals='single', evidence=None, min_share=0.3
+    )
+    kept = cut_of(step_of(0.0), ConfidenceParams(), params)
+    letter = cut_of(step_of(0.0), ConfidenceParams(), replace(params, min_share=0.0))
+    assert letter.mask.sum() < 0.3 * BOTH.sum() and (kept.mask.reshape(GRID_HW) == BOTH).all()

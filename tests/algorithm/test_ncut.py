@@ -46,10 +46,13 @@ def worlds(rng):
     yield 'blocks', blocks, free
 
 
+EPSILON = NcutParams(claimed='epsilon')
+
+
 @pytest.mark.parametrize('index', range(5))
 def test_eigenvector_equals_the_dense_solver(rng, index):
     _, links, free = list(worlds(rng))[index]
-    found = second_eigenvector(pack_links(links), free, NcutParams())
+    found = second_eigenvector(pack_links(links), free, EPSILON)
     exact = oracles.second_eigenvector(dense_affinity(links, free))
     cosine = found.vector @ exact / np.linalg.norm(exact)
     assert cosine == pytest.approx(1, abs=1e-5)
@@ -57,7 +60,7 @@ def test_eigenvector_equals_the_dense_solver(rng, index):
 
 def test_eigenvalue_and_gap_equal_the_dense_solver(rng):
     _, links, free = next(worlds(rng))
-    found = second_eigenvector(pack_links(links), free, NcutParams())
+    found = second_eigenvector(pack_links(links), free, EPSILON)
     root = 1 / np.sqrt(dense_affinity(links, free).sum(axis=1))
     values = np.linalg.eigvalsh(root[:, None] * dense_affinity(links, free) * root)[::-1]
     assert found.value == pytest.approx(1 - values[1], abs=1e-5)
@@ -66,14 +69,35 @@ def test_eigenvalue_and_gap_equal_the_dense_solver(rng):
 
 def test_fallback_solvers_agree_with_lanczos(rng):
     _, links, free = next(worlds(rng))
-    quick = second_eigenvector(pack_links(links), free, NcutParams())
-    slow = second_eigenvector(pack_links(links), free, NcutParams(max_steps=2))
+    quick = second_eigenvector(pack_links(links), free, EPSILON)
+    slow = second_eigenvector(pack_links(links), free, NcutParams(max_steps=2, claimed='epsilon'))
     assert abs(quick.vector @ slow.vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_claimed_patches_leave_the_graph_and_the_rest_is_cut_among_itself(rng):
+    links = next(worlds(rng))[1]
+    free = rng.random(len(links)) < 0.6
+    found = second_eigenvector(pack_links(links), free, NcutParams())
+    alone = pack_links(links[np.ix_(free, free)])
+    exact = second_eigenvector(alone, np.ones(free.sum(), bool), NcutParams())
+    assert found.value == exact.value
+    assert np.corrcoef(found.vector[free], exact.vector)[0, 1] == pytest.approx(1)
+    assert (found.vector[~free] == 0).all()
+
+
+def test_claimed_corners_belong_to_neither_side():
+    vector = np.where(np.arange(12 * 9).reshape(12, 9) % 9 < 4, 1.0, -0.8)
+    free = np.ones((12, 9), bool)
+    free[0, 0] = free[-1, 0] = free[0, -1] = False
+    vector[~free] = 0
+    split = split_foreground(vector.ravel(), (12, 9), free.ravel())
+    assert (split.foreground.reshape(12, 9) == ((vector > 0) & free)).all()
+    assert free.ravel()[split.seed]
 
 
 def test_eigenvector_is_the_same_on_every_run(rng):
     _, links, free = next(worlds(rng))
-    first, second = (second_eigenvector(pack_links(links), free, NcutParams()) for _ in range(2))
+    first, second = (second_eigenvector(pack_links(links), free, EPSILON) for _ in range(2))
     assert first.vector.tobytes() == second.vector.tobytes()
 
 
@@ -88,7 +112,7 @@ def test_patches_that_are_all_alike_have_no_cut_by_the_slower_solvers_either(lin
     assert second_eigenvector(pack_links(links), np.ones(30, bool), NcutParams()) is None
 
 
-@pytest.mark.parametrize('params', [NcutParams(), NcutParams(sign='lapack')])
+@pytest.mark.parametrize('params', [NcutParams(), NcutParams(sign='lapack', claimed='epsilon')])
 def test_no_convergence_is_an_error_and_not_an_image_without_a_cut(rng, params, monkeypatch):
     _, links, free = next(worlds(rng))
     monkeypatch.setattr(ncut, '_lanczos', never_converges)
@@ -100,7 +124,7 @@ def test_no_convergence_is_an_error_and_not_an_image_without_a_cut(rng, params, 
 
 def test_the_sign_of_lapack_is_kept():
     """The eigenvector is that of the plain dense call, negative ones included."""
-    params, signs = NcutParams(sign='lapack'), set()
+    params, signs = NcutParams(sign='lapack', claimed='epsilon'), set()
     for seed in range(20):
         rng = np.random.default_rng(seed)
         features = normalize_features(
@@ -116,7 +140,7 @@ def test_the_sign_of_lapack_is_kept():
 
 @pytest.mark.parametrize('links', [np.ones((30, 30), np.uint8), np.zeros((30, 30), np.uint8)])
 def test_alike_patches_have_no_cut_with_the_sign_of_lapack_either(links):
-    params = NcutParams(sign='lapack')
+    params = NcutParams(sign='lapack', claimed='epsilon')
     assert second_eigenvector(pack_links(links), np.ones(30, bool), params) is None
 
 

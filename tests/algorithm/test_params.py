@@ -53,6 +53,9 @@ def test_wrong_values_are_refused_by_name(values, message):
 MASKCUT = {
     'background': None,
     'max_instances': 3,
+    'max_eigenvalue': None,
+    'score': None,
+    'depth_function': 'metric',
     'count_rejected': True,
     'min_area_ratio': 0.01,
     'min_area_from_cut': 1,
@@ -68,6 +71,7 @@ MASKCUT = {
         'max_steps': 120,
         'start_seed': 0,
         'sign': 'strongest',
+        'claimed': 'epsilon',
     },
     'local_cut': None,
     'confidence': None,
@@ -93,7 +97,8 @@ LOCAL_CUT = {
     'eigenvector_step': 0.2,
     'tau_knn': 0.115,
     'num_neighbors': 10,
-    'capacity': 'distance',
+    'capacity': 'affinity',
+    'min_share': 0.3,
     'terminals': 'single',
     'terminal_fraction': 0.01,
     'outside': 'drop',
@@ -106,14 +111,20 @@ PAPER = MASKCUT | {
         'num_cuts': 6,
         'tau_min_ratio': 0.5,
         'spacing': 'linear',
-        'terminal_fraction': None,
     },
 }
 PAPER_V3 = PAPER | {'local_cut': LOCAL_CUT | {'outside': 'far'}}
+PAPER_LETTER = PAPER | {'local_cut': LOCAL_CUT | {'capacity': 'distance', 'min_share': 0.0}}
 
 
 @pytest.mark.parametrize(
-    ('preset', 'values'), [('maskcut', MASKCUT), ('paper', PAPER), ('paper_v3', PAPER_V3)]
+    ('preset', 'values'),
+    [
+        ('maskcut', MASKCUT),
+        ('paper', PAPER),
+        ('paper_v3', PAPER_V3),
+        ('paper_letter', PAPER_LETTER),
+    ],
 )
 def test_presets_of_published_methods_never_change(preset, values):
     assert asdict(PRESETS[preset]()) == values

@@ -57,7 +57,8 @@ def test_configs_of_dino_take_the_recipe_as_it_is_recommended(name):
     params = build_params(model['recipe'])
     if name.startswith('cuts3d'):
         assert params == CutParams()
-    assert params.ncut.tau_ncut == 0.15 and params.max_instances == 3
+    assert params.ncut.tau_ncut == 0.15
+    assert params.max_instances == (10 if name.startswith('cuts3d') else 3)
     assert model['input_hw'] in ((480, 480), (476, 476), (960, 960))
 
 

@@ -48,7 +48,7 @@ def test_the_same_run_may_continue(images, tmp_path):
 
 def test_defaults_that_are_written_out_are_the_same_run(images, tmp_path):
     claim(tmp_path / 'out', images)
-    recipe = {'preset': 'cuts3d', 'max_instances': 3}
+    recipe = {'preset': 'cuts3d', 'max_instances': 10}
     claim(tmp_path / 'out', images, recipe=recipe, input_hw=(480, 480))
 
 
@@ -56,7 +56,7 @@ def test_defaults_that_are_written_out_are_the_same_run(images, tmp_path):
     ('change', 'message'),
     [
         ({'recipe': {'importance': None}}, r'model\.recipe\.importance: {.*} -> None'),
-        ({'recipe': {'max_instances': 9}}, r'model\.recipe\.max_instances: 3 -> 9; choose'),
+        ({'recipe': {'max_instances': 9}}, r'model\.recipe\.max_instances: 10 -> 9; choose'),
         ({'input_hw': (64, 64)}, r'model\.input_hw: \[480, 480\] -> \[64, 64\]'),
         ({'features': {'type': 'mmpretrain.X'}}, r"model\.features\.a: 1 -> 'not set'"),
         ({'features': {'type': 'mmpretrain.X', 'a': None}}, r'model\.features\.a: 1 -> None'),

@@ -21,7 +21,7 @@ def instance(center_yx):
 
 
 def cuts(depth, importance, instances, rejected=()):
-    return ImageCuts(GRID_HW, depth, importance, None, instances, rejected)
+    return ImageCuts(GRID_HW, depth, importance, instances=instances, rejected=rejected)
 
 
 TWO = (instance((3, 2)), instance((3, 7)))
