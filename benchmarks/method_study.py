@@ -3,8 +3,8 @@
     python benchmarks/method_study.py --photos DIR [--half held-out]
 
 DIR holds images/, depth/ (larger is farther) and instances.json. One table per question: which
-recipe finds most, what LocalCut does to given 2D cuts, what the confidence says, and which
-signal ranks best. Values are chosen on the half `choose`; `held-out` is for one last look.
+recipe finds most, what LocalCut does to given 2D cuts, and what the confidence says. Values are
+chosen on the half `choose`; `held-out` is for one last look.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +29,49 @@ from study_data import (
     read_photos,
 )
 from study_scores import change_of_fixed_cuts, score_image
-from study_tables import confidence_table, fixed_cut_table, recipe_table, signal_table
+from study_tables import confidence_table, fixed_cut_table, recipe_table
 from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.algorithm.params import (
-    BackgroundParams,
-    ConfidenceParams,
     CutParams,
-    EvidenceParams,
     ImportanceParams,
     LocalCutParams,
+    NcutParams,
 )
 
 _SCENE_SEED = 7  # not the demo's scenes
 
 _CUTS3D = CutParams()
-_FORMER = LocalCutParams(neighborhood='knn', capacity='affinity', evidence=None)
+# What earlier versions of the package recommended.
+_FORMER = replace(
+    _CUTS3D,
+    max_instances=3,
+    max_eigenvalue=None,
+    ncut=NcutParams(claimed='epsilon'),
+    background=None,
+    score=None,
+)
 RECIPES = {
     'MaskCut': CutParams.maskcut(),
     'paper': CutParams.paper(),
+    'paper_v3': CutParams.paper_v3(),
+    'paper_letter': CutParams.paper_letter(),
     'cuts3d': _CUTS3D,
     'cuts3d, no LocalCut': replace(_CUTS3D, local_cut=None),
-    'k-NN cloud, regional terminals': replace(
-        _CUTS3D, local_cut=_FORMER, confidence=ConfidenceParams(6, 0.5, 'linear', None)
+    'cuts3d, N = 3': replace(_CUTS3D, max_instances=3),
+    'cuts3d, N = 10 without a stop': replace(_CUTS3D, max_eigenvalue=None),
+    'cuts3d, claimed patches stay': replace(_CUTS3D, ncut=NcutParams(claimed='epsilon')),
+    'cuts3d, no evidence test': replace(
+        _CUTS3D, local_cut=replace(LocalCutParams(), tau_knn=0.115, evidence=None)
     ),
-    'the same with the evidence test': replace(
-        _CUTS3D,
-        local_cut=replace(_FORMER, evidence=EvidenceParams()),
-        confidence=ConfidenceParams(6, 0.5, 'linear', None),
-    ),
+    'cuts3d, log depth': replace(_CUTS3D, depth_function='log'),
+    'cuts3d, inverse depth': replace(_CUTS3D, depth_function='inverse'),
+    'cuts3d, mean confidence as score': replace(_CUTS3D, score=None),
+    'cuts3d, no background rule': replace(_CUTS3D, background=None),
     'cuts3d, beta 0.45': replace(_CUTS3D, importance=ImportanceParams(beta=0.45)),
     'cuts3d, no sharpening': replace(_CUTS3D, importance=None),
-    'cuts3d, no evidence test': replace(
-        _CUTS3D, local_cut=replace(LocalCutParams(), evidence=None)
-    ),
-    'cuts3d, background rule': replace(_CUTS3D, background=BackgroundParams()),
     'cuts3d, no clipping of depth': replace(_CUTS3D, depth_outlier_spans=None),
+    'N = 3, claimed patches stay': _FORMER,
 }
 
 
@@ -78,8 +85,8 @@ def study_image(
     arrays, similarity = (features, image.depth_of(depth)), SIMILARITY[kind]
     results: dict[str, Any] = {}
     for name in recipes:
-        params, with_signals = RECIPES[name], name == 'cuts3d'
-        score = score_image(image, *arrays, params, similarity, with_signals)
+        params = RECIPES[name]
+        score = score_image(image, *arrays, params, similarity)
         change = None
         if params.local_cut is not None:
             change = change_of_fixed_cuts(image, *arrays, params, similarity)
@@ -89,7 +96,7 @@ def study_image(
 
 def print_tables(images: list[StudyImage], run: Callable[[StudyImage], Any], title: str) -> None:
     """Run all recipes on all images and print one table per question."""
-    with Pool() as pool:
+    with get_context('spawn').Pool() as pool:
         results = pool.map(run, images, chunksize=4)
     names = list(results[0])
     scores = {name: [result[name][0] for result in results] for name in names}
@@ -101,8 +108,6 @@ def print_tables(images: list[StudyImage], run: Callable[[StudyImage], Any], tit
     print(f'\n## {title}\n\nRecipes, percent\n\n{recipe_table(scores)}')
     print(f'\nLocalCut on the same 2D cuts, best IoU in percent\n\n{fixed_cut_table(changes)}')
     print(f'\nConfidence\n\n{confidence_table(scores)}')
-    if 'cuts3d' in scores:
-        print(f'\nRanking the cuts of cuts3d\n\n{signal_table(scores["cuts3d"])}', flush=True)
 
 
 def parse_args() -> argparse.Namespace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from study_scores import SIGNALS, ImageScore
+from study_scores import ImageScore
 
 from cuts3d_mm.visualization.charts import format_table
 
@@ -52,21 +52,6 @@ def confidence_table(scores: dict[str, list[ImageScore]]) -> str:
     return format_table(header, rows)
 
 
-def signal_table(images: list[ImageScore]) -> str:
-    """How well each signal ranks the cuts of one recipe, and against their area."""
-    header = ['signal', 'rank correlation with IoU', 'minus that of the area']
-    by_signal = [
-        _rank_correlations([np.stack([s.signals[:, k], s.cuts[:, 1]], 1) for s in images])
-        for k in range(len(SIGNALS))
-    ]
-    area = by_signal[SIGNALS.index('area')]
-    rows = [
-        [name, _interval(values), _interval(values - area)]
-        for name, values in zip(SIGNALS, by_signal, strict=True)
-    ]
-    return format_table(header, rows)
-
-
 def fixed_cut_table(changes: dict[str, list[NDArray]]) -> str:
     """Best IoU of the same 2D cuts before and after LocalCut, in percent."""
     rows = []
@@ -95,10 +80,19 @@ def gain_interval(before: list[ImageScore], after: list[ImageScore]) -> tuple[fl
 
 
 def _average_precision(images: list[ImageScore]) -> tuple[float, float]:
-    """AP and AP50 with cuts ranked by mean confidence, as COCO interpolates."""
+    """AP and AP50 with cuts ranked by their score."""
     order = np.argsort(-np.concatenate([s.cuts[:, 0] for s in images]), kind='stable')
     is_right = np.concatenate([s.is_right for s in images])[order]
-    num_objects = sum(len(s.found) for s in images)
+    return average_precision(is_right, sum(len(s.found) for s in images))
+
+
+def average_precision(is_right: NDArray[np.bool_], num_objects: int) -> tuple[float, float]:
+    """AP and AP50 in [0, 1] as COCO interpolates.
+
+    Args:
+        is_right: (K, 10) whether a cut is matched at each IoU threshold, best score first.
+        num_objects: true objects.
+    """
     right = np.cumsum(is_right, axis=0)
     precision = right / np.arange(1, len(right) + 1)[:, None]
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
