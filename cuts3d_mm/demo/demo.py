@@ -49,7 +49,6 @@ RECIPES = {
 }
 METRICS = ('AP', 'AP50', 'AR100')
 _PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
-_PHOTO_INSTANCES = 6  # a photo holds more than the three objects of a recipe's default
 _PICTURE_DPI = 110
 _TITLE = 'Objects found without a single human label'
 _INTRODUCTION = (
@@ -128,8 +127,6 @@ def _write_pictures(
 
 def _model(config: str, demo_set: DemoSet) -> dict[str, Any]:
     options = []
-    if demo_set.is_photo:
-        options = [f'model.recipe.max_instances={_PHOTO_INSTANCES}']
     if config != RECIPES['MaskCut (2D)']:
         options += [
             f'model.depth.larger_is={demo_set.larger_is}',
