@@ -273,8 +273,11 @@ def _is_background(mask: Mask, disparity: Float, params: BackgroundParams) -> bo
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     if max(border.mean() for border in borders) < params.min_border_share:
         return False
-    if mask.mean() <= params.min_area_ratio:
+    if mask.mean() <= params.min_area_ratio or mask.all():
         return False
+    is_facing = float(np.ptp(np.quantile(disparity[mask], (0.05, 0.95)))) < params.min_slant
+    if is_facing and np.median(disparity[mask]) > np.quantile(disparity[~mask], 0.05):
+        return False  # a sign or a screen, not the wall behind everything
     return plane_residual(disparity, mask, params.plane_share) <= params.max_residual
 
 

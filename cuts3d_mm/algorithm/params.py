@@ -133,6 +133,9 @@ class BackgroundParams:
 
     max_residual: float = 0.02  # distance from a plane, in units of the disparity range [O]
     plane_share: float = 0.9  # share of the patches that must lie that near to the plane [O]
+    # Disparity range inside a cut, as a share of the whole, below which it faces the camera: it
+    # is then background only where it lies behind 95 % of the other patches [O].
+    min_slant: float = 0.05
     min_border_share: float = 0.1  # share of one image border that the cut must hold [O]
     min_area_ratio: float = 0.05  # share of the patch grid that the cut must exceed [O]
 

@@ -245,6 +245,7 @@ def test_a_floor_and_a_wall_that_a_border_cuts_off_are_background(mask):
         (OBJECT, DISPARITY),  # flat, as a sign that faces the camera, but off the borders
         (FLOOR, DISPARITY + 0.2 * ((ROWS + COLUMNS) % 3)),  # rough
         (FLOOR & (ROWS > 16) & (COLUMNS < 20), DISPARITY),  # small, at most 5 % of the image
+        (COLUMNS < 6, np.where(COLUMNS < 6, 0.6, DISPARITY)),  # a near sign that a border cuts off
         (OBJECT | (COLUMNS == 13), BALL),  # round
     ],
 )
