@@ -9,7 +9,9 @@ import re
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -69,6 +71,7 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
     """
     with guard(program()):
         silence()
+        warnings.showwarning = partial(_show_warning, warnings.showwarning)
         advise(if_interrupted)
         try:
             code = main() or 0
@@ -77,6 +80,16 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
                 raise
             code = report(error, program())
         sys.exit(code)
+
+
+def _show_warning(
+    show_as_usual: Callable[..., None], message: Any, category: Any, filename: str, *rest: Any
+) -> None:
+    """Write a warning of this package in one line, without the line of its code."""
+    if category.__module__.startswith('cuts3d_mm.'):
+        sys.stderr.write(f'{program()}: {message}\n')
+    else:
+        show_as_usual(message, category, filename, *rest)
 
 
 def report_refused(reasons: Sequence[str]) -> int:
@@ -278,6 +291,16 @@ def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
         type=existing_file,
         metavar='FILE',
         help='text file of images to leave out, a name relative to their folder a line',
+    )
+
+
+def add_crowd_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --crowd to a command that reads a COCO JSON."""
+    parser.add_argument(
+        '--crowd',
+        choices=['ignore', 'objects'],
+        default='ignore',
+        help='what regions of a COCO JSON that are marked iscrowd are',
     )
 
 

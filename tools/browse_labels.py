@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
+    add_crowd_argument,
     image_folder,
     labels_path,
     local_place,
@@ -45,6 +46,7 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='list of the marked images, for --exclude; what it holds already stays marked',
     )
+    add_crowd_argument(parser)
     parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
     return parser.parse_args()
 
@@ -58,7 +60,7 @@ def main() -> None:
     require_writable(args.out.parent, 'the folder of --out')
     from cuts3d_mm.app.labels_page import LabelBrowser
 
-    browser = LabelBrowser(args.labels, args.images, args.out)
+    browser = LabelBrowser(args.labels, args.images, args.out, args.crowd)
     with tempfile.TemporaryDirectory(prefix='cuts3d-labels-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for the pictures of the page
         from cuts3d_mm.app.labels_page import build_labels_page

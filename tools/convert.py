@@ -16,6 +16,7 @@ from typing import Any
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
+    add_crowd_argument,
     labels_path,
     local_place,
     make_parser,
@@ -48,6 +49,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_weights(dino)
     labels = add_kind(kinds, 'labels', 'COCO JSON of pseudo-labels to a label store, or back')
+    add_crowd_argument(labels)
     labels.add_argument('source', type=labels_path, metavar='LABELS', help=LABELS_HELP)
     labels.add_argument(
         'target',
@@ -139,7 +141,7 @@ def convert_labels(args: argparse.Namespace) -> int:
         exported = export_store(args.source, args.target)
         print(f'{exported.num_images} images -> {args.target}')
         return report_refused(exported.refused)
-    records = [with_safe_name(record) for record in read_coco(args.source)]
+    records = [with_safe_name(record) for record in read_coco(args.source, args.crowd)]
     counts = write_store(args.target, sorted(records, key=lambda record: record.name))
     print(f'{counts.images} images -> {args.target}')
     return report_refused([record.failure for record in records if record.failure is not None])

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import LABELS_HELP, labels_path, make_parser, run_command
+from cuts3d_mm.cli import LABELS_HELP, add_crowd_argument, labels_path, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument('labels', type=labels_path, nargs='+', metavar='LABELS', help=LABELS_HELP)
+    add_crowd_argument(parser)
     return parser.parse_args()
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     from cuts3d_mm.labels.merging import LabelStatistics
     from cuts3d_mm.visualization.charts import format_table
 
-    columns = [LabelStatistics.of(read_labels(path)).rows() for path in args.labels]
+    columns = [LabelStatistics.of(read_labels(path, args.crowd)).rows() for path in args.labels]
     header = ['', *(path.name for path in args.labels)]
     rows = [[line[0][0], *(figure for _, figure in line)] for line in zip(*columns, strict=True)]
     print(format_table(header, rows))

@@ -13,6 +13,7 @@ import sys
 from cuts3d_mm.cli import (
     EXIT_FAILURES,
     LABELS_HELP,
+    add_crowd_argument,
     image_folder,
     labels_path,
     local_place,
@@ -36,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
+    add_crowd_argument(parser)
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of --random')
     return parser.parse_args()
 
@@ -50,9 +52,10 @@ def main() -> int:
     from cuts3d_mm.visualization.overlays import draw_records
 
     if args.random is None:
-        records = read_labels(args.labels)
+        records = read_labels(args.labels, args.crowd)
     else:
-        records = random_records(args.labels, args.random, np.random.default_rng(args.seed))
+        rng = np.random.default_rng(args.seed)
+        records = random_records(args.labels, args.random, rng, args.crowd)
     num_drawn, failures = draw_records(records, args.images, args.out, args.limit)
     if failures and not num_drawn:
         name, reason = failures[0]

@@ -15,6 +15,7 @@ from cuts3d_mm.arrays import Index, Pixels
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import read_exclusions, write_exclusions
 from cuts3d_mm.images.reading import ImageFailure
+from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.overlays import cross_out, draw_record
 
@@ -110,14 +111,15 @@ class LabelBrowser:
         labels: label store or COCO JSON.
         images: folder that was labelled.
         out: list of marked images, for `--exclude`; images that it names already stay marked.
+        crowd: as for `LabelTable`.
 
     Raises:
         ValueError: the labels or the list cannot be read, or no image is labelled.
     """
 
-    def __init__(self, labels: Place, images: Place, out: Path) -> None:
+    def __init__(self, labels: Place, images: Place, out: Path, crowd: Crowd = 'ignore') -> None:
         self.out = out
-        self._table, self._images = LabelTable(labels), images
+        self._table, self._images = LabelTable(labels, crowd), images
         self._names = self._table.names()
         self.marked = self._listed()
         figures = self._table.figures()

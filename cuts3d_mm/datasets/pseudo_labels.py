@@ -12,6 +12,7 @@ from mmdet.datasets.api_wrappers import COCO
 
 from cuts3d_mm.files.paths import require_inside
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
+from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.table import LabelTable, SelectedRecords
 from cuts3d_mm.registry import DATASETS
@@ -33,13 +34,16 @@ class PseudoLabelDataset(BaseDetDataset):
         filter_cfg (dict, optional): `filter_empty_gt` leaves out images without an instance;
             `min_size` leaves out images with a shorter side, in pixels. Images that could not
             be labelled are always left out. Defaults to None.
+        crowd (str): Whether regions of a COCO JSON that are marked `iscrowd` are left out
+            (`ignore`) or are objects (`objects`). Defaults to `ignore`.
 
     All other arguments are those of `mmdet.BaseDetDataset`.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = DATASET_META
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, crowd: Crowd = 'ignore', **kwargs: Any) -> None:
+        self.crowd = crowd
         # The records are in a file that is mapped into memory, not in Python objects.
         kwargs['serialize_data'] = False
         super().__init__(*args, **kwargs)
@@ -56,7 +60,7 @@ class PseudoLabelDataset(BaseDetDataset):
                 f"metainfo must be dict(classes=('object',)), a tuple of one name with a comma, "
                 f'got classes={classes!r}'
             )
-        table = LabelTable(Path(self.ann_file))
+        table = LabelTable(Path(self.ann_file), self.crowd)
         return SelectedRecords(table, np.flatnonzero(~table.is_failure))
 
     def filter_data(self) -> SelectedRecords:

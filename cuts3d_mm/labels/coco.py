@@ -25,7 +25,9 @@ from .coco_json import (
     StoredConfidence,
     compress_mask,
     read_annotated_images,
+    with_area,
 )
+from .left_out import Crowd, Remarks, contradicts, mask_box, polygon_box
 from .record import (
     ConfidenceCrop,
     ImageRecord,
@@ -37,11 +39,13 @@ from .record import (
 from .store import read_store, shard_paths
 
 
-def read_labels(path: str | Place) -> Iterator[ImageRecord]:
+def read_labels(path: str | Place, crowd: Crowd = 'ignore') -> Iterator[ImageRecord]:
     """Read the records of a label store, or of a COCO JSON, one at a time.
 
     Args:
         path: place on this machine, or `s3://BUCKET/PREFIX`.
+        crowd: whether regions of a COCO JSON that are marked `iscrowd` are left out ('ignore')
+            or are objects ('objects').
 
     Raises:
         ValueError: the labels are damaged, or the file holds no labels.
@@ -50,20 +54,32 @@ def read_labels(path: str | Place) -> Iterator[ImageRecord]:
     path = find_place(path)
     if not path.exists():
         raise FileNotFoundError(f'labels must be a label store or a COCO JSON, found no {path}')
-    return read_store(path) if path.is_dir() else read_coco(path)
+    return read_store(path) if path.is_dir() else read_coco(path, crowd)
 
 
-def read_coco(path: Place) -> Iterator[ImageRecord]:
-    """Read a COCO JSON as records, in the order of its images; crowd regions are left out.
+def read_coco(
+    path: Place, crowd: Crowd = 'ignore', remarks: Remarks | None = None
+) -> Iterator[ImageRecord]:
+    """Read a COCO JSON as records, in the order of its images.
 
-    The files of CutLER and CuVLER give the width of an image as its height. Where all masks of
-    an image show it, its size is corrected, with one warning that says how many images.
+    What is left out or corrected is counted, and said in one warning of each kind after the last
+    image: crowd regions, objects without area, boxes that contradict their masks (the box of
+    the mask is taken), and images whose width and height are swapped, as in the files of CutLER
+    and CuVLER.
+
+    Args:
+        path: file to read.
+        crowd: whether regions that are marked `iscrowd` are left out ('ignore') or are objects
+            ('objects').
+        remarks: gets the counts, in place of the warnings about objects.
 
     Raises:
-        ValueError: the file is no COCO instance JSON; the message names the wrong entry.
+        ValueError: the file is no COCO instance JSON, or holds nothing but crowds that are to
+            be left out; the message names the wrong entry, or the remedy.
     """
+    counted = Remarks() if remarks is None else remarks
     names = set()
-    for position, (image, found) in enumerate(read_annotated_images(path)):
+    for position, (image, found) in enumerate(read_annotated_images(path, crowd)):
         if image.file_name in names:
             raise ValueError(
                 f'{path}: images[{position}].file_name must be unique, got '
@@ -73,16 +89,26 @@ def read_coco(path: Place) -> Iterator[ImageRecord]:
         instances = []
         for index, annotation in found:
             if annotation.iscrowd:
+                counted.crowds += 1
                 continue
             try:
-                instances.append(_from_annotation(annotation, image.image_hw))
+                instance = _from_annotation(annotation, image.image_hw, counted)
             except ValueError as error:
                 raise ValueError(f'{path}: annotations[{index}]{error}') from error
+            if instance is not None:
+                instances.append(instance)
         yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
+    if remarks is None:
+        counted.warn(path)
 
 
-def _from_annotation(annotation: CocoAnnotation, image_hw: tuple[int, int]) -> InstanceRecord:
-    """Make a record; the caller puts the name of the annotation before an error."""
+def _from_annotation(
+    annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
+) -> InstanceRecord | None:
+    """Make a record; None for an object without area.
+
+    The caller puts the name of the annotation before an error.
+    """
     if not annotation.segmentation:
         raise ValueError(' must have a segmentation')
     try:
@@ -95,8 +121,24 @@ def _from_annotation(annotation: CocoAnnotation, image_hw: tuple[int, int]) -> I
             crop = _unpack_confidence(annotation.confidence)
         except (ValueError, zlib.error) as error:
             raise ValueError(f'.confidence: {error}') from error
-    area = int(coco_mask.area({'size': list(image_hw), 'counts': code}))
-    return InstanceRecord(annotation.bbox, area, code, annotation.score, crop)
+    mask = {'size': list(image_hw), 'counts': code}
+    area = int(coco_mask.area(mask))
+    if area == 0:
+        remarks.without_area += 1
+        return None
+    box, of_mask = annotation.bbox, mask_box(mask)
+    if contradicts(box, of_mask) and not _fits_points(annotation):
+        remarks.boxes += 1
+        box = of_mask
+    return InstanceRecord(box, area, code, annotation.score, crop)
+
+
+def _fits_points(annotation: CocoAnnotation) -> bool:
+    """Whether a box fits polygons, of which a part may be too small to cover a pixel."""
+    polygons = annotation.segmentation
+    if not isinstance(polygons, list):
+        return False
+    return not contradicts(annotation.bbox, polygon_box(with_area(polygons)))
 
 
 def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:

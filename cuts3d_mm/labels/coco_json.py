@@ -19,6 +19,16 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.files.remote import Place
 
+from .left_out import (
+    Box,
+    Crowd,
+    Remarks,
+    contradicts,
+    mask_box,
+    polygon_box,
+    require_crowd,
+    require_objects,
+)
 from .record import OLDER_LOWER_BOUND
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
 
@@ -46,22 +56,29 @@ class AnnotatedImage(NamedTuple):
     annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
 
 
-def read_annotated_images(path: Place) -> Iterator[AnnotatedImage]:
+def read_annotated_images(path: Place, crowd: Crowd = 'ignore') -> Iterator[AnnotatedImage]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
     codes of an image show it, its size is corrected, with one warning that says how many images.
 
+    Args:
+        path: file to read.
+        crowd: 'objects' gives regions that are marked `iscrowd` as objects; with 'ignore' they
+            stay crowds.
+
     Raises:
-        ValueError: the file is no COCO JSON, or an entry is wrong; the message names both and
-            what must hold.
+        ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
+            to ignore; the message names the file, the entry and what must hold.
     """
-    with _Annotations() as annotations:
+    require_crowd(crowd)
+    with _Annotations(crowd == 'objects') as annotations:
         try:
             images = _read_all(path, annotations)
             annotations.check_ids()
         except ValueError as error:
             raise ValueError(f'{path} must be a COCO JSON: {error}') from error
+        annotations.check_crowds(path)
         yield from _in_order(path, images, annotations)
 
 
@@ -107,7 +124,9 @@ _MAX_IN_MEMORY = 2**26  # bytes of annotations; a file with more goes to the dis
 class _Annotations:
     """Annotations outside of memory, in the order of the file, to be read image by image."""
 
-    def __init__(self) -> None:
+    def __init__(self, crowds_are_objects: bool) -> None:
+        self._crowds_are_objects = crowds_are_objects
+        self._num_crowds = 0
         self._file = SpooledTemporaryFile(_MAX_IN_MEMORY)  # noqa: SIM115
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(CocoAnnotation).decode
@@ -123,6 +142,9 @@ class _Annotations:
         self._file.close()
 
     def add(self, annotation: CocoAnnotation) -> None:
+        if annotation.iscrowd and self._crowds_are_objects:
+            annotation = msgspec.structs.replace(annotation, iscrowd=0)
+        self._num_crowds += int(annotation.iscrowd)
         content = self._encode(annotation)
         self._file.write(content)
         self._ends.append(self._ends[-1] + len(content))
@@ -136,6 +158,9 @@ class _Annotations:
         if again.size:
             index = int(again.min())
             raise ValueError(f'annotations[{index}].id must be unique, got {ids[index]} again')
+
+    def check_crowds(self, path: Place) -> None:
+        require_objects(path, len(self._ids), self._num_crowds)
 
     def assign(self, images: dict[int, CocoImage]) -> None:
         positions = {image_id: position for position, image_id in enumerate(images)}
@@ -430,26 +455,38 @@ def compress_mask(segmentation: Polygons | RunLengths, image_hw: tuple[int, int]
             return tidy_code(counts.encode('utf-8'), image_hw)
         return pack_runs(counts, image_hw)
     check_polygons(segmentation, image_hw)
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))['counts']
+    return _rasterise(with_area(segmentation), image_hw)['counts']
+
+
+def _rasterise(polygons: Polygons, image_hw: tuple[int, int]) -> dict[str, Any]:
+    if not polygons:
+        return coco_mask.encode(np.zeros(image_hw, np.uint8, order='F'))
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *image_hw))
+
+
+def with_area(polygons: Polygons) -> Polygons:
+    """Leave out polygons of fewer than three points, which cover nothing."""
+    return [polygon for polygon in polygons if len(polygon) >= _FEWEST_NUMBERS]
 
 
 def check_polygons(polygons: Polygons, image_hw: tuple[int, int]) -> None:
     """Check that pycocotools can rasterise polygons.
 
     Raises:
-        ValueError: there are too few or too many polygons, or a polygon is too short, too long,
-            has an odd number of coordinates, or lies too far from the image.
+        ValueError: there are too few or too many polygons, or a polygon is too long, has an
+            odd number of coordinates, or lies too far from the image.
     """
     if not 0 < len(polygons) <= MAX_POLYGONS:
         raise ValueError(f'must have from 1 to {MAX_POLYGONS} polygons, got {len(polygons)}')
     side = max(image_hw)
     outline_px = 0.0
     for index, polygon in enumerate(polygons):
-        if len(polygon) < _FEWEST_NUMBERS or len(polygon) % 2:
+        if len(polygon) % 2:
             raise ValueError(
-                f'polygon {index} must have an even number of coordinates, at least '
-                f'{_FEWEST_NUMBERS}, got {len(polygon)}'
+                f'polygon {index} must have an even number of coordinates, got {len(polygon)}'
             )
+        if not polygon:
+            continue
         low, high = min(polygon), max(polygon)
         if not (-side <= low and high <= 2 * side and all(map(math.isfinite, polygon))):
             raise ValueError(
@@ -474,7 +511,7 @@ def mask_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
     """Turn a mask of `read_ground_truth`, polygons or a run-length code, into a code."""
     if isinstance(segmentation, dict):
         return segmentation
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, *image_hw))
+    return _rasterise(segmentation, image_hw)
 
 
 def read_ground_truth(
@@ -482,14 +519,20 @@ def read_ground_truth(
     needs_masks: bool = False,
     needs_names: bool = False,
     needs_classes: bool = False,
+    crowd: Crowd = 'ignore',
 ) -> dict[str, Any]:
     """Read a COCO JSON; pycocotools can use every mask of the result.
+
+    Objects without area are left out, and a box that contradicts its mask is replaced by the box
+    of the mask, each with one warning that says how many.
 
     Args:
         path: file to read.
         needs_masks: whether every annotation must have a mask, not its box alone.
         needs_names: whether the names of the images must be unique.
         needs_classes: whether every annotation must have the id of a category.
+        crowd: 'objects' reads crowd regions as objects; with 'ignore' they stay crowds, which
+            scoring ignores.
 
     Returns:
         A COCO dictionary, with the categories of the file if classes are needed, otherwise with
@@ -499,9 +542,9 @@ def read_ground_truth(
         ValueError: the file is no COCO JSON; the message names the wrong entry.
     """
     images, annotations = [], []
-    names = set()
+    names, remarks = set(), Remarks()
     classes, class_of = _read_classes(path) if needs_classes else (CATEGORIES, {})
-    for image, found in read_annotated_images(path):
+    for image, found in read_annotated_images(path, crowd):
         if needs_names and image.file_name in names:
             raise ValueError(
                 f'{path}: names of images must be unique, got {image.file_name!r} again'
@@ -517,9 +560,12 @@ def read_ground_truth(
         )
         for index, annotation in found:
             try:
-                annotations.append(_as_plain(annotation, image, needs_masks))
+                plain = _as_plain(annotation, image, needs_masks, remarks)
             except ValueError as error:
                 raise ValueError(f'{path}: annotations[{index}]{error}') from error
+            if plain is not None:
+                annotations.append(plain)
+    remarks.warn(path)
     for plain in annotations:
         plain['category_id'] = class_of.get(plain['id'], CATEGORY_ID)
     return {'images': images, 'annotations': annotations, 'categories': classes}
@@ -548,31 +594,70 @@ def _read_classes(path: Path) -> tuple[list[dict[str, Any]], dict[int, int]]:
     return classes, class_of
 
 
-def _as_plain(annotation: CocoAnnotation, image: CocoImage, needs_masks: bool) -> dict[str, Any]:
-    """Make a dictionary; the caller puts the name of the annotation before an error."""
-    if annotation.area is None:
-        raise ValueError(' must have an area')
-    plain: dict[str, Any] = {
-        'id': annotation.id,
-        'image_id': annotation.image_id,
-        'category_id': CATEGORIES[0]['id'],
-        'bbox': list(annotation.bbox),
-        'area': annotation.area,
-        'iscrowd': int(annotation.iscrowd),
-        'ignore': int(annotation.ignore),
-    }
+def _as_plain(
+    annotation: CocoAnnotation, image: CocoImage, needs_masks: bool, remarks: Remarks
+) -> dict[str, Any] | None:
+    """Make a dictionary; None for an object without area.
+
+    The caller puts the name of the annotation before an error.
+    """
+    mask, code = None, None
     if annotation.segmentation:
         try:
-            plain['segmentation'] = _checked_mask(annotation.segmentation, image.image_hw)
+            mask, code = _checked_mask(annotation, image.image_hw)
         except ValueError as error:
             raise ValueError(f'.segmentation: {error}') from error
     elif needs_masks:
         raise ValueError(' must have a segmentation: masks are scored')
+    box = annotation.bbox
+    area = box[2] * box[3]
+    if code is not None:
+        area = float(coco_mask.area(code))
+    elif mask is not None and annotation.area is not None:
+        area = annotation.area
+    if area == 0:
+        remarks.without_area += 1
+        return None
+    if mask is not None and _is_contradicted(box, mask, code, image.image_hw):
+        remarks.boxes += 1
+        box = mask_box(mask_code(mask, image.image_hw))
+    plain: dict[str, Any] = {
+        'id': annotation.id,
+        'image_id': annotation.image_id,
+        'category_id': CATEGORIES[0]['id'],
+        'bbox': list(box),
+        'area': area if annotation.area is None else annotation.area,
+        'iscrowd': int(annotation.iscrowd),
+        'ignore': int(annotation.ignore),
+    }
+    if mask is not None:
+        plain['segmentation'] = mask
     return plain
 
 
-def _checked_mask(segmentation: Any, image_hw: tuple[int, int]) -> Any:
+def _is_contradicted(
+    box: Box, mask: Any, code: dict[str, Any] | None, image_hw: tuple[int, int]
+) -> bool:
+    """Whether a box fits neither the points of its polygons nor the pixels of its mask."""
+    if isinstance(mask, list) and not contradicts(box, polygon_box(mask)):
+        return False
+    return contradicts(box, mask_box(mask_code(mask, image_hw) if code is None else code))
+
+
+_SURE_PX = 4.0  # sides and annotated area, px, from which a polygon is sure to cover a pixel
+
+
+def _checked_mask(
+    annotation: CocoAnnotation, image_hw: tuple[int, int]
+) -> tuple[Any, dict[str, Any] | None]:
+    """Check a mask; give it as `read_ground_truth` does, and its code where it is needed."""
+    segmentation: Any = annotation.segmentation
     if isinstance(segmentation, RunLengths):
-        return {'size': list(image_hw), 'counts': compress_mask(segmentation, image_hw)}
+        code = {'size': list(image_hw), 'counts': compress_mask(segmentation, image_hw)}
+        return code, code
     check_polygons(segmentation, image_hw)
-    return segmentation
+    polygons = with_area(segmentation)
+    if polygons and annotation.area is not None and annotation.area >= _SURE_PX:
+        if min(polygon_box(polygons)[2:]) >= _SURE_PX:
+            return polygons, None
+    return polygons, _rasterise(polygons, image_hw)

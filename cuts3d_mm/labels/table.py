@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,14 @@ from cuts3d_mm.files.paths import is_inside
 from cuts3d_mm.files.remote import Place, map_files
 
 from .coco import read_coco
-from .record import ImageRecord, with_safe_name
+from .left_out import Crowd, Remarks, require_crowd
+from .record import ImageRecord, InstanceRecord, with_safe_name
 from .store import SCHEMA, read_table, record_from_row, row_from_record, shard_paths
 
 _SOURCE_KEY = b'cuts3d_source'
-_CONTENT = 'unsafe names are failures'  # a rule that files of an earlier version break
+_BATCH_KEY, _OUTLINE_KEY, _REMARKS_KEY = b'cuts3d_crc', b'cuts3d_outline_crc', b'cuts3d_left_out'
+# Rules that files of an earlier version break.
+_CONTENT = 'unsafe names are failures, every object has an area, checksums'
 _ROWS_PER_BATCH = 2048
 
 
@@ -44,24 +49,24 @@ class LabelTable:
 
     Args:
         path: folder of a label store, or a COCO JSON.
+        crowd: whether regions of a COCO JSON that are marked `iscrowd` are left out ('ignore')
+            or are objects ('objects').
 
     Raises:
-        ValueError: the path is neither.
+        ValueError: the path is neither, or the option is another word.
     """
 
-    def __init__(self, path: Place) -> None:
-        self._path = path
-        self._open()
+    def __init__(self, path: Place, crowd: Crowd = 'ignore') -> None:
+        require_crowd(crowd)
+        self._path, self._crowd = path, crowd
+        self._source = fingerprint(path, crowd)
+        self._open().warn(path)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> ImageRecord:
         """Read one record."""
-        try:
-            return self._read(index)
-        except (ValueError, TypeError, pa.ArrowException):  # perhaps the unpacked file is damaged
-            self._open(again=True)
         try:
             return self._read(index)
         except (ValueError, TypeError, pa.ArrowException) as error:
@@ -73,15 +78,19 @@ class LabelTable:
         return record_from_row(self._batch(batch).slice(row, 1).to_pylist()[0])
 
     def _batch(self, number: int) -> pa.RecordBatch:
-        found = self._reader.get_batch(number)
-        if number not in self._checked:  # unchecked, a flipped bit could crash the process
-            found.validate(full=True)
-            self._checked.add(number)
+        if number in self._checked:
+            return self._reader.get_batch(number)
+        try:
+            found = _checked_batch(self._reader, number)
+        except (ValueError, TypeError, OSError, pa.ArrowException):  # the file is damaged
+            self._open(again=True)
+            found = _checked_batch(self._reader, number)
+        self._checked.add(number)
         return found
 
     def names(self) -> list[str]:
         """Read the names of all images, failures included."""
-        batches = (self._reader.get_batch(i) for i in range(self._reader.num_record_batches))
+        batches = map(self._batch, range(self._reader.num_record_batches))
         return [name for batch in batches for name in batch['name'].to_pylist()]
 
     def figures(self) -> ImageFigures:
@@ -104,18 +113,20 @@ class LabelTable:
         return ImageFigures(mean_score, largest_area / areas)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'_path': self._path}
+        return {'_path': self._path, '_crowd': self._crowd, '_source': self._source}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._path = state['_path']
+        vars(self).update(state)
         self._open()
 
-    def _open(self, again: bool = False) -> None:
-        self._reader = open_unpacked(self._path, again)
+    def _open(self, again: bool = False) -> Remarks:
+        self._reader = open_unpacked(self._path, again, self._crowd, self._source)
         self._checked: set[int] = set()
+        remarks = Remarks()
         sizes, counts, failed = [], [], []
         for index in range(self._reader.num_record_batches):
-            batch = self._reader.get_batch(index)
+            batch, notes = _with_notes(self._reader, index)
+            remarks = Remarks(**json.loads(notes[_REMARKS_KEY]))  # the last batch knows all
             sizes.append(np.stack([batch['height'], batch['width']], axis=1))
             counts.append(np.asarray(pc.list_value_length(batch['instances'])))
             failed.append(np.asarray(batch['failure'].is_valid()))
@@ -123,6 +134,7 @@ class LabelTable:
         self.image_hw: NDArray[np.int32] = np.concatenate([*sizes, np.empty((0, 2), np.int32)])
         self.num_instances: NDArray[np.int32] = np.concatenate([*counts, np.empty(0, np.int32)])
         self.is_failure: Mask = np.concatenate([*failed, np.empty(0, bool)])
+        return remarks
 
 
 class SelectedRecords(Sequence[ImageRecord]):
@@ -142,26 +154,31 @@ class SelectedRecords(Sequence[ImageRecord]):
         return self.table[int(self.indices[index])]
 
 
-def random_records(path: Place, count: int, rng: np.random.Generator) -> SelectedRecords:
+def random_records(
+    path: Place, count: int, rng: np.random.Generator, crowd: Crowd = 'ignore'
+) -> SelectedRecords:
     """Draw labelled images at random, in the order of the labels.
 
     Args:
         path: label store or COCO JSON.
         count: number of images; all if there are fewer.
         rng: random generator of the draw.
+        crowd: as for `LabelTable`.
 
     Raises:
         ValueError: `count` is less than 1.
     """
     if count < 1:
         raise ValueError(f'the number of random images must be at least 1, got {count}')
-    table = LabelTable(path)
+    table = LabelTable(path, crowd)
     labelled = np.flatnonzero(~table.is_failure)
     chosen = rng.choice(labelled, min(count, len(labelled)), replace=False)
     return SelectedRecords(table, np.sort(chosen))
 
 
-def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
+def open_unpacked(
+    path: Place, again: bool = False, crowd: Crowd = 'ignore', source: str | None = None
+) -> pa.RecordBatchFileReader:
     """Open the unpacked file of a store or JSON; write it if it is missing or damaged.
 
     The file lies next to the labels or, if nothing can be written there, in the user's cache
@@ -170,12 +187,14 @@ def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
     Args:
         path: folder of a label store, or a COCO JSON.
         again: whether to write the file even if it exists.
+        crowd: whether crowd regions of a COCO JSON are left out or are objects.
+        source: fingerprint that the labels must have; None: the fingerprint that they have.
 
     Raises:
-        ValueError: the labels cannot be read.
+        ValueError: the labels cannot be read, or have another fingerprint.
         OSError: the file can be written to no place.
     """
-    source = _fingerprint(path)
+    source = fingerprint(path, crowd) if source is None else source
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
     places = [folder / f'{source}.arrow' for folder in (cache, _temporary_folder())]
     if isinstance(path, Path):
@@ -186,13 +205,17 @@ def open_unpacked(path: Place, again: bool = False) -> pa.RecordBatchFileReader:
         reader = _open_if_current(place, source)
         if reader is not None:
             return reader
+    if fingerprint(path, crowd) != source:
+        raise ValueError(
+            f'{path} must stay as it was when it was opened, its files have changed; start again'
+        )
     reasons = []
     for place in places:
         try:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_foreign(place.parent):
                 raise PermissionError(errno.EPERM, 'folder of another user')
-            _write_unpacked(path, place, source)
+            _write_unpacked(path, place, source, crowd)
         except OSError as error:  # a store that is shared for reading, or a full disk
             reasons.append(f'{place}: {error.strerror or error}')
         else:
@@ -204,11 +227,13 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f'cuts3d_mm-{os.getuid()}'
 
 
-def _fingerprint(path: Place) -> str:
+def fingerprint(path: Place, crowd: Crowd = 'ignore') -> str:
+    """Identify what is read of labels by the names, sizes and times of their files."""
     parts: list[Place] = [*shard_paths(path)] if path.is_dir() else [path]
     found = zip(parts, map_files(lambda part: part.stat(), parts), strict=True)
     stats = [(part.name, stat.st_size, stat.st_mtime_ns) for part, stat in found]
-    return hashlib.sha256(repr((_CONTENT, str(path.resolve()), stats)).encode()).hexdigest()[:32]
+    told = repr((_CONTENT, str(path.resolve()), stats, crowd))
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _is_foreign(folder: Path) -> bool:
@@ -226,8 +251,17 @@ def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None
         reader = _open_file(path)
         metadata = reader.schema.metadata or {}
         for index in range(reader.num_record_batches):
-            reader.get_batch(index).validate()
-    except (OSError, ValueError, pa.ArrowException):  # damaged, or a file of another program
+            batch, notes = _with_notes(reader, index)
+            batch.validate()
+            if _outline(batch, notes[_REMARKS_KEY]) != notes[_OUTLINE_KEY]:
+                return None
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        pa.ArrowException,
+    ):  # damaged, or a file of another program
         return None
     is_ours = reader.schema.equals(SCHEMA) and metadata.get(_SOURCE_KEY) == source.encode()
     return reader if is_ours else None
@@ -237,26 +271,72 @@ def _open_file(path: Path) -> pa.RecordBatchFileReader:
     return pa.ipc.open_file(pa.memory_map(str(path)))
 
 
-def _write_unpacked(path: Place, target: Path, source: str) -> None:
-    schema = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()})
+def _with_notes(
+    reader: pa.RecordBatchFileReader, number: int
+) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
+    batch, notes = reader.get_batch_with_custom_metadata(number)
+    return batch, dict(notes or {})
+
+
+def _checked_batch(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
+    """Read a batch and compare its checksum.
+
+    Raises:
+        ValueError, ArrowException: the batch is damaged.
+    """
+    batch, notes = _with_notes(reader, number)
+    batch.validate(full=True)  # unchecked, a flipped bit could crash the process
+    if _checksum(batch) != notes.get(_BATCH_KEY):
+        raise ValueError('the unpacked labels must have the checksum that they were written with')
+    return batch
+
+
+def _checksum(batch: pa.RecordBatch) -> bytes:
+    return b'%08x' % zlib.crc32(batch.serialize())
+
+
+def _outline(batch: pa.RecordBatch, remarks: bytes) -> bytes:
+    """Compute the checksum of what a table reads of every batch when it is opened."""
+    columns = (
+        np.asarray(batch['height']),
+        np.asarray(batch['width']),
+        np.asarray(pc.list_value_length(batch['instances'])),
+        np.asarray(batch['failure'].is_valid()),
+    )
+    content = b''.join([*(column.tobytes() for column in columns), remarks])
+    return b'%08x' % zlib.crc32(content)
+
+
+def _write_unpacked(path: Place, target: Path, source: str, crowd: Crowd) -> None:
+    schema, remarks = SCHEMA.with_metadata({_SOURCE_KEY: source.encode()}), Remarks()
     with open_atomically(target) as file, pa.ipc.new_file(file, schema) as writer:
-        for table in _tables_of(path):
+        for table in _tables_of(path, crowd, remarks):
             # A batch for each table: a reader opens few batches faster than many.
-            for batch in table.combine_chunks().to_batches():
-                writer.write_batch(batch)
+            for unwritten in table.combine_chunks().to_batches():
+                # Read back, so that the checksum is that of the buffers as a reader gets them.
+                batch = pa.ipc.read_record_batch(unwritten.serialize(), SCHEMA)
+                said = json.dumps(asdict(remarks)).encode()
+                notes = {
+                    _BATCH_KEY: _checksum(batch),
+                    _OUTLINE_KEY: _outline(batch, said),
+                    _REMARKS_KEY: said,
+                }
+                writer.write_batch(batch, custom_metadata=notes)
 
 
-def _tables_of(path: Place) -> Iterator[pa.Table]:
+def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table]:
+    """Read the labels in tables; `remarks` holds what is left out up to a table's end."""
     if path.is_dir():
         for shard in shard_paths(path):
-            yield _with_safe_names(_with_every_field(read_table(shard)))
+            table = _with_safe_names(_with_every_field(read_table(shard)))
+            yield _with_area(table, remarks)
         return
     rows: list[dict[str, Any]] = []
-    for record in map(with_safe_name, read_coco(path)):
-        rows.append(row_from_record(record))
+    for record in map(with_safe_name, read_coco(path, crowd, remarks)):
         if len(rows) == _ROWS_PER_BATCH:
             yield pa.Table.from_pylist(rows, SCHEMA)
             rows = []
+        rows.append(row_from_record(record))
     if rows:
         yield pa.Table.from_pylist(rows, SCHEMA)
 
@@ -284,3 +364,22 @@ def _with_safe_names(table: pa.Table) -> pa.Table:
         return table
     records = (with_safe_name(record_from_row(row)) for row in table.to_pylist())
     return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
+
+
+def _with_area(table: pa.Table, remarks: Remarks) -> pa.Table:
+    """Leave out and count the instances of a shard that cover nothing."""
+    instances = table['instances'].combine_chunks().flatten()
+    areas = np.asarray(instances.field('area').fill_null(0))
+    sides = np.asarray(instances.field('box_xywh').flatten(), np.float64).reshape(-1, 4)[:, 2:]
+    if len(areas) == len(sides) and (areas > 0).all() and (sides > 0).all():
+        return table
+    records = []
+    for record in map(record_from_row, table.to_pylist()):
+        kept = tuple(one for one in record.instances if _covers(one))
+        remarks.without_area += len(record.instances) - len(kept)
+        records.append(replace(record, instances=kept))
+    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
+
+
+def _covers(instance: InstanceRecord) -> bool:
+    return instance.area > 0 and min(instance.box_xywh[2:]) > 0

@@ -315,7 +315,6 @@ def _check_annotation(one: Any, needs: Collection[str]) -> None:
     require(_is_number(one.get('score', 1)) and 0 <= one.get('score', 1) <= 1)
     area = one.get('area')
     require(area is None or (type(area) in (int, float) and 0 <= area < math.inf))
-    require(area is not None or 'areas' not in needs)
     stored = one.get('confidence')
     if stored is None or 'confidence' not in needs:
         return
@@ -333,7 +332,7 @@ def _check_mask(segmentation: Any, image_hw: tuple[int, int]) -> None:
     if type(segmentation) is list:
         require(segmentation)
         for polygon in segmentation:
-            require(len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(_is_number, polygon)))
+            require(len(polygon) % 2 == 0 and all(map(_is_number, polygon)))
         return
     counts = segmentation['counts']
     runs = _unpack(counts) if type(counts) is str else counts

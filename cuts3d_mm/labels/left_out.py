@@ -1,0 +1,101 @@
+"""Count the objects that readers of COCO JSON leave out or correct, and say so once."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pycocotools import mask as coco_mask
+
+Crowd = Literal['ignore', 'objects']
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+# Tools round boxes, and some count the last pixel and some do not: edges differ by up to 2 px.
+BOX_TOLERANCE_PX = 2.0
+_REMEDY = "--crowd objects, or crowd='objects', reads them as objects"
+
+
+class LabelWarning(UserWarning):
+    """Something in a file of labels was left out or corrected."""
+
+
+@dataclass
+class Remarks:
+    """Counts of what a reader leaves out of a file, or corrects in it."""
+
+    crowds: int = 0  # regions that are marked as crowds
+    without_area: int = 0  # objects that cover no pixel
+    boxes: int = 0  # boxes that contradict their masks
+
+    def lines(self) -> list[str]:
+        """Say each count that is not 0."""
+        said = (
+            (self.crowds, f'marked iscrowd, left out as objects; {_REMEDY}'),
+            (self.without_area, 'without area, left out'),
+            (self.boxes, 'whose box contradicts the mask; the box of the mask is used'),
+        )
+        return [f'{count} object{"s" * (count > 1)} {text}' for count, text in said if count]
+
+    def warn(self, source: object) -> None:
+        """Say each count in a warning that names the source."""
+        for line in self.lines():
+            warnings.warn(f'{source}: {line}', LabelWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """Level of the first caller outside of this package, as `Remarks.warn` counts it."""
+    level, frame = 1, sys._getframe(1)
+    package = __name__.partition('.')[0]
+    while frame.f_back is not None and frame.f_globals['__name__'].startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def require_crowd(crowd: str) -> None:
+    """Check the option.
+
+    Raises:
+        ValueError: another word.
+    """
+    if crowd not in get_args(Crowd):
+        raise ValueError(f'crowd must be one of {get_args(Crowd)}, got {crowd!r}')
+
+
+def require_objects(path: object, num_objects: int, num_crowds: int) -> None:
+    """Check that a file does not hold crowds alone.
+
+    Raises:
+        ValueError: every annotation is a crowd; the message names the remedy.
+    """
+    if num_crowds and num_crowds == num_objects:
+        raise ValueError(
+            f'{path}: annotations must hold objects, got iscrowd in all {num_crowds}, as '
+            f'CVAT writes for brush masks; {_REMEDY}'
+        )
+
+
+def mask_box(code: dict[str, Any]) -> Box:
+    """Give the box of a run-length code."""
+    left, top, width, height = map(float, coco_mask.toBbox(code))
+    return left, top, width, height
+
+
+def polygon_box(polygons: list[list[float]]) -> Box:
+    """Give the box of the points of polygons, at least one point."""
+    left = min(min(one[::2]) for one in polygons)
+    top = min(min(one[1::2]) for one in polygons)
+    right = max(max(one[::2]) for one in polygons)
+    bottom = max(max(one[1::2]) for one in polygons)
+    return left, top, right - left, bottom - top
+
+
+def contradicts(box: Box, other: Box) -> bool:
+    """Whether an edge of a box lies farther than the tolerance from that of another."""
+    steps = (
+        box[0] - other[0],
+        box[1] - other[1],
+        box[0] + box[2] - other[0] - other[2],
+        box[1] + box[3] - other[1] - other[3],
+    )
+    return max(map(abs, steps)) > BOX_TOLERANCE_PX
