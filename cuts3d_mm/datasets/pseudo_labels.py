@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, MultiImageMixDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets.transforms import LoadAnnotations
 
 from cuts3d_mm.files.paths import require_inside
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
@@ -38,6 +39,9 @@ class PseudoLabelDataset(BaseDetDataset):
             (`ignore`) or are objects (`objects`). Defaults to `ignore`.
 
     All other arguments are those of `mmdet.BaseDetDataset`.
+
+    Raises:
+        ValueError: the pipeline would drop every mask, as `LoadAnnotations(poly2mask=False)`.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = DATASET_META
@@ -47,6 +51,7 @@ class PseudoLabelDataset(BaseDetDataset):
         # The records are in a file that is mapped into memory, not in Python objects.
         kwargs['serialize_data'] = False
         super().__init__(*args, **kwargs)
+        _require_bitmaps(self.pipeline)
 
     def load_data_list(self) -> SelectedRecords:
         """Open the labels.
@@ -98,6 +103,24 @@ class PseudoLabelDataset(BaseDetDataset):
         if isinstance(indices, int):
             chosen = slice(indices) if indices >= 0 else slice(indices, None)
         return self.data_list[chosen]
+
+
+def _require_bitmaps(pipeline: Any) -> None:
+    """Refuse a pipeline that marks every run-length mask, and its box, as to be ignored."""
+    waiting = [pipeline]
+    while waiting:
+        transform = waiting.pop()
+        if isinstance(transform, (list, tuple)):
+            waiting += transform
+            continue
+        waiting += getattr(transform, 'transforms', ())
+        is_loader = isinstance(transform, LoadAnnotations)
+        if is_loader and transform.with_mask and not transform.poly2mask:
+            raise ValueError(
+                'the masks of pseudo-labels need poly2mask=True, got '
+                f'{type(transform).__name__}(with_mask=True, poly2mask=False), which drops all '
+                "objects; use poly2mask=True or dict(type='cuts3d_mm.LoadPseudoLabels')"
+            )
 
 
 def _instance_info(instance: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:

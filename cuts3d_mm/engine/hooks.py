@@ -1,9 +1,10 @@
-"""Hooks for training: precise batch norm statistics, and a seed per iteration."""
+"""Hooks for training: precise batch norm statistics, a seed per iteration, finite losses."""
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -77,6 +78,57 @@ class IterationSeedHook(Hook):
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """End a training whose loss stays NaN or infinite, and name the images where it began.
+
+    Args:
+        num_iters (int): Steps in a row whose loss may not be finite before the training ends.
+            Mixed precision skips single steps of that kind. Defaults to 5.
+    """
+
+    def __init__(self, num_iters: int = 5) -> None:
+        if num_iters < 1:
+            raise ValueError(f'num_iters must be at least 1, got {num_iters}')
+        self.num_iters = num_iters
+        self._in_a_row = 0
+        self._first = ''  # step, losses and images where it began
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Look at the losses of the step.
+
+        Raises:
+            FloatingPointError: no loss was finite for `num_iters` steps in a row.
+        """
+        losses = {key: float(one) for key, one in (outputs or {}).items() if 'loss' in key}
+        if all(map(math.isfinite, losses.values())):
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        if self._in_a_row == 1:
+            bad = ', '.join(key for key, loss in losses.items() if not math.isfinite(loss))
+            images = ', '.join(_image_paths(data_batch)) or 'that the batch does not name'
+            self._first = f'first in step {runner.iter + 1} ({bad}) with the images {images}'
+        if self._in_a_row >= self.num_iters:
+            raise FloatingPointError(
+                f'the loss must be finite, it was not for {self._in_a_row} steps in a row, '
+                f'{self._first}; look at their labels, and lower the learning rate if they are '
+                'right'
+            )
+
+
+def _image_paths(batch: Any) -> list[str]:
+    """Find the paths of the images of a batch, however its samples are nested."""
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return [path for part in batch for path in _image_paths(part)]
+    path = getattr(batch, 'img_path', None)
+    return [str(path)] if path else []
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,14 @@ _LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last c
 
 
 def build_runner(config: Config) -> Any:
-    """Build the runner that a config names; ranks without a GPU train on the CPU."""
+    """Build the runner that a config names; ranks without a GPU train on the CPU.
+
+    A training ends, also by a config of others, if its loss stays NaN: `FiniteLossHook`.
+    """
     install()
+    hooks = config.get('custom_hooks') or []
+    if not any(str(hook.get('type')).endswith('FiniteLossHook') for hook in hooks):
+        config.custom_hooks = [*hooks, {'type': 'cuts3d_mm.FiniteLossHook'}]
     settle_resume(config)
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         if not torch.distributed.is_initialized():

@@ -163,3 +163,20 @@ def test_a_sample_that_never_comes_is_an_error(inner, failing):
     with pytest.raises(RuntimeError, match='within 15 attempts'):
         build('cuts3d_mm.MixedImagesDataset', inner, outer)[0]
     assert len(failing) == 15
+
+
+@pytest.mark.parametrize('is_nested', [False, True])
+def test_a_pipeline_that_loads_no_run_length_masks_is_refused_with_the_remedy(folder, is_nested):
+    load = dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False)
+    if is_nested:
+        load = dict(type='RandomChoice', transforms=[[load]])
+    with pytest.raises(ValueError, match='poly2mask=True, got LoadAnnotations.*poly2mask=False'):
+        DATASETS.build(dataset_config(folder, [dict(type='LoadImageFromFile'), load]))
+
+
+def test_stock_loading_with_bitmaps_or_boxes_alone_finds_the_objects(folder):
+    for options in (dict(with_mask=True, poly2mask=True), dict(poly2mask=False)):
+        load = dict(type='mmdet.LoadAnnotations', with_bbox=True, **options)
+        dataset = DATASETS.build(dataset_config(folder, [dict(type='LoadImageFromFile'), load]))
+        assert [len(one['gt_bboxes']) for one in dataset] == [2, 1, 3, 0]
+        assert not any(one['gt_ignore_flags'].any() for one in dataset)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_detectors import ToyDetector, loader_of, measure_on_rank
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import multiprocessing
 
 from cuts3d_mm.engine.hooks import (
+    FiniteLossHook,
     IterationSeedHook,
     PreciseBNHook,
     measure_norms,
     separate_batches,
 )
+from cuts3d_mm.engine.runner import build_runner
 from cuts3d_mm.engine.self_training import SelfTrainingLoop
 
 
@@ -184,3 +189,44 @@ def test_two_ranks_agree_and_count_what_both_saw(tmp_path):
     mean, variance = oracle(ToyDetector(), first[0] + second[0])
     assert torch.allclose(first[1].double(), mean, atol=1e-6)
     assert torch.allclose(first[2].double(), variance, rtol=1e-5)
+
+
+def losses_of(*losses, num_iters=3):
+    """What a hook does with such losses; a batch of two images for each of them."""
+    hook = FiniteLossHook(num_iters)
+    for index, loss in enumerate(losses):
+        samples = [DetDataSample(metainfo={'img_path': f'{index}/{n}.png'}) for n in range(2)]
+        outputs = {'loss': torch.tensor(loss), 's0.loss_mask': torch.tensor(loss)}
+        hook.after_train_iter(SimpleNamespace(iter=index), index, {'data_samples': samples}, outputs)
+
+
+def test_a_loss_that_stays_not_finite_ends_the_training_and_names_the_images_of_the_batch():
+    with pytest.raises(FloatingPointError) as ended:
+        losses_of(1.0, float('nan'), float('inf'), float('nan'), 1.0)
+    assert str(ended.value) == (
+        'the loss must be finite, it was not for 3 steps in a row, first in step 2 (loss, '
+        's0.loss_mask) with the images 1/0.png, 1/1.png; look at their labels, and lower the '
+        'learning rate if they are right'
+    )
+
+
+def test_a_loss_that_is_finite_again_does_not_end_the_training():
+    losses_of(float('nan'), float('inf'), 1.0, float('nan'), float('nan'))
+    with pytest.raises(ValueError, match='num_iters must be at least 1, got 0'):
+        FiniteLossHook(0)
+
+
+def test_every_training_has_the_hook_once(tmp_path):
+    config = Config(
+        {
+            'model': {'type': ToyDetector},
+            'work_dir': str(tmp_path),
+            'launcher': 'none',
+            'custom_hooks': [{'type': 'cuts3d_mm.FiniteLossHook', 'num_iters': 7}],
+        }
+    )
+    for hooks in (config.custom_hooks, None):
+        config.custom_hooks = hooks
+        runner = build_runner(copy.deepcopy(config))
+        found = [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]
+        assert [hook.num_iters for hook in found] == ([7] if hooks else [5])
