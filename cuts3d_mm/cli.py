@@ -255,6 +255,21 @@ def share(text: str) -> float:
     return value
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Make a function that reads a number from `lowest` on."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f'must be a number from {lowest} on, got {text}')
+        return number
+
+    return read
+
+
 def add_config_argument(
     parser: argparse.ArgumentParser, example: str = 'model.recipe.local_cut.tau_knn=0.05'
 ) -> None:

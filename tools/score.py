@@ -12,6 +12,8 @@ import json
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
+    add_crowd_argument,
+    at_least,
     existing_file,
     image_folder,
     labels_path,
@@ -36,6 +38,12 @@ def parse_args() -> argparse.Namespace:
         '--json', type=local_place, metavar='FILE', help='file to write the figures into'
     )
     parser.add_argument(
+        '--all',
+        action='store_true',
+        help='score all annotated images; an image without labels counts as missed',
+    )
+    add_crowd_argument(parser)
+    parser.add_argument(
         '--by-count', action='store_true', help='also score images by their number of objects'
     )
     parser.add_argument(
@@ -54,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         help='folder of the images, for --out',
     )
     parser.add_argument(
-        '--limit', type=int, default=10, metavar='N', help='images to draw, with --out'
+        '--limit', type=at_least(1), default=10, metavar='N', help='images to draw, with --out'
     )
     parser.add_argument(
         '--out',
@@ -74,8 +82,8 @@ def main() -> int:
 
     if args.out is not None and (args.against is None or args.images is None):
         raise ValueError('--out needs --against and --images')
-    report = ScoreReport.of(args.labels, args.ground_truth, args.against)
-    print(report.table())
+    report = ScoreReport.of(args.labels, args.ground_truth, args.against, args.all, args.crowd)
+    print(f'{report.scope()}\n\n{report.table()}')
     if args.by_count:
         print(f'\n{report.table_by_count()}')
     if args.against is not None:

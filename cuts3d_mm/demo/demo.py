@@ -26,7 +26,7 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.plan import Request
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
-from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table
+from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table, percent
 from cuts3d_mm.visualization.figures import draw_comparison, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_figure
@@ -156,7 +156,7 @@ def _score_table(scenes: DemoSet, stores: dict[str, Path]) -> Table:
     rows = []
     for recipe, store in stores.items():
         found = score_labels(read_store(store), read_ground_truth(scenes.ground_truth))['segm']
-        rows.append([recipe, *(f'{100 * found[name]:.2f}' for name in METRICS)])
+        rows.append([recipe, *(percent(found[name]) for name in METRICS)])
     header = ['recipe', *(f'mask {name} %' for name in METRICS)]
     return Table(header, rows, f'Class-agnostic scores of the labels of {scenes.title}.')
 

@@ -20,8 +20,14 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import coco_annotation, read_labels
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
+from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.visualization.charts import draw_precision_recall, format_scores, format_table
+from cuts3d_mm.visualization.charts import (
+    draw_precision_recall,
+    format_scores,
+    format_table,
+    percent,
+)
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
 
@@ -53,14 +59,21 @@ def labels_as_detections(
     Raises:
         ValueError: no labelled image is annotated, or sizes differ.
     """
+    return _match(records, ground_truth)[0]
+
+
+def _match(
+    records: Iterable[ImageRecord], ground_truth: dict[str, Any]
+) -> tuple[Detections, set[Any]]:
+    """Turn pseudo-labels into COCO results, and find the ids of the images that are labelled."""
     images = _images_by_name(ground_truth['images'])
-    detections = []
-    num_matched = 0
+    detections: Detections = []
+    labelled = set()
     for record in records:
         image = images.get(record.name) or images.get(PurePosixPath(record.name).name)
         if image is None or record.failure is not None:
             continue
-        num_matched += 1
+        labelled.add(image['id'])
         if (image['height'], image['width']) != record.image_hw:
             raise ValueError(
                 f'{record.name} must be (height, width) {(image["height"], image["width"])} '
@@ -69,9 +82,9 @@ def labels_as_detections(
         for instance in record.instances:
             annotation = coco_annotation(instance, record.image_hw)
             detections.append(annotation | {'image_id': image['id']})
-    if not num_matched:
+    if not labelled:
         raise ValueError('labels and ground truth must share image names, they share no name')
-    return detections
+    return detections, labelled
 
 
 def scores_by_count(
@@ -206,14 +219,58 @@ class ScoreReport:
     detections: Detections
     earlier: Detections | None
     scores: dict[str, dict[str, float]]
+    num_annotated: int  # images of the annotations; `ground_truth` holds those that are scored
 
     @classmethod
-    def of(cls, labels: Place, ground_truth: Path, against: Place | None) -> ScoreReport:
-        """Read the labels and annotations, and score the labels."""
-        truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True)
-        detections = _read(labels, truth)
-        earlier = None if against is None else _read(against, truth)
-        return cls(truth, detections, earlier, class_agnostic_ap(truth, detections))
+    def of(
+        cls,
+        labels: Place,
+        ground_truth: Path,
+        against: Place | None,
+        all_images: bool = False,
+        crowd: Crowd = 'ignore',
+    ) -> ScoreReport:
+        """Read the labels and annotations, and score the labels.
+
+        Args:
+            labels: label store or COCO JSON.
+            ground_truth: COCO JSON of the true objects.
+            against: earlier labels to compare with.
+            all_images: whether annotated images without labels count as images without
+                detections; otherwise the images are scored that all these labels cover.
+            crowd: whether regions of a COCO JSON that are marked `iscrowd` are ignored or are
+                objects.
+        """
+        truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True, crowd=crowd)
+        num_annotated = len(truth['images'])
+        sides = [
+            _match(read_labels(side, crowd), truth)
+            for side in (labels, against)
+            if side is not None
+        ]
+        if not all_images:
+            scored = set.intersection(*(labelled for _, labelled in sides))
+            if not scored:
+                raise ValueError(
+                    'both sets of labels must share annotated images, they share none'
+                )
+            truth = _of_images(truth, scored)
+            sides = [
+                ([one for one in found if one['image_id'] in scored], scored) for found, _ in sides
+            ]
+        found = [detections for detections, _ in sides]
+        earlier = found[1] if against is not None else None
+        scores = class_agnostic_ap(truth, found[0])
+        return cls(truth, found[0], earlier, scores, num_annotated)
+
+    def scope(self) -> str:
+        """Say which of the annotated images are scored."""
+        count = len(self.ground_truth['images'])
+        if count == self.num_annotated:
+            return f'all {count} annotated images'
+        return (
+            f'{count} of {self.num_annotated} annotated images, those with labels; --all for all'
+        )
 
     def table(self) -> str:
         """Format the scores of boxes and masks."""
@@ -224,7 +281,7 @@ class ScoreReport:
         groups = scores_by_count(self.ground_truth, self.detections)
         rows = []
         for name, (count, scores) in groups.items():
-            figures = (f'{100 * scores["segm"][m]:.2f}' for m in ('AP', 'AP50', 'AR100'))
+            figures = (percent(scores['segm'][m]) for m in ('AP', 'AP50', 'AR100'))
             rows.append([name, str(count), *figures])
         return format_table(['objects', 'images', 'mask AP %', 'AP50 %', 'AR100 %'], rows)
 
@@ -277,10 +334,6 @@ class ScoreReport:
         if self.earlier is None:
             raise ValueError('a comparison needs earlier labels; pass `against`')
         return self.earlier
-
-
-def _read(labels: Place, truth: dict[str, Any]) -> Detections:
-    return labels_as_detections(read_labels(labels), truth)
 
 
 def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.hub.client import file_sha256
 from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.visualization.charts import percent
 
 from .plan import (
     IMAGENET_IMAGES,
@@ -114,8 +115,7 @@ def last_scores(log: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Scores at the end of a training with classes, in percent."""
     scored = [line for line in log if _SCORES['mask AP'] in line]
     found = {name: scored[-1][key] if scored else -1.0 for name, key in _SCORES.items()}
-    # COCO gives -1 where there is no object.
-    return {name: f'{100 * one:.2f}' if one >= 0 else 'none' for name, one in found.items()}
+    return {name: percent(one) for name, one in found.items()}
 
 
 def fine_tuning_steps(config: Any, num_images: int, batch_size: int) -> int:

@@ -22,7 +22,7 @@ from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.pipeline.progress import format_duration
-from cuts3d_mm.visualization.charts import draw_training
+from cuts3d_mm.visualization.charts import draw_training, percent
 from cuts3d_mm.visualization.overlays import draw_record
 from cuts3d_mm.visualization.report_page import (
     Block,
@@ -256,7 +256,7 @@ def _labelled(records: Iterable[ImageRecord]) -> set[str]:
 
 def _row(name: str, records: Iterable[ImageRecord], truth: dict[str, Any]) -> list[str]:
     found = score_labels(records, truth)['segm']
-    return [name, *(f'{100 * found[metric]:.2f}' for metric in METRICS)]
+    return [name, *(percent(found[metric]) for metric in METRICS)]
 
 
 def _after(number: int) -> str:

@@ -22,6 +22,7 @@ from cuts3d_mm.files.atomic import open_atomically, write_whole
 from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
 from cuts3d_mm.pipeline.progress import RemainingTime
 from cuts3d_mm.processes import run_command_in_child
+from cuts3d_mm.visualization.charts import percent
 from cuts3d_mm.weights import read_state
 
 from .plan import IMAGENET_IMAGES, Folders, Plan, Schedule, scale_schedulers
@@ -150,7 +151,7 @@ def shorten_line(line: str, remaining: RemainingTime) -> str | None:
         done = f'step {step[1]} of {step[2]}: loss {float(step[7]):.2f}'
         return f'{done}, {remaining.describe(left_s)}'
     if score:
-        return f'mask AP50 on held-out images: {100 * float(score[1]):.2f} %'
+        return f'mask AP50 on held-out images: {percent(float(score[1]))} %'
     return news[1].strip() if news else None
 
 

@@ -98,11 +98,13 @@ def draw_precision_recall(curves: Mapping[str, Mapping[float, Double]]) -> Figur
 def format_scores(scores: dict[str, dict[str, float]]) -> str:
     """Format `{'segm': {'AP': 0.1, ...}, ...}` in percent."""
     names = list(next(iter(scores.values())))
-    rows = [
-        [kind, *(f'{100 * value:.2f}' for value in figures.values())]
-        for kind, figures in scores.items()
-    ]
+    rows = [[kind, *map(percent, figures.values())] for kind, figures in scores.items()]
     return format_table(['percent', *names], rows)
+
+
+def percent(score: float) -> str:
+    """Format a score in [0, 1] in percent; '-' for the -1 of COCO, where there is no object."""
+    return '-' if score < 0 else f'{100 * score:.2f}'
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

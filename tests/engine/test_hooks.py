@@ -197,7 +197,9 @@ def losses_of(*losses, num_iters=3):
     for index, loss in enumerate(losses):
         samples = [DetDataSample(metainfo={'img_path': f'{index}/{n}.png'}) for n in range(2)]
         outputs = {'loss': torch.tensor(loss), 's0.loss_mask': torch.tensor(loss)}
-        hook.after_train_iter(SimpleNamespace(iter=index), index, {'data_samples': samples}, outputs)
+        hook.after_train_iter(
+            SimpleNamespace(iter=index), index, {'data_samples': samples}, outputs
+        )
 
 
 def test_a_loss_that_stays_not_finite_ends_the_training_and_names_the_images_of_the_batch():

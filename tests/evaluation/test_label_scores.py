@@ -144,7 +144,8 @@ def test_report_draws_the_image_that_got_worst(tmp_path):
     sides = {'old': [record('a.png', LEFT)], 'new': [record('a.png', RIGHT)]}
     for name, records in sides.items():
         write_coco(tmp_path / f'{name}.json', lambda records=records: records)
-    report = ScoreReport.of(*(tmp_path / f'{n}.json' for n in ('new', 'gt', 'old')))
+    paths = (tmp_path / f'{name}.json' for name in ('new', 'gt', 'old'))
+    report = ScoreReport.of(*paths, all_images=True)
     assert '1 worse' in report.comparison() and 'a.png' in report.comparison()
     assert '| 2-3' in report.table_by_count() and report.plot().axes
     assert report.draw_worst(tmp_path, tmp_path / 'out', 1) == []
@@ -175,3 +176,39 @@ def test_images_of_16_bit_are_drawn_as_they_are_labelled(tmp_path, rng):
     expected = read_image(tmp_path / 'a.png')
     far = ~disc((20, 18), 16, HW)  # off the mask and its outline
     assert (drawn[far] == expected[far]).all() and expected.max() > 200
+
+
+def write_sides(tmp_path, **sides):
+    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
+    for name, records in sides.items():
+        write_coco(tmp_path / f'{name}.json', lambda records=records: records)
+
+
+def test_the_labelled_images_are_scored_and_the_others_are_said(tmp_path, cuts3d):
+    write_sides(tmp_path, labels=[record('a.png', LEFT)])
+    paths = tmp_path / 'labels.json', tmp_path / 'gt.json'
+    figures = tmp_path / 'scores.json'
+    for options, scope, recall in (
+        ((), '1 of 2 annotated images, those with labels', 1),
+        (('--all',), 'all 2 annotated images', 1 / 3),
+    ):
+        code, out, err = cuts3d('score', *paths, '--json', figures, *options)
+        assert code == 0, err
+        assert out.startswith(scope)
+        assert json.loads(figures.read_text())['segm']['AR100'] == pytest.approx(recall)
+
+
+def test_two_sets_of_labels_are_compared_on_the_images_that_both_cover(tmp_path):
+    new, both = record('a.png', LEFT), record('b.png', LEFT, RIGHT)
+    write_sides(tmp_path, new=[new, both], old=[both], other=[new])
+    report = ScoreReport.of(*(tmp_path / f'{name}.json' for name in ('new', 'gt', 'old')))
+    assert report.scope().startswith('1 of 2') and '1 same' in report.comparison()
+    with pytest.raises(ValueError, match='must share annotated images'):
+        ScoreReport.of(*(tmp_path / f'{name}.json' for name in ('other', 'gt', 'old')))
+
+
+def test_a_size_without_objects_has_no_score(tmp_path, cuts3d):
+    write_sides(tmp_path, labels=[record('a.png', LEFT)])
+    _, out, _ = cuts3d('score', tmp_path / 'labels.json', tmp_path / 'gt.json', '--by-count')
+    row = next(line for line in out.splitlines() if line.startswith('| segm'))
+    assert '-100' not in out and [cell.strip() for cell in row.split('|')].count('-') == 2

@@ -82,7 +82,7 @@ def test_one_labelled_image_is_refused_unless_others_are_annotated(tmp_path):
 
 def test_a_score_without_an_object_to_find_is_no_number():
     log = [{'coco/segm_mAP': 0.5, 'coco/segm_mAP_50': -1.0, 'coco/bbox_mAP_50': 0.0}]
-    assert list(classes.last_scores(log).values()) == ['50.00', 'none', '0.00']
+    assert list(classes.last_scores(log).values()) == ['50.00', '-', '0.00']
 
 
 @pytest.fixture
