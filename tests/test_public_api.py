@@ -12,6 +12,8 @@ import pytest
 import torch
 from helpers.drawn import photo
 from helpers.tiny_detectors import write_checkpoint
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_local
 
 import cuts3d_mm
 from cuts3d_mm.algorithm.depth import depth_from_disparity
@@ -125,6 +127,18 @@ def test_a_detector_takes_rgb_and_finds_what_the_inferencer_of_mmdetection_finds
         assert np.allclose(one.box_xyxy, other.box_xyxy) and one.label == other.label
     with pytest.raises(ValueError, match=r'image must be \(H, W, 3\) uint8 RGB'):
         detector.predict(image[..., 0])
+
+
+def test_after_a_detector_is_loaded_mmdetection_loads_as_before(tmp_path, monkeypatch):
+    config = write_checkpoint(tmp_path / 'detector.pth')
+    monkeypatch.setattr(CheckpointLoader, '_schemes', {'': load_from_local})
+    monkeypatch.delitem(sys.modules, 'cuts3d_mm.weights.everywhere', raising=False)
+    cuts3d_mm.load_detector(config, str(tmp_path / 'detector.pth'), device='cpu')
+    assert CheckpointLoader._schemes == {'': load_from_local}
+    assert 'cuts3d_mm.weights.everywhere' not in sys.modules
+    with pytest.raises((ValueError, OSError), match='missing.pth'):
+        cuts3d_mm.load_detector(config, str(tmp_path / 'missing.pth'), device='cpu')
+    assert CheckpointLoader._schemes == {'': load_from_local}
 
 
 @pytest.mark.parametrize(

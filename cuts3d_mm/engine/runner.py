@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import StateFile, read_state
-from cuts3d_mm.weights.mmengine_loader import install
+from cuts3d_mm.weights.mmengine_loader import install, reading_as_data
 
 _CHECKPOINT = re.compile(r'(?:iter|epoch)_(\d+)\.pth|round_(\d+)/begin\.pth')
 _LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last checkpoint
@@ -43,9 +43,9 @@ def build_runner(config: Config) -> Any:
     return Runner.from_cfg(config)
 
 
+@reading_as_data()
 def build_detector(config: Config) -> Any:
     """Build the detector of a config, without weights."""
-    install()
     init_default_scope(config.get('default_scope', 'mmdet'))
     return MODELS.build(config.model)
 

@@ -33,7 +33,7 @@ from cuts3d_mm.images.reading import NamedImage, check_rgb
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
-from cuts3d_mm.weights.mmengine_loader import install
+from cuts3d_mm.weights.mmengine_loader import reading_as_data
 
 from .generator import Stage
 from .networks import choose_device
@@ -85,9 +85,10 @@ class DetectorLabeller:
     ) -> None:
         require_confidence_source(confidence_source)
         check_options(score_thr, max_per_image)
-        _prepare_mmdetection()
+        init_default_scope('mmdet')  # so that MMDetection finds its own classes
         if isinstance(detector, dict):
-            detector = MODELS.build(ConfigDict(detector))
+            with reading_as_data():
+                detector = MODELS.build(ConfigDict(detector))
         self.detector: Any = detector
         self.pipeline = Compose(read_arrays(pipeline))
         self.score_thr = score_thr
@@ -390,6 +391,7 @@ class DetectorSource:
     is_release: bool  # the config comes from elsewhere and was checked
 
 
+@reading_as_data()
 def find_detector(model: str | Path | Config | None, weights: str | None = None) -> DetectorSource:
     """Find a detector.
 
@@ -440,12 +442,7 @@ def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
     return DetectorSource(Config(checked), state.weights, names, is_release=True)
 
 
-def _prepare_mmdetection() -> None:
-    """Let MMDetection find its own classes, and read weights as data."""
-    init_default_scope('mmdet')
-    install()
-
-
+@reading_as_data()
 def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:
     """Build a detector with its weights, on the CPU, ready to predict.
 
@@ -456,7 +453,7 @@ def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:
     Raises:
         ValueError: config and weights do not fit each other.
     """
-    _prepare_mmdetection()
+    init_default_scope('mmdet')  # so that MMDetection finds its own classes
     detector: Any
     if source.is_release:
         detector = build_release_model(model, source.weights)

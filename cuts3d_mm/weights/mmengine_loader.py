@@ -1,4 +1,4 @@
-"""Let MMEngine load all weights through our reader.
+"""Let MMEngine load weights through our reader: in our own loads, or in a whole process.
 
 `load_from`, `--resume`, `init_cfg`, teachers and tools of MMDetection all use MMEngine's
 `CheckpointLoader`. Its own loaders run code in a pickle; ours replace them.
@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,28 @@ _ZOOS = {  # name of a model zoo -> MMEngine's function that lists its models
 }
 
 
+_EVERYWHERE = 'cuts3d_mm.weights.everywhere'  # its import installs our reader
+
+
+@contextmanager
+def reading_as_data() -> Iterator[None]:
+    """Replace every loader of MMEngine by ours for a while.
+
+    Afterwards MMEngine and MMDetection load as they did before, also if a config that was read
+    meanwhile has installed our reader.
+    """
+    before, is_everywhere = dict(CheckpointLoader._schemes), _EVERYWHERE in sys.modules
+    install()
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = before
+        if not is_everywhere:
+            sys.modules.pop(_EVERYWHERE, None)
+
+
 def install() -> None:
-    """Replace every loader of MMEngine by ours."""
+    """Replace every loader of MMEngine by ours, in a process that is ours."""
     prefixes = [HUB_PREFIX, *CheckpointLoader._schemes]
     CheckpointLoader.register_scheme(prefixes, load_from_cuts3d, force=True)
 

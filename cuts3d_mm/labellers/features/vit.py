@@ -121,10 +121,10 @@ def _build_vit(backbone: dict[str, Any]) -> Any:
             f'transformers below 5; importing it failed with: {error}'
         ) from error
     # Imported here: MMEngine's runner takes seconds, which a wrong argument need not wait for.
-    from cuts3d_mm.weights.mmengine_loader import install
+    from cuts3d_mm.weights.mmengine_loader import reading_as_data
 
-    install()
-    return MODELS.build({'type': 'mmpretrain.VisionTransformer', **backbone})
+    with reading_as_data():
+        return MODELS.build({'type': 'mmpretrain.VisionTransformer', **backbone})
 
 
 @FEATURES.register_module()
