@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import add_config_argument, local_place, make_parser, run_command
+from cuts3d_mm.cli import add_config_argument, at_least, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +18,11 @@ def parse_args() -> argparse.Namespace:
     add_config_argument(parser, 'train_dataloader.batch_size=4')
     parser.add_argument('--limit', type=int, default=16, metavar='N', help='samples to draw')
     parser.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='seed of the order and of the pipeline'
+        '--seed',
+        type=at_least(0),
+        default=0,
+        metavar='N',
+        help='seed of the order and of the pipeline',
     )
     parser.add_argument(
         '--out',

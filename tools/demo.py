@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import RESUMES, local_place, make_parser, run_command
+from cuts3d_mm.cli import RESUMES, at_least, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,14 +24,16 @@ def parse_args() -> argparse.Namespace:
         metavar='OUT',
         help='folder to write; a folder that is there already is continued',
     )
-    parser.add_argument('--scenes', type=int, default=24, metavar='N', help='rendered scenes')
-    parser.add_argument('--workers', type=int, default=2, metavar='N', help='processes')
     parser.add_argument(
-        '--rounds', type=int, default=2, metavar='N', help='rounds of self-training'
+        '--scenes', type=at_least(1), default=24, metavar='N', help='rendered scenes'
+    )
+    parser.add_argument('--workers', type=at_least(0), default=2, metavar='N', help='processes')
+    parser.add_argument(
+        '--rounds', type=at_least(0), default=2, metavar='N', help='rounds of self-training'
     )
     parser.add_argument(
         '--seeds',
-        type=int,
+        type=at_least(0),
         default=1,
         metavar='N',
         help='trainings of a tiny detector, about 6 minutes each; 0 trains no detector',

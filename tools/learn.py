@@ -12,6 +12,7 @@ import argparse
 from cuts3d_mm.cli import (
     RESUMES,
     add_exclude_argument,
+    at_least,
     config_name,
     existing_file,
     existing_folder,
@@ -69,13 +70,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--rounds',
-        type=int,
+        type=at_least(0),
         metavar='N',
         help='rounds of self-training after the initial one (default: 2, or as the plan in OUT)',
     )
     parser.add_argument(
         '--steps',
-        type=int,
+        type=at_least(1),
         metavar='N',
         help='steps of the initial round; rounds of self-training change by the same factor '
         '(default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images for n images to train on, '
@@ -83,16 +84,19 @@ def parse_args() -> argparse.Namespace:
         'more steps)',
     )
     parser.add_argument(
-        '--gpus', type=int, metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
+        '--gpus', type=at_least(0), metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
     )
     parser.add_argument(
         '--seed',
-        type=int,
+        type=at_least(0),
         metavar='N',
         help='seed of the training (default: 0, or as the plan in OUT)',
     )
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='processes that label (default: all cores)'
+        '--workers',
+        type=at_least(0),
+        metavar='N',
+        help='processes that label (default: all cores)',
     )
     parser.add_argument(
         '--annotations',

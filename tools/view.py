@@ -14,6 +14,7 @@ from cuts3d_mm.cli import (
     EXIT_FAILURES,
     LABELS_HELP,
     add_crowd_argument,
+    at_least,
     image_folder,
     labels_path,
     local_place,
@@ -35,10 +36,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('out', type=local_place, metavar='OUT', help='folder to write')
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    chosen.add_argument('--limit', type=at_least(1), metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
     add_crowd_argument(parser)
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of --random')
+    parser.add_argument(
+        '--seed', type=at_least(0), default=0, metavar='N', help='seed of --random'
+    )
     return parser.parse_args()
 
 

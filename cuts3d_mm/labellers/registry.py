@@ -229,13 +229,20 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
         folder: of depth maps; None keeps that of the config.
 
     Raises:
-        ValueError: the folder that the depth is read from does not exist.
+        ValueError: the folder that the depth is read from does not exist, or the recipe uses no
+            depth and a folder is given.
     """
     found = model.get('depth') if isinstance(model, dict) else None
     depth = found if isinstance(found, dict) else {}  # `check_labeller` says what it must be
     argument = _folder_argument(depth.get('type'))
     if folder is None and argument not in depth:
         return model
+    if folder is not None and isinstance(model, dict):
+        if not uses_depth(build_params(model.get('recipe'))):
+            raise ValueError(
+                f'--depth must be left out with a recipe that cuts in 2D, got {folder}; a config '
+                'that cuts in 3D uses it, such as cuts3d_color-texture_file-depth'
+            )
     path = depth[argument] if folder is None else folder
     if not Path(path).is_dir() and (folder or uses_depth(build_params(model.get('recipe')))):
         raise ValueError(f'depth folder must exist, got {path}; name one with --depth DIR')

@@ -261,3 +261,41 @@ def test_real_photos_are_all_accounted_for(cuts3d, coco287, tmp_path):
     assert code == 0 and out.startswith('6 images')
     code, out, _ = cuts3d('score', tmp_path / 'out', coco287 / 'instances.json')
     assert code == 0 and 'AR100' in out and np.isfinite(float(out.split('|')[-2]))
+
+
+@pytest.mark.parametrize('command', ['generate', 'explain'])
+def test_depth_for_a_recipe_in_2d_is_refused(command, cuts3d, tmp_path, rng):
+    (name,) = write_images(tmp_path / 'images', 1, rng)
+    write_depths(tmp_path / 'depth', [name], rng)
+    image = tmp_path / 'images' / (name if command == 'explain' else '')
+    out = (tmp_path / 'out',) if command == 'generate' else ()
+    options = '--depth', tmp_path / 'depth'
+    code, _, err = cuts3d(command, 'maskcut_color-texture', image, *out, *options)
+    assert code == 2 and '--depth must be left out with a recipe that cuts in 2D' in err
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('command', 'option'),
+    [
+        ('view', '--limit 0'),
+        ('view', '--limit -1'),
+        ('view', '--seed -1'),
+        ('score', '--limit 0'),
+        ('score', '--limit one'),
+        ('demo', '--scenes 0'),
+        ('learn', '--rounds -1'),
+        ('learn', '--steps 0'),
+    ],
+)
+def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):
+    labels = tmp_path / 'labels.json'
+    labels.write_text('{}')
+    places = {
+        'view': (labels, tmp_path, tmp_path / 'out'),
+        'score': (labels, labels),
+        'demo': (tmp_path / 'out',),
+        'learn': (tmp_path, tmp_path / 'out'),
+    }[command]
+    code, _, err = cuts3d(command, *places, *option.split())
+    assert code == 2 and f'argument {option.split()[0]}: must be a number from' in err
