@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
 
@@ -14,8 +17,13 @@ from cuts3d_mm.files.remote import BucketPath, Place
 from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
 
 IMAGE_SUFFIXES = frozenset(
-    '.bmp .gif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
-)
+    '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
+) | ({'.avif'} if find_spec('PIL.AvifImagePlugin') else set())
+# Pictures that are left out, since we decode none of them; whoever has such files is told.
+_OTHER_PICTURES = frozenset(
+    '.arw .avif .cr2 .cr3 .dds .dng .eps .exr .hdr .heic .heif .hif .ico .jxl .nef .orf .pcx .pef '
+    '.psd .raf .raw .rw2 .srw .svg .tga'.split()
+) - IMAGE_SUFFIXES
 _NAMES_TRIED = 100  # names of a COCO JSON that are tried, to find its image folder
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'
@@ -53,7 +61,8 @@ def list_images(source: Place) -> ImageList:
 
     A file that is named as an image but cannot be read, such as a named pipe or a link that leads
     out of the folder, is listed too, so that it is recorded as a failure. A name that is not
-    UTF-8 is listed with `\xNN` for its bytes.
+    UTF-8 is listed with `\xNN` for its bytes. Pictures of a folder that we do not decode, such as
+    `.heic`, are left out; a log line says how many there are of each suffix.
 
     Args:
         source: a folder, searched recursively for image files; a text file with one path a
@@ -64,16 +73,24 @@ def list_images(source: Place) -> ImageList:
         ValueError: there is no image, the list cannot be read, or a path is listed twice.
     """
     root: Place
+    left_out = Counter[str]()
     if source.is_dir():
-        root, names = source, list(list_folder(source))
+        root, names = source, list(list_folder(source, left_out))
     elif not source.is_file():
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
     elif source.suffix == '.json':
         root, names = read_coco_names(source)
     else:
         root, names = read_text_list(source)
+    counts = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
     if not names:
-        raise ValueError(f'IMAGES must hold at least one image, found none in {source}')
+        besides = f' but pictures that we do not decode: {counts}' if counts else ''
+        raise ValueError(f'IMAGES must hold at least one image, found none in {source}{besides}')
+    if counts:
+        logging.getLogger(__name__).warning(
+            f'{source}: left out pictures that we do not decode: {counts}; convert them to .png '
+            'or .jpg'
+        )
     names = sorted(shown(name) for name in names)
     twice = first_repeated(names)
     if twice is not None:
@@ -86,14 +103,24 @@ def first_repeated(names: Sequence[str]) -> str | None:
     return next((a for a, b in pairwise(sorted(names)) if a == b), None)
 
 
-def list_folder(root: Place) -> Iterable[str]:
-    """Give the names of image files below a folder, and of folders that cannot be searched."""
+def list_folder(root: Place, left_out: Counter[str]) -> Iterator[str]:
+    """Give the names of image files below a folder, and of folders that cannot be searched.
+
+    Args:
+        root: folder to search.
+        left_out: counts the pictures that are left out, by their suffix.
+    """
     if isinstance(root, Path):
-        return _walk(root)
-    return filter(_is_image, root.list_files(recursive=True))
+        yield from _walk(root, left_out)
+        return
+    for name in root.list_files(recursive=True):
+        if _is_image(name):
+            yield name
+        else:
+            _count_picture(name, left_out)
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, left_out: Counter[str]) -> Iterator[str]:
     waiting = ['']
     while waiting:
         below = waiting.pop()
@@ -110,6 +137,14 @@ def _walk(root: Path) -> Iterator[str]:
                 waiting.append(name)
             if _is_image(name) or _is_folder_outside(entry, root):
                 yield name
+            else:
+                _count_picture(name, left_out)
+
+
+def _count_picture(name: str, left_out: Counter[str]) -> None:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _OTHER_PICTURES:
+        left_out[suffix] += 1
 
 
 def _is_image(name: str) -> bool:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions, write_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
@@ -165,3 +165,24 @@ def test_limit_keeps_the_first_by_name(tmp_path):
     assert images.first(2).names == ('a.png', 'b.png') and images.first(None) == images
     with pytest.raises(ValueError, match='limit must be at least 1'):
         images.first(0)
+
+
+def test_pictures_that_cannot_be_decoded_are_counted_by_suffix(tmp_path, caplog):
+    for name in ('a.jfif', 'b.HEIC', 'sub/c.heic', 'd.svg', 'notes.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_images(tmp_path).names == ('a.jfif',)
+    assert 'left out pictures that we do not decode: 2 .heic, 1 .svg;' in caplog.text
+    (tmp_path / 'a.jfif').unlink()
+    with pytest.raises(ValueError, match='found none in .* but .*: 2 .heic, 1 .svg'):
+        list_images(tmp_path)
+
+
+def test_avif_is_listed_where_pillow_decodes_it(tmp_path):
+    Image.new('RGB', (8, 6)).save(tmp_path / 'a.png')
+    names = ('a.png',)
+    if features.check('avif'):
+        Image.new('RGB', (8, 6)).save(tmp_path / 'a.avif')
+        names = ('a.avif', 'a.png')
+    assert list_images(tmp_path).names == names
+    assert read_named_image(tmp_path, names[0]).shape == (6, 8, 3)
