@@ -20,10 +20,13 @@ IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
 ) | ({'.avif'} if find_spec('PIL.AvifImagePlugin') else set())
 # Pictures that are left out, since we decode none of them; whoever has such files is told.
-_OTHER_PICTURES = frozenset(
-    '.arw .avif .cr2 .cr3 .dds .dng .eps .exr .hdr .heic .heif .hif .ico .jxl .nef .orf .pcx .pef '
-    '.psd .raf .raw .rw2 .srw .svg .tga'.split()
-) - IMAGE_SUFFIXES
+_OTHER_PICTURES = (
+    frozenset(
+        '.arw .avif .cr2 .cr3 .dds .dng .eps .exr .hdr .heic .heif .hif .ico .jxl .nef .orf .pcx '
+        '.pef .psd .raf .raw .rw2 .srw .svg .tga'.split()
+    )
+    - IMAGE_SUFFIXES
+)
 _NAMES_TRIED = 100  # names of a COCO JSON that are tried, to find its image folder
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'

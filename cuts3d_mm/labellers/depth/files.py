@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import warnings
@@ -39,14 +40,16 @@ _NEARLY_SQUARE = 1.1
 class DepthFromFile:
     """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz` or `.pfm`.
 
-    PNG may have 8 or 16 bits; an NPZ must hold one array. NaN, inf and 0 are invalid and
-    filled from the nearest valid pixel. A map may have `MAX_DEPTH_PIXELS` pixels.
+    PNG may have 8 or 16 bits; an NPZ must hold one array. NaN, inf, 0 and what `sentinels` finds,
+    such as -1, 65535 and 1e10, are invalid and filled from the nearest valid pixel. A map may
+    have `MAX_DEPTH_PIXELS` pixels.
 
     Args:
         root (str): Folder of the depth maps.
         larger_is (str): 'far' for depth, 'near' for disparity or inverse depth, which becomes
             depth as `depth_from_disparity` says; below 0 it is invalid. Defaults to 'far'.
         zero_is_invalid (bool): Whether 0 means "no depth". Defaults to True.
+        invalid (Sequence[float]): Other values that mean "no depth". Defaults to ().
     """
 
     FOLDER_ARGUMENT = 'root'  # the argument that --depth sets
@@ -56,11 +59,13 @@ class DepthFromFile:
         root: str,
         larger_is: LargerIs = 'far',
         zero_is_invalid: bool = True,
+        invalid: Sequence[float] = (),
     ) -> None:
         check_larger_is(larger_is)
         self.root = Path(root)
         self.larger_is = larger_is
         self.zero_is_invalid = zero_is_invalid
+        self.invalid = tuple(map(float, invalid))
 
     def to(self, device: str) -> object:
         """Do nothing: there is no network."""
@@ -85,7 +90,8 @@ class DepthFromFile:
             values = read_depth(path)
         except UnusableDepth as error:
             raise ImageFailure(f'depth map {path} {error}') from error
-        return finite_depth(values, self.larger_is, self.zero_is_invalid, f'depth map {path}')
+        source = f'depth map {path}'
+        return finite_depth(values, self.larger_is, self.zero_is_invalid, source, self.invalid)
 
     def _of_image(self, image: NamedImage) -> Float:
         path = self._find(image.name)
@@ -232,7 +238,7 @@ def given_depth(depth: ArrayLike, larger_is: LargerIs = 'far') -> Float:
     """Check and complete a depth map that a caller has measured.
 
     Args:
-        depth: (h, w) of any size and unit; NaN, inf and 0 mean "not measured".
+        depth: (h, w) of any size and unit; NaN, inf, 0 and `sentinels` mean "not measured".
         larger_is: 'far' for depth, 'near' for disparity.
 
     Raises:
@@ -247,15 +253,22 @@ def given_depth(depth: ArrayLike, larger_is: LargerIs = 'far') -> Float:
 
 
 def finite_depth(
-    values: Float, larger_is: LargerIs, zero_is_invalid: bool, source: object
+    values: Float,
+    larger_is: LargerIs,
+    zero_is_invalid: bool,
+    source: object,
+    invalid: Sequence[float] = (),
 ) -> Float:
     """Fill what was not measured, and turn disparity into depth.
 
+    The first map with a sentinel is named in a log line, once for each value.
+
     Args:
-        values: (H, W); NaN, inf and, of disparity, what lies below 0 are invalid.
+        values: (H, W); NaN, inf, `sentinels` and, of disparity, what lies below 0 are invalid.
         larger_is: 'far' for depth, 'near' for disparity.
         zero_is_invalid: whether 0 means "not measured".
         source: where the values come from, for messages.
+        invalid: other values that mean "not measured".
 
     Raises:
         ImageFailure: no value is valid.
@@ -265,8 +278,82 @@ def finite_depth(
         valid &= values != 0
     if larger_is == 'near':
         valid &= values >= 0
+    if invalid:
+        valid &= ~np.isin(values, np.asarray(invalid, np.float32))
+    for name, is_sentinel in sentinels(values, valid).items():
+        valid &= ~is_sentinel
+        _say_once(name, source, int(is_sentinel.sum()), values.size)
     depth = fill_invalid(values, valid, source)
     return depth_from_disparity(depth) if larger_is == 'near' else depth
+
+
+# A map with more negative values than this share is relative: its values have any sign [O].
+_MOST_NEGATIVE = 0.2
+# An end value is a sentinel if it fills this share of the pixels, lies this share of the range
+# from the next value, and farther from it than all other values from each other [O]. The last
+# rule keeps a flat object in front of a wall.
+_LEAST_SHARE, _LEAST_GAP = 0.001, 0.05
+_FEWEST_VALUES = 16  # a map with fewer values is drawn: its planes lie apart
+_LARGEST_NUMBERS = (2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1)  # for these the gap is enough
+_EIGHT_BITS = 255
+_said: set[str] = set()
+
+
+def sentinels(values: Float, valid: Mask) -> dict[str, Mask]:
+    """Find the values that tools write where nothing was measured, such as -1, 65535 and 1e10.
+
+    Negative values are sentinels in whole numbers, and in other maps unless more than a fifth of
+    the pixels are negative, with more than one value. The largest and the smallest value are
+    sentinels if they are repeated and isolated. A map of 8 bits, whole numbers from 0 to 255,
+    has its end values in use.
+
+    Args:
+        values: (H, W).
+        valid: (H, W), where the values are valid as far as is known.
+
+    Returns:
+        Description of a sentinel -> its pixels, (H, W).
+    """
+    found: dict[str, Mask] = {}
+    kept = values[valid]
+    is_whole = bool((kept == np.rint(kept)).all())
+    negative = valid & (values < 0)
+    below = values[negative]
+    if below.size and (
+        is_whole or below.min() == below.max() or below.size <= _MOST_NEGATIVE * kept.size
+    ):
+        found['negative values'] = negative
+        kept = kept[kept >= 0]
+    if not kept.size or (is_whole and kept.max() <= _EIGHT_BITS):
+        return found
+    steps, counts = np.unique(kept, return_counts=True)
+    for is_top in (True, False):
+        if len(steps) > 2 and _is_sentinel(steps, counts, is_top, kept.size):
+            value = steps[-1 if is_top else 0]
+            found[f'the value {value:g}'] = valid & (values == value)
+    return found
+
+
+def _is_sentinel(steps: Float, counts: NDArray[np.int64], is_top: bool, num_pixels: int) -> bool:
+    """Whether an end of sorted distinct values, (N,) with N > 2, is repeated and isolated."""
+    end, rest = (steps[-1], steps[:-1]) if is_top else (steps[0], steps[1:])
+    count = counts[-1 if is_top else 0]
+    gap = float(abs(end - (rest[-1] if is_top else rest[0])))
+    spread = float(rest[-1] - rest[0])
+    if count < max(2, _LEAST_SHARE * num_pixels) or gap < _LEAST_GAP * (gap + spread):
+        return False
+    if is_top and float(end) in map(float, np.float32(_LARGEST_NUMBERS)):
+        return True
+    return gap > spread and len(rest) >= _FEWEST_VALUES
+
+
+def _say_once(name: str, source: object, count: int, num_pixels: int) -> None:
+    if name not in _said:
+        _said.add(name)
+        logging.getLogger(__name__).warning(
+            f'{source}: {name} in {count} of {num_pixels} pixels mean "not measured", here and in '
+            'other maps; their depth is that of the nearest pixel'
+        )
 
 
 def check_larger_is(larger_is: str) -> None:

@@ -20,6 +20,7 @@ from helpers.tiny_networks import (
 from PIL import Image
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.labellers.depth import files
 from cuts3d_mm.labellers.depth.files import DepthFromFile
 from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth, to_depth
 
@@ -264,3 +265,66 @@ def test_padding_that_is_not_known_is_refused(tmp_path):
     transformers.DPTImageProcessor(do_pad=True, size_divisor=64).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match='do_pad must be False'):
         HFDepth(str(tmp_path))
+
+
+def measured(dtype=np.float32, unit=1):
+    """A ramp from 2 to 4 m with a flat object at 1 m; whole numbers where they are no metres."""
+    depth = np.tile(np.linspace(2, 4, 128), (96, 1))
+    depth[30:70, 20:60] = 1
+    depth = depth * unit
+    return np.rint(depth).astype(dtype) if unit > 1 else depth.astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'unit', 'sentinel'),
+    [
+        (np.uint16, 1000, 65535),
+        (np.int32, 1000, -1),
+        (np.int32, 1000, 2**31 - 1),
+        (np.float32, 1, -1),
+        (np.float32, 1, 1e10),
+        (np.float32, 1, 100),
+    ],
+)
+def test_sentinels_are_filled_and_said_once(
+    folder, rng, monkeypatch, caplog, dtype, unit, sentinel
+):
+    monkeypatch.setattr(files, '_said', set())
+    expected = measured(dtype, unit)
+    damaged = expected.copy()
+    damaged[:3] = sentinel
+    np.save(folder / 'a/x.npy', damaged)
+    for _ in range(2):
+        found = read(folder)
+        assert (found[3:] == expected[3:]).all() and (found[:3] == expected[3]).all()
+    assert len(caplog.records) == 1 and '384 of 12288 pixels' in caplog.text
+
+
+@pytest.mark.parametrize(('dtype', 'unit'), [(np.uint16, 1000), (np.float32, 1)])
+def test_a_flat_object_in_front_of_the_scene_is_no_sentinel(folder, dtype, unit):
+    np.save(folder / 'a/x.npy', measured(dtype, unit))
+    assert (read(folder) == measured(dtype, unit)).all()
+
+
+def test_a_relative_map_keeps_its_negative_values(folder, rng):
+    depth = rng.standard_normal((30, 40)).astype(np.float32)
+    np.save(folder / 'a/x.npy', depth)
+    assert (read(folder) == depth).all()
+
+
+def test_maps_of_8_bits_and_drawn_planes_keep_their_end_values(folder):
+    scaled = np.tile(np.arange(100, 120, dtype=np.uint8), (30, 2))
+    scaled[:5] = 255
+    np.save(folder / 'a/x.npy', scaled)
+    assert (read(folder) == scaled).all()
+    planes = np.where(np.arange(40) < 9, 7000, np.where(np.arange(40) < 20, 1000, 1500))
+    np.save(folder / 'a/x.npy', np.tile(planes.astype(np.uint16), (30, 1)))
+    assert (read(folder) == planes).all()
+
+
+def test_other_values_that_mean_no_depth_can_be_named(folder):
+    depth = measured()
+    depth[:3] = 2.5
+    np.save(folder / 'a/x.npy', depth)
+    assert (read(folder)[:3] == 2.5).all()
+    assert (read(folder, invalid=(2.5,))[:3] == depth[3]).all()
