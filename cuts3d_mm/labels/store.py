@@ -107,20 +107,68 @@ def read_store(folder: Place) -> Iterator[ImageRecord]:
     """Read all records of a store in the order of the image names.
 
     Raises:
-        ValueError: the folder is no store, or a shard is damaged.
+        ValueError: the folder is no store, holds an image twice, or a shard is damaged.
     """
-    for path in shard_paths(folder):
-        yield from read_shard(path)
+    paths = shard_paths(folder)
+    names = UniqueNames(folder, paths)
+    for path in paths:
+        for record in read_shard(path):
+            names.add(path, record.name)
+            yield record
+
+
+class UniqueNames:
+    """Refuses a name that a store holds twice, in little memory if the names are in order.
+
+    Args:
+        folder: the store.
+        paths: its shards, in order.
+    """
+
+    def __init__(self, folder: Place, paths: Sequence[Place]) -> None:
+        self._folder, self._paths = folder, paths
+        self._here: list[str] = []  # names of the present shard up to now
+        self._path: Place | None = None
+        self._last: str | None = None
+        self._seen: set[str] | None = None  # None: all names were in order
+
+    def add(self, path: Place, name: str) -> None:
+        """Take the next name of a shard.
+
+        Raises:
+            ValueError: an earlier image has the name.
+        """
+        if path != self._path:
+            self._path, self._here = path, []
+        if self._seen is None and self._last is not None and name <= self._last:
+            earlier = self._paths[: self._paths.index(path)]
+            tables = (read_table(one, ['name']) for one in earlier)
+            self._seen = {one for table in tables for one in table['name'].to_pylist()}
+            self._seen.update(self._here)
+        if self._seen is not None:
+            if name in self._seen:
+                raise ValueError(
+                    f'{self._folder} must hold each image once, holds {name!r} twice; run the '
+                    'command that wrote it again'
+                )
+            self._seen.add(name)
+        self._here.append(name)
+        self._last = name
 
 
 def read_names(folder: Place) -> list[str]:
     """Read the names of all images of a store, failures included.
 
     Raises:
-        ValueError: the folder is no store, or a shard is damaged.
+        ValueError: the folder is no store, holds an image twice, or a shard is damaged.
     """
-    tables = (read_table(path, ['name']) for path in shard_paths(folder))
-    return [name for table in tables for name in table['name'].to_pylist()]
+    paths = shard_paths(folder)
+    unique, names = UniqueNames(folder, paths), list[str]()
+    for path in paths:
+        for name in read_table(path, ['name'])['name'].to_pylist():
+            unique.add(path, name)
+            names.append(name)
+    return names
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
@@ -234,8 +282,13 @@ def ran_out_of_memory(path: Place) -> bool:
     return any(reason is not None and reason.startswith(OUT_OF_MEMORY) for reason in reasons)
 
 
-def find_damage(path: Place) -> DamagedShard | None:
-    """Check the footer and the checksums of a shard; None if it is whole."""
+def find_damage(path: Place, names: Sequence[str] | None = None) -> DamagedShard | None:
+    """Check the footer, the checksums and the images of a shard; None if it is whole.
+
+    Args:
+        path: the shard.
+        names: names of the images that it must hold, in order; None: any names.
+    """
     try:
         with _naming_shard(path):
             stored, table = read_counts(path), read_table(path)
@@ -244,6 +297,12 @@ def find_damage(path: Place) -> DamagedShard | None:
             found = Counts(len(table), num_instances, num_failures)
             if found != stored:
                 raise ValueError(f'its footer must say {found}, says {stored}')
+            held = table['name'].to_pylist()
+            if names is not None and held != list(names):
+                raise ValueError(
+                    f'must hold the {len(names)} images of its place from {names[0]!r} on, holds '
+                    f'{len(held)} from {held[0] if held else "nothing"!r} on'
+                )
     except DamagedShard as damage:
         return damage
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Protocol
 from cuts3d_mm.files.atomic import remove_leftovers
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.remote import Place, existing, map_files
+from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.store import (
     Counts,
@@ -141,29 +142,41 @@ def stored_shard_size(folder: Place) -> int | None:
 def _divide_shards(
     out: Place, images: ImageList, size: int, split: Split
 ) -> tuple[tuple[int, ...], tuple[Shard, ...]]:
-    """Find the shards of this part that are on disk, and those that must be made."""
+    """Find the shards of this part that are on disk, and those that must be made.
+
+    Raises:
+        RunMismatch: the store holds more shards than the run has.
+    """
     starts = range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
+    known = {shard_path(out, index).name for index, _ in shards}
+    strays = sorted(path.name for path in out.glob('labels-*.parquet') if path.name not in known)
+    if strays:
+        raise RunMismatch(
+            f'{out} must hold {len(shards)} shards of {size} images, as its run.json says, it '
+            f'also holds {strays[0]}; give run.json back its images_per_shard, or choose another OUT'
+        )
     ours = shards[split.part :: split.parts]
-    is_done = _are_intact([shard_path(out, index) for index, _ in ours])
+    is_done = _are_intact({shard_path(out, index): names for index, names in ours})
     return (
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )
 
 
-def _are_intact(shards: Sequence[Place]) -> list[bool]:
-    """Whether each shard is there as it should be; says so if one must be made again."""
-    there = existing(shards)
-    faults = dict(zip(there, map_files(_find_fault, there), strict=True))
+def _are_intact(shards: Mapping[Place, Sequence[str]]) -> list[bool]:
+    """Whether each shard is there with the images of its place; says which must be made again."""
+    there = existing(list(shards))
+    found = map_files(lambda shard: _find_fault(shard, shards[shard]), there)
+    faults = dict(zip(there, found, strict=True))
     for fault in filter(None, faults.values()):
         logging.getLogger(__name__).warning(fault)
     return [shard in faults and faults[shard] is None for shard in shards]
 
 
-def _find_fault(shard: Place) -> str | None:
+def _find_fault(shard: Place, names: Sequence[str]) -> str | None:
     """Say why a shard must be made again; None if it need not."""
-    damage = find_damage(shard)
+    damage = find_damage(shard, names)
     if damage is not None:
         return f'{damage}; made again now'
     if ran_out_of_memory(shard):

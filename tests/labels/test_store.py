@@ -11,11 +11,13 @@ from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import (
     Counts,
     read_counts,
+    read_names,
     read_store,
     shard_path,
     write_failures,
     write_shard,
 )
+from cuts3d_mm.labels.table import LabelTable
 
 
 def records():
@@ -80,3 +82,22 @@ def test_shards_sort_by_index(tmp_path):
 def test_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(ValueError, match='must be a label store'):
         list(read_store(tmp_path))
+
+
+def test_a_name_that_a_store_holds_twice_is_refused_by_every_reader(tmp_path):
+    names = ('b.png', 'c.png', 'a.png', 'b.png')
+    for index, name in enumerate(names):
+        write_shard(tmp_path, index, [ImageRecord(name, (8, 4))])
+    for read in (lambda: list(read_store(tmp_path)), lambda: read_names(tmp_path)):
+        with pytest.raises(ValueError, match="must hold each image once, holds 'b.png' twice"):
+            read()
+    with pytest.raises(ValueError, match="holds 'b.png' twice"):
+        LabelTable(tmp_path)
+
+
+def test_a_store_whose_images_are_in_another_order_is_read(tmp_path):
+    names = ['c.png', 'b.png', 'd.png', 'a.png']
+    for index, name in enumerate(names):
+        write_shard(tmp_path, index, [ImageRecord(name, (8, 4))])
+    assert [record.name for record in read_store(tmp_path)] == names == read_names(tmp_path)
+    assert LabelTable(tmp_path).names() == names

@@ -316,3 +316,31 @@ def test_a_store_of_each_format_is_read_and_continued(number, tmp_path):
     assert json.loads((out / 'run.json').read_text())['format'] == FORMAT
     with pytest.raises(RunMismatch, match=r'model\.recipe\.ncut\.tau_ncut: 0.15 -> 0.5'):
         resume(out, recipe={'preset': 'maskcut', 'ncut': {'tau_ncut': 0.5}})
+
+
+def test_a_shard_that_lies_in_the_place_of_another_is_made_again(folder, tmp_path, caplog):
+    run(folder, tmp_path / 'out')
+    whole = content(tmp_path / 'out')
+    first, second, _ = shard_paths(tmp_path / 'out')
+    shutil.copyfile(first, second)
+    counts, log = run(folder, tmp_path / 'out')
+    assert content(tmp_path / 'out') == whole
+    assert log.resumed.images == 12 and counts.images == 20
+    assert f'{second} must be whole' in caplog.text and 'made again now' in caplog.text
+
+
+@pytest.mark.parametrize('size', [4, 16])
+def test_a_changed_shard_size_loses_and_doubles_no_image(folder, tmp_path, size):
+    run(folder, tmp_path / 'out')
+    path = tmp_path / 'out/run.json'
+    stored = json.loads(path.read_text())
+    stored['identity']['images_per_shard'] = size
+    path.write_text(json.dumps(stored))
+    if size > 8:
+        said = 'must hold 2 shards of 16 images.*holds labels-000002'
+        with pytest.raises(RunMismatch, match=said):
+            run(folder, tmp_path / 'out')
+    else:
+        run(folder, tmp_path / 'out')
+        names = [record.name for record in read_store(tmp_path / 'out')]
+        assert names == list(list_images(folder).names)
