@@ -154,7 +154,8 @@ def _divide_shards(
     if strays:
         raise RunMismatch(
             f'{out} must hold {len(shards)} shards of {size} images, as its run.json says, it '
-            f'also holds {strays[0]}; give run.json back its images_per_shard, or choose another OUT'
+            f'also holds {strays[0]}; give run.json back its images_per_shard, or choose '
+            'another OUT'
         )
     ours = shards[split.part :: split.parts]
     is_done = _are_intact({shard_path(out, index): names for index, names in ours})

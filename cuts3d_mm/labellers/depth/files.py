@@ -342,7 +342,7 @@ def _is_sentinel(steps: Float, counts: NDArray[np.int64], is_top: bool, num_pixe
     spread = float(rest[-1] - rest[0])
     if count < max(2, _LEAST_SHARE * num_pixels) or gap < _LEAST_GAP * (gap + spread):
         return False
-    if is_top and float(end) in map(float, np.float32(_LARGEST_NUMBERS)):
+    if is_top and float(end) in [float(np.float32(one)) for one in _LARGEST_NUMBERS]:
         return True
     return gap > spread and len(rest) >= _FEWEST_VALUES
 
