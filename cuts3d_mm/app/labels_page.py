@@ -56,7 +56,7 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
             object_fit='contain',
             allow_preview=False,
             show_label=False,
-            show_download_button=False,
+            buttons=[],
             interactive=False,
             format='jpeg',
             elem_id='tiles',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from types import TracebackType
 from typing import Any
 
@@ -18,17 +17,12 @@ _DELETE_CACHE_S = 600, 3600  # interval at which files of visitors are removed, 
 
 
 def make_page(title: str) -> gradio.Blocks:
-    """Make an empty page, in the fonts of the visitor's system."""
-    theme = gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace'])
-    with warnings.catch_warnings():  # Gradio 6 will take the theme elsewhere
-        warnings.simplefilter('ignore', DeprecationWarning)
-        return gradio.Blocks(
-            title=title, theme=theme, analytics_enabled=False, delete_cache=_DELETE_CACHE_S
-        )
+    """Make an empty page."""
+    return gradio.Blocks(title=title, analytics_enabled=False, delete_cache=_DELETE_CACHE_S)
 
 
 def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> str:
-    """Serve a page in a thread, and return its address.
+    """Serve a page in a thread, in the fonts of the visitor's system, and return its address.
 
     Args:
         page: page to serve.
@@ -43,6 +37,7 @@ def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> 
         server_port=port,
         share=False,
         prevent_thread_lock=True,
+        theme=gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
         app_kwargs={'middleware': guards} if host == LOOPBACK else None,
         **options,
     )
