@@ -6,6 +6,7 @@
     >>> instances = detector.predict(image)
 
 Names are imported when they are first used: neither torch nor MMDetection is loaded before.
+Where mmcv has no compiled operators, import this package before `mmdet`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cuts3d_mm.mmengine_imports import find_our_configs
+from cuts3d_mm.operators import offer_operators
 
 if TYPE_CHECKING:
     from cuts3d_mm.algorithm.cut_instances import Instance
@@ -56,3 +58,4 @@ def __dir__() -> list[str]:
 
 
 find_our_configs()
+offer_operators()

@@ -22,6 +22,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from helpers.commands import left_as_they_are  # noqa: E402
 
+import cuts3d_mm  # noqa: E402, F401  before MMDetection, which finds the operators of mmcv by it
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
