@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 
 from cuts3d_mm import __version__
+from cuts3d_mm.operators import are_compiled, describe_wheels
 
 # torch minor -> torchvision minor is a fixed offset since torch 2.0 / torchvision 0.15
 _TORCHVISION_OFFSET = 15
@@ -28,14 +29,20 @@ FAMILIES = (
     ('mmengine', 'onedl-mmengine'),
     ('mmpretrain', 'onedl-mmpretrain'),
 )
+MMCV_LITE = 'mmcv-lite'  # mmcv without operators, of OpenMMLab's family
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
 _SHOWN = (
     *('torch', 'torchvision', 'numpy', 'scipy', 'numba', 'pyarrow', 'transformers'),
     *(name for family in FAMILIES for name in family),
+    MMCV_LITE,
     *OPENCV,
 )
 _TRIED = ('cv2', 'mmcv._ext', 'mmdet.models', 'mmpretrain.models', 'torchvision')
 OPERATOR = 'mmcv.ops.nms'  # runs, if mmcv fits torch
+_OTHER_MMCV = (
+    'install the torch that mmcv was compiled for (requirements/), or mmcv without operators: '
+    'pip install --force-reinstall --no-deps onedl-mmcv'
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Finding:
 
 def examine(facts: Facts) -> list[Finding]:
     """Find what is wrong; serious findings first."""
-    checks = (_families, _opencv, _torchvision, _compiled_ops, _mmpretrain, _optional_parts)
+    checks = (_families, _opencv, _torchvision, _operators, _mmpretrain, _optional_parts)
     findings = [finding for check in checks for finding in check(facts)]
     return sorted(findings, key=lambda finding: not finding.is_serious)
 
@@ -57,12 +64,13 @@ def examine(facts: Facts) -> list[Finding]:
 def _families(facts: Facts) -> list[Finding]:
     findings = []
     for original, fork in FAMILIES[:3]:
-        both = original in facts.versions and fork in facts.versions
-        if both:
-            what = f'{original} and {fork} are both installed and overwrite each other'
-            remedy = f'pip uninstall -y {original} {fork}, then install one family again'
+        names = [original, fork, *([MMCV_LITE] if original == 'mmcv' else [])]
+        installed = [name for name in names if name in facts.versions]
+        if len(installed) > 1:
+            what = f'{" and ".join(installed)} are installed together and overwrite each other'
+            remedy = f'pip uninstall -y {" ".join(installed)}, then install one family again'
             findings.append(Finding(what, remedy))
-        elif original not in facts.versions and fork not in facts.versions:
+        elif not installed:
             what = f'{original} is not installed'
             findings.append(Finding(what, f"pip install {fork} (or 'cuts3d_mm[openmmlab]')"))
     return findings
@@ -88,7 +96,8 @@ def _torchvision(facts: Facts) -> list[Finding]:
     if torch is None:
         return [Finding('torch is not installed', 'pip install torch torchvision')]
     if torchvision is None:
-        return []
+        what = 'torchvision is not installed: no NMS and no RoIAlign without compiled operators'
+        return [] if facts.has_operators else [Finding(what, 'pip install torchvision')]
     wanted = f'0.{int(torch.split(".")[1]) + _TORCHVISION_OFFSET}'
     broken = facts.import_errors.get('torchvision')
     if broken or (torch.startswith('2.') and not torchvision.startswith(f'{wanted}.')):
@@ -99,27 +108,28 @@ def _torchvision(facts: Facts) -> list[Finding]:
     return []
 
 
-def _compiled_ops(facts: Facts) -> list[Finding]:
-    has_mmcv = any(name in facts.versions for name in FAMILIES[1])
-    if 'mmcv-lite' in facts.versions or (has_mmcv and 'mmcv._ext' in facts.import_errors):
+def _operators(facts: Facts) -> list[Finding]:
+    torch = facts.versions.get('torch', 'none')
+    if not any(name in facts.versions for name in (*FAMILIES[1], MMCV_LITE)):
+        return []
+    if 'mmcv._ext' in facts.import_errors:
         what = (
-            f'mmcv has no compiled operators: {facts.import_errors.get("mmcv._ext", "mmcv-lite")}'
+            f'the compiled operators of mmcv do not load with torch {torch}: '
+            f'{facts.import_errors["mmcv._ext"]}'
         )
-        remedy = (
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation --force-reinstall --no-deps '
-            'onedl-mmcv (compiles for about 20 minutes; torch, ninja and g++ must be there)'
-        )
-        return [Finding(what, remedy)]
+        return [Finding(what, _OTHER_MMCV)]
     if OPERATOR in facts.import_errors:
-        what = (
-            f'mmcv was compiled for another torch than {facts.versions.get("torch")}: '
-            f'{facts.import_errors[OPERATOR]}'
-        )
-        remedy = (
-            'install the torch that mmcv was compiled for (requirements/), or compile mmcv again'
-        )
-        return [Finding(what, remedy)]
-    return []
+        what = f'mmcv was compiled for another torch than {torch}: {facts.import_errors[OPERATOR]}'
+        return [Finding(what, _OTHER_MMCV)]
+    if facts.has_operators:
+        return []
+    what = (
+        'mmcv has no compiled operators: NMS and RoIAlign come from torchvision, our detectors '
+        'need no others; in code of your own import cuts3d_mm before mmdet'
+    )
+    python = '.'.join(platform.python_version_tuple()[:2])
+    remedy = f'only for other detectors, ready wheels: {describe_wheels(torch, python)}'
+    return [Finding(what, remedy, False)]
 
 
 def _mmpretrain(facts: Facts) -> list[Finding]:
@@ -149,6 +159,7 @@ class Facts:
 
     versions: Mapping[str, str]  # distribution -> version
     import_errors: Mapping[str, str]  # module that cannot be imported -> why
+    has_operators: bool = True  # mmcv has compiled operators, working or not
 
 
 def describe_environment(facts: Facts) -> dict[str, str]:
@@ -171,7 +182,8 @@ def gather_facts() -> Facts:
     }
     errors = {name: why for name in _TRIED if (why := _import_error(name))}
     why = None if 'mmcv._ext' in errors else _operator_error()
-    return Facts(versions, {**errors, OPERATOR: why} if why else errors)
+    found = {**errors, OPERATOR: why} if why else errors
+    return Facts(versions, found, 'mmcv._ext' in errors or are_compiled())
 
 
 def _import_error(name: str) -> str | None:
@@ -185,13 +197,13 @@ def _import_error(name: str) -> str | None:
 
 
 def _operator_error() -> str | None:
-    """Why a compiled operator of mmcv does not run, if it does not; needs no GPU."""
-    import torch
-    from mmcv.ops import nms
-
+    """Why an operator of mmcv does not run, if it does not; needs no GPU."""
     try:
+        import torch
+        from mmcv.ops import nms
+
         nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0]), 0.5)
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:
         return str(error).splitlines()[0]
     return None
 

@@ -19,14 +19,14 @@ GOOD = {
     'diffusers': '0.35.2',
     'huggingface-hub': '0.36.0',
     'timm': '1.0.31',
-    'gradio': '5.50.0',
+    'gradio': '6.17.3',
     'pydensecrf2': '1.1',
 }
 
 
-def findings(changes=(), errors=(), without=()):
+def findings(changes=(), errors=(), without=(), has_operators=True):
     versions = {k: v for k, v in {**GOOD, **dict(changes)}.items() if k not in without}
-    return examine(Facts(versions, dict(errors)))
+    return examine(Facts(versions, dict(errors), has_operators))
 
 
 def test_good_environment_has_no_findings():
@@ -36,9 +36,28 @@ def test_good_environment_has_no_findings():
 @pytest.mark.parametrize(
     ('changes', 'errors', 'without', 'what', 'remedy'),
     [
-        ({'mmdet': '3.3.0'}, {}, (), 'both installed', 'pip uninstall -y mmdet onedl-mmdetection'),
+        (
+            {'mmdet': '3.3.0'},
+            {},
+            (),
+            'installed together',
+            'pip uninstall -y mmdet onedl-mmdetection',
+        ),
         ({}, {}, ('onedl-mmcv',), 'mmcv is not installed', 'pip install onedl-mmcv'),
-        ({}, {'mmcv._ext': 'gone'}, (), 'no compiled operators', 'MMCV_WITH_OPS=1'),
+        (
+            {'mmcv-lite': '2.1.0'},
+            {},
+            (),
+            'onedl-mmcv and mmcv-lite are installed together',
+            'pip uninstall -y onedl-mmcv mmcv-lite',
+        ),
+        (
+            {},
+            {'mmcv._ext': 'ImportError: undefined symbol'},
+            (),
+            'do not load with torch 2.11.0: ImportError: undefined symbol',
+            'pip install --force-reinstall --no-deps onedl-mmcv',
+        ),
         (
             {},
             {'mmcv.ops.nms': 'nms_impl: implementation for device cuda:0 not found.'},
@@ -72,6 +91,18 @@ def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what
 def test_missing_optional_part_is_named_and_not_serious(part):
     (finding,) = findings(without=(part,))
     assert part in finding.what and not finding.is_serious and 'pip install' in finding.remedy
+
+
+def test_mmcv_without_operators_is_no_problem_and_wheels_and_import_order_are_named():
+    (finding,) = findings(has_operators=False)
+    assert not finding.is_serious and 'import cuts3d_mm before mmdet' in finding.what
+    assert 'torch 2.11.0' in finding.remedy and 'ready wheels' in finding.remedy
+
+
+def test_torchvision_is_needed_where_mmcv_has_no_operators():
+    found = findings(without=('torchvision',), has_operators=False)
+    assert found[0].is_serious and found[0].remedy == 'pip install torchvision'
+    assert findings(without=('torchvision',)) == []
 
 
 def test_description_names_this_package_first():
