@@ -3,7 +3,9 @@
 #   requirements/install.sh onedl|openmmlab FOLDER [cutting|check]
 # `cutting` installs only what cutting masks needs: neither torch nor mmcv. `check` installs
 # nothing and fails if the whole stack is not there.
-# Ready wheels are taken from UV_FIND_LINKS; without one mmcv is compiled.
+# A ready wheel of mmcv is taken from UV_FIND_LINKS. Where there is none, mmcv comes without
+# compiled operators, which is all that our detectors need: nothing is compiled. MMCV=compile
+# compiles them.
 set -euo pipefail
 stack=$1
 venv=$2
@@ -16,7 +18,8 @@ say() { printf '\033[1m[set-up] %s\033[0m\n' "$*"; }
 wanted=$(cat "$here"/*.txt "$here/../pyproject.toml" "$here/../setup.py" "$0" | cksum)
 stamp=$venv/.cuts3d-stack
 stamped() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$1 $stack $wanted" ]; }
-if stamped whole || stamped "$part"; then
+has_operators() { [ -n "$(find "$venv"/lib*/python*/site-packages/mmcv -name '_ext.*' 2>/dev/null)" ]; }
+if stamped whole && { [ "${MMCV:-}" != compile ] || has_operators; } || stamped "$part"; then
     exit 0
 fi
 [ "$part" = check ] && exit 1
@@ -49,21 +52,39 @@ fi
 
 grep -E '^(torch|torchvision|numpy|setuptools)\b' "$here/$stack.txt" >"$venv/first.txt"
 say 'torch (about 3 GB on the first run)'
-install -r "$venv/first.txt" wheel ninja psutil
+install -r "$venv/first.txt"
 
 mmcv=$(grep -E '^(onedl-)?mmcv==' "$here/$stack.txt")
-if ! install --only-binary :all: "$mmcv" 2>/dev/null; then
-    say "$mmcv has no ready wheel here (UV_FIND_LINKS=${UV_FIND_LINKS:-}): compiling it"
-    say 'this takes about 20 minutes on 2 cores, once; a line follows every minute'
+name=${mmcv%%==*}
+if [ "${MMCV:-}" = compile ]; then
+    say "compiling $mmcv: about 20 minutes on 2 cores, once; a line follows every minute"
+    install wheel ninja psutil
     (while sleep 60; do say 'still compiling mmcv'; done) &
     ticker=$!
     trap 'kill $ticker 2>/dev/null || true' EXIT
-    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} install --no-build-isolation "$mmcv"
+    # Not by a cache, which may hold the wheel without operators.
+    MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} install --no-build-isolation --no-deps \
+        --no-cache --reinstall --no-binary "$name" "$mmcv"
     kill "$ticker"
+    has_operators || { say "$mmcv was built without operators: is there a C++ compiler?"; exit 1; }
+elif install --only-binary "$name" "$mmcv" 2>/dev/null; then
+    say "$mmcv: a ready wheel"
+elif [ "$stack" = openmmlab ]; then
+    # The same files without operators. mmcv itself is built by a setuptools that is gone.
+    mmcv=$(sed -n 's/^mmcv==/mmcv-lite==/p' "$here/$stack.txt")
+    install "$mmcv"
+else
+    # Built without torch in sight: Python files only, in seconds.
+    MMCV_WITH_OPS=0 install "$mmcv"
+fi
+if has_operators && ! "$python" -c 'import torch, mmcv._ext'; then
+    say "the operators of $mmcv do not load: leave its wheel out of UV_FIND_LINKS, or MMCV=compile"
+    exit 1
 fi
 
 say 'mm packages, demo and test tools'
-install -r "$here/$stack.txt" -r "$here/test.txt"
+grep -vE '^(onedl-)?mmcv==' "$here/$stack.txt" >"$venv/stack.txt"
+install -r "$venv/stack.txt" -r "$here/test.txt" "$mmcv"
 # Tests build the package; the setuptools that the second family needs is too old for it.
 install --target "$venv/backend" "$(grep '^setuptools==' "$here/onedl.txt")"
 echo "whole $stack $wanted" >"$stamp"
