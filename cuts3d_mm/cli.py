@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cuts3d_mm import __version__
-from cuts3d_mm.configs import find_config, shipped_root
+from cuts3d_mm.configs import Kind, find_config, shipped_root
 from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.files.remote import Place, find_place
 from cuts3d_mm.mmengine_imports import silence
@@ -133,13 +133,18 @@ def make_parser(doc: str | None) -> CommandParser:
     return CommandParser(prog=program(), description=sentence, epilog=examples)
 
 
-def config_name(name: str) -> str:
+def config_name(name: str, kind: Kind = 'training') -> str:
     """Check that there is such a config."""
     try:
-        find_config(name)
+        find_config(name, kind)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return name
+
+
+def generator_name(name: str) -> str:
+    """Check that there is such a config of a generator."""
+    return config_name(name, 'generator')
 
 
 def weights_location(location: str) -> str:
@@ -270,13 +275,28 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return read
 
 
+def add_generator_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the CONFIG of a generator, --cfg-options and --import to a command."""
+    add_config_argument(parser, 'model.recipe.local_cut.tau_knn=0.05', generator_name)
+    parser.add_argument(
+        '--import',
+        dest='files',
+        type=local_place,
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='Python file with a class that CONFIG names, such as type="my_file.MyDepth"; those in '
+        'the folder of CONFIG are found without it; may be repeated',
+    )
+
+
 def add_config_argument(
-    parser: argparse.ArgumentParser, example: str = 'model.recipe.local_cut.tau_knn=0.05'
+    parser: argparse.ArgumentParser, example: str, check: Callable[[str], str] = config_name
 ) -> None:
     """Add CONFIG and --cfg-options to a command; its help shows the `example`."""
     parser.add_argument(
         'config',
-        type=config_name,
+        type=check,
         metavar='CONFIG',
         help='config file, or name of a shipped config',
     )

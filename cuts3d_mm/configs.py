@@ -7,9 +7,12 @@ links to the checkout in an editable install. A plain checkout has no `.mim`.
 from __future__ import annotations
 
 import argparse
+import difflib
+import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -20,6 +23,7 @@ _RENAMED = {  # configs by their former names
         'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py'
     ),
 }
+Kind = Literal['generator', 'training']
 Step = Mapping[str, Any]
 # What is known of an image that was read from an array: no path.
 _META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor', 'border')
@@ -38,11 +42,12 @@ def shipped_configs() -> list[Path]:
     return sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, kind: Kind | None = None) -> Path:
     """Find a config: a file by its path, or a shipped one by its bare name.
 
     Args:
         name: path of a file; or the name of a shipped config, with or without `.py`.
+        kind: which shipped configs can be meant; None for all.
 
     Raises:
         ValueError: there is none, or it has another name now.
@@ -53,14 +58,36 @@ def find_config(name: str) -> Path:
     if path.stem in _RENAMED:
         raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
-    shipped = shipped_configs()
+    shipped = [config for config in shipped_configs() if kind in (None, _kind(config))]
     found = [config for config in shipped if name in (config.name, config.stem)]
     if len(found) != 1:
-        known = ', '.join(sorted(config.name for config in shipped))
+        if any(name in (config.name, config.stem) for config in shipped_configs()):
+            raise ValueError(f'CONFIG must be a {kind}, but the shipped {name} is of another kind')
+        nearest = difflib.get_close_matches(path.stem, [one.stem for one in shipped], 3, 0.4)
+        meant = f'; nearest: {", ".join(nearest)}' if nearest else ''
+        folder = "'pseudo_labels'" if kind == 'generator' else ''
         raise ValueError(
-            f'CONFIG must be a file or a shipped config, got {name}; shipped: {known}'
+            f'CONFIG must be a file or a shipped config, got {name}{meant}; all of them: '
+            f'cuts3d_mm.list_configs({folder})'
         )
     return found[0]
+
+
+def _kind(config: Path) -> Kind:
+    return 'generator' if config.parent.name == 'pseudo_labels' else 'training'
+
+
+def trust_folder(config: Path) -> None:
+    """Let a config that a user names by its path name classes of its own file and folder.
+
+    The folder is searched after all others, so that its files hide no installed module.
+
+    Args:
+        config: path of the config, or of another file of the folder.
+    """
+    folder = str(config.resolve().parent)
+    if shipped_root() / 'configs' not in config.resolve().parents and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def load_config(
@@ -79,7 +106,8 @@ def load_config(
     """
     from mmengine.config import Config
 
-    path = find_config(name)
+    path = find_config(name, 'training')
+    trust_folder(path)
     config = Config.fromfile(str(path))
     config.merge_from_dict(parse_options(options))
     config.launcher = launcher
@@ -87,25 +115,32 @@ def load_config(
     return config
 
 
-def load_generator_config(name: str, options: list[str]) -> dict[str, Any]:
+def load_generator_config(
+    name: str, options: list[str], files: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Load the `model` of a generator config as plain dicts; see `read_generator_config`."""
-    model: dict[str, Any] = read_generator_config(name, options).to_dict()['model']
+    model: dict[str, Any] = read_generator_config(name, options, files).to_dict()['model']
     return model
 
 
-def read_generator_config(name: str, options: list[str]) -> Config:
+def read_generator_config(name: str, options: list[str], files: Sequence[Path] = ()) -> Config:
     """Load a generator config, and import what its `custom_imports` name.
 
     Args:
         name: path, or file name of a shipped config.
         options: `key=value` changes.
+        files: Python files that define or register classes; they join `custom_imports`.
 
     Raises:
         ValueError: no such config, a malformed or unknown option.
+        ImportError: a file cannot be imported.
     """
     from mmengine.config import Config
 
-    config = Config.fromfile(str(find_config(name)))
+    path = find_config(name, 'generator')
+    for file in (path, *files):
+        trust_folder(file)
+    config = Config.fromfile(str(path))
     if 'model' not in config:
         raise ValueError(f'{name} must define model = dict(type=...), it does not')
     changes = parse_options(options)
@@ -113,7 +148,52 @@ def read_generator_config(name: str, options: list[str]) -> Config:
         if key.split('.')[0] not in config:
             raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
     config.merge_from_dict(changes)
+    _use_plain_names(config.model, path.stem)
+    if files:
+        modules = [_import_file(file) for file in files]
+        ours = dict(config.get('custom_imports') or {'imports': []})
+        config.custom_imports = {**ours, 'imports': [*_as_list(ours['imports']), *modules]}
     return config
+
+
+def _use_plain_names(part: Any, module: str) -> None:
+    """Make the parts of a config what any process understands.
+
+    MMEngine marks what comes from another project's config with its scope; our names are in full.
+    A class that the config file defines itself is named by that file.
+
+    Args:
+        part: dict, list or value of the config, changed in place.
+        module: name of the config as a module.
+    """
+    if isinstance(part, dict):
+        part.pop('_scope_', None)
+        kind = part.get('type')
+        if isinstance(kind, type) and not _is_importable(kind):
+            part['type'] = f'{module}.{kind.__qualname__}'
+    if isinstance(part, (dict, list, tuple)):
+        for value in part.values() if isinstance(part, dict) else part:
+            _use_plain_names(value, module)
+
+
+def _is_importable(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    return getattr(module, kind.__qualname__, None) is kind
+
+
+def _import_file(path: Path) -> str:
+    """Import a file of a trusted folder, and return the name of its module."""
+    module = import_module(path.stem)
+    found = getattr(module, '__file__', None)
+    if found is None or Path(found).resolve() != path.resolve():
+        raise ImportError(
+            f'--import {path} must have a name of its own, but {path.stem} is {found}; rename it'
+        )
+    return path.stem
+
+
+def _as_list(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def parse_options(options: list[str]) -> dict[str, Any]:

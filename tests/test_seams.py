@@ -79,21 +79,22 @@ def tree(tmp_path_factory):
     return root
 
 
-def cuts3d(folder, *arguments):
-    """Run a command, with what lies in a folder before everything else."""
-    path = os.pathsep.join([str(folder), str(ROOT)])
-    command = [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)]
+def cuts3d(folder, *arguments, paths=None):
+    """Run a command; its modules are found in a folder before everything else, or in `paths`."""
+    path = os.pathsep.join(map(str, [folder, ROOT] if paths is None else paths))
+    command = [sys.executable, '-P', '-m', 'cuts3d_mm', *map(str, arguments)]
     environment = {**os.environ, 'PYTHONPATH': path}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
 
-def label(folder, config, rng, workers=0):
+def label(folder, config, rng, workers=0, options=(), paths=None, file='mine.py'):
     """Label ten images by a config, in processes of their own if there are workers."""
     write_images(folder / 'images', 10, rng)
-    (folder / 'mine.py').write_text(config)
-    cuts3d(folder, 'generate', 'mine.py', 'images', 'out', '--workers', workers)
+    (folder / file).write_text(config)
+    arguments = ('generate', file, 'images', 'out', '--workers', workers, *options)
+    cuts3d(folder, *arguments, paths=paths)
     records = list(read_store(folder / 'out'))
     assert len(records) == 10 and not any(record.failure for record in records)
     assert any(record.instances for record in records)
@@ -128,6 +129,33 @@ def test_sources_of_another_package_label_in_several_processes(tmp_path, rng, im
     (tmp_path / 'stranger.py').write_text(SOURCES)
     label(tmp_path, imports + MODEL.format(scope), rng, workers=2)
     assert f'"type": "{scope}MeanColor"' in (tmp_path / 'out/run.json').read_text()
+
+
+@pytest.mark.slow
+def test_sources_in_the_folder_of_a_config_label_in_several_processes(tmp_path, rng):
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs/stranger.py').write_text(SOURCES)
+    model = MODEL.format('stranger.')
+    label(tmp_path, model, rng, workers=2, paths=[ROOT], file='configs/mine.py')
+
+
+@pytest.mark.slow
+def test_classes_in_the_file_of_a_config_are_named_by_it(tmp_path, rng):
+    classes = SOURCES.replace('@FEATURES.register_module()', '').replace(
+        '@DEPTH.register_module()', ''
+    )
+    named = MODEL.format('my-own.').replace("'my-own.MeanColor'", 'MeanColor')
+    label(tmp_path, classes + named, rng, workers=2, paths=[ROOT], file='my-own.py')
+    run = (tmp_path / 'out/run.json').read_text()
+    assert '"type": "my-own.MeanColor"' in run and '"type": "my-own.Brightness"' in run
+
+
+@pytest.mark.slow
+def test_a_file_that_is_imported_registers_sources_in_every_process(tmp_path, rng):
+    (tmp_path / 'elsewhere').mkdir()
+    file = tmp_path / 'elsewhere/stranger.py'
+    file.write_text(SOURCES)
+    label(tmp_path, MODEL.format(''), rng, 2, ['--import', file], paths=[ROOT])
 
 
 @pytest.mark.slow

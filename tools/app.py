@@ -18,7 +18,7 @@ from typing import Any
 from cuts3d_mm.cli import (
     add_device_argument,
     add_model_arguments,
-    config_name,
+    generator_name,
     make_parser,
     run_command,
 )
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         '--config',
-        type=config_name,
+        type=generator_name,
         default=EMBEDDED,
         metavar='CONFIG',
         help='generator of the pseudo-masks; the default downloads nothing and takes a depth map '

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.cli import (
-    add_config_argument,
     add_device_argument,
+    add_generator_argument,
     image_file,
     local_place,
     make_parser,
@@ -26,7 +26,7 @@ from cuts3d_mm.files.paths import require_writable
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_generator_argument(parser)
     parser.add_argument('image', type=image_file, metavar='IMAGE', help='image file')
     parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')
     add_device_argument(parser)
@@ -44,7 +44,7 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     require_writable(args.out.parent, '--out')
-    model = load_generator_config(args.config, args.cfg_options)
+    model = load_generator_config(args.config, args.cfg_options, args.files)
     # Imported when the paths are right: networks and figures take seconds.
     from cuts3d_mm.labellers.networks import check_device, choose_device
     from cuts3d_mm.labellers.registry import (

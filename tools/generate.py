@@ -11,7 +11,7 @@ import argparse
 
 from cuts3d_mm.cli import (
     RESUMES,
-    add_config_argument,
+    add_generator_argument,
     add_labelling_arguments,
     label_many,
     make_parser,
@@ -25,7 +25,7 @@ PRECISIONS = ('auto', 'fp32', 'bf16')
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser)
+    add_generator_argument(parser)
     add_labelling_arguments(parser)
     parser.add_argument('--depth', metavar='DIR', help='folder of depth maps, by relative path')
     parser.add_argument(
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    config = read_generator_config(args.config, args.cfg_options)
+    config = read_generator_config(args.config, args.cfg_options, args.files)
     # Imported when the config is found, as it takes a moment.
     from cuts3d_mm.labellers.registry import with_depth_folder
 

@@ -16,6 +16,7 @@ from cuts3d_mm.cli import (
     config_name,
     existing_file,
     existing_folder,
+    generator_name,
     images_path,
     local_place,
     make_parser,
@@ -42,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--config',
-        type=config_name,
+        type=generator_name,
         metavar='CONFIG',
         help='generator of pseudo-labels (default: DINO and ZoeDepth; with --offline the embedded '
         'features)',

@@ -28,7 +28,8 @@ class LazyRegistry(Registry):
     """Builds classes of this folder, and those of other packages.
 
     A module is imported when a config names a class of it, because one may need torch and the
-    other nothing. A class of another package is named in full, such as `my_package.features.Mine`.
+    other nothing. A class of another package is named in full, such as `my_package.features.Mine`;
+    a package may be a file in the folder of the config.
 
     Args:
         name: what its classes are.
@@ -55,7 +56,7 @@ class LazyRegistry(Registry):
         if name not in self.module_dict and name in self.modules:
             import_module(self.modules[name])
         found: type | None = self.module_dict.get(name)
-        if found is None and '.' in name and all(map(str.isidentifier, name.split('.'))):
+        if found is None and _is_full(name):
             found = get_object_from_string(name)
         return found
 
@@ -74,8 +75,9 @@ class LazyRegistry(Registry):
         found = self.get(kind) if isinstance(kind, str) else kind
         if not callable(found):
             raise ValueError(
-                f'type must be a {self.name} ({", ".join(self.names())}) or a class of another '
-                f'package that can be imported by its full name, got {kind!r}'
+                f'type must be a {self.name} ({", ".join(self.names())}), or MODULE.CLASS of a '
+                f'package or a file in the folder of CONFIG, got {kind!r}{_why_missing(kind)}; '
+                'a file of another folder: --import FILE.py'
             )
         _check_arguments(found, {*config} - {'type'}, f'{self.name} {kind}')
         return found
@@ -83,6 +85,24 @@ class LazyRegistry(Registry):
     def names(self) -> list[str]:
         """All classes by name."""
         return sorted(self.module_dict.keys() | self.modules.keys())
+
+
+def _is_full(name: str) -> bool:
+    """Tell whether a name is MODULE.CLASS; the file of a config may have hyphens."""
+    parts = name.replace('-', '_').split('.')
+    return len(parts) > 1 and all(map(str.isidentifier, parts))
+
+
+def _why_missing(kind: Any) -> str:
+    """Cause why a class of another package is not found."""
+    if not isinstance(kind, str) or not _is_full(kind) or kind.startswith(f'{SCOPE}.'):
+        return ''
+    name, _, attribute = kind.rpartition('.')
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        return f': {error}'
+    return f': {getattr(module, "__file__", name)} has no class {attribute}'
 
 
 def is_ours(kind: type) -> bool:

@@ -94,3 +94,17 @@ def test_the_recipe_is_checked_before_any_feature_source_is_imported():
     model = {'type': 'PseudoLabelGenerator', 'features': {'type': 'nowhere.Given'}}
     with pytest.raises(ValueError, match='recipe.colour is not a parameter'):
         check_labeller({**model, 'recipe': {'colour': 3}})
+
+
+@pytest.mark.parametrize(
+    ('kind', 'cause'),
+    [
+        ('nowhere.Given', "No module named 'nowhere'"),
+        (f'{__name__}.Taken', 'test_registry.py has no class Taken'),
+        ('Taken', "got 'Taken'; a file"),
+    ],
+)
+def test_a_class_that_is_not_found_is_an_error_with_cause_and_remedy(kind, cause):
+    with pytest.raises(ValueError, match='in the folder of CONFIG') as error:
+        FEATURES.check({'type': kind})
+    assert cause in str(error.value) and '--import FILE.py' in str(error.value)

@@ -11,8 +11,11 @@ MODELS = {
     'none': ('None', 'labeller must be a dict with a type'),
     'no type': (f'dict(features={FEATURES})', 'labeller must be a dict with a type'),
     'a dot': ("dict(type='.Foo')", 'type must be a labeller (DetectorLabeller, Pseudo'),
-    'a number': ('dict(type=3)', 'by its full name, got 3'),
-    'no such class': ("dict(type='cuts3d_mm.Foo')", "by its full name, got 'cuts3d_mm.Foo'"),
+    'a number': ('dict(type=3)', 'in the folder of CONFIG, got 3'),
+    'no such class': (
+        "dict(type='cuts3d_mm.Foo')",
+        "of CONFIG, got 'cuts3d_mm.Foo'",
+    ),
     'no features': ("dict(type='cuts3d_mm.PseudoLabelGenerator')", 'must be given features'),
     'features of none': (
         "dict(type='cuts3d_mm.PseudoLabelGenerator', features=None)",

@@ -111,6 +111,7 @@ def test_a_second_run_stops_and_names_the_first(cuts3d, images, tmp_path):
     assert partial.read_bytes() == b'half'  # its writer is alive
 
 
+TRAINING = 'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet'
 IN_A_BUCKET = 's3://bucket/out'
 
 
@@ -125,7 +126,7 @@ IN_A_BUCKET = 's3://bucket/out'
         ('explain', MASKCUT, 'images/000.png', '--out', IN_A_BUCKET),
         ('score', 'labels', 'truth.json', '--plot', IN_A_BUCKET),
         ('generate', MASKCUT, 'images', 'new', '--profile', IN_A_BUCKET),
-        ('browse', MASKCUT, '--out', IN_A_BUCKET),
+        ('browse', TRAINING, '--out', IN_A_BUCKET),
         ('download', 'owner/repo', '--out', IN_A_BUCKET),
     ],
     ids=lambda command: command[0],
