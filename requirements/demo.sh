@@ -22,7 +22,7 @@ if ! bash "$here/install.sh" "$stack" "$venv" check; then
     trap 'exit 130' INT
     trap 'exit 143' TERM
     log=$venv/install.log
-    # A group of its own, which can be ended with all its compilers.
+    # A group of its own, which can be ended with all that it has started.
     setsid nice bash "$here/install.sh" "$stack" "$venv" >"$log" 2>&1 &
     installer=$!
     say "cutting the first masks; what training needs is being installed, see $log"
