@@ -119,6 +119,6 @@ def test_metadata_say_where_the_project_lives_and_which_pythons_it_needs(release
         metadata = message_from_bytes(archive.read(name))
     assert metadata['Version'] == cuts3d_mm.__version__
     assert metadata['License-Expression'] == 'Apache-2.0'
-    assert metadata['Requires-Python'] == '>=3.10'
+    assert metadata['Requires-Python'] == '>=3.11'
     labels = {entry.partition(',')[0] for entry in metadata.get_all('Project-URL')}
     assert labels == {'Homepage', 'Documentation', 'Changelog', 'Issues', 'Paper'}
