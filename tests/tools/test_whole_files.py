@@ -48,9 +48,11 @@ def room_for(num_bytes):
     """Let files grow to so many bytes, as on a disk that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    sys.dont_write_bytecode = True  # byte code that is cut off would be read by later processes
     try:
         yield
     finally:
+        sys.dont_write_bytecode = False
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
