@@ -285,7 +285,7 @@ def add_generator_argument(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='FILE',
-        help='Python file with a class that CONFIG names, such as type="my_file.MyDepth"; those in '
+        help='Python file with a class that CONFIG names, such as type="my_file.Depth"; those in '
         'the folder of CONFIG are found without it; may be repeated',
     )
 

@@ -125,9 +125,19 @@ def test_headless_texts_are_found_and_nothing_else(tmp_path):
     assert sorted(rows) == [5, 6, 9, 10]
 
 
-@pytest.mark.parametrize('package', ['torch', 'torchvision', 'onedl-mmcv'])
-def test_install_lines_of_the_readme_give_the_pinned_versions(package):
-    pins = (ROOT / 'requirements/onedl.txt').read_text('utf-8').splitlines()
-    (pin,) = [line for line in pins if line.startswith(f'{package}==')]
-    readme = (ROOT / 'README.md').read_text('utf-8')
-    assert set(re.findall(rf'(?<![\w-]){package}==[\d.]+', readme)) == {pin}
+@pytest.mark.parametrize('page', ['README.md', 'docs/install.md'])
+def test_install_lines_give_the_pinned_versions_and_one_opencv(page):
+    text = (ROOT / page).read_text('utf-8')
+    line = (
+        "uv pip install '.[onedl,depth,hub,app,demo]' opencv-python-headless \\\n"
+        '    --constraint requirements/onedl.txt --override requirements/overrides.txt\n'
+    )
+    assert text.count(line) == 1 and 'MMCV_WITH_OPS' not in text.partition(line)[0]
+
+
+def test_mmcv_that_is_compiled_by_hand_is_the_pinned_one():
+    (pin,) = re.findall(
+        r'^onedl-mmcv==[\d.]+$', (ROOT / 'requirements/onedl.txt').read_text('utf-8'), re.M
+    )
+    named = re.findall(r'onedl-mmcv==[\d.]+', (ROOT / 'docs/install.md').read_text('utf-8'))
+    assert named == [pin]

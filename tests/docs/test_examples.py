@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_python_examples_run(folder, cuts3d, monkeypatch, page):
     image = rng.integers(0, 255, (96, 128, 3), np.uint8)
     for block in blocks('python', ROOT / 'docs' / page, only_run=True):
         exec(block, {'image': image, 'depth': rng.random((48, 64))})
+
+
+@pytest.mark.slow
+def test_configs_with_a_class_of_their_own_run_as_written(folder, cuts3d, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    own, inherits = blocks('python', ROOT / 'docs/extend.md')[-2:]
+    classes = own.partition('model = ')[0]
+    (tmp_path / 'my_config.py').write_text(own)
+    (tmp_path / 'brightness.py').write_text(classes)
+    (tmp_path / 'inherits.py').write_text(inherits)
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/parts_of_mine.py').write_text(classes)
+    (tmp_path / 'elsewhere.py').write_text(inherits.replace('brightness.', 'parts_of_mine.'))
+    imports = ('--import', tmp_path / 'elsewhere/parts_of_mine.py')
+    for name, options in (('my_config', ()), ('inherits', ()), ('elsewhere', imports)):
+        out = tmp_path / f'labels-{name}'
+        arguments = (tmp_path / f'{name}.py', folder / 'PHOTOS', out, '--workers', 0, *options)
+        code, _, errors = cuts3d('generate', *arguments)
+        assert code == 0, (name, errors)
+        assert '.Brightness"' in (out / 'run.json').read_text()
 
 
 def test_pictures_of_the_pages_are_there_and_have_a_text():
