@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +19,7 @@ from cuts3d_mm.algorithm.cut_instances import ImageCuts
 from cuts3d_mm.algorithm.params import CutParams
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.demo.photos import motorcycle
-from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_image
 from cuts3d_mm.inference.writing import draw_detections
 from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
 from cuts3d_mm.labellers.detector import DetectorLabeller
@@ -126,31 +125,22 @@ def _photo_input(name: str) -> gradio.Image:
     photo = gradio.Image(
         label='Photo', type='numpy', sources=['upload', 'clipboard'], elem_id=name
     )
-    decode = photo.preprocess
-
-    def check_and_decode(payload: Any) -> Any:
-        with Messages(_COMMAND):
-            if payload is not None and payload.path is not None:
-                _check_photo(Path(payload.path))
-            return decode(payload)
-
-    photo.preprocess = check_and_decode  # type: ignore[method-assign]
+    photo.preprocess = _decode  # type: ignore[method-assign]
     return photo
 
 
-def _check_photo(path: Path) -> None:
-    """Refuse files that are no photos or too large, before their pixels are decoded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow's warning about large files
+def _decode(payload: Any) -> Pixels | None:
+    """Decode the upload of a visitor; Gradio would take any format that Pillow has."""
+    if payload is None or payload.path is None:
+        return None
+    with Messages(_COMMAND):
         try:
-            with Image.open(path) as photo:
-                is_small = photo.width * photo.height <= _MAX_MEGAPIXELS * 1e6
-        except Image.DecompressionBombError:  # Pillow's own limit
-            is_small = False
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ImageFailure(f'this file cannot be read as a photo: {error}') from error
-    if not is_small:
-        raise ImageFailure(f'a photo must have at most {_MAX_MEGAPIXELS} megapixels')
+            return read_image(Path(payload.path), _MAX_MEGAPIXELS * 1e6, upright=True)
+        except ImageFailure as failure:
+            if isinstance(failure.__cause__, Image.DecompressionBombError):  # Pillow's own limit
+                message = f'an image must have at most {_MAX_MEGAPIXELS} megapixels'
+                raise ImageFailure(message) from failure
+            raise
 
 
 def _cut(

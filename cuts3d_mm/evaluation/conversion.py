@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from PIL import Image, UnidentifiedImageError
-
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
+from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 
 ImageHW = tuple[int, int]
@@ -146,16 +145,13 @@ def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str,
 def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
     """Read the true size of an image, or say why it cannot be used."""
     try:
-        with (
-            open_regular(folder / require_inside(image.file_name)) as file,
-            Image.open(file) as opened,
-        ):
-            image_hw = opened.height, opened.width
+        with open_regular(folder / require_inside(image.file_name)) as file:
+            image_hw = read_image_hw(file)
     except BadName:
         return Problem(shown(image.file_name), 'image name leads out of the image folder')
     except FileNotFoundError:
         return Problem(image.file_name, 'image is missing')
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, ImageFailure):
         return Problem(image.file_name, 'image cannot be read')
     if image.image_hw not in (None, image_hw):
         return Problem(image.file_name, 'image is of another size than annotated')

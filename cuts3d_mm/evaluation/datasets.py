@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
+from cuts3d_mm.images.reading import ImageFailure, open_image
 from cuts3d_mm.labels.coco_json import read_entries
 
 from .conversion import ImageHW, Problem, Source, SourceAnnotation, SourceImage, require
@@ -396,11 +397,11 @@ def _mask(
 ) -> SourceAnnotation | Problem:
     try:
         path = folder / require_inside(PurePosixPath(row['MaskPath'] or '').name)
-        with open_regular(path) as file, Image.open(file) as image:
+        with open_image(path) as image:
             # A mask may have another size than its image.
             resized = image.convert('L').resize(image_hw[::-1], Image.Resampling.NEAREST)
             mask = np.asarray(resized) > 0
-    except (OSError, BadName):
+    except (ImageFailure, BadName):
         return Problem(where, 'mask is missing or cannot be read')
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     left, top, width, height = coco_mask.toBbox(code).tolist()

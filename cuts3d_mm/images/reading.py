@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -9,12 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.files.paths import BadName, open_regular, path_inside, require_inside
@@ -24,16 +26,12 @@ _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
 _LARGEST_OBJECT = 2**31  # bytes; an object of a bucket is read as a whole
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
-# Errors that Pillow raises on broken files.
-_DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    MemoryError,
-    Image.DecompressionBombError,
+# The bytes of a file choose the decoder, whatever its name says. Pillow has 43, some of which
+# start other programs. MPO, which stereo cameras write, is opened as a JPEG.
+IMAGE_FORMATS = tuple(
+    name
+    for name in 'BMP GIF JPEG JPEG2000 PNG PPM TIFF WEBP AVIF'.split()
+    if name != 'AVIF' or find_spec('PIL.AvifImagePlugin') is not None
 )
 
 
@@ -69,40 +67,71 @@ def read_named_image(root: Place, name: str) -> Pixels:
         raise ImageFailure(_reason(root, name) or str(error)) from error
 
 
-def read_image(path: Path | BinaryIO) -> Pixels:
+def read_image(
+    path: Path | BinaryIO, most_pixels: float = math.inf, upright: bool = False
+) -> Pixels:
     """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
 
-    The EXIF orientation is not applied, so that masks fit the stored pixels, as COCO's do.
     Alpha is dropped, 16-bit values are scaled to 8 bit.
 
+    Args:
+        path: path of a regular file, or an open file.
+        most_pixels: number of pixels that an image may have.
+        upright: whether the image is turned as its EXIF orientation says. By default it is not,
+            so that masks fit the stored pixels, as COCO's do.
+
     Raises:
-        ImageFailure: the file cannot be read, is no regular file, is no image, is truncated,
-            or the image is larger than Pillow's limit of about 179 megapixels.
+        ImageFailure: the file cannot be read, is no regular file, is no image of IMAGE_FORMATS,
+            is truncated, or the image is larger than Pillow's limit of about 179 megapixels.
     """
-    try:
-        with ExitStack() as opened, _without_warnings():
-            if isinstance(path, Path):
-                path = opened.enter_context(open_regular(path))
-            image = opened.enter_context(Image.open(path))
-            image.load()
-            return np.asarray(_to_rgb(image))
-    except _DECODE_ERRORS as error:
-        # Pillow names the open file by a number that differs from run to run.
-        reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
-        raise ImageFailure(f'cannot be read as an image: {reason}') from error
+    with open_image(path) as image:
+        if image.width * image.height > most_pixels:
+            raise ImageFailure(
+                f'an image must have at most {most_pixels / 1e6:.0f} megapixels, '
+                f'has {image.width} x {image.height}'
+            )
+        image.load()
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image) if upright else image))
 
 
-def read_image_hw(path: Path) -> tuple[int, int]:
+def read_image_hw(path: Path | BinaryIO) -> tuple[int, int]:
     """Read the size of an image, (height, width), from the start of its file.
 
     Raises:
         ImageFailure: the file cannot be opened as an image.
     """
+    with open_image(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def open_image(
+    path: Path | BinaryIO, formats: tuple[str, ...] = IMAGE_FORMATS
+) -> Iterator[Image.Image]:
+    """Open an image for a block that decodes it; whatever a decoder raises is an ImageFailure.
+
+    Every image from outside is decoded in such a block. Pillow reads the size at first, and the
+    pixels when the block asks for them.
+
+    Args:
+        path: path of a regular file, or an open file.
+        formats: formats of Pillow that the file may have.
+
+    Raises:
+        ImageFailure: the file cannot be opened, is of another format, or the block fails.
+    """
     try:
-        with _without_warnings(), open_regular(path) as file, Image.open(file) as image:
-            return image.height, image.width
-    except _DECODE_ERRORS as error:
-        raise ImageFailure(f'cannot be read as an image: {error}') from error
+        with ExitStack() as opened, _without_warnings():
+            if isinstance(path, Path):
+                path = opened.enter_context(open_regular(path))
+            yield opened.enter_context(Image.open(path, formats=formats))
+    except ImageFailure:
+        raise
+    # No list of errors is whole: decoders raise RuntimeError, AttributeError, ZeroDivisionError.
+    except Exception as error:
+        # Pillow names the open file by a number that differs from run to run.
+        reason = _OPEN_FILE.sub('', str(error)) or type(error).__name__
+        raise ImageFailure(f'cannot be read as an image: {reason}') from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.drawn import photo
+from helpers.mutated_files import postscript
 from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 
@@ -110,14 +111,17 @@ def test_wrong_photos_are_messages_without_a_traceback(app, cutter, tmp_path, ca
     photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'no photo')
+    drawing = tmp_path / 'drawing.jpg'
+    drawing.write_bytes(postscript())
     large, huge = tmp_path / 'large.png', tmp_path / 'huge.png'
     Image.new('1', (9_000, 6_000)).save(large)
     Image.new('1', (20_000, 10_000)).save(huge)  # more than Pillow itself opens
     for path, message in (
-        (broken, 'cannot be read as a photo'),
+        (broken, 'cannot be read as an image'),
         (large, 'at most 50 megapixels'),
         (huge, 'at most 50 megapixels'),
-        (tmp_path / 'none.png', 'cannot be read as a photo'),
+        (drawing, 'cannot be read as an image'),
+        (tmp_path / 'none.png', 'cannot be read as an image'),
     ):
         with pytest.raises(app.Error, match=message) as error:
             photo.preprocess(payload_of(path))
@@ -131,6 +135,15 @@ def test_wrong_photos_are_messages_without_a_traceback(app, cutter, tmp_path, ca
             cut(*arguments)
         assert not error.value.print_exception
     assert photo.preprocess(None) is None and 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_photo_of_a_phone_is_shown_upright(app, cutter, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    Image.new('RGB', (30, 20)).save(tmp_path / 'phone.jpg', exif=exif)
+    page = app.build_page(cutter, None, [])
+    photo = next(block for block in page.blocks.values() if block.elem_id == 'photo')
+    assert photo.preprocess(payload_of(tmp_path / 'phone.jpg')).shape == (30, 20, 3)
 
 
 def test_a_visitor_uploads_a_photo_and_sees_the_pictures(app, browser, cutter, tmp_path):

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import re
-import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from cuts3d_mm.algorithm.depth import depth_from_disparity
 from cuts3d_mm.arrays import Float, Mask
-from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.images.reading import ImageFailure, NamedImage, open_image
 from cuts3d_mm.labellers.registry import DEPTH
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
@@ -117,7 +114,7 @@ class DepthFromFile:
         return path
 
 
-class UnusableDepth(ValueError):
+class UnusableDepth(ImageFailure):
     """A file does not hold a depth map; the message ends a sentence that names the file."""
 
 
@@ -132,21 +129,10 @@ def read_depth(path: Path) -> Float:
         depth = (read or _read_png)(path)
     except UnusableDepth:
         raise
-    # All that NumPy, zipfile and Pillow raise on broken files.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        SyntaxError,
-        RuntimeError,
-        MemoryError,
-        OverflowError,
-        zlib.error,
-        zipfile.BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:
+    except ImageFailure as failure:
+        raise UnusableDepth(str(failure)) from failure
+    # No list of errors is whole: the header of an NPY file alone raises a TokenError.
+    except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnusableDepth(f'cannot be read: {reason}') from error
     with np.errstate(over='ignore'):  # what 32 bits cannot hold becomes inf: not valid
@@ -213,14 +199,12 @@ def _read_pfm(path: Path) -> NDArray[Any]:
 
 
 def _read_png(path: Path) -> NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow warns of large and of odd files
-        with Image.open(path, formats=['PNG']) as image:  # reads the header alone
-            if image.mode not in _PNG_MODES:
-                raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
-            _check_size(image.height, image.width)
-            image.load()
-            return np.asarray(image.convert('L') if image.mode == '1' else image)
+    with open_image(path, ('PNG',)) as image:  # reads the header alone
+        if image.mode not in _PNG_MODES:
+            raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
+        _check_size(image.height, image.width)
+        image.load()
+        return np.asarray(image.convert('L') if image.mode == '1' else image)
 
 
 def _check_size(height: int, width: int) -> int:
