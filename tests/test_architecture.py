@@ -19,7 +19,7 @@ MAY_IMPORT = {
     'algorithm': {'algorithm'},
     'scenes': {'scenes'},
     'labels': {'labels', 'algorithm', '__version__'},
-    'images': {'images', 'labels'},
+    'images': {'images', 'labels', 'hub'},
     'visualization': {'visualization', 'images', 'labels', 'algorithm'},
     'hub': {'hub', 'labels'},
     'weights': {'weights', 'hub', 'labels'},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import inspect
+import io
 import re
 import shutil
 import ssl
@@ -560,11 +561,19 @@ class _AnyAnswer(HTTPRedirectHandler):
 class _SameProtocol(HTTPRedirectHandler):
     """Follows redirects, but never to another protocol."""
 
+    also: tuple[str, ...] = ()  # protocols that any other may lead to
+
     def redirect_request(self, request: Request, *args: Any) -> Request | None:
         new_url = args[-1]
-        if urlsplit(new_url).scheme != urlsplit(request.full_url).scheme:
+        if urlsplit(new_url).scheme not in (urlsplit(request.full_url).scheme, *self.also):
             raise HubError(f'{request.full_url} leads to another protocol: {new_url}')
         return super().redirect_request(request, *args)
+
+
+class _SameOrSafe(_SameProtocol):
+    """Also follows redirects to https, as many photos of the web have."""
+
+    also = ('https',)
 
 
 LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
@@ -581,6 +590,25 @@ def download_url(url: str, target: Path) -> None:
     Raises:
         HubError: the file cannot be downloaded, even in five attempts, or is too large.
     """
+    with open_atomically(target) as file:
+        _download(url, file, LARGEST_DOWNLOAD_BYTES, _SameProtocol)
+
+
+def fetch_url(url: str, most_bytes: int) -> io.BytesIO:
+    """Download a small file into memory.
+
+    Raises:
+        HubError: the file cannot be downloaded, even in five attempts, or is too large.
+    """
+    file = io.BytesIO()
+    _download(url, file, most_bytes, _SameOrSafe)
+    file.seek(0)
+    return file
+
+
+def _download(
+    url: str, file: BinaryIO, most_bytes: int, redirects: type[HTTPRedirectHandler]
+) -> None:
     try:
         require_answer(url)
     except (NoAnswer, ValueError) as error:
@@ -588,23 +616,25 @@ def download_url(url: str, target: Path) -> None:
             f'{url} cannot be downloaded: {error}, check the connection and try again; '
             f'{NEEDS_NO_DOWNLOAD}'
         ) from error
-    with open_atomically(target) as file:
-        part = _Part(url, file)
-        errors = (OSError, http.client.HTTPException, ValueError)
-        try:
-            _repeat(part.go_on, errors, _may_pass)
-        except HubError:
-            raise
-        except errors as error:
-            reason = ' '.join(str(error).split()) or type(error).__name__
-            raise HubError(f'{url} cannot be downloaded: {reason}') from error
+    part = _Part(url, file, most_bytes, redirects)
+    errors = (OSError, http.client.HTTPException, ValueError)
+    try:
+        _repeat(part.go_on, errors, _may_pass)
+    except HubError:
+        raise
+    except errors as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise HubError(f'{url} cannot be downloaded: {reason}') from error
 
 
 class _Part:
     """The part of a file that has arrived so far."""
 
-    def __init__(self, url: str, file: BinaryIO) -> None:
-        self._url, self._file = url, file
+    def __init__(
+        self, url: str, file: BinaryIO, most_bytes: int, redirects: type[HTTPRedirectHandler]
+    ) -> None:
+        self._url, self._file, self._most_bytes = url, file, most_bytes
+        self._opener = build_opener(redirects)
         self._version: str | None = None  # version of the content, by the server
 
     def go_on(self) -> None:
@@ -617,7 +647,7 @@ class _Part:
         if self._file.tell() and self._version:
             request.add_header('Range', f'bytes={self._file.tell()}-')
             request.add_header('If-Range', self._version)
-        with build_opener(_SameProtocol).open(request, timeout=TIMEOUT_S) as answer:
+        with self._opener.open(request, timeout=TIMEOUT_S) as answer:
             begin = f'bytes {self._file.tell()}-'
             is_rest = answer.headers.get('Content-Range', '').startswith(begin)
             if answer.status != http.client.PARTIAL_CONTENT or not is_rest:
@@ -634,9 +664,9 @@ class _Part:
             raise ConnectionError(f'cut after {self._file.tell():,} of {end:,} bytes')
 
     def _require_room(self, size: int) -> None:
-        if size > LARGEST_DOWNLOAD_BYTES:
+        if size > self._most_bytes:
             raise HubError(
-                f'{self._url} must have at most {LARGEST_DOWNLOAD_BYTES:,} bytes, it has more'
+                f'{self._url} must have at most {self._most_bytes:,} bytes, it has more'
             )
 
 

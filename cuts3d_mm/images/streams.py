@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.files.remote import Place, find_place
+from cuts3d_mm.hub.client import HubError, fetch_url
 
 from .listing import IMAGE_SUFFIXES, first_repeated, list_images
 from .reading import ImageFailure, read_image, read_named_image
@@ -22,7 +20,7 @@ from .reading import ImageFailure, read_image, read_named_image
 VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
 WEBCAM_PREFIX = 'webcam:'
 _DEFAULT_FPS = 25.0
-_URL_TIMEOUT_S = 30.0
+LARGEST_PHOTO_BYTES = 2**28  # a photo of the web is held in memory
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,11 @@ class Photo:
         require_inside(self.name)
         if isinstance(self.location, Path):
             return read_image(self.location)
-        return read_image(_fetch(self.location))
+        try:
+            content = fetch_url(self.location, LARGEST_PHOTO_BYTES)
+        except HubError as error:
+            raise ImageFailure(f'cannot be fetched: {error}') from error
+        return read_image(content)
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,3 @@ def open_sources(inputs: Sequence[str]) -> list[Source]:
     if twice is not None:
         raise ValueError(f'every photo and video must have a name of its own, got {twice} twice')
     return [PhotoSource(tuple(photos)), *videos] if photos else list(videos)
-
-
-def _fetch(url: str) -> io.BytesIO:
-    try:
-        with urllib.request.urlopen(url, timeout=_URL_TIMEOUT_S) as answer:
-            return io.BytesIO(answer.read())
-    except (urllib.error.URLError, OSError) as error:
-        raise ImageFailure(f'cannot be fetched: {error}') from error
