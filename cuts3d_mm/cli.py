@@ -432,11 +432,12 @@ def _is_raised_by_us(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Shorten the message of an exception to a line; its class where it has none."""
+    """Shorten the message of an exception and its notes to a line; its class without a message."""
     text = str(error)
     if _REMOTE_MARK in text:  # it ends with the message
         text = re.split(r'^[\w.]+: ', text, flags=re.MULTILINE)[-1]
-    return ' '.join(text.split()) or type(error).__name__
+    message = ' '.join(text.split()) or type(error).__name__
+    return '; '.join([message, *getattr(error, '__notes__', ())])
 
 
 def _keep(error: Exception, program: str) -> str:

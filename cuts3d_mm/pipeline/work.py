@@ -229,8 +229,12 @@ class Extraction:
                 work.hands_on(found)
         except ImageFailure as failure:
             reason = str(failure) or type(failure).__name__
-        except (MemoryError, RuntimeError) as failure:
-            reason = require_out_of_memory(failure)
+        except Exception as failure:  # noqa: BLE001  raised again, except for a lack of memory
+            try:
+                reason = require_out_of_memory(failure)
+            except Exception as error:
+                _name_image(error, self._first_failing(images))
+                raise
             self.was_halved |= len(images) > 1
         else:
             return [
@@ -242,6 +246,23 @@ class Extraction:
             return [ExtractedImage(images[0].name, (0, 0), None, reason)]
         half = len(images) // 2
         return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
+
+    def _first_failing(self, images: list[NamedImage]) -> str | None:
+        """Name of the image that fails alone, too; None if each image passes alone."""
+        if len(images) == 1:
+            return images[0].name
+        for image in images:
+            try:
+                self._extract([image])
+            except Exception:  # noqa: BLE001  the error of the batch is raised
+                return image.name
+        return None
+
+
+def _name_image(error: Exception, name: str | None) -> None:
+    """Note the image that the networks or the stages failed on, for the user to leave it out."""
+    if name is not None:
+        error.add_note(f'it came with an image: --exclude can leave {name} out')
 
 
 def _batches(images: Iterable[Read], most: int) -> Iterator[list[Read]]:
@@ -281,6 +302,9 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
         reason = str(failure) or type(failure).__name__
     except MemoryError as failure:
         reason = require_out_of_memory(failure)
+    except Exception as error:
+        _name_image(error, image.name)
+        raise
     return ImageRecord(image.name, (0, 0), failure=reason)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -9,11 +10,21 @@ import pytest
 import torch
 from helpers.drawn import write_images
 
+from cuts3d_mm.cli import one_line
 from cuts3d_mm.images.reading import ImageFailure
+from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.pipeline import work
 from cuts3d_mm.pipeline.progress import Stopwatch
-from cuts3d_mm.pipeline.work import BuiltLabeller, Extraction, ReadAhead, Worker, WorkOrder
+from cuts3d_mm.pipeline.work import (
+    BuiltLabeller,
+    ExtractedImage,
+    Extraction,
+    ReadAhead,
+    Worker,
+    WorkOrder,
+    finish_image,
+)
 
 SHORTAGES = {
     'device': lambda: torch.cuda.OutOfMemoryError('CUDA out of memory. Tried 2 GiB\n.'),
@@ -65,6 +76,27 @@ def test_an_image_that_does_not_fit_alone_is_one_record(tmp_path, names, kind):
     (failed,) = (record for record in records if record.failure is not None)
     assert failed.name == names[5] and '\n' not in failed.failure
     assert failed.failure.startswith('no depth' if kind == 'image' else 'out of memory')
+
+
+@pytest.mark.parametrize('error', [TypeError, ZeroDivisionError, ValueError])
+def test_an_error_that_nobody_foresaw_ends_the_run_and_names_its_image(tmp_path, names, error):
+    labeller = Labeller(8, lambda: error('broken inside'), too_large=names[5:6])
+    with pytest.raises(error) as raised:
+        label(tmp_path, names, labeller)
+    found = pickle.loads(pickle.dumps(raised.value))  # as a worker sends it
+    line = one_line(found)
+    assert line.startswith('broken inside; ') and f'--exclude can leave {names[5]} out' in line
+    assert sum(name in line for name in names) == 1
+
+
+def test_an_error_of_a_stage_names_its_image():
+    def fail(content):
+        raise AttributeError('broken inside')
+
+    image = ExtractedImage('a/b.png', (3, 4), None)
+    with pytest.raises(AttributeError) as raised:
+        finish_image(image, [Stage('cut', fail)], Stopwatch())
+    assert '--exclude can leave a/b.png out' in one_line(raised.value)
 
 
 def test_memory_of_the_failed_batch_is_free_when_the_halves_are_tried(tmp_path, names):
