@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
-import runpy
-import signal
+import os
 import sys
 
-from cuts3d_mm.processes import guard
+
+def _distrust_current_folder() -> None:
+    """Import no module that lies in the current folder by chance, such as a `torch.py`.
+
+    `python -m` puts that folder first, and every Python that is started later does, too. Where
+    the package itself was found there, as in a checkout, the folder is put behind all others.
+    """
+    os.environ['PYTHONSAFEPATH'] = '1'  # for all processes that this one starts
+    here = os.path.dirname(os.path.abspath(__file__))
+    if not sys.flags.safe_path and sys.path[:1] in ([''], [here], [_current_folder()]):
+        del sys.path[0]
+    root = os.path.dirname(here)
+    holders = [path for path in sys.path if os.path.isdir(os.path.join(path, 'cuts3d_mm'))]
+    if not holders:
+        sys.path.append(root)
+    elif os.path.realpath(holders[0]) != os.path.realpath(root):  # of another version
+        sys.path.insert(sys.path.index(holders[0]), root)
+
+
+def _current_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+_distrust_current_folder()  # before anything is imported that could lie there
+
+import ast  # noqa: E402
+import difflib  # noqa: E402
+import runpy  # noqa: E402
+import signal  # noqa: E402
+
+from cuts3d_mm.processes import guard  # noqa: E402
 
 
 def main() -> None:

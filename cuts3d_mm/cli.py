@@ -136,9 +136,15 @@ def make_parser(doc: str | None) -> CommandParser:
 def config_name(name: str, kind: Kind = 'training') -> str:
     """Check that there is such a config."""
     try:
-        find_config(name, kind)
+        found = find_config(name, kind)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if Path(name).is_file() and not found.samefile(name):
+        print(
+            f'{program()}: CONFIG is the shipped {name}; ./{name} would name the file in this '
+            'folder',
+            file=sys.stderr,
+        )
     return name
 
 

@@ -46,31 +46,33 @@ def find_config(name: str, kind: Kind | None = None) -> Path:
     """Find a config: a file by its path, or a shipped one by its bare name.
 
     Args:
-        name: path of a file; or the name of a shipped config, with or without `.py`.
+        name: path of a file; or the name of a shipped config, with or without `.py`. A bare name
+            means the shipped config even where the current folder has such a file: a config is
+            code, and `./` says that the file is meant.
         kind: which shipped configs can be meant; None for all.
 
     Raises:
         ValueError: there is none, or it has another name now.
     """
     path = Path(name)
+    named = [config for config in shipped_configs() if name in (config.name, config.stem)]
+    if named and kind in (None, _kind(named[0])):
+        return named[0]
+    if named:
+        raise ValueError(f'CONFIG must be a {kind}, but the shipped {name} is of another kind')
     if path.is_file():
         return path
     if path.stem in _RENAMED:
         raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
-    shipped = [config for config in shipped_configs() if kind in (None, _kind(config))]
-    found = [config for config in shipped if name in (config.name, config.stem)]
-    if len(found) != 1:
-        if any(name in (config.name, config.stem) for config in shipped_configs()):
-            raise ValueError(f'CONFIG must be a {kind}, but the shipped {name} is of another kind')
-        nearest = difflib.get_close_matches(path.stem, [one.stem for one in shipped], 3, 0.4)
-        meant = f'; nearest: {", ".join(nearest)}' if nearest else ''
-        folder = "'pseudo_labels'" if kind == 'generator' else ''
-        raise ValueError(
-            f'CONFIG must be a file or a shipped config, got {name}{meant}; all of them: '
-            f'cuts3d_mm.list_configs({folder})'
-        )
-    return found[0]
+    stems = [config.stem for config in shipped_configs() if kind in (None, _kind(config))]
+    nearest = difflib.get_close_matches(path.stem, stems, 3, 0.4)
+    meant = f'; nearest: {", ".join(nearest)}' if nearest else ''
+    folder = "'pseudo_labels'" if kind == 'generator' else ''
+    raise ValueError(
+        f'CONFIG must be a file or a shipped config, got {name}{meant}; all of them: '
+        f'cuts3d_mm.list_configs({folder})'
+    )
 
 
 def _kind(config: Path) -> Kind:

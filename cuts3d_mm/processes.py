@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -92,17 +93,21 @@ def run_command_in_child(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of this package, which ends with this process.
 
+    It imports nothing from the current folder, nor does what it starts.
+
     Args:
-        command: to run.
+        command: program and arguments; `-m cuts3d_mm` may stand at any place.
         report: is given each line that it writes, as it writes it.
         variables: of its environment, next to those of this process.
 
     Returns:
         Its exit code, and the last lines that it wrote to either stream.
     """
-    environment = {**os.environ, **(variables or {}), STARTER_KEY: str(os.getpid())}
+    own = {'PYTHONSAFEPATH': '1', STARTER_KEY: str(os.getpid())}
+    environment = {**os.environ, **(variables or {}), **own}
     streams: dict[str, Any] = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
-    child = subprocess.Popen(command, text=True, errors='replace', env=environment, **streams)
+    words = _without_search(command)
+    child = subprocess.Popen(words, text=True, errors='replace', env=environment, **streams)
     _commands.add(child)
     last: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
@@ -114,6 +119,16 @@ def run_command_in_child(
         child.kill()
         _commands.discard(child)
     return subprocess.CompletedProcess(command, child.returncode, ''.join(last))
+
+
+def _without_search(command: Sequence[str]) -> list[str]:
+    """Name this package by its file: Python would look for it in the current folder first."""
+    words = list(command)
+    for index in range(len(words) - 1):
+        if words[index : index + 2] == ['-m', 'cuts3d_mm']:
+            words[index : index + 2] = [str(Path(__file__).with_name('__main__.py'))]
+            break
+    return words
 
 
 def end_children() -> None:
@@ -206,6 +221,7 @@ def guard(program: str) -> Iterator[None]:
         yield
         return
     _State.is_guarded, _State.is_running, _State.program = True, True, program
+    os.environ['PYTHONSAFEPATH'] = '1'  # no child imports what lies in the current folder
     end_with_starter()
     prepare_forks(_forget)
     ours, theirs = socket.socketpair()

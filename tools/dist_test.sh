@@ -11,7 +11,8 @@ CHECKPOINT=$2
 GPUS=$3
 shift 3
 
-python -m torch.distributed.run \
+# The current folder is not searched for modules.
+PYTHONSAFEPATH=1 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

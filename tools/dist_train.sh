@@ -10,7 +10,8 @@ CONFIG=$1
 GPUS=$2
 shift 2
 
-python -m torch.distributed.run \
+# The current folder is not searched for modules.
+PYTHONSAFEPATH=1 python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

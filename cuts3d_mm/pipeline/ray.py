@@ -158,7 +158,12 @@ def _own_connection(ray: Any, address: str) -> Iterator[None]:
 
 def _connect(ray: Any, address: str) -> None:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={'env_vars': {'PYTHONSAFEPATH': '1'}},  # no code of a current folder
+        )
     except ConnectionError as error:
         raise _unreachable(address) from error
 
