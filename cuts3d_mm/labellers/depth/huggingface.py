@@ -18,6 +18,9 @@ from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.networks import to_device
 from cuts3d_mm.labellers.registry import DEPTH
 
+# Whatever else a repository names is another network than a depth estimator.
+MODEL_TYPES = ('depth_anything', 'depth_pro', 'dpt', 'glpn', 'zoedepth')
+_BACKBONE_TYPES = ('beit', 'bit', 'dinov2', 'dinov2_with_registers', 'swinv2')
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
 _ZOE_PADDING = 3
 
@@ -25,6 +28,9 @@ _ZOE_PADDING = 3
 @DEPTH.register_module()
 class HFDepth:
     """A `transformers` depth estimator: ZoeDepth, Depth Anything V2, DPT (MiDaS).
+
+    Nothing of a repository runs: its model must be one of MODEL_TYPES, without code, compiled
+    kernels or a backbone of another repository.
 
     Args:
         model (str): Hub id or folder, loaded from safetensors.
@@ -43,15 +49,17 @@ class HFDepth:
     ) -> None:
         _check_predicts(predicts)
         try:
-            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+            from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError as error:
             raise ImportError(
                 "HFDepth needs transformers: pip install 'cuts3d_mm[depth]'"
             ) from error
         logging.getLogger('transformers').setLevel(logging.ERROR)
-        options = {'revision': revision, 'trust_remote_code': False}
+        options: dict[str, Any] = {'revision': revision, 'trust_remote_code': False}
+        config = load_pretrained(AutoConfig.from_pretrained, model, **options)
+        require_depth_model(config, model)
         self.processor = load_pretrained(AutoImageProcessor.from_pretrained, model, **options)
-        options['use_safetensors'] = True
+        options |= {'use_safetensors': True, 'config': config}
         network = load_pretrained(AutoModelForDepthEstimation.from_pretrained, model, **options)
         self.dtype = torch.bfloat16 if half else torch.float32
         self.network = network.eval().requires_grad_(False).to(self.dtype)
@@ -112,6 +120,42 @@ class HFDepth:
             return depth
 
 
+def require_depth_model(config: Any, model: str) -> None:
+    """Check the config of a `transformers` model, and take from it what would fetch more.
+
+    Args:
+        config: config as it was loaded; changed.
+        model: where it comes from, for the message.
+
+    Raises:
+        ValueError: the model or its backbone is of no known type.
+    """
+    if config.model_type not in MODEL_TYPES:
+        raise ValueError(
+            f'the model type must be one of {", ".join(MODEL_TYPES)}, {model} has '
+            f'{config.model_type!r}; name a depth estimator'
+        )
+    backbone = getattr(config, 'backbone_config', None)
+    if backbone is not None and backbone.model_type not in _BACKBONE_TYPES:
+        raise ValueError(
+            f'the backbone must be one of {", ".join(_BACKBONE_TYPES)}, {model} has '
+            f'{backbone.model_type!r}'
+        )
+    forget_sources(config)
+
+
+def forget_sources(config: Any) -> None:
+    """Take from a config, and from those in it, what names code or weights elsewhere."""
+    from transformers import PretrainedConfig
+
+    config._attn_implementation_internal = None  # the name of a kernel on the Hub is fetched
+    if hasattr(config, 'use_pretrained_backbone'):
+        config.use_pretrained_backbone = False
+    for part in vars(config).values():
+        if isinstance(part, PretrainedConfig):
+            forget_sources(part)
+
+
 def to_depth(prediction: Float, predicts: str) -> Float:
     """Turn a model's (H, W) output into depth, larger is farther.
 
@@ -170,10 +214,18 @@ class MarigoldDepth:
     ) -> None:
         try:
             from diffusers import MarigoldDepthPipeline
+            from transformers import CLIPTextConfig, CLIPTextModel
         except ImportError as error:
             raise ImportError('MarigoldDepth needs diffusers: pip install diffusers') from error
+        # The only network of `transformers` in it: its config could name a kernel to fetch.
+        part: dict[str, Any] = {'revision': revision, 'subfolder': 'text_encoder'}
+        config = load_pretrained(CLIPTextConfig.from_pretrained, model, **part)
+        forget_sources(config)
+        part |= {'config': config, 'use_safetensors': True}
+        text_encoder = load_pretrained(CLIPTextModel.from_pretrained, model, **part)
         load = MarigoldDepthPipeline.from_pretrained
-        pipeline = load_pretrained(load, model, revision=revision, use_safetensors=True)
+        options = {'revision': revision, 'use_safetensors': True, 'text_encoder': text_encoder}
+        pipeline = load_pretrained(load, model, **options)
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
         self.options: dict[str, Any] = {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,48 @@ def test_weights_are_read_from_safetensors_only(folder):
         HFDepth(str(folder))
 
 
+@pytest.fixture
+def fetched(monkeypatch):
+    """Kernels that transformers would fetch from the Hub and run."""
+    names = []
+    monkeypatch.setattr('transformers.modeling_utils.load_and_register_kernel', names.append)
+    return names
+
+
+def change(path, **changes):
+    config = json.loads(path.read_text())
+    for part in (config, config.get('backbone_config') or {}):
+        part |= changes
+    path.write_text(json.dumps(config))
+
+
+KERNEL = {'_attn_implementation_internal': 'x/y', '_attn_implementation': 'x/y'}
+
+
+def test_no_kernel_that_a_repository_names_is_fetched(folder, rng, fetched):
+    image = NamedImage('x.jpg', rng.integers(0, 256, (40, 70, 3), dtype=np.uint8))
+    (before,) = HFDepth(str(folder))([image])
+    change(folder / 'config.json', **KERNEL, attn_implementation='x/y')
+    (depth,) = HFDepth(str(folder))([image])
+    assert not fetched and (depth == before).all()
+
+
+@pytest.mark.parametrize('kind', ['vit', 'timm_backbone'])
+def test_models_and_backbones_of_other_types_are_refused(tmp_path, kind):
+    network, processor = depth_anything()
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    path = tmp_path / 'config.json'
+    config = json.loads(path.read_text())
+    if kind == 'vit':
+        config['model_type'] = kind
+    else:
+        config['backbone_config'] = {'model_type': 'timm_backbone', 'backbone': 'hf_hub:x/y'}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match='must be one of'):
+        HFDepth(str(tmp_path))
+
+
 def test_depth_that_is_not_finite_is_a_failure():
     with pytest.raises(ImageFailure, match='NaN or inf'):
         to_depth(np.array([[np.nan]], np.float32), 'depth')
@@ -51,9 +95,10 @@ def test_unknown_prediction_is_refused():
 
 
 @pytest.mark.slow
-def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng):
+def test_marigold_runs_with_a_tiny_pipeline(tmp_path, rng, fetched):
     pipeline = marigold(tmp_path)
     pipeline.save_pretrained(tmp_path / 'model', safe_serialization=True)
+    change(tmp_path / 'model/text_encoder/config.json', **KERNEL)
     extractor = MarigoldDepth(
         str(tmp_path / 'model'), num_inference_steps=1, processing_resolution=32
     )
