@@ -10,17 +10,18 @@ import re
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from json import JSONDecodeError
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from types import ModuleType
 from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cuts3d_mm.files.atomic import open_atomically
@@ -41,6 +42,7 @@ NEEDS_NO_DOWNLOAD = (
     'or, without depth maps, maskcut_color-texture'
 )
 _CHUNK_BYTES = 1 << 20
+_LONGEST_REASON = 300  # characters of what a server says
 _SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
 
 
@@ -186,7 +188,8 @@ def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> 
         return load(model, **options)
     is_offline = not hub_answers()
     try:
-        return load(model, local_files_only=is_offline, **options)
+        with _names_of_cache_checked():
+            return load(model, local_files_only=is_offline, **options)
     except OSError as error:
         if not is_offline:
             raise
@@ -204,17 +207,68 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
     client = hub_client()
     require_inside(file.name)
     repository = file.repository
-    path = call_hub(
-        f'{repository.repo_id}/{file.name}',
-        client.hf_hub_download,
-        repository.repo_id,
-        file.name,
-        revision=repository.revision,
-        repo_type=repo_type,
-        local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
-    )
+    with _names_of_cache_checked():
+        path = call_hub(
+            f'{repository.repo_id}/{file.name}',
+            client.hf_hub_download,
+            repository.repo_id,
+            file.name,
+            revision=repository.revision,
+            repo_type=repo_type,
+            local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
+        )
     _check_hash(Path(path))
     return Path(path)
+
+
+_checking = Lock()
+_num_checks = 0
+_ask_for_metadata: Any = None  # function of the client while ours takes its place
+
+
+@contextmanager
+def _names_of_cache_checked() -> Iterator[None]:
+    """Let the client take hashes alone as names in its cache: it writes whatever they say.
+
+    Raises:
+        HubError: in the block, where a server states another name.
+    """
+    global _num_checks, _ask_for_metadata
+    module = import_module('huggingface_hub.file_download')
+    with _checking:
+        _num_checks += 1
+        if _num_checks == 1:
+            _ask_for_metadata = module.get_hf_file_metadata
+            module.get_hf_file_metadata = _checked_metadata  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        with _checking:
+            _num_checks -= 1
+            if not _num_checks:
+                module.get_hf_file_metadata = _ask_for_metadata  # type: ignore[attr-defined]
+
+
+def _checked_metadata(*args: Any, **kwargs: Any) -> Any:
+    try:
+        metadata = _ask_for_metadata(*args, **kwargs)
+    except Exception as error:
+        answer = getattr(error, 'response', None)
+        if answer is not None:  # where a file is missing, the client notes this under the commit
+            _require_hash('commit', answer.headers.get('X-Repo-Commit'))
+        raise
+    _require_hash('ETag', metadata.etag)
+    _require_hash('commit', metadata.commit_hash)
+    return metadata
+
+
+def _require_hash(what: str, stated: str | None) -> None:
+    is_hash = stated is None or _GIT_SHA1.fullmatch(stated) or _SHA256.fullmatch(stated)
+    if not is_hash:
+        raise HubError(
+            f'the {what} must be a hash of 40 or 64 hexadecimal digits, the server states '
+            f'{stated!r:.80}; check HF_ENDPOINT'
+        )
 
 
 def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
@@ -234,19 +288,48 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
         HubError: the Hub does not give the list.
         ValueError: a name leads out of the repository.
     """
-    api = hub_client().HfApi()
-    names = call_hub(
-        repository.repo_id,
-        api.list_repo_files,
-        repository.repo_id,
-        revision=repository.revision,
-        repo_type=repo_type,
-    )
-    if not all(isinstance(name, str) for name in names):
-        raise HubError(
-            f'{repository.repo_id}: the answer is not from a Hub, its files have no names'
-        )
+    client = hub_client()
+    revision = quote(repository.revision or 'main', safe='')
+    path = f'api/{repo_type}s/{repository.repo_id}/tree/{revision}'
+    url = f'{client.HfApi().endpoint}/{path}?recursive=true'
+    entries = call_hub(repository.repo_id, _read_pages, url)
+    names = [entry['path'] for entry in entries if entry['type'] != 'directory']
     return [require_inside(name) for name in names]
+
+
+MOST_PAGES = 10_000  # of a listing; the Hub puts up to 1,000 names on a page
+
+
+def _read_pages(url: str) -> list[dict[str, Any]]:
+    """Read a list that comes in pages, from one server alone: it is sent the token.
+
+    Raises:
+        HubError: the pages have no end, or lead elsewhere.
+    """
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        get_session,
+        hf_raise_for_status,
+    )
+
+    seen: dict[str, None] = {}
+    entries: list[dict[str, Any]] = []
+    page: str | None = url
+    while page is not None:
+        if page in seen or len(seen) == MOST_PAGES:
+            raise HubError(f'the list of files has no end: {len(seen)} pages, then {page[:200]}')
+        if urlsplit(page)[:2] != urlsplit(url)[:2]:
+            raise HubError(f'the list of files leads to another server: {page[:200]}')
+        seen[page] = None
+        answer = get_session().get(page, headers=build_hf_headers(), timeout=TIMEOUT_S)
+        hf_raise_for_status(answer)
+        for entry in answer.json():
+            if not isinstance(entry['path'], str) or not isinstance(entry['type'], str):
+                raise TypeError('files have no names')
+            entries.append(entry)
+        following = answer.links.get('next', {}).get('url')
+        page = None if following is None else urljoin(page, following)
+    return entries
 
 
 def download_repository(
@@ -402,7 +485,7 @@ def _require_no_malformed_answer(what: str, error: Exception) -> None:
     if isinstance(error, _MALFORMED) and (
         isinstance(error, JSONDecodeError) or not isinstance(error, OSError)
     ):
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        reason = f'{type(error).__name__}: {_shortened(error)}'
         raise HubError(
             f'{what}: the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later'
         ) from error
@@ -471,12 +554,18 @@ def _explain(chain: list[BaseException]) -> str:
         if status in PASSING_STATUS:
             return f'the Hub answered {status} to every attempt; try later'
         if status is not None:
-            return f'the Hub answered {status}: {" ".join(str(error).split())}'
+            return f'the Hub answered {status}: {_shortened(error)}'
     if any(isinstance(error, errors.LocalEntryNotFoundError) for error in chain):
         return f'it is not in the cache; {no_connection()}'
     if any(_passes(error) for error in chain):
         return f'the connection broke in every attempt; {no_connection()}'
-    return ' '.join(str(chain[0]).split())
+    return _shortened(chain[0])
+
+
+def _shortened(error: BaseException) -> str:
+    """The start of a message, in a line: a server may answer with a page of its own."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f'{text[:_LONGEST_REASON]} ...'
 
 
 def no_connection() -> str:
@@ -623,8 +712,7 @@ def _download(
     except HubError:
         raise
     except errors as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise HubError(f'{url} cannot be downloaded: {reason}') from error
+        raise HubError(f'{url} cannot be downloaded: {_shortened(error)}') from error
 
 
 class _Part:

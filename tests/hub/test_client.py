@@ -129,6 +129,68 @@ def test_answers_that_are_no_json_of_a_hub_are_one_line(hub, content, tmp_path, 
     assert '\n' not in str(error.value) and REPO.repo_id in str(error.value)
 
 
+@pytest.mark.parametrize('header', ['ETag', 'X-Linked-Etag', 'X-Repo-Commit'])
+@pytest.mark.parametrize('status', [200, 404])
+def test_names_in_the_cache_must_be_hashes(hub, content, tmp_path, header, status):
+    headers = {'ETag': f'"{"a" * 40}"', 'X-Repo-Commit': 'b' * 40, header: '"../../../x"'}
+    if header == 'X-Repo-Commit':
+        headers[header] = '../../../../x'
+    if status == 404:
+        headers['X-Error-Code'] = 'EntryNotFound'
+    hub.faults = [Fault('HEAD', 'model.safetensors', status, 99, headers)]
+    with pytest.raises(HubError) as error:
+        fetch_file(WEIGHTS)
+    if status == 200 or header == 'X-Repo-Commit':
+        assert 'must be a hash of 40 or 64 hexadecimal digits' in str(error.value)
+    assert not list(tmp_path.rglob('x')) and not list(tmp_path.parent.glob('x'))
+
+
+def test_a_client_that_others_use_is_left_as_it_was(hub, content):
+    from huggingface_hub import file_download
+
+    ask = file_download.get_hf_file_metadata
+    fetch_file(WEIGHTS)
+    assert file_download.get_hf_file_metadata is ask
+
+
+def page_to(url):
+    """A page of a listing that leads to another one."""
+    body = b'[{"type": "file", "path": "a.bin", "oid": "0", "size": 1}]'
+    return Fault('GET', '/tree/', 200, 99, {'Link': f'<{url}>; rel="next"'}, body)
+
+
+def test_a_listing_that_leads_to_itself_ends(hub, content, monkeypatch):
+    monkeypatch.setattr(client, 'MOST_PAGES', 7)
+    endpoint = client.hub_client().HfApi().endpoint
+    for url in (f'{endpoint}/api/models/x/tree/main', '?cursor=1', '/api/models/y/tree/main'):
+        hub.faults = [page_to(url)]
+        with pytest.raises(HubError, match='the list of files has no end'):
+            client.list_files(REPO)
+
+
+def test_a_listing_of_several_pages_is_read_to_its_end(hub, content):
+    hub.faults = [page_to('?recursive=true&cursor=2')]
+    hub.faults[0].times = 1
+    assert sorted(client.list_files(REPO)) == ['a.bin', 'config.py', 'model.safetensors']
+
+
+def test_a_listing_never_sends_the_token_to_another_host(hub, content):
+    hub.faults = [page_to('http://localhost:9/api/models/x/tree/main')]
+    with pytest.raises(HubError, match='leads to another server: http://localhost:9'):
+        client.list_files(REPO)
+
+
+def test_a_page_of_a_proxy_is_shortened(hub, content):
+    hub.faults = [Fault('HEAD', 'config.py', 418, 99, {'X-Error-Message': 'long ' * 5_000})]
+    with pytest.raises(HubError) as error:
+        fetch_file(HubFile(REPO, 'config.py'))
+    assert len(str(error.value)) < 600 and '\n' not in str(error.value)
+    hub.faults = [Fault('GET', '/tree/', 418, 99, body=b'<html>' + b'words ' * 5_000)]
+    with pytest.raises(HubError) as error:
+        client.list_files(REPO)
+    assert len(str(error.value)) < 600 and '\n' not in str(error.value)
+
+
 def test_a_repository_is_copied_whole(hub, content, tmp_path):
     paths = download_repository(REPO, tmp_path / 'copy')
     assert {path.name for path in paths} == {'model.safetensors', 'config.py'}

@@ -16,8 +16,8 @@ from cuts3d_mm.cli import list_tools
 from cuts3d_mm.configs import find_config
 
 ROOT = Path(__file__).parents[2]
-# As the console script does; `python -m` imports parts of Python itself before our code runs.
-ENTRY = 'import sys; from cuts3d_mm.__main__ import main; sys.argv[0] = "cuts3d"; main()'
+# The console script; `python -m` imports parts of Python itself before our code runs.
+SCRIPT = 'from cuts3d_mm.__main__ import main\nmain()\n'
 SHADOW = """
 import os
 with open({marker!r}, 'a') as file:
@@ -37,8 +37,13 @@ def shadows(tmp_path):
     return folder, tmp_path / 'ran'
 
 
-def run(folder, *arguments, start=('-P', '-c', ENTRY), **env):
-    command = [sys.executable, *start, *map(str, arguments)]
+def run(folder, *arguments, start=None, **env):
+    if start is None:
+        script = folder.parent / 'bin/cuts3d'
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(SCRIPT)
+        start = (script,)
+    command = [sys.executable, *map(str, (*start, *arguments))]
     env = {**os.environ, 'PYTHONPATH': str(ROOT), **env}
     env.pop('PYTHONSAFEPATH', None)
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
