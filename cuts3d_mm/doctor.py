@@ -31,8 +31,9 @@ FAMILIES = (
 )
 MMCV_LITE = 'mmcv-lite'  # mmcv without operators, of OpenMMLab's family
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
+SAFE_PILLOW = 12, 3
 _SHOWN = (
-    *('torch', 'torchvision', 'numpy', 'scipy', 'numba', 'pyarrow', 'transformers'),
+    *('torch', 'torchvision', 'numpy', 'scipy', 'numba', 'pyarrow', 'pillow', 'transformers'),
     *(name for family in FAMILIES for name in family),
     MMCV_LITE,
     *OPENCV,
@@ -56,7 +57,16 @@ class Finding:
 
 def examine(facts: Facts) -> list[Finding]:
     """Find what is wrong; serious findings first."""
-    checks = (_families, _opencv, _torchvision, _operators, _mmpretrain, _optional_parts)
+    checks = (
+        _families,
+        _opencv,
+        _torchvision,
+        _operators,
+        _transformers,
+        _mmpretrain,
+        _pillow,
+        _optional_parts,
+    )
     findings = [finding for check in checks for finding in check(facts)]
     return sorted(findings, key=lambda finding: not finding.is_serious)
 
@@ -132,17 +142,37 @@ def _operators(facts: Facts) -> list[Finding]:
     return [Finding(what, remedy, False)]
 
 
+def _transformers(facts: Facts) -> list[Finding]:
+    version = facts.versions.get('transformers', '0')
+    if _numbers(version) < (5,):
+        return []
+    what = f'mmdet and mmpretrain cannot be imported with transformers {version}'
+    return [Finding(what, "pip install 'transformers==4.57.6'")]
+
+
 def _mmpretrain(facts: Facts) -> list[Finding]:
     if not any(name in facts.versions for name in FAMILIES[3]):
         remedy = 'pip install onedl-mmpretrain (or mmpretrain)'
         return [Finding('mmpretrain is not installed: no ViT features', remedy, False)]
     why = facts.import_errors.get('mmpretrain.models')
-    if why is None:
+    if why is None or _transformers(facts):
         return []
-    if int(facts.versions.get('transformers', '0').split('.')[0]) >= 5:
-        what = f'mmpretrain cannot be imported with transformers {facts.versions["transformers"]}'
-        return [Finding(what, "pip install 'transformers==4.57.6'")]
     return [Finding(f'mmpretrain cannot be imported: {why}', 'pip install what is named there')]
+
+
+def _pillow(facts: Facts) -> list[Finding]:
+    version = facts.versions.get('pillow', '999')
+    if _numbers(version) >= SAFE_PILLOW:
+        return []
+    wanted = '.'.join(map(str, SAFE_PILLOW))
+    what = f'pillow {version} decodes the images of others, its decoders were corrected since'
+    remedy = f"pip install -U 'pillow>={wanted}' (gradio 5 takes none of them, gradio 6 does)"
+    return [Finding(what, remedy, False)]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Numbers at the start of a version, for comparisons."""
+    return tuple(map(int, re.findall(r'\d+', version.partition('+')[0])))
 
 
 def _optional_parts(facts: Facts) -> list[Finding]:
@@ -191,7 +221,7 @@ def _import_error(name: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             importlib.import_module(name)
-    except (ImportError, AttributeError, RuntimeError, AssertionError) as error:
+    except (ImportError, AttributeError, RuntimeError, AssertionError, TypeError) as error:
         return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
     return None
 

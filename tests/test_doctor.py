@@ -74,6 +74,13 @@ def test_good_environment_has_no_findings():
             'mmpretrain cannot be imported with transformers 5.1.0',
             'transformers==4.57.6',
         ),
+        (
+            {'transformers': '5.24.0'},
+            {'mmdet.models': 'TypeError: x'},
+            (),
+            'mmdet and mmpretrain cannot be imported with transformers 5.24.0',
+            'transformers==4.57.6',
+        ),
         ({}, {'mmpretrain.models': 'x'}, (), 'mmpretrain cannot be imported: x', 'named there'),
         ({'torchvision': '0.29.0'}, {}, (), 'do not fit', 'torchvision==0.26.*'),
         ({}, {'torchvision': 'nms'}, (), 'do not fit: nms', 'torchvision==0.26.*'),
@@ -83,6 +90,13 @@ def test_good_environment_has_no_findings():
 def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what, remedy):
     (finding,) = findings(changes, errors, without)
     assert finding.is_serious and what in finding.what and remedy in finding.remedy
+
+
+def test_an_old_pillow_is_named_and_not_serious():
+    (finding,) = findings({'pillow': '11.3.0'})
+    assert 'pillow 11.3.0' in finding.what and not finding.is_serious
+    assert "'pillow>=12.3'" in finding.remedy
+    assert findings({'pillow': '12.3.0'}) == findings({'pillow': '13.0.0'}) == []
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,33 @@ def test_install_workflow_covers_the_pythons_of_the_metadata():
     assert matrix['python'] == re.findall(
         r'"Programming Language :: Python :: (3\.\d+)"', metadata
     )
+
+
+def workflows():
+    return [read_yaml(f'.github/workflows/{path.name}') for path in WORKFLOWS]
+
+
+WORKFLOWS = sorted((ROOT / '.github/workflows').glob('*.yml'))
+
+
+def test_actions_are_pinned_by_commit_and_keep_no_credentials():
+    for workflow in workflows():
+        for job in workflow['jobs'].values():
+            for step in job['steps']:
+                if 'uses' in step:
+                    assert re.fullmatch(r'[\w-]+/[\w-]+@[0-9a-f]{40}', step['uses']), step
+                if step.get('uses', '').startswith('actions/checkout@'):
+                    assert step['with']['persist-credentials'] is False
+
+
+def test_jobs_that_may_write_run_no_code_of_the_repository():
+    for workflow in workflows():
+        assert set(workflow['permissions'].values()) <= {'read'}
+        for job in workflow['jobs'].values():
+            may_write = [
+                name for name, may in job.get('permissions', {}).items() if may == 'write'
+            ]
+            if may_write:
+                used = ' '.join(step.get('uses', '') for step in job['steps'])
+                assert 'checkout' not in used and job['needs']
+            assert not {'contents', 'id-token'} <= set(may_write)
