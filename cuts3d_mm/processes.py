@@ -221,6 +221,7 @@ def guard(program: str) -> Iterator[None]:
         yield
         return
     _State.is_guarded, _State.is_running, _State.program = True, True, program
+    safe_path = os.environ.get('PYTHONSAFEPATH')
     os.environ['PYTHONSAFEPATH'] = '1'  # no child imports what lies in the current folder
     end_with_starter()
     prepare_forks(_forget)
@@ -243,6 +244,8 @@ def guard(program: str) -> Iterator[None]:
         signal.set_wakeup_fd(wakeup_fd)
         theirs.close()
         sys.unraisablehook = hook
+        if safe_path is None:
+            os.environ.pop('PYTHONSAFEPATH', None)
         _State.is_guarded, _State.advice = False, ''
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.drawn import write_depths, write_images
 from helpers.hostile_files import hostile_depth_maps, write_hostile_depth
+from helpers.mutated_files import image_files, postscript
 
 from cuts3d_mm.labels.store import read_store
 
@@ -69,3 +70,35 @@ def test_every_hostile_depth_map_is_one_record_and_the_rerun_changes_nothing(fol
     before = content(folder)
     generate(folder)
     assert content(folder) == before
+
+
+DEPTH_CONFIG = 'cuts3d_color-texture_file-depth.py'
+
+
+@pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_files_that_are_not_what_their_names_say_are_records_and_the_rest_is_labelled(
+    cuts3d, tmp_path, rng, workers
+):
+    names = write_images(tmp_path / 'images', 9, rng)
+    write_depths(tmp_path / 'depth', names, rng)
+    depth = (tmp_path / 'depth' / names[4]).with_suffix('.npy')
+    depth.write_bytes(depth.read_bytes()[:-100])
+    avif = image_files(rng).get('avif', b'')
+    (tmp_path / 'images/damaged.jpg').write_bytes(avif[: len(avif) * 2 // 3])
+    (tmp_path / 'images/drawing.png').write_bytes(postscript())
+    expected = {names[4], 'damaged.jpg', 'drawing.png'}
+    arguments = (
+        *('generate', DEPTH_CONFIG, tmp_path / 'images', tmp_path / 'out'),
+        *('--depth', tmp_path / 'depth', '--workers', workers, '--max-failures', '1.0'),
+        *('--cfg-options', 'model.input_hw=(96,128)'),
+    )
+    contents = []
+    for _ in range(2):
+        code, out, err = cuts3d(*arguments)
+        assert code == 0 and '11 images: ' in out and '3 failures' in out, err
+        contents.append(content(tmp_path))
+    assert contents[0] == contents[1]
+    records = list(read_store(tmp_path / 'out'))
+    assert {record.name for record in records if record.failure is not None} == expected
+    reasons = (tmp_path / 'out/failures.jsonl').read_text()
+    assert all(name in reasons for name in expected)
