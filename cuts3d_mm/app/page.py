@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cuts3d_mm.cli import is_for_the_user, one_line, report
 
 LOOPBACK = '127.0.0.1'
-MOST_UPLOADED_BYTES = 2**31  # of all visitors together; their files are removed after an hour
+MOST_UPLOADED_BYTES = 2**31  # uploads of all visitors together; files are removed after an hour
 _DELETE_CACHE_S = 600, 3600  # interval at which files of visitors are removed, and their age
 
 
@@ -62,7 +62,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, is_local: bool) -> None:
         self._app, self._is_local = app, is_local
-        self._arriving_bytes = 0  # of uploads that are on their way
+        self._arriving_bytes = 0  # uploads on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

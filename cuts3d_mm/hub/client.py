@@ -297,7 +297,7 @@ def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]
     return [require_inside(name) for name in names]
 
 
-MOST_PAGES = 10_000  # of a listing; the Hub puts up to 1,000 names on a page
+MOST_PAGES = 10_000  # pages of a listing; the Hub puts up to 1,000 names on each
 
 
 def _read_pages(url: str) -> list[dict[str, Any]]:
