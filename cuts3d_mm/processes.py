@@ -80,10 +80,22 @@ def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess
     # Pickled apart: the child begins to watch before it imports what the payload needs.
     arguments = (theirs, os.getpid(), by_main_thread, pickle.dumps((target, payload)))
     process = context.Process(target=_begin, args=arguments, daemon=True)
-    with signals_blocked():
+    with _safe_path(), signals_blocked():
         process.start()
     theirs.close()
     return process, ours
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let processes that are started meanwhile import nothing from the current folder."""
+    before = os.environ.get('PYTHONSAFEPATH')
+    os.environ['PYTHONSAFEPATH'] = '1'
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop('PYTHONSAFEPATH', None)
 
 
 def run_command_in_child(
@@ -221,8 +233,6 @@ def guard(program: str) -> Iterator[None]:
         yield
         return
     _State.is_guarded, _State.is_running, _State.program = True, True, program
-    safe_path = os.environ.get('PYTHONSAFEPATH')
-    os.environ['PYTHONSAFEPATH'] = '1'  # no child imports what lies in the current folder
     end_with_starter()
     prepare_forks(_forget)
     ours, theirs = socket.socketpair()
@@ -234,7 +244,8 @@ def guard(program: str) -> Iterator[None]:
     numbers = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, _on_signal) for number in numbers}
     try:
-        yield
+        with _safe_path():
+            yield
     finally:
         _State.is_running = False
         if _State.signum:
@@ -244,8 +255,6 @@ def guard(program: str) -> Iterator[None]:
         signal.set_wakeup_fd(wakeup_fd)
         theirs.close()
         sys.unraisablehook = hook
-        if safe_path is None:
-            os.environ.pop('PYTHONSAFEPATH', None)
         _State.is_guarded, _State.advice = False, ''
 
 

@@ -261,7 +261,8 @@ class Extraction:
 
 def _name_image(error: Exception, name: str | None) -> None:
     """Note the image that the networks or the stages failed on, for the user to leave it out."""
-    if name is not None:
+    # An OSError is that of a disk or a connection: it comes with any image.
+    if name is not None and not isinstance(error, OSError):
         error.add_note(f'it came with an image: --exclude can leave {name} out')
 
 

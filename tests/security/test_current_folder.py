@@ -70,6 +70,24 @@ def test_worker_processes_run_nothing_of_the_current_folder(shadows, rng):
     assert not marker.exists(), marker.read_text()
 
 
+CHILD = """
+from cuts3d_mm.processes import start_child
+
+if __name__ == '__main__':
+    process, connection = start_child(print)
+    process.join()
+    raise SystemExit(process.exitcode)
+"""
+
+
+def test_a_child_of_a_program_of_a_user_runs_nothing_of_the_current_folder(shadows):
+    folder, marker = shadows
+    (folder.parent / 'own.py').write_text(CHILD)
+    done = run(folder, start=(folder.parent / 'own.py',))
+    assert done.returncode == 0 and 'Connection' in done.stdout, done.stderr
+    assert not marker.exists(), marker.read_text()
+
+
 @pytest.mark.slow
 def test_a_training_runs_nothing_of_the_current_folder(shadows, tmp_path):
     folder, marker = shadows
