@@ -67,4 +67,4 @@ def test_section_of_the_next_version_is_cut_by_naming_and_dating_it(root):
     (root / 'CHANGELOG.md').write_text(dated)
     notes = release_notes('v1.2.3', root)
     headings = [line for line in notes.splitlines() if line.startswith('#')]
-    assert headings == ['### Added', '### Changed', '### Fixed', '### Removed']
+    assert headings == ['### Added', '### Changed', '### Fixed', '### Security', '### Removed']
