@@ -147,12 +147,12 @@ class ScoreParams:
     `benchmarks/fit_score.py` fits the coefficients.
     """
 
-    bias: float = -12.19
-    confidence: float = 3.47  # per mean confidence, in [0, 1]
-    log_contrast: float = 1.13  # per log(1 + contrast) of the depth at the border
-    refined_iou: float = 9.74  # per IoU before and after the refinement, in [0, 1]
-    border_share: float = -5.96  # per share of the outline on the borders of the image
-    log_area: float = -0.22  # per logarithm of the share of the grid
+    bias: float = -14.20
+    confidence: float = 3.64  # per mean confidence, in [0, 1]
+    log_contrast: float = 1.04  # per log(1 + contrast) of the depth at the border
+    refined_iou: float = 11.86  # per IoU before and after the refinement, in [0, 1]
+    border_share: float = -6.14  # per share of the outline on the borders of the image
+    log_area: float = -0.30  # per logarithm of the share of the grid
     step_floor: float = 0.01  # depth added to the relief in the contrast, in [0, 1]
     max_contrast: float = 20.0  # larger contrasts count as this one
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
