@@ -1,4 +1,4 @@
-"""CutS3D with the paper's best encoder and depth by Kick Back & Relax (Table 8).
+"""CutS3D with DiffNCuts ViT-S/8 keys and depth by Kick Back & Relax.
 
 `cuts3d_dino-vitb8_kick-back-relax.py` explains how to write the depth maps.
 

@@ -1,4 +1,4 @@
-"""CutS3D with the paper's best encoder and Marigold, learnt from synthetic depth (Table 8)."""
+"""CutS3D with DiffNCuts ViT-S/8 keys and Marigold, learnt from synthetic depth."""
 
 _base_ = 'cuts3d_diffncuts-vits8_zoedepth.py'
 

@@ -1,4 +1,4 @@
-"""CutS3D with the paper's best encoder and depth by MiDaS-Small (later version's Table 8).
+"""CutS3D with DiffNCuts ViT-S/8 keys and depth by MiDaS-Small.
 
 `cuts3d_dino-vitb8_midas-small.py` explains how to write the depth maps.
 

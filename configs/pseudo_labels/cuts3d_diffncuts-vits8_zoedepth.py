@@ -1,4 +1,6 @@
-"""CutS3D with the paper's best encoder: DiffNCuts ViT-S/8 keys, ZoeDepth.
+"""CutS3D as measurement recommends it: DiffNCuts ViT-S/8 keys, ZoeDepth.
+
+The paper's own parameters are in `paper_diffncuts-vits8_zoedepth.py`.
 
 The authors of DiffNCuts publish the weights on a file server that needs a browser: download
 the ViT-S/8 checkpoint and give its path.

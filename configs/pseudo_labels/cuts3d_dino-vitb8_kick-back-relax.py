@@ -1,4 +1,4 @@
-"""CutS3D with DINO ViT-B/8 keys and depth by Kick Back & Relax, self-supervised (Table 8).
+"""CutS3D with DINO ViT-B/8 keys and depth by Kick Back & Relax, self-supervised.
 
 There is no package of that model. Run its authors' repository over the images, save each
 prediction as `DEPTH/<path of the image>.npy` and give the folder. It predicts disparity.

@@ -1,4 +1,4 @@
-"""CutS3D with DINO ViT-B/8 keys and Marigold, depth learnt from synthetic data (Table 8)."""
+"""CutS3D with DINO ViT-B/8 keys and Marigold, depth learnt from synthetic data."""
 
 _base_ = 'cuts3d_dino-vitb8_zoedepth.py'
 

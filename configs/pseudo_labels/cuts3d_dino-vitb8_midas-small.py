@@ -1,4 +1,4 @@
-"""CutS3D with DINO ViT-B/8 keys and depth by MiDaS-Small, as in the later version's Table 8.
+"""CutS3D with DINO ViT-B/8 keys and depth by MiDaS-Small.
 
 No package offers that network. Let PyTorch Hub load it from its authors' repository (MIT) and
 write one map per image, then give the folder. This runs their code:

@@ -1,6 +1,8 @@
-"""CutS3D with the paper's first encoder: DINO ViT-B/8 keys, ZoeDepth.
+"""CutS3D as measurement recommends it: DINO ViT-B/8 keys, ZoeDepth.
 
-cuts3d generate cuts3d_dino-vitb8_zoedepth.py IMAGES OUT --device cuda:0
+The paper's own parameters are in `paper_dino-vitb8_zoedepth.py`.
+
+    cuts3d generate cuts3d_dino-vitb8_zoedepth.py IMAGES OUT
 """
 
 model = dict(

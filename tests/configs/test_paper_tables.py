@@ -59,15 +59,11 @@ def test_every_table_has_its_rows(rows):
     assert found == ROWS
 
 
-def test_every_labelling_names_its_preset(rows):
+def test_every_labelling_runs_a_published_recipe_without_options(rows):
     calls = {call for row in rows.values() for call in row if call.name == 'generate'}
-    presets = {
-        tuple(part for part in call.arguments if part.startswith('model.recipe.preset='))
-        for call in calls
-    }
-    assert presets == {
-        (f'model.recipe.preset={name}',) for name in ('paper', 'paper_v3', 'maskcut')
-    }
+    assert not any('--cfg-options' in call.arguments for call in calls)
+    kinds = {call.arguments[0].partition('_')[0] for call in calls}
+    assert kinds == {'paper', 'paper-v3', 'maskcut'}
 
 
 def test_no_two_recipes_share_a_store_and_all_eight_parts_are_made(rows):

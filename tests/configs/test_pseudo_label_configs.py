@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -36,6 +37,35 @@ def test_config_says_what_it_is_and_has_a_valid_recipe(name):
     assert text.startswith('"""')
     params = build_params(model_of(name)['recipe'])
     assert (params.local_cut is None) == name.startswith('maskcut')
+
+
+# Config that says it is the paper's -> its preset, and what else differs from it.
+PAPER_CONFIGS = {
+    'paper_dino-vitb8_zoedepth': ('paper', {}),
+    'paper_diffncuts-vits8_zoedepth': ('paper', {}),
+    'paper_diffncuts-vits8_marigold': ('paper', {}),
+    'paper_diffncuts-vits8_kick-back-relax': ('paper', {}),
+    'paper-v3_diffncuts-vits8_zoedepth': ('paper_v3', {}),
+    'paper-v3_diffncuts-vits8_midas-small': ('paper_v3', {}),
+    'paper_dino-vitb8_zoedepth_no-importance': ('paper', {'importance': None}),
+    'paper_diffncuts-vits8_zoedepth_no-importance': ('paper', {'importance': None}),
+    'paper_diffncuts-vits8_zoedepth_tau-knn-080': ('paper', {'local_cut': {'tau_knn': 0.08}}),
+    'paper_diffncuts-vits8_zoedepth_tau-knn-150': ('paper', {'local_cut': {'tau_knn': 0.15}}),
+}
+
+
+def test_a_config_that_says_the_paper_runs_its_parameters():
+    assert set(PAPER_CONFIGS) == {name[:-3] for name in CONFIGS if name.startswith('paper')}
+    for name, (preset, changes) in PAPER_CONFIGS.items():
+        model = model_of(f'{name}.py')
+        assert build_params(model['recipe']) == build_params({'preset': preset, **changes})
+        recommended = re.sub(r'^paper(-v3)?_|_(no|tau)-.*', '', name)
+        recommended = model_of(f'cuts3d_{recommended}.py')
+        assert {**model, 'recipe': recommended['recipe']} == recommended
+        first_line = (FOLDER / f'{name}.py').read_text().partition('\n')[0]
+        assert "paper's" in first_line
+    for name in (name for name in CONFIGS if not name.startswith('paper')):
+        assert "the paper's" not in (FOLDER / name).read_text().partition('\n')[0]
 
 
 @pytest.mark.slow
