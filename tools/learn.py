@@ -8,6 +8,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cuts3d_mm.cli import (
     RESUMES,
@@ -112,6 +113,12 @@ def parse_args() -> argparse.Namespace:
         help='COCO JSON with classes of a few images, to fine-tune on at the end',
     )
     add_exclude_argument(parser)
+    parser.add_argument(
+        '--yes',
+        action='store_true',
+        help='go on, without a question, where many of the first images have no label or many '
+        'masks are tiny',
+    )
     parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
     return parser.parse_args()
 
@@ -129,7 +136,14 @@ def main() -> None:
     # Imported when the arguments are right: torch takes seconds.
     from cuts3d_mm.learning.loop import learn
 
-    learn(request, lambda line: print(line, flush=True), args.dry_run)
+    learn(request, lambda line: print(line, flush=True), args.dry_run, _ask)
+
+
+def _ask(question: str) -> bool:
+    """Ask on a terminal; where there is none, the answer is no."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return False
+    return input(f'{question} [y/N] ').strip().lower() in ('y', 'yes')
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 Examples:
     cuts3d score labels annotations.json
     cuts3d score labels annotations.json --against labels-2d --images images --out worst
+    cuts3d score labels annotations.json --gate 1.1-7.5
 """
 
 from __future__ import annotations
@@ -70,7 +71,23 @@ def parse_args() -> argparse.Namespace:
         metavar='DIR',
         help='folder for pictures of the images that got worse the most',
     )
+    parser.add_argument(
+        '--gate',
+        type=_range,
+        metavar='RANGE',
+        help='fail unless the mask AP is in RANGE (LOW-HIGH, in percent), few images are without a '
+        'label and few masks under 1 percent of the image: a check of some labels before days of '
+        'training',
+    )
     return parser.parse_args()
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split('-'))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'must be LOW-HIGH, as 1.1-7.5, got {text!r}') from error
+    return low, high
 
 
 def main() -> int:
@@ -92,9 +109,27 @@ def main() -> int:
         save_figure(args.plot, report.plot(), dpi=120)
     if args.json is not None:
         write_whole(args.json, json.dumps(report.scores, indent=1) + '\n')
+    refused = 0
     if args.out is not None:
-        return report_refused(report.draw_worst(args.images, args.out, args.limit))
-    return 0
+        refused = report_refused(report.draw_worst(args.images, args.out, args.limit))
+    if args.gate is not None:
+        _require_gate(args, report.scores)
+    return refused
+
+
+def _require_gate(args: argparse.Namespace, scores: dict[str, dict[str, float]]) -> None:
+    from cuts3d_mm.labels.coco import read_labels
+    from cuts3d_mm.labels.gate import check_labels
+
+    mask_ap = 100 * scores['segm']['AP']
+    found = check_labels(read_labels(args.labels), mask_ap, args.gate)
+    if found.faults:
+        raise ValueError(
+            f'labels must pass the gate before a detector is trained on more of them, they have '
+            f'{" and ".join(found.faults)}: {found}; look at them with cuts3d view and cuts3d '
+            'explain, and check features and depth'
+        )
+    print(f'passed: {found}')
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.gate import check_labels
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_store
@@ -51,22 +52,27 @@ from .training import (
 
 _CUT_FIRST = 10 * NUM_SHOWN  # images; where there are more, the contact sheet is cut first
 Say = Callable[[str], None]
+Ask = Callable[[str], bool]
 _MOST_PER_IMAGE = 100  # as COCO scores them
 
 
-def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
+def learn(
+    request: Request, say: Say, is_dry: bool = False, ask: Ask = lambda question: False
+) -> Results | None:
     """Cut, train, report and release, or go on where an earlier run has ended.
 
     Args:
         request: the command line.
         say: is given lines to show.
         is_dry: say what would be done, and end.
+        ask: answers a question about labels that look wrong; True: train on them.
 
     Returns:
         What was made; None for a dry run.
 
     Raises:
-        ValueError: the request cannot be done, or contradicts the plan of its folder.
+        ValueError: the request cannot be done, or contradicts the plan of its folder; or the first
+            labels look wrong and nobody says that they are to be trained on.
         TrainingFailed: a training has ended with an error.
         FolderInUse: another run works in the folder, or has changed its plan meanwhile.
     """
@@ -87,12 +93,12 @@ def learn(request: Request, say: Say, is_dry: bool = False) -> Results | None:
             )
         if planned.plan != planned.earlier:
             write_plan(folders.plan, planned.plan)
-        return _run(request, planned, text, say)
+        return _run(request, planned, text, say, ask)
 
 
-def _run(request: Request, planned: Planned, text: list[str], say: Say) -> Results:
+def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
     folders = Folders(request.out)
-    _cut(request, planned, folders, say)
+    _cut(request, planned, folders, say, ask)
     gather_labels(folders, planned.held_out)
     config = _train(planned, folders, say)
     few = None
@@ -118,14 +124,17 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say) -> Resul
     return results
 
 
-def _cut(request: Request, planned: Planned, folders: Folders, say: Say) -> None:
-    """Cut the images, and draw the contact sheet as soon as it can be drawn."""
+def _cut(request: Request, planned: Planned, folders: Folders, say: Say, ask: Ask) -> None:
+    """Cut the images; draw and check the first labels as soon as they are there."""
     settings, images, workers = planned.plan.settings, planned.images, request.workers
     names = in_random_order(images.names, 'contact sheet')[:NUM_SHOWN]
-    if len(images.names) > _CUT_FIRST and not folders.contact_sheet.is_file():
+    is_large = len(images.names) > _CUT_FIRST
+    if is_large and not folders.labels.is_dir():
         some, store = ImageList(images.root, tuple(sorted(names))), folders.out / 'sheet'
         cut_images(settings, some, store, workers)
-        _write_sheet(planned, folders, names, store, say)
+        if not folders.contact_sheet.is_file():
+            _write_sheet(planned, folders, names, store, say)
+        _require_sound(request, folders, store, say, ask)
     with timed(folders.costs, 'cut'):
         counts = cut_images(settings, images, folders.cut, workers)
     if counts.failures:
@@ -133,6 +142,24 @@ def _cut(request: Request, planned: Planned, folders: Folders, say: Say) -> None
         say(f'{counts.failures} of {counts.images} images failed, see {failures}')
     if not folders.contact_sheet.is_file():
         _write_sheet(planned, folders, names, folders.cut, say)
+    if not is_large and not folders.labels.is_dir():
+        _require_sound(request, folders, folders.cut, say, ask)
+
+
+def _require_sound(request: Request, folders: Folders, store: Path, say: Say, ask: Ask) -> None:
+    """Stop before hours of labelling and training where the first labels look wrong."""
+    found = check_labels(read_store(store))
+    say(f'first labels: {found}')
+    if not found.faults or request.yes:
+        return
+    faults = ' and '.join(found.faults)
+    if ask(f'The first labels have {faults}; see {folders.contact_sheet}. Go on?'):
+        return
+    raise ValueError(
+        f'the first labels must be worth training on, they have {faults}: {found}; look at '
+        f'{folders.contact_sheet}, choose another OUT for another --config or --depth, or go on '
+        'with --yes'
+    )
 
 
 def _write_sheet(

@@ -46,6 +46,7 @@ class Request:
     load_from: str | None = None
     seed: int | None = None
     workers: int | None = None
+    yes: bool = False  # go on whatever the first pseudo-labels look like
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -38,7 +39,9 @@ def place(tmp_path_factory):
     for folder in ('imagenet/train', 'coco/train2017'):
         names = write_images(root / 'data' / folder, 8, rng, image_hw=(72, 96))
     for source in ('kick-back-relax', 'midas-small', 'stand-in'):
-        write_depths(root / 'data' / 'depth' / source, names, rng)
+        write_depths(
+            root / 'data' / 'depth' / source, [*names, 'a.jpg', 'b.jpg', 'missing.jpg'], rng
+        )
     write_coco(root / 'data' / 'coco')
     write_image(root / 'data' / 'coco' / 'val2017' / 'missing.jpg')  # not missing here
     training = root / 'data' / 'coco' / 'annotations' / 'instances_train2017.json'
@@ -66,16 +69,54 @@ def test_every_labelling_runs_a_published_recipe_without_options(rows):
     assert kinds == {'paper', 'paper-v3', 'maskcut'}
 
 
-def test_no_two_recipes_share_a_store_and_all_eight_parts_are_made(rows):
+def test_no_two_recipes_share_a_store(rows):
     stores: dict[str, set] = {}
     for call in {call for row in rows.values() for call in row if call.name == 'generate'}:
-        config, _, store, *rest = call.arguments
-        part = rest.index('--part')
-        others = tuple(one for n, one in enumerate(rest) if n not in (part + 1, part + 3))
-        stores.setdefault(store, set()).add((config, others, rest[part + 1]))
-    for store, calls in stores.items():
-        assert len({call[:2] for call in calls}) == 1, store
-        assert sorted(call[2] for call in calls) == [f'{number}/8' for number in range(8)]
+        config, images, store, *rest = call.arguments
+        stores.setdefault(store, set()).add((config, images, tuple(rest)))
+    assert all(len(calls) == 1 for calls in stores.values())
+
+
+def test_one_command_labels_in_full_precision_on_all_gpus_and_cores(rows):
+    calls = [call for row in rows.values() for call in row if call.name in ('generate', 'predict')]
+    assert calls
+    for call in calls:
+        assert not {'--part', '--device', '--devices', '--workers'} & {*call.arguments}
+        if call.name == 'generate':
+            precision = call.arguments.index('--precision') + 1
+            assert call.arguments[precision] == 'fp32'
+
+
+def test_labels_of_a_recipe_pass_the_gate_before_imagenet_is_cut(rows):
+    for row in rows.values():
+        for number, call in enumerate(row):
+            if call.name != 'generate' or call.arguments[1] != 'data/imagenet/train':
+                continue
+            config, _, store, *options = call.arguments
+            first, gate = row[number - 2 : number]
+            checked = f'{store}_val2017'
+            assert first.arguments[:3] == (config, 'data/coco/val2017', checked)
+            assert first.arguments[3:] == ('--limit', '2000', *options)
+            assert (gate.name, gate.arguments[0]) == ('score', checked)
+            assert gate.arguments[-2:] == ('--gate', '1.1-7.5')
+
+
+def test_labels_that_the_gate_refuses_are_not_made_for_imagenet(tmp_path):
+    setup = re.search(r'```bash\n(.*?)```', PAGE.read_text(), flags=re.DOTALL)[1]
+    stub = 'cuts3d() { echo "$1 $3" >> calls; test $1 != score; }\n'
+    command = ['bash', '-euc', f'{stub}{setup}\nlabel a.py store; train 160k_imagenet store run']
+    done = subprocess.run(command, cwd=tmp_path)
+    assert done.returncode == 1
+    calls = (tmp_path / 'calls').read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ['generate', 'score']
+
+
+@pytest.mark.parametrize('gpus', [1, 8])
+def test_a_step_has_16_images_on_any_number_of_gpus(tmp_path, gpus):
+    calls = [call for row in read_rows(tmp_path, gpus).values() for call in row]
+    trainings = [call for call in calls if call.name == 'train']
+    size = f'train_dataloader.batch_size={16 // gpus}'
+    assert trainings and all(size in call.arguments for call in trainings)
 
 
 class StandIn:
@@ -93,11 +134,11 @@ class StandIn:
             getattr(self, call.name.replace('-', '_'))(*call.arguments)
 
     def command(self, name, *arguments):
-        replaced = {'--device': 'cpu', '--workers': '0', '--score-thr': '0'}
         arguments = list(arguments)
-        for option, value in replaced.items():
-            if option in arguments:
-                arguments[arguments.index(option) + 1] = value
+        if '--score-thr' in arguments:
+            arguments[arguments.index('--score-thr') + 1] = '0'
+        if name in ('generate', 'predict'):
+            arguments += ['--device', 'cpu', '--workers', '0']
         torch.manual_seed(0)  # of the random weights, the same in every part
         code, _, errors = self.cuts3d(name, *arguments)
         assert code == 0, (name, arguments, errors)
@@ -110,6 +151,11 @@ class StandIn:
         if not name.startswith('maskcut') and '--depth' not in arguments:
             arguments = (*arguments[:2], '--depth', 'data/depth/stand-in', *arguments[2:])
         self.command('generate', tiny, *arguments)
+
+    def score(self, *arguments):
+        """The gate; labels by random features may fail it, saying why."""
+        code, out, errors = self.cuts3d('score', *arguments)
+        assert 'passed: ' in out if code == 0 else 'labels must pass the gate' in errors, errors
 
     def detector(self, config):
         tiny, iterations = tiny_training(config.rpartition('/')[2])

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import light_environment
 from helpers.drawn import write_labelled_images
 from helpers.tiny_detectors import NARROW, TINY
 from mmdet.registry import MODELS
@@ -57,6 +63,27 @@ def test_a_set_is_scored_once(prepared, tmp_path, monkeypatch):
     assert {'coco/bbox_mAP', 'coco/segm_AR@100', 'num_images'} <= set(scores)
     monkeypatch.setattr(suite, '_run', None)  # must not be called again
     assert evaluate(prepared, tmp_path) == scores
+
+
+@pytest.mark.slow
+def test_two_processes_score_set_after_set_as_one_does(prepared, tmp_path):
+    root, config = prepared
+    config.dump(tmp_path / 'config.py')
+    data = tmp_path / 'data'
+    data.mkdir()
+    for name in ('coco', 'coco20k'):
+        shutil.copy(root / 'coco.json', data / f'{name}.json')
+    script = Path(__file__).parents[2] / 'tools/dist_evaluate_suite.sh'
+    arguments = [tmp_path / 'config.py', root / 'detector.pth', 2, data, tmp_path / 'out']
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    environment = {**light_environment(), 'PATH': path, 'PORT': '29517'}
+    command = ['bash', *map(str, (script, *arguments))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('AP50 / AP, percent') == 2  # one process prints: boxes, masks
+    alone = evaluate(prepared, tmp_path / 'alone')
+    scores = json.loads((tmp_path / 'out/table.json').read_text())
+    assert scores == {'coco': alone, 'coco20k': alone}
 
 
 def test_scores_of_another_detector_are_not_taken(prepared, tmp_path):

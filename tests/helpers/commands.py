@@ -261,6 +261,7 @@ _RECORD = f"""record() {{ local IFS=$'\\037'; echo "PERCENT=${{PERCENT-}}$IFS$*"
 cuts3d() {{ record cuts3d "$@"; }}
 tools/dist_train.sh() {{ record train "$@"; }}
 tools/dist_test.sh() {{ record test "$@"; }}
+tools/dist_evaluate_suite.sh() {{ record evaluate-suite "$@"; }}
 """
 
 
@@ -273,8 +274,14 @@ class Call:
     percent: str  # the environment variable PERCENT, or nothing
 
 
-def read_rows(folder: Path) -> dict[str, list[Call]]:
-    """Run each block of the page by bash with commands that only note how they were called."""
+def read_rows(folder: Path, gpus: int = 8) -> dict[str, list[Call]]:
+    """Run each block of the page by bash with commands that only note how they were called.
+
+    Args:
+        folder: folder that the commands run in.
+        gpus: GPUs that the page is told of; 8: nothing, since that is its default.
+    """
+    environment = {**os.environ, **({} if gpus == 8 else {'GPUS': str(gpus)})}
     setup, *blocks = re.findall(r'```bash\n(.*?)```', PAGE.read_text(), flags=re.DOTALL)
     rows = {}
     for block in blocks:
@@ -282,18 +289,19 @@ def read_rows(folder: Path) -> dict[str, list[Call]]:
         assert title, f'a block must begin with its name: {block}'
         log = folder / _LOG
         log.unlink(missing_ok=True)
-        subprocess.run(['bash', '-euc', _RECORD + setup + block], check=True, cwd=folder)
-        rows[title[1]] = [_command_row(line) for line in log.read_text().splitlines()]
+        command = ['bash', '-euc', _RECORD + setup + block]
+        subprocess.run(command, check=True, cwd=folder, env=environment)
+        rows[title[1]] = [_command_row(line, gpus) for line in log.read_text().splitlines()]
     return rows
 
 
-def _command_row(line: str) -> Call:
+def _command_row(line: str, expected_gpus: int) -> Call:
     percent, program, *arguments = line.split(_SEPARATOR)
     percent = percent.partition('=')[2]
     if program == 'cuts3d':
         return Call(arguments[0], tuple(arguments[1:]), percent)
     gpus = arguments.pop(1 if program == 'train' else 2)
-    assert gpus == '8', line
+    assert gpus == str(expected_gpus), line
     return Call(program, tuple(arguments), percent)
 
 

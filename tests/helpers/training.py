@@ -191,14 +191,14 @@ def write_inputs(root: Path, count: int = 6) -> Path:
     return root
 
 
-def run_learn(root: Path, out: Path, **changes) -> list[str]:
+def run_learn(root: Path, out: Path, ask=lambda question: False, **changes) -> list[str]:
     """Learn in this process from `root`, where the images and configs are."""
     said: list[str] = []
     options = {'offline': True, 'workers': 0, **changes}
     configs = {'config': str(root / 'generator.py'), 'detector': str(root / 'detector.py')}
     request = Request(root / 'images', out, **configs, **options)
     with patch('cuts3d_mm.learning.training.run_command_in_child', _train_in_fork):
-        learn(request, said.append)
+        learn(request, said.append, ask=ask)
     return said
 
 

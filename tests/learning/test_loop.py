@@ -162,6 +162,46 @@ def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(
     assert sheet.is_file()
 
 
+@pytest.fixture(params=['all', 'first'])
+def empty_root(request, resumed_root, monkeypatch):
+    """Half of the images are broken; all are cut before the check, or a sheet of them."""
+    for path in sorted((resumed_root / 'images').iterdir())[::2]:
+        path.write_bytes(b'')
+    if request.param == 'first':
+        monkeypatch.setattr(steps, '_CUT_FIRST', 5)
+    return resumed_root
+
+
+def test_labels_that_look_wrong_stop_a_run_without_a_terminal_with_figures_and_remedy(empty_root):
+    wrong = r'too many images without a label: 3 of 6 images .*50.0 %.*contact_sheet.*--yes'
+    for _ in range(2):  # the same command again asks again
+        with pytest.raises(ValueError, match=wrong):
+            run_learn(empty_root, empty_root / 'out')
+    assert (empty_root / 'out/contact_sheet.jpg').is_file()
+    assert not (empty_root / 'out/labels').exists()
+
+
+def test_labels_that_look_wrong_are_trained_on_where_the_user_says_so(empty_root):
+    questions = []
+    begin(empty_root, ask=lambda question: questions.append(question) or True)
+    assert len(questions) == 1 and 'contact_sheet.jpg' in questions[0]
+    begin(empty_root)  # what was accepted is not asked for again
+
+
+def test_yes_goes_on_without_a_question(empty_root):
+    begin(empty_root, yes=True)
+
+
+def test_labels_that_look_wrong_stop_before_the_other_images_are_cut(resumed_root, monkeypatch):
+    monkeypatch.setattr(steps, '_CUT_FIRST', 5)
+    monkeypatch.setattr(steps, 'NUM_SHOWN', 2)
+    for path in sorted((resumed_root / 'images').iterdir())[1:]:
+        path.write_bytes(b'')
+    with pytest.raises(ValueError, match='[12] of 2 images without a label'):
+        run_learn(resumed_root, resumed_root / 'out')
+    assert not (resumed_root / 'out/cut').exists()
+
+
 def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(
     resumed_root, monkeypatch
 ):

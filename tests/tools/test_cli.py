@@ -77,6 +77,23 @@ def test_score_of_labels_against_themselves_is_perfect(cuts3d, store, tmp_path):
         assert json.loads(figures.read_text())['segm']['AP'] == pytest.approx(1)
 
 
+def test_the_gate_scores_the_labelled_images_and_passes_what_is_in_range(cuts3d, store, tmp_path):
+    cuts3d('export', store, tmp_path / 'labels.json')
+    truth = json.loads((tmp_path / 'labels.json').read_text())
+    unlabelled = {'id': 99, 'file_name': 'other.jpg', 'height': 60, 'width': 88}
+    objects = [dict(one, id=1000 + one['id'], image_id=99) for one in truth['annotations']]
+    truth['images'].append(unlabelled)
+    truth['annotations'] += objects
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    code, out, err = cuts3d('score', store, tmp_path / 'truth.json', '--gate', '90-100')
+    assert code == 0 and 'mask AP 100.00 % (from 90 to 100)' in out, err
+    code, out, err = cuts3d('score', store, tmp_path / 'truth.json', '--gate', '1.1-7.5')
+    assert code == 2 and '100.00' in out
+    assert 'a mask AP out of range' in err and 'mask AP 100.00 % (from 1.1 to 7.5)' in err
+    code, _, err = cuts3d('score', store, tmp_path / 'truth.json', '--gate', '1.1')
+    assert code == 2 and 'must be LOW-HIGH' in err
+
+
 def test_view_draws_every_labelled_image_under_its_own_name(cuts3d, store, folder, tmp_path):
     images, seen = folder / 'images', tmp_path / 'seen'
     code, _, _ = cuts3d('view', store, images, seen)

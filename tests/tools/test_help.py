@@ -21,7 +21,7 @@ POSITIONAL = [
 ]
 OPTION_VALUES = {
     *('N', 'I/N', 'DIR', 'FILE', 'NAME', 'SCORE', 'SHARE', 'IOU', 'KEY=VALUE', 'CONFIG'),
-    *('CHECKPOINT', 'LABELS', 'STORE', 'OWNER/NAME', 'MODEL', 'TIME'),
+    *('CHECKPOINT', 'LABELS', 'STORE', 'OWNER/NAME', 'MODEL', 'TIME', 'RANGE'),
 }
 RUN = {'convert', 'describe', 'doctor', 'explain', 'export', 'generate', 'score', 'view'}
 
