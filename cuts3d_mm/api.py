@@ -52,14 +52,13 @@ def load_generator(
         >>> generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
         >>> instances = generator.predict(image, depth=depth)
     """
-    from cuts3d_mm.labellers.networks import choose_device
-    from cuts3d_mm.labellers.registry import build_labeller
+    from cuts3d_mm.labellers.networks import build_on
 
     model = dict(config) if isinstance(config, dict) else load_generator_config(str(config), [])
     if params is not None:
         model = {**model, 'recipe': asdict(params)}
-    generator: PseudoLabelGenerator = build_labeller(model)
-    return generator.to(choose_device(device))
+    generator: PseudoLabelGenerator = build_on(model, device)
+    return generator
 
 
 def load_detector(

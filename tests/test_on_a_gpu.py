@@ -154,6 +154,18 @@ def test_a_generator_cuts_what_it_cuts_on_the_cpu(gpu, rng, zoe_folder):
     assert found and [one.mask.tobytes() for one in found] == [w.mask.tobytes() for w in wanted]
 
 
+def test_a_loaded_generator_has_half_features_and_full_depth_on_a_gpu(gpu, zoe_folder):
+    config = generator_config(zoe_folder)
+    kinds = {}
+    for device in ('auto', 'cpu'):
+        generator = cuts3d_mm.load_generator(config, device)
+        kinds[device] = generator.features.dtype, generator.depth.dtype
+    assert kinds == {
+        'auto': (torch.bfloat16, torch.float32),
+        'cpu': (torch.float32, torch.float32),
+    }
+
+
 def test_a_batch_that_does_not_fit_is_halved_on_a_gpu(gpu, rng, tmp_path, zoe_folder):
     names = write_images(tmp_path, 5, rng)
     generator, sizes = build_generator(zoe_folder).to('cuda'), []

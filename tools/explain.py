@@ -46,21 +46,14 @@ def main() -> None:
     require_writable(args.out.parent, '--out')
     model = load_generator_config(args.config, args.cfg_options, args.files)
     # Imported when the paths are right: networks and figures take seconds.
-    from cuts3d_mm.labellers.networks import check_device, choose_device
-    from cuts3d_mm.labellers.registry import (
-        build_labeller,
-        check_labeller,
-        fetch_weights,
-        with_depth_folder,
-    )
+    from cuts3d_mm.labellers.networks import build_on, check_device
+    from cuts3d_mm.labellers.registry import check_labeller, fetch_weights, with_depth_folder
 
     model = with_depth_folder(model, args.depth)
     check_device(args.device)
     check_labeller(model)
     fetch_weights(model)
-    generator = build_labeller(model)
-    generator.to(choose_device(args.device))
-    _draw(generator, args)
+    _draw(build_on(model, args.device), args)
 
 
 def _draw(generator: Any, args: argparse.Namespace) -> None:

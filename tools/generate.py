@@ -39,7 +39,8 @@ def parse_args() -> argparse.Namespace:
         '--precision',
         choices=PRECISIONS,
         default='auto',
-        help='precision of the networks (default auto: bfloat16 on a GPU, float32 on the CPU)',
+        help='precision of the networks (default auto, as all commands that cut: features in '
+        'bfloat16 on a GPU, in float32 on the CPU; depth always in float32; fp32: all of them)',
     )
     return parser.parse_args()
 

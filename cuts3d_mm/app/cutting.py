@@ -24,8 +24,8 @@ from cuts3d_mm.inference.writing import draw_detections
 from cuts3d_mm.labellers.depth.files import DEPTH_SUFFIXES, DepthFromFile
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator
-from cuts3d_mm.labellers.networks import choose_device
-from cuts3d_mm.labellers.registry import build_labeller, build_params
+from cuts3d_mm.labellers.networks import build_on
+from cuts3d_mm.labellers.registry import build_params
 from cuts3d_mm.scenes.rendering import render_scenes
 from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
@@ -188,7 +188,7 @@ class PhotoCutter:
 
     def __init__(self, model: dict[str, Any], device: str = 'cpu') -> None:
         self._recipe = model.get('recipe') or {}
-        self._generator: PseudoLabelGenerator = build_labeller(model).to(choose_device(device))
+        self._generator: PseudoLabelGenerator = build_on(model, device)
         self.params = self._generator.params
         self.takes_depth = isinstance(self._generator.depth, DepthFromFile)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cuts3d_mm.arrays import Pixels
 
-from .registry import DEPTH, FEATURES
+from .registry import DEPTH, FEATURES, build_labeller, check_labeller
 
 if TYPE_CHECKING:
     import torch
@@ -75,11 +75,15 @@ def _check_mps(name: str) -> None:
 def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[str, Any]:
     """Set the precision of the networks that a generator config names.
 
+    Half precision is for features alone. A depth network runs in float32 unless its config has
+    `half=True`: in bfloat16 the head of ZoeDepth tells 170 to 350 depths apart in place of 4096,
+    in steps that are as large as the thresholds of LocalCut.
+
     Args:
         model: config of a generator.
-        device: of the networks.
-        precision: 'fp32', 'bf16', or 'auto': bfloat16 on a GPU, float32 on the CPU, and what
-            the config says where it says something.
+        device: device of the networks.
+        precision: 'fp32' for all networks; 'bf16' for features; or 'auto': features in bfloat16
+            on a GPU, in float32 on the CPU, and as the config says where it says something.
 
     Raises:
         ValueError: bfloat16 for a config without a network that could use it.
@@ -91,11 +95,30 @@ def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[s
         config = model.get(part)
         if config is None or not _takes_half(registry.get(config['type'])):
             continue
-        half = config.get('half', True) if precision == 'auto' else precision == 'bf16'
+        half = part == 'features' and precision in ('auto', 'bf16')
+        if precision == 'auto' or (precision == 'bf16' and part == 'depth'):
+            half = config.get('half', half)
         changes[part] = {**config, 'half': half}
-    if precision == 'bf16' and not changes:
-        raise ValueError('precision bf16 needs a network, this config has none that can use it')
+    if precision == 'bf16' and 'features' not in changes:
+        raise ValueError(
+            'precision bf16 needs features by a network that can use it, this config has none'
+        )
     return {**model, **changes}
+
+
+def build_on(model: dict[str, Any], device: str) -> Any:
+    """Build a labeller on a device, in the precision that `cuts3d generate` has by default.
+
+    Args:
+        model: config of a labeller.
+        device: device of the networks, such as 'cuda:0'; 'auto' for a GPU where there is one.
+
+    Raises:
+        ValueError: the config is malformed, or this machine does not have the device.
+    """
+    check_labeller(model)  # imports torch where a network needs it
+    device = choose_device(device)
+    return build_labeller(with_precision(model, device, 'auto')).to(device)
 
 
 def _takes_half(kind: Any) -> bool:

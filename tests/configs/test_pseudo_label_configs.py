@@ -92,6 +92,14 @@ def test_configs_of_dino_take_the_recipe_as_it_is_recommended(name):
     assert model['input_hw'] in ((480, 480), (476, 476), (960, 960))
 
 
+def test_configs_of_later_versions_of_dino_say_that_they_are_experimental():
+    later = [name for name in CONFIGS if 'dinov' in name]
+    for name in later:
+        first, _, rest = (FOLDER / name).read_text().partition('\n')
+        assert 'experimental' in first and '68.8 %' in rest
+    assert len(later) == 4
+
+
 @pytest.mark.parametrize('size', ['small', 'base'])
 def test_configs_of_dinov3_name_weights_of_timm_and_their_licence(size):
     timm = pytest.importorskip('timm')
