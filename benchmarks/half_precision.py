@@ -2,10 +2,10 @@
 
     python benchmarks/half_precision.py [--photos DIR] [--num 20]
 
-The head is that of transformers, which needs no weights. DIR holds images/, depth/ (larger is farther) and instances.json. The features are those of
-`semantic_features.py`, an ImageNet classifier: **trained with labels and for analysis only**. It
-runs on the CPU, in float32 and in bfloat16; the depth is the same. Masks are compared on the patch
-grid, without CRF.
+The head is that of transformers, which needs no weights. DIR holds images/, depth/ (larger is
+farther) and instances.json. The features are those of `semantic_features.py`, an ImageNet
+classifier: **trained with labels and for analysis only**. It runs on the CPU, in float32 and in
+bfloat16; the depth is the same. Masks are compared on the patch grid, without CRF.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.algorithm.masks import mask_iou
 from cuts3d_mm.algorithm.params import PRESETS, CutParams
 from cuts3d_mm.visualization.charts import format_table
-
 
 _INPUTS, _BINS = 4096, 64  # pixels from near to far; bins of ZoeDepth
 _TEMPERATURES = (0.5, 0.1, 0.02)  # ZoeDepth's lie between 0.0212 and 50
