@@ -1,7 +1,7 @@
 # cuts3d_mm, with nothing compiled. TORCH is cpu, or the CUDA of the torch in requirements/onedl.txt.
 #   docker build -t cuts3d .
 #   docker build -t cuts3d:cuda --build-arg TORCH=cu130 .
-#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" cuts3d generate CONFIG IMAGES OUT
+#   docker run --rm --ipc=host --user "$(id -u):$(id -g)" -v "$PWD:/data" cuts3d generate CONFIG IMAGES OUT
 FROM debian:bookworm-slim AS build
 ARG TORCH=cpu
 COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv

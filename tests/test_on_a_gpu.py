@@ -35,7 +35,7 @@ from cuts3d_mm.learning.training import read_log
 from cuts3d_mm.pipeline import labelling, local
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.progress import Stopwatch
-from cuts3d_mm.pipeline.work import ConfiguredLabeller, Extraction
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Extraction, WorkOrder
 from cuts3d_mm.registry import MODELS
 
 # OpenMMLab's packages are used with torch 2.1, where all of this is skipped.
@@ -181,6 +181,14 @@ def test_a_batch_that_does_not_fit_is_halved_on_a_gpu(gpu, rng, tmp_path, zoe_fo
     assert extraction.was_halved and sizes == [5, 2, 3, 1, 2]
     assert [image.name for image in batch] == names and not any(one.failure for one in batch)
     pickle.dumps(batch)  # to another process: nothing of it is on the GPU
+
+
+def test_the_process_of_a_device_puts_nothing_on_the_first_gpu(gpu, tmp_path):
+    labeller = BuiltLabeller(SimpleNamespace(predict_batch=lambda images: []), {})
+    said = []
+    connection = SimpleNamespace(send=said.append, recv=iter(()).__next__)
+    local.serve_device(connection, WorkOrder(labeller, tmp_path, tmp_path, 1, 'cuda:1'), ('name',))
+    assert isinstance(said[0], local.Request) and torch.cuda.current_device() == 1
 
 
 @pytest.mark.slow

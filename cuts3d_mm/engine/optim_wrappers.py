@@ -33,10 +33,12 @@ def clip_each(gradients: Sequence[Tensor], max_norm: float, norm_type: float = 2
     Returns:
         Norms before the clip, (number of gradients,).
     """
-    norms = [torch.linalg.vector_norm(gradient, norm_type) for gradient in gradients]
-    for gradient, norm in zip(gradients, norms, strict=True):
-        gradient.mul_((max_norm / (norm + _EPS)).clamp(max=1.0))
-    return torch.stack(norms)
+    gradients = list(gradients)
+    # One kernel for many tensors, in place of several for each.
+    norms = torch.stack(torch._foreach_norm(gradients, norm_type))
+    factors = (max_norm / (norms + _EPS)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factors.tolist())
+    return norms
 
 
 def require_amp(config: Config) -> None:

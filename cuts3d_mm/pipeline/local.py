@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import secrets
+import sys
 import traceback
 import warnings
 from collections import deque
@@ -265,6 +266,7 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
         warnings.filterwarnings('ignore', module='PIL')  # files are read in threads
         watch = Stopwatch()
         labeller = order.labeller.build(order.device)
+        _use_device(order.device)
         readers = min(_READERS, order.batch_size)
         extraction = Extraction(labeller, order.root, order.batch_size, watch, readers)
         memory = Slots(slots, connection.recv)
@@ -278,6 +280,13 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
                     connection.send(Task(index, position, parcel, extraction.was_halved))
                     position += 1
             connection.send(Request(extraction.stages, watch.take()))
+
+
+def _use_device(name: str) -> None:
+    """Make a GPU the current one, so that nothing of this process lands on the first GPU."""
+    torch = sys.modules.get('torch')
+    if torch is not None and name.startswith('cuda:'):
+        torch.cuda.set_device(torch.device(name))
 
 
 def _next_shard(connection: Connection, memory: Slots) -> Any:

@@ -161,7 +161,15 @@ class ConfidenceBitmapMasks(BitmapMasks):
         Returns:
             (R, h, w) float in [0, 1].
         """
-        return _crop_boxes(self.doubt, bboxes, out_shape, inds, device) / CONFIDENCE_STEPS
+        boxes, index = (torch.as_tensor(one, device=device) for one in (bboxes, inds))
+        has_doubt = self.doubt.any(axis=(1, 2))
+        if not has_doubt.any():
+            return boxes.new_zeros((len(boxes), *out_shape))
+        # Maps without doubt are not copied to the device: any other one stands in for them.
+        places = torch.from_numpy(np.maximum(np.cumsum(has_doubt) - 1, 0)).to(device)
+        shares = torch.from_numpy(has_doubt).to(boxes) / CONFIDENCE_STEPS
+        crops = _crop_boxes(self.doubt[has_doubt], boxes, out_shape, places[index], device)
+        return crops * shares[index][:, None, None]
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> ConfidenceBitmapMasks:

@@ -192,9 +192,12 @@ def fake_gpus(monkeypatch, count=1):
     """Let torch see `count` GPUs in this process; gives the counts of copies and waits."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / 'libc10.so'))
     guards = (ctypes.c_void_p * 22).in_dll(library, '_ZN3c104impl26device_guard_impl_registryE')
-    known = {
-        'is_available': True, 'is_initialized': True, 'device_count': count, 'current_device': 0,
-    }  # fmt: skip
+    known = {'is_available': True, 'is_initialized': True, 'device_count': count}
+    current = [0]
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: current[0])
+    monkeypatch.setattr(
+        torch.cuda, 'set_device', lambda device: current.__setitem__(0, torch.device(device).index)
+    )
     for name, value in known.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     for name in ('_lazy_init', 'manual_seed_all', 'synchronize', 'reset_peak_memory_stats'):

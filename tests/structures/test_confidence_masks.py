@@ -13,7 +13,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from scipy.ndimage import binary_dilation
 
-from cuts3d_mm.structures import ConfidenceBitmapMasks
+from cuts3d_mm.structures import ConfidenceBitmapMasks, confidence_masks
 
 IMAGE_HW = (60, 92)
 DOUBT = 120
@@ -150,6 +150,24 @@ def test_cropped_masks_equal_stock_bitmap_masks(rng, binarize):
     expected = stock.crop_and_resize(boxes, (28, 28), inds, binarize=binarize)
     found = masks.crop_and_resize(boxes, (28, 28), inds, binarize=binarize)
     assert (found.masks == expected.masks).all()
+
+
+def test_maps_without_doubt_are_not_copied_to_the_device(rng, monkeypatch):
+    masks, boxes, inds = drawn_masks(4), random_boxes(rng, 40), rng.integers(0, 4, 40)
+    masks.doubt[[0, 2]] = 0
+    copied = []
+    original = confidence_masks._crop_boxes
+    monkeypatch.setattr(
+        confidence_masks,
+        '_crop_boxes',
+        lambda values, *rest: copied.append(len(values)) or original(values, *rest),
+    )
+    found = masks.crop_doubt(boxes, (14, 14), inds)
+    expected = original(masks.doubt, boxes, (14, 14), inds, 'cpu') / 255
+    assert copied == [2] and found.any() and not found[(inds == 0) | (inds == 2)].any()
+    torch.testing.assert_close(found, expected)
+    masks.doubt[:] = 0
+    assert not masks.crop_doubt(boxes, (14, 14), inds).any() and copied == [2]
 
 
 def test_cropped_doubt_equals_cropping_each_map_alone(rng):
