@@ -45,7 +45,10 @@ def main() -> None:
     }
     for name, count in flops.items():
         print(f'{name}: {count / 1e9:.0f} GFLOP per image')
-    table = Table(title=f'Images/s at {args.utilization:.0%} of {args.peak:.0f} TFLOP/s in bf16')
+    table = Table(
+        title=f'Images/s at {args.utilization:.0%} of {args.peak:.0f} TFLOP/s in bf16 and '
+        f'{args.peak_fp32:.0f} in float32'
+    )
     for column in ('machine', 'networks', 'GPUs', 'cores', 'limit', 'images/s', 'ImageNet, h'):
         table.add_column(column)
     for box in BOXES:
@@ -64,6 +67,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--peak', type=float, default=989.0, help='TFLOP/s in bf16 (default 989)')
     parser.add_argument('--peak-fp32', type=float, default=67.0, help='TFLOP/s (default 67)')
     parser.add_argument(
+        '--half-depth', action='store_true', help='ZoeDepth in bf16 too (depth.half=True)'
+    )
+    parser.add_argument(
         '--utilization', type=float, default=0.35, help='share of the peak (default 0.35)'
     )
     parser.add_argument(
@@ -81,9 +87,7 @@ def vit_flops(arch: str) -> int:
 
     features = ViTKeyFeatures({'arch': arch, 'patch_size': 8, 'img_size': 224})
     batch = torch.zeros((1, 3, *INPUT_HW), device='meta')
-    positions = features._positions_on((60, 60)).to('meta')
     features.network.to('meta')
-    features._positions = (60, 60), positions
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         features._run_to_keys(batch, (60, 60))
     return int(counter.get_total_flops())
@@ -102,9 +106,11 @@ def zoe_flops() -> int:
 
 def row(box: Box, vit: str, flops: dict[str, int], args: argparse.Namespace) -> list[str]:
     """One machine with one ViT."""
-    networks = flops[f'{vit} to the keys'] + flops['ZoeDepth']
-    gpu_s = networks / (args.utilization * args.peak * 1e12)
-    gpu_s += flops['affinity (float32)'] / (args.utilization * args.peak_fp32 * 1e12)
+    half, full = flops[f'{vit} to the keys'], flops['affinity (float32)']
+    half += args.half_depth * flops['ZoeDepth']
+    full += (not args.half_depth) * flops['ZoeDepth']
+    gpu_s = half / (args.utilization * args.peak * 1e12)
+    gpu_s += full / (args.utilization * args.peak_fp32 * 1e12)
     cpu_s = args.slower_core * (args.cpu_ms + args.read_ms) / 1e3
     rates = {'GPUs': box.gpus / gpu_s, 'cores': box.cores / cpu_s}
     limit = min(rates, key=lambda part: rates[part])

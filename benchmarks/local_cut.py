@@ -18,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
-import reference  # noqa: E402
+from helpers import oracles  # noqa: E402
 from samples import load_samples, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm import local_cut, masks  # noqa: E402
@@ -61,7 +61,7 @@ def by_networkx(*arguments):
 def solve_by_networkx(first, second, units, num_nodes, sources, sinks):
     """What the sources reach after a maximum flow."""
     edges = SimpleNamespace(first=first, second=second)
-    return reference.source_side(num_nodes, edges, units, sources, sinks)
+    return oracles.source_side(num_nodes, edges, units, sources, sinks)
 
 
 def with_solver(solver, arguments):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
-import reference  # noqa: E402
+from helpers import oracles  # noqa: E402
 from samples import load_samples, mask_iou, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image  # noqa: E402
@@ -34,7 +34,7 @@ def compare(sample) -> tuple[float, float, float]:
         ours_s.append(time.process_time() - start)
     flat = sample.features.reshape(-1, sample.features.shape[-1])
     start = time.process_time()
-    exact = reference.maskcut(flat, sample.features.shape[:2], params.ncut.tau_ncut, 3)
+    exact = oracles.maskcut(flat, sample.features.shape[:2], params.ncut.tau_ncut, 3)
     oracle_s = time.process_time() - start
     agreement = 0.0
     if len(cuts) == len(exact):

@@ -5,6 +5,7 @@ PYTHONPATH=TREE python benchmarks/stage_times.py CONFIG IMAGES NUM
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import sys
@@ -77,8 +78,13 @@ def watch_all(clock: Clock) -> None:
 
 def main() -> None:
     """Label images in this process and print the seconds as JSON."""
-    config, folder, num = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    generator = LABELLERS.build(Config.fromfile(config).model)
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('config')
+    parser.add_argument('folder', type=Path, metavar='IMAGES')
+    parser.add_argument('num', type=int)
+    args = parser.parse_args()
+    folder, num = args.folder, args.num
+    generator = LABELLERS.build(Config.fromfile(args.config).model)
     use_one_thread()
     clock = Clock()
     watch_all(clock)

@@ -7,6 +7,7 @@ type by itself.
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -266,6 +267,30 @@ def test_predict_labels_on_two_gpus_as_on_the_cpu(gpu, cuts3d, rng, tmp_path, tr
         assert code == 0, err
         records.append(list(read_store(tmp_path / devices)))
     assert records[0] == records[1] and any(one.instances for one in records[0])
+
+
+@pytest.mark.slow
+def test_the_prepared_session_checks_the_device(gpu, cuts3d, monkeypatch, rng, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / 'benchmarks'))
+    import gpu_session
+
+    def run(command, *arguments):
+        if command != 'train' and 'cpu' not in arguments and '--devices' not in arguments:
+            used.append(command)
+        workers = ('--workers', 0) if command in ('generate', 'predict') else ()
+        code, _, err = cuts3d(command, *arguments, *workers)
+        assert code == 0, err
+
+    used = []
+    write_images(tmp_path / 'photos/images', 3, rng)
+    for path in (tmp_path / 'photos/images').rglob('*/*.png'):
+        path.rename(tmp_path / 'photos/images' / f'{path.parent.name}_{path.name}')
+    images = gpu_session.photos_of(tmp_path / 'photos', tmp_path / 'copies', 3)
+    monkeypatch.setattr(gpu_session, 'STEPS', 4)  # in place of 20
+    lines = gpu_session.check(run, tmp_path / 'check', images, arch=ARCH, input_hw=(96, 128))
+    names = [line.partition(':')[0] for line in lines]
+    assert names == ['labels, fp32', 'labels, bf16', 'training', 'predict', 'detect']
+    assert used == ['generate', 'generate', 'predict', 'detect']
 
 
 @pytest.mark.slow

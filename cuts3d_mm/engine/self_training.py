@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead
+from cuts3d_mm.pipeline.devices import default_workers
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.run import is_whole
 from cuts3d_mm.pipeline.work import BuiltLabeller
@@ -35,6 +37,7 @@ from .runner import ResumeInRound
 SILENCE_LIMIT_S = 120.0  # network file systems may show a change a minute late
 _BEATS_PER_LIMIT = 20
 _POLL_S = 0.5
+_MOST_HELPERS = 4  # processes that encode masks, 33 ms for an image, for one GPU
 
 
 @LOOPS.register_module()
@@ -268,14 +271,15 @@ def label_next_round(
         require_same_run(folders.labels, 'labels', found, origin, remedy)
         return
     rank, num_ranks = get_rank(), get_world_size()
+    device = str(next(labeller.detector.parameters()).device)
     with Heartbeats(folders.heartbeats, rank, num_ranks, silence_limit_s) as alive:
         label(
             BuiltLabeller(labeller, identity),
             images,
             folders.predictions,
-            0,
+            _num_helpers(device),
             f'{folders.folder.name}: labelling {images.root.name}',
-            devices=next(labeller.detector.parameters()).device.type,
+            devices=device,
             batch_size=1,
             part=f'{rank}/{num_ranks}',
             progress=_Silent() if rank else None,
@@ -285,6 +289,14 @@ def label_next_round(
             write_whole(folders.origin, json.dumps(origin, indent=1))
             merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
         alive.wait_until(folders.labels.is_dir)
+
+
+def _num_helpers(device: str) -> int:
+    """Processes that encode masks while the detector of this rank is on its GPU; none without."""
+    if device.partition(':')[0] == 'cpu':
+        return 0
+    ranks_here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    return max(1, min(_MOST_HELPERS, default_workers((device,)) // ranks_here))
 
 
 def _sizes(labels: Path) -> dict[str, int]:

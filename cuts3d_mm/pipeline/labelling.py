@@ -91,7 +91,8 @@ def label(
     if on_cluster:
         where = _cluster(address, used)
     else:
-        where = _this_machine(workers, used, len(images.names))
+        is_built = isinstance(source, BuiltLabeller)
+        where = _this_machine(workers, used, len(images.names), is_built)
     size = batch_size or choose_batch_size(out, used[0])
     order = WorkOrder(source, images.root, out, size, used[0])
     with ExitStack() as stack:
@@ -117,11 +118,14 @@ def _load(
     return source, devices
 
 
-def _this_machine(workers: int | None, devices: tuple[str, ...], num_images: int) -> Executor:
+def _this_machine(
+    workers: int | None, devices: tuple[str, ...], num_images: int, is_built: bool
+) -> Executor:
     if workers == 0 and len(devices) > 1:
         raise ValueError('--workers must be at least 1 with several --devices, got 0')
     most = default_workers(devices) if workers is None else workers
-    return LocalExecutor(min(most, num_images), () if devices == ('cpu',) else devices)
+    used = () if devices == ('cpu',) else devices
+    return LocalExecutor(min(most, num_images), used, is_built)
 
 
 def _cluster(address: str, devices: tuple[str, ...]) -> Executor:

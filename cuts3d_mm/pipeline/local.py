@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord
@@ -27,6 +27,7 @@ from cuts3d_mm.processes import start_child
 
 from .progress import Report, Span, Stopwatch
 from .work import (
+    ConfiguredLabeller,
     Extraction,
     Shard,
     Worker,
@@ -44,6 +45,13 @@ _ALIGNMENT = 64  # bytes; of each array in a segment
 _FOLDER = Path('/dev/shm')  # where Linux keeps shared memory
 
 
+class Sender(Protocol):
+    """What a slot is given back to."""
+
+    def send(self, message: Any, /) -> None:
+        """Give a slot back."""
+
+
 @dataclass(frozen=True)
 class LocalExecutor:
     """Label shards on this machine.
@@ -52,10 +60,13 @@ class LocalExecutor:
         workers: processes of one thread each, besides those of `devices`; 0: this process.
         devices: each gets a process that runs the networks there, while the workers do what
             follows. Empty: the networks run in every worker, on the device of the order.
+        is_beside: the networks run in this process, which alone has them, while the workers do
+            what follows.
     """
 
     workers: int
     devices: tuple[str, ...] = ()
+    is_beside: bool = False
 
     def label(self, order: WorkOrder, shards: tuple[Shard, ...]) -> Generator[Report, None, None]:
         """Label shards and write them, reporting as images are done.
@@ -66,7 +77,9 @@ class LocalExecutor:
         """
         if not shards:
             return
-        if self.workers and self.devices:
+        if self.workers and self.is_beside:
+            yield from label_beside(order, shards, self.workers)
+        elif self.workers and self.devices:
             yield from label_in_stages(order, shards, self.workers, self.devices)
         elif self.workers:
             yield from _label_in_processes(order, shards, self.workers)
@@ -148,34 +161,42 @@ class _Router:
     free: deque[Connection] = field(default_factory=deque)
     busy: dict[Connection, Task | Write] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
+    unwritten: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.waiting = deque(self.shards)
+        self.unwritten = len(self.shards)
 
     def run(self) -> Generator[Report, None, None]:
         """Route messages until all shards are on disk."""
-        unwritten = len(self.shards)
-        while unwritten:
-            for connection, message in self.crew.receive([*self.sources, *self.workers]):
-                if isinstance(message, Request):
-                    self._send_shard(connection, message)
-                    yield Report(spans=message.spans)
-                elif isinstance(message, Task):
-                    self.tasks.append(replace(message, device=connection))
-                elif isinstance(message, Copied):
-                    self._release_slot(connection)
-                else:
-                    unwritten -= isinstance(self.busy.get(connection), Write)
-                    yield self._take_back(connection, message)
-            self._hand_out()
+        while self.unwritten:
+            yield from self.step([*self.sources, *self.workers])
+
+    def step(self, connections: list[Connection]) -> Generator[Report, None, None]:
+        """Wait for messages, and route those that are there."""
+        for connection, message in self.crew.receive(connections):
+            if isinstance(message, Request):
+                self._send_shard(connection, message)
+                yield Report(spans=message.spans)
+            elif isinstance(message, Task):
+                self.tasks.append(replace(message, device=connection))
+            elif isinstance(message, Copied):
+                self._release_slot(connection)
+            else:
+                self.unwritten -= isinstance(self.busy.get(connection), Write)
+                yield self._take_back(connection, message)
+        self.hand_out()
 
     def _send_shard(self, source: Connection, request: Request) -> None:
         self.stages = request.stages
-        if not self.waiting:
-            return
+        if self.waiting:
+            _send(source, self.open_shard())
+
+    def open_shard(self) -> Shard:
+        """Take the next shard, whose images are to come."""
         index, names = self.waiting.popleft()
         self.open[index] = _OpenShard([None] * len(names), len(names))
-        _send(source, (index, names))
+        return index, names
 
     def _release_slot(self, worker: Connection) -> None:
         task = self.busy[worker]
@@ -198,7 +219,8 @@ class _Router:
             del self.open[task.shard]
         return Report(count_images([done.record]), done.spans)
 
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
+        """Give work to the workers that are free."""
         while self.free and (self.writes or self.tasks):
             worker = self.free.popleft()
             work = self.writes.popleft() if self.writes else self.tasks.popleft()
@@ -207,7 +229,66 @@ class _Router:
             _send(worker, (without, self.stages))
 
 
-def _send(connection: Connection, message: Any) -> None:
+class _FreedSlots:
+    """Slots of this process that workers have copied, in place of a connection to a device."""
+
+    def __init__(self) -> None:
+        self.slots: deque[int] = deque()
+
+    def send(self, slot: int) -> None:
+        """Take note of a slot."""
+        self.slots.append(slot)
+
+
+def label_beside(
+    order: WorkOrder, shards: tuple[Shard, ...], workers: int
+) -> Generator[Report, None, None]:
+    """Label shards by networks of this process, while workers do what follows.
+
+    So labels a detector in training, which no other process has.
+
+    Raises:
+        WorkerLost: a process died.
+        Exception: what ended a process, with a `WorkerTraceback` as its cause.
+    """
+    names, freed = segment_names(order.batch_size + workers), _FreedSlots()
+    with removed_at_end([names]), crew_of_processes() as crew:
+        light = replace(order, labeller=ConfiguredLabeller({}))  # workers need no networks
+        helpers = [crew.start(serve_worker, light) for _ in range(workers)]
+        router, reports = _Router(crew, shards, [], helpers), list[Report]()
+
+        def wait_for_free() -> int:
+            while not freed.slots:
+                reports.extend(router.step(helpers))
+            return freed.slots.popleft()
+
+        watch, memory = Stopwatch(), Slots(names, wait_for_free)
+        labeller, readers = order.labeller.build(order.device), min(_READERS, order.batch_size)
+        extraction = Extraction(labeller, order.root, order.batch_size, watch, readers)
+        router.stages = extraction.stages
+        try:
+            while router.waiting:
+                index, images = router.open_shard()
+                position = 0
+                for image in chain.from_iterable(extraction.run(images)):
+                    parcel = memory.pack(image)
+                    task = Task(index, position, parcel, extraction.was_halved, freed)
+                    router.tasks.append(task)
+                    router.hand_out()
+                    position += 1
+                    if said := [one for one in helpers if one.poll()]:
+                        reports.extend(router.step(said))
+                    while freed.slots:
+                        memory.release(freed.slots.popleft())
+                    yield from reports
+                    reports.clear()
+                yield Report(spans=watch.take())
+            yield from router.run()
+        finally:
+            memory.close()
+
+
+def _send(connection: Sender, message: Any) -> None:
     """Send to a process; if it is gone, what it has said last tells why."""
     with suppress(OSError):
         connection.send(message)
@@ -229,7 +310,7 @@ class Task:
     position: int  # in the shard
     image: Parcel
     was_halved: bool  # a batch of the shard did not fit into memory
-    device: Connection | None = None  # whose slot the parcel lies in
+    device: Sender | None = None  # whose slot the parcel lies in
 
 
 @dataclass(frozen=True)
@@ -466,6 +547,11 @@ class Slots:
     def release(self, slot: int) -> None:
         """Take back a slot whose parcel was copied."""
         self._free.append(slot)
+
+    def close(self) -> None:
+        """Remove the shared memory; nothing is on its way any more."""
+        for slot in list(self._segments):
+            self._remove(slot)
 
     def _take_slot(self, size: int) -> int:
         """Wait until there is a slot, and room for some bytes besides those on their way."""

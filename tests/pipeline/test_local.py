@@ -14,6 +14,7 @@ from PIL import Image
 
 from cuts3d_mm import __version__
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
 from cuts3d_mm.pipeline import local
 from cuts3d_mm.pipeline.local import (
@@ -85,6 +86,34 @@ def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, s
         'read extract cut refine encode write'.split()
     )
     assert sum(span.images for span in log.spans if span.stage == 'write') == 20
+
+
+@pytest.mark.slow
+def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(
+    tmp_path, rng, segments
+):
+    names = write_images(tmp_path / 'images', 20, rng)
+    write_depths(tmp_path / 'depth', names[1:], rng)
+    (tmp_path / 'images' / names[9]).write_bytes(b'')
+    generator = build_labeller(cuts3d_model(tmp_path / 'depth'))
+    generator.unpicklable = lambda: None  # it stays in this process
+    source = BuiltLabeller(generator, {})
+    counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)
+    executor = LocalExecutor(2, is_beside=True)
+    beside, log = run(tmp_path / 'images', tmp_path / 'beside', executor, source)
+    assert counts == beside == log.counts and counts.failures == 2 and counts.instances
+    assert content(tmp_path / 'one') == content(tmp_path / 'beside') and not segments()
+    assert sum(span.images for span in log.spans if span.stage == 'write') == 20
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_beside_the_networks_ends_the_run(tmp_path, rng, monkeypatch, segments):
+    write_images(tmp_path / 'images', 3, rng)
+    monkeypatch.setattr(local, 'serve_worker', Greedy)
+    source = BuiltLabeller(Halving(), {})
+    with pytest.raises((WorkerLost, TypeError)):
+        run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, is_beside=True), source)
+    assert not segments()
 
 
 @pytest.mark.slow
