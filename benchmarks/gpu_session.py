@@ -34,7 +34,7 @@ from cuts3d_mm.scenes.rendering import render_scenes
 # decides ties; in bfloat16 links at the threshold change, by which a mask can come or go.
 LEAST_IOU = {'fp32': 0.98, 'bf16': 0.6}
 SMALL_VIT = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 48}
-STEPS = 20  # of the training
+STEPS = 20  # steps of the training
 Run = Callable[..., None]
 
 

@@ -35,6 +35,7 @@ TINY = {
 }
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
+ON_A_GPU = {'gpu_session.py'}  # test_on_a_gpu.py runs it on a stand-in
 GENERATOR = """model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
@@ -54,7 +55,7 @@ def run(script, *arguments):
 
 
 def test_every_script_is_run_or_is_known_to_take_minutes():
-    assert sorted([*TINY, *LONG]) == SCRIPTS
+    assert sorted([*TINY, *LONG, *ON_A_GPU]) == SCRIPTS
 
 
 @pytest.mark.parametrize('script', SCRIPTS)

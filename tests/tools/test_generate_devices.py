@@ -42,7 +42,7 @@ def test_a_device_with_a_process_of_its_own_gives_the_same_labels_and_a_profile(
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (('--precision', 'bf16'), 'precision bf16 needs a network'),
+        (('--precision', 'bf16'), 'precision bf16 needs features by a network'),
         (('--devices', '0,0'), 'must name each device once'),
         (('--devices', '17'), 'cuda:17 must be a GPU of this machine'),
         (('--executor', 'ray', '--workers', '2'), '--workers must be left out'),
