@@ -91,7 +91,8 @@ def main() -> None:
     similarity = getattr(generator.features, 'similarity', 'cosine')
     generator.features = clock.watched(generator.features, 'features')
     generator.features.similarity = similarity
-    generator.depth = clock.watched(generator.depth, 'depth')
+    if generator.depth is not None:
+        generator.depth = clock.watched(generator.depth, 'depth')
     encode = clock.watched(encode_instance, 'encode')
     from cuts3d_mm.images import reading
 
