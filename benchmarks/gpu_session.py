@@ -18,17 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from helpers.tiny_detectors import write_checkpoint
-from helpers.tiny_networks import zoe
-from helpers.training import train_command, write_training_set
 from mmengine.config import Config
 from PIL import Image
 
-from cuts3d_mm.labellers.features.vit import ViTKeyFeatures
-from cuts3d_mm.labels.record import ImageRecord, decode_mask
-from cuts3d_mm.labels.store import read_store
-from cuts3d_mm.learning.training import read_log
-from cuts3d_mm.scenes.rendering import render_scenes
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
+from helpers.tiny_detectors import write_checkpoint  # noqa: E402
+from helpers.tiny_networks import zoe  # noqa: E402
+from helpers.training import train_command, write_training_set  # noqa: E402
+
+from cuts3d_mm.images.listing import list_images  # noqa: E402
+from cuts3d_mm.labellers.features.vit import ViTKeyFeatures  # noqa: E402
+from cuts3d_mm.labels.record import ImageRecord, decode_mask  # noqa: E402
+from cuts3d_mm.labels.store import read_store  # noqa: E402
+from cuts3d_mm.learning.training import read_log  # noqa: E402
+from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
 # Least mean IoU of the CPU's masks with those of the device. float32 sums in another order, which
 # decides ties; in bfloat16 links at the threshold change, by which a mask can come or go.
@@ -52,8 +55,8 @@ def photos_of(source: Path | None, folder: Path, num: int) -> Path:
             for scene in render_scenes(num, seed=1):
                 Image.fromarray(scene.image).save(images / f'{Path(scene.name).stem}.png')
         else:
-            for path in sorted((source / 'images').iterdir())[:num]:
-                shutil.copy(path, images)
+            for name in list_images(source / 'images').names[:num]:
+                shutil.copy(source / 'images' / name, images / name.replace('/', '_'))
     return images
 
 

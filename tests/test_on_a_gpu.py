@@ -283,8 +283,6 @@ def test_the_prepared_session_checks_the_device(gpu, cuts3d, monkeypatch, rng, t
 
     used = []
     write_images(tmp_path / 'photos/images', 3, rng)
-    for path in (tmp_path / 'photos/images').rglob('*/*.png'):
-        path.rename(tmp_path / 'photos/images' / f'{path.parent.name}_{path.name}')
     images = gpu_session.photos_of(tmp_path / 'photos', tmp_path / 'copies', 3)
     monkeypatch.setattr(gpu_session, 'STEPS', 4)  # in place of 20
     lines = gpu_session.check(run, tmp_path / 'check', images, arch=ARCH, input_hw=(96, 128))
