@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
         '--gate',
         type=_range,
         metavar='RANGE',
-        help='fail unless the mask AP is in RANGE (LOW-HIGH, in percent), few images are without a '
+        help='fail unless the mask AP is in RANGE (LOW-HIGH, in percent), few images have no '
         'label and few masks under 1 percent of the image: a check of some labels before days of '
         'training',
     )
