@@ -3,7 +3,7 @@
 Examples:
     cuts3d score labels annotations.json
     cuts3d score labels annotations.json --against labels-2d --images images --out worst
-    cuts3d score labels annotations.json --gate 1.1-7.5
+    cuts3d score labels annotations.json --gate 1.1-100
 """
 
 from __future__ import annotations
