@@ -190,3 +190,22 @@ def test_a_store_whose_extraction_means_nothing_is_refused(images, tmp_path, val
     path.write_text(json.dumps(content))
     with pytest.raises(RunMismatch, match='extraction with a batch_size above 0'):
         claim(tmp_path / 'out', images)
+
+
+# The LocalCut of the former `paper`, as `run.json` holds it.
+FORMER_LOCAL_CUT = {
+    **{'neighborhood': 'knn', 'tau_knn': 0.115, 'num_neighbors': 10, 'capacity': 'distance'},
+    **{'depth_step': 0.03, 'eigenvector_step': 0.2, 'terminals': 'single'},
+    **{'terminal_fraction': 0.01, 'outside': 'drop', 'evidence': None},
+}
+
+
+def test_labels_of_the_former_paper_are_refused_and_continue_as_the_letter(images, tmp_path):
+    out = tmp_path / 'out'
+    claim(out, images, recipe={'preset': 'paper_letter'})
+    stored = json.loads((out / 'run.json').read_text())
+    stored['identity']['model']['recipe']['local_cut'] = FORMER_LOCAL_CUT
+    (out / 'run.json').write_text(json.dumps(stored))
+    with pytest.raises(RunMismatch, match=r"capacity: 'distance' -> 'affinity'"):
+        claim(out, images, recipe={'preset': 'paper'})
+    claim(out, images, recipe={'preset': 'paper_letter'})
