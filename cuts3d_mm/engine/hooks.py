@@ -104,7 +104,9 @@ class FiniteLossHook(Hook):
         Raises:
             FloatingPointError: no loss was finite for `num_iters` steps in a row.
         """
-        named = {key: torch.as_tensor(one) for key, one in (outputs or {}).items() if 'loss' in key}
+        named = {
+            key: torch.as_tensor(one) for key, one in (outputs or {}).items() if 'loss' in key
+        }
         losses = {key: float(one.detach()) for key, one in named.items()}
         if all(map(math.isfinite, losses.values())):
             self._in_a_row = 0
