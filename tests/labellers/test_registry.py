@@ -83,9 +83,9 @@ class Given:
 
 
 def test_arguments_of_a_class_of_another_package_are_checked_too():
-    features = {'type': f'{__name__}.Given', 'sise': 3}
+    features = {'type': f'{__name__}.Given', 'sizes': 3}
     model = {'type': 'PseudoLabelGenerator', 'features': features, 'recipe': {'preset': 'maskcut'}}
-    with pytest.raises(ValueError, match='Given has no argument sise; it has size'):
+    with pytest.raises(ValueError, match='Given has no argument sizes; it has size'):
         check_labeller(model)
     check_labeller({**model, 'features': {'type': Given, 'size': 3}})
 
