@@ -117,6 +117,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--photos', type=Path, metavar='DIR', help='without: scenes only')
     parser.add_argument('--half', choices=HALVES, default='choose', help='default choose')
+    parser.add_argument('--limit', type=int, metavar='N', help='images of a half (default all)')
     parser.add_argument('--scenes', type=int, default=40, help='rendered scenes (default 40)')
     parser.add_argument('--features', nargs='+', choices=SIMILARITY, default=list(SIMILARITY))
     parser.add_argument('--depths', nargs='+', choices=DEPTHS, default=list(DEPTHS[:2]))
@@ -134,7 +135,7 @@ def main() -> None:
     for kind in args.features:
         note = ' (features trained with labels, for analysis only)' * (kind == 'semantic')
         for name, images in sets.items():
-            chosen = [image for image in images if image.half == args.half]
+            chosen = [image for image in images if image.half == args.half][: args.limit]
             # Objects of a scene have true borders as they are.
             depths = args.depths if name == 'photos' else [d for d in args.depths if d == 'file']
             for depth in depths if chosen else []:
