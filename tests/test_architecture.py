@@ -133,7 +133,7 @@ SOLVERS = {
     'diffusers': 'labellers/depth/huggingface.py',
     'timm': 'labellers/features/vit.py',
 }
-PAGES = ['app/cutting.py', 'app/labels_page.py', 'app/page.py']
+PAGES = ['app/cutting_page.py', 'app/labels_page.py', 'app/server.py']
 PYARROW = ['files/remote.py', 'labels/store.py', 'labels/table.py', 'pipeline/identity.py']
 
 

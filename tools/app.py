@@ -68,8 +68,8 @@ def main() -> None:
 
 
 def _serve(model: dict[str, Any], args: argparse.Namespace) -> None:
-    from cuts3d_mm.app.cutting import PhotoCutter, build_page, write_examples
-    from cuts3d_mm.app.page import launch
+    from cuts3d_mm.app.cutting_page import PhotoCutter, build_page, write_examples
+    from cuts3d_mm.app.server import launch
     from cuts3d_mm.labellers.detector import DetectorLabeller
     from cuts3d_mm.labellers.networks import choose_device
 

@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix='cuts3d-labels-') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # for the pictures of the page
         from cuts3d_mm.app.labels_page import build_labels_page
-        from cuts3d_mm.app.page import LOOPBACK, launch
+        from cuts3d_mm.app.server import LOOPBACK, launch
 
         # The page writes a file: it is for this machine alone.
         launch(build_labels_page(browser), LOOPBACK, args.port, max_file_size=MAX_UPLOAD)

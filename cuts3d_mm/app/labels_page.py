@@ -19,7 +19,7 @@ from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.overlays import cross_out, draw_record
 
-from .page import Messages, make_page
+from .server import Messages, make_page
 
 _COMMAND = 'cuts3d browse-labels'
 _COLUMNS, _TILES = 3, 12  # columns and tiles of a page

@@ -31,7 +31,7 @@ from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import encode_figure
 
-from .page import Messages, make_page
+from .server import Messages, make_page
 
 _COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip('gradio')
 
-from cuts3d_mm.app import page as page_module  # noqa: E402
-from cuts3d_mm.app.page import Guard, is_loopback, launch, make_page  # noqa: E402
+from cuts3d_mm.app import server as page_module  # noqa: E402
+from cuts3d_mm.app.server import Guard, is_loopback, launch, make_page  # noqa: E402
 
 
 @pytest.fixture(scope='module', params=['127.0.0.1', 'localhost', '127.0.0.2'])

@@ -11,7 +11,7 @@ from helpers.mutated_files import postscript
 from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 
-from cuts3d_mm.app.cutting import PhotoCutter
+from cuts3d_mm.app.cutting_page import PhotoCutter
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labellers.registry import build_labeller
