@@ -1,4 +1,4 @@
-"""LocalCut with its confidence, T = 8, against SciPy's solver and networkx on the same cloud.
+"""LocalCut with its confidence, T = 10, against SciPy's solver and networkx on the same cloud.
 
 SciPy's maximum flow and labels of components also stand in where numba fails.
 
@@ -22,17 +22,12 @@ from helpers import oracles  # noqa: E402
 from samples import load_samples, parse_args, summarize  # noqa: E402
 
 from cuts3d_mm.algorithm import local_cut, masks  # noqa: E402
-from cuts3d_mm.algorithm.cut_instances import (
-    cut_patches,  # noqa: E402
-    depth_on_grid,  # noqa: E402
+from cuts3d_mm.algorithm.cut_instances import (  # noqa: E402
+    cut_patches,
+    depth_on_grid,
     link_image,
 )
-from cuts3d_mm.algorithm.depth import project_depth  # noqa: E402
-from cuts3d_mm.algorithm.local_cut import (  # noqa: E402
-    build_cloud,
-    cut_cloud,
-    spatial_confidence,  # noqa: E402
-)
+from cuts3d_mm.algorithm.local_cut import cut_in_3d, spatial_confidence  # noqa: E402
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 
 PARAMS = CutParams()
@@ -40,11 +35,10 @@ LOCAL, CONFIDENCE = PARAMS.local_cut, PARAMS.confidence
 REPEATS = 9  # in turn; networkx, which takes seconds, runs once
 
 
-def ours(semantic, points, eigenvector, grid_hw):
-    """Neighbours, the cut and its confidence."""
-    cloud = build_cloud(semantic, points, eigenvector, grid_hw, LOCAL)
-    mask = cut_cloud(cloud, LOCAL.tau_knn, grid_hw, LOCAL)
-    return mask, spatial_confidence(cloud, mask, grid_hw, LOCAL, CONFIDENCE)
+def ours(semantic, eigenvector, depth):
+    """Neighbours, the cuts, the one that depth supports, and its confidence."""
+    found = cut_in_3d(semantic, eigenvector, depth, LOCAL, CONFIDENCE)
+    return found.mask, spatial_confidence(found)
 
 
 def by_scipy(*arguments):
@@ -95,8 +89,8 @@ def main() -> None:
         if not cuts:
             continue
         grid_hw = sample.features.shape[:2]
-        points = project_depth(depth_on_grid(sample.depth, grid_hw, PARAMS))
-        arguments = (cuts[0].semantic_mask.ravel(), points, cuts[0].eigenvector.ravel(), grid_hw)
+        depth = depth_on_grid(sample.depth, grid_hw, PARAMS)
+        arguments = cuts[0].semantic_mask.ravel(), cuts[0].eigenvector.ravel(), depth
         rows.append(compare(arguments))
         ours_s, scipy_s, exact_s, is_same = rows[-1]
         print(

@@ -66,8 +66,8 @@ def score_image(
         rows.append((cut.score, float(iou[best, index]), auc))
     scores = np.array(rows)
     pairs = [matched(iou, -scores[:, 0], threshold) for threshold in IOU_THRESHOLDS]
-    matched, is_right = (np.stack(flags, axis=1) for flags in zip(*pairs, strict=True))
-    return ImageScore(matched, is_right, iou.max(1), area_px, scores)
+    is_found, is_right = (np.stack(flags, axis=1) for flags in zip(*pairs, strict=True))
+    return ImageScore(is_found, is_right, iou.max(1), area_px, scores)
 
 
 def change_of_fixed_cuts(

@@ -20,6 +20,7 @@ TINY = {
     'copy_paste.py': '--rounds 1 --images 4',
     'crf.py': '--num 1',
     'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
+    'fit_score.py': '--scenes 2 --cache {}/cache',
     'gpu_box.py': '--cpu-ms 230',
     'half_precision.py': '',
     'label_store.py': '{}/store --images 2000',
@@ -32,6 +33,7 @@ TINY = {
     'trace_files.py': 'image',
     'tracking.py': '--clips 1',
     'train_step.py': '--rounds 1',
+    'two_balls.py': '--scenes 1',
 }
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
