@@ -159,7 +159,7 @@ def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
     cut = 'cut in 3D' if sheet.is_3d else 'connected part'
     sheet.show((row, 2), cut, sheet.cut_out(instance.patches, color))
     if sheet.is_3d:
-        title = f'confidence, mean {instance.score:.2f}'
+        title = f'confidence; score {instance.score:.2f}'
         sheet.show((row, 3), title, instance.confidence, 'inferno')
     final = draw_instances(sheet.image, [instance.mask], first=index)
     sheet.show((row, 4 if sheet.is_3d else 3), 'final mask', final)
