@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -284,8 +284,10 @@ def cut_in_3d(
     """Cut the instance around the strongest patch out of a semantic mask.
 
     With `params.evidence` the cut whose border depth supports best is taken, and cut again until
-    depth supports no further cut. A crumb around the strongest patch that depth cuts off is set
-    aside, and the rest is cut around its own strongest patch.
+    depth supports no further cut. Cuts that part the core around the strongest patch from other
+    cores come first; where none is supported, cuts between the ends of the eigenvector trim the
+    rest. A crumb around the strongest patch that depth cuts off is set aside, and the rest is cut
+    around its own strongest patch.
 
     Args:
         semantic_mask: (N,) patches of the semantic cut, at least one.
@@ -295,34 +297,106 @@ def cut_in_3d(
         confidence: thresholds of the cuts; None: tau_knn alone.
     """
     evidence = params.evidence
-    component, cuts = _cut_once(semantic_mask, eigenvector, depth, params, confidence)
+    component = _around_strongest(semantic_mask, eigenvector, depth.shape)
     if evidence is None:
+        cuts = _cuts(semantic_mask, eigenvector, depth, params, confidence)
         is_taken = cuts[-1].sum() >= params.min_share * component.sum()
         mask = cuts[-1] if is_taken else component
         return LocalCut(mask, np.concatenate([cuts[:-1], mask[None]]))
+    inputs = eigenvector, depth, params, confidence
     for number in range(evidence.max_rounds):
-        least = evidence.again_contrast if number else evidence.min_contrast
-        kept = _supported(component, cuts, depth, params.min_share, evidence, least + _TIE)
+        parted = part_cores(component, *inputs)
+        kept = _supported(component, parted, depth, params, evidence.min_contrast)
         if kept is None:
-            break
-        component, cuts = _cut_once(kept, eigenvector, depth, params, confidence)
+            cuts = _cuts(component, *inputs)
+            least = evidence.again_contrast if number else evidence.min_contrast
+            kept = _supported(component, cuts, depth, params, least)
+            if kept is None:
+                break
+        component = _around_strongest(kept, eigenvector, depth.shape)
+    else:
+        cuts = _cuts(component, *inputs)
     return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
+
+
+def part_cores(
+    component: Mask,
+    eigenvector: Double,
+    depth: Float,
+    params: LocalCutParams,
+    confidence: ConfidenceParams | None,
+) -> NDArray[np.bool_]:
+    """Cut the core around the strongest patch off the other cores of a component.
+
+    A core is what remains of the component, in one piece, when all patches near a depth step
+    above a threshold are taken out. A bridge of a few patches, such as the floor under two
+    objects, holds no core, and neither does the rim of a round object. At each threshold that
+    leaves several cores the component is cut twice: with all edges, and without those above the
+    threshold.
+
+    Args:
+        component: (N,) one 4-connected part of a semantic mask.
+        eigenvector: (N,) larger means more foreground.
+        depth: (h, w) in [0, 1], with h * w = N.
+        params: how a cut is made; its evidence must be given.
+        confidence: thresholds; None: tau_knn alone.
+
+    Returns:
+        (K, N) cuts that hold the core of the strongest patch that lies in a core; K = 0 for a
+        component with a single core at each threshold.
+    """
+    if params.evidence is None:
+        raise ValueError('evidence must be given to cut between cores, got None')
+    grid_hw = depth.shape
+    cloud = build_cloud(component, project_depth(depth), eigenvector, grid_hw, params)
+    cuts = []
+    for tau in _thresholds(params.tau_knn, confidence):
+        is_near = ~component
+        is_long = cloud.edges.length > tau
+        is_near[cloud.patches[cloud.edges.first[is_long]]] = True
+        is_near[cloud.patches[cloud.edges.second[is_long]]] = True
+        core = ~_grow(is_near.reshape(grid_hw), params.evidence.core_radius)
+        if not core.any():
+            continue
+        strongest = int(np.argmax(np.where(core.ravel(), np.abs(eigenvector), -1)))
+        own = component_of(core, divmod(strongest, grid_hw[1])).ravel()
+        is_other = core.ravel() & ~own
+        if is_other.any():
+            cores = replace(
+                cloud,
+                sources=np.flatnonzero(own[cloud.patches]),
+                sinks=np.flatnonzero(is_other[cloud.patches]),
+            )
+            for longest in (np.inf, float(tau)):
+                cuts.append(cut_cloud(cores, longest, grid_hw, params))
+    return np.array(cuts, bool).reshape(-1, len(component))
+
+
+def _grow(mask: Mask, steps: int) -> Mask:
+    """Add the 8 neighbours of a (h, w) mask, several times."""
+    for _ in range(steps):
+        for axis in (0, 1):
+            padded = np.pad(mask, [(1, 1) if axis == side else (0, 0) for side in (0, 1)])
+            parts = (padded.take(range(start, start + mask.shape[axis]), axis) for start in range(3))
+            mask = np.logical_or.reduce(list(parts))
+    return mask
 
 
 def _supported(
     component: Mask,
     cuts: NDArray[np.bool_],
     depth: Float,
-    min_share: float,
-    params: EvidenceParams,
+    params: LocalCutParams,
     least_contrast: float,
 ) -> Mask | None:
     """The part of a component whose border depth supports best; None where it supports none.
 
     It is a cut, or what a cut that is too small leaves of the component.
     """
-    smallest = max(min_share * component.sum(), params.min_patches)
-    is_large = cuts.sum(axis=1) >= smallest
+    evidence = params.evidence
+    if evidence is None:
+        raise ValueError('evidence must be given to compare cuts, got None')
+    is_large = cuts.sum(axis=1) >= max(params.min_share * component.sum(), evidence.min_patches)
     for parts in (cuts[is_large], component & ~cuts[~is_large]):
         contrasts = np.array(
             [
@@ -330,34 +404,36 @@ def _supported(
                     part.reshape(depth.shape),
                     component.reshape(depth.shape),
                     depth,
-                    params.step_floor,
+                    evidence.step_floor,
                 )
-                if part.sum() >= params.min_patches
+                if part.sum() >= evidence.min_patches
                 else 0.0
                 for part in parts
             ]
         )
-        if (contrasts > least_contrast).any():
+        if (contrasts > least_contrast + _TIE).any():
             best: Mask = parts[np.flatnonzero(contrasts > contrasts.max() - _TIE)[-1]]
             return best  # the one at the largest threshold of those that tie
     return None
 
 
-def _cut_once(
+def _around_strongest(mask: Mask, eigenvector: Double, grid_hw: tuple[int, ...]) -> Mask:
+    """The 4-connected part of a (N,) mask that holds its strongest patch."""
+    seed = int(np.argmax(np.where(mask, np.abs(eigenvector), -1)))
+    return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
+
+
+def _cuts(
     semantic_mask: Mask,
     eigenvector: Double,
     depth: Float,
     params: LocalCutParams,
     confidence: ConfidenceParams | None,
-) -> tuple[Mask, NDArray[np.bool_]]:
-    """The 2D component around the strongest patch, and its cuts at rising thresholds, (T, N)."""
-    grid_hw = depth.shape
-    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, grid_hw, params)
-    seed = divmod(int(cloud.patches[cloud.sources[0]]), grid_hw[1])
-    component = component_of(semantic_mask.reshape(grid_hw), seed).ravel()
+) -> NDArray[np.bool_]:
+    """The cuts between the ends of the eigenvector at rising thresholds, (T, N)."""
+    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, depth.shape, params)
     thresholds = _thresholds(params.tau_knn, confidence)
-    cuts = np.stack([cut_cloud(cloud, float(tau), grid_hw, params) for tau in thresholds])
-    return component, cuts
+    return np.stack([cut_cloud(cloud, float(tau), depth.shape, params) for tau in thresholds])
 
 
 def _thresholds(tau_knn: float, params: ConfidenceParams | None) -> Double:

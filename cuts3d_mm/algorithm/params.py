@@ -36,7 +36,9 @@ class EvidenceParams:
     min_contrast: float = 1.0  # contrast that a border must exceed [O]
     step_floor: float = 0.01  # added to the steps inside, in [0, 1] of the depth range [O]
     min_patches: int = 36  # patches that a cut must keep [O]
-    again_contrast: float = 2.0  # the same for a cut inside a cut [O]
+    # The same for a cut between the ends of the eigenvector inside an earlier cut [O].
+    again_contrast: float = 2.0
+    core_radius: int = 2  # patches beyond a depth step that belong to no core [O]
     max_rounds: int = 8  # cuts one inside the other; 1: the first that depth supports [O]
 
 

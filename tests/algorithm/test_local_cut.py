@@ -18,6 +18,7 @@ from cuts3d_mm.algorithm.local_cut import (
     connect_patches,
     cut_cloud,
     cut_in_3d,
+    part_cores,
     source_side,
     spatial_confidence,
 )
@@ -354,3 +355,33 @@ def test_a_cut_that_keeps_too_little_gives_way_to_the_component():
     kept = cut_of(step_of(0.0), ConfidenceParams(), params)
     letter = cut_of(step_of(0.0), ConfidenceParams(), replace(params, min_share=0.0))
     assert letter.mask.sum() < 0.3 * BOTH.sum() and (kept.mask.reshape(GRID_HW) == BOTH).all()
+
+
+@pytest.mark.parametrize('far', [0.1, 0.4])
+def test_objects_that_stand_on_the_same_floor_are_parted(far):
+    """The floor slopes from one to the other, and never by more than a threshold."""
+    objects = disc((9, 5), 5), disc((9, 20), 5)
+    floor = np.zeros(GRID_HW, bool)
+    floor[10:13, 6:20] = True
+    depth = np.interp(COLUMNS, [9, 16], [0.0, far]).astype(np.float32)
+    depth[objects[0]], depth[objects[1]] = 0.0, far
+    mask = (objects[0] | objects[1] | floor).ravel()
+    eigenvector = np.where(objects[0], 2.0, 1.0).ravel()
+    inputs = eigenvector, depth, LocalCutParams(), ConfidenceParams()
+    cuts = part_cores(mask, *inputs)
+    assert cuts[:, objects[0].ravel()].all() and not cuts[:, objects[1].ravel()].any()
+    found = cut_in_3d(mask, *inputs).mask
+    assert found[objects[0].ravel()].all() and not found[objects[1].ravel()].any()
+
+
+def test_cores_lie_on_either_side_of_each_cut_between_them():
+    depth = step_of(0.1)
+    eigenvector = np.where(LEFT, 2.0, 1.0).ravel()
+    cores = part_cores(BOTH.ravel(), eigenvector, depth, LocalCutParams(), ConfidenceParams())
+    assert len(cores) and (cores == LEFT.ravel()).all()
+
+
+def test_an_object_with_one_core_is_not_parted():
+    eigenvector = np.where(LEFT, 2.0, 1.0).ravel()
+    inputs = eigenvector, step_of(0.1), LocalCutParams(), ConfidenceParams()
+    assert part_cores(LEFT.ravel(), *inputs).shape == (0, LEFT.size)
