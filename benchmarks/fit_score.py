@@ -1,10 +1,10 @@
 """Fit the score of an instance on photos and scenes, and print how well it ranks others.
 
-    python benchmarks/fit_score.py --photos DIR
+    python benchmarks/fit_score.py --photos DIR [--held-out]
 
 DIR is that of method_study.py. The coefficients are fitted on the half `choose` and on scenes of
-one seed, every set counting the same; the tables show the other half and scenes of another seed.
-They go into `ScoreParams`.
+one seed, every set counting the same, and go into `ScoreParams`. With --held-out a table shows
+the other half and scenes of another seed: for one last look.
 """
 
 from __future__ import annotations
@@ -27,10 +27,18 @@ from threadpoolctl import threadpool_limits
 from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.algorithm.params import CutParams, ScoreParams
-from cuts3d_mm.algorithm.score import border_contrast, border_share
+from cuts3d_mm.algorithm.score import mask_signals
 from cuts3d_mm.visualization.charts import format_table
 
-SIGNALS = ('confidence', 'log_contrast', 'refined_iou', 'border_share', 'log_area')
+SIGNALS = (
+    'confidence',
+    'log_contrast',
+    'log_step',
+    'in_front',
+    'refined_iou',
+    'border_share',
+    'eigenvalue',
+)
 SEEDS = {'choose': 7, 'held-out': 11}  # scenes
 _NEWTON_STEPS, _RIDGE = 30, 1.0
 _WEIGHT_OF_A_SET = 1000.0
@@ -41,7 +49,8 @@ _BINS = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)
 class ScoredCuts:
     """The cuts of one image: what the score may use, and how well they overlap objects."""
 
-    signals: NDArray[np.float64]  # (K, 5) by SIGNALS
+    signals: NDArray[np.float64]  # (K, 7) by SIGNALS
+    area: NDArray[np.float64]  # (K,) share of the grid
     iou: NDArray[np.float64]  # (M, K) with the true objects
 
 
@@ -57,23 +66,15 @@ def collect(image: StudyImage, kind: str, depth: str, cache: Path) -> ScoredCuts
     refined = refine_to_image(masks, image.resized, image.resized.shape[:2], params.refine)
     rows, kept = [], []
     for cut, (mask, iou) in zip(found.instances, refined, strict=True):
-        if mask is None:
-            continue
-        whole = np.ones_like(cut.patches)
-        contrast = border_contrast(cut.patches, whole, found.depth, score.step_floor)
-        rows.append(
-            (
-                float(cut.confidence[cut.patches].mean()),
-                np.log1p(min(contrast, score.max_contrast)),
-                iou,
-                border_share(cut.patches),
-                np.log(cut.patches.mean()),
-            )
-        )
-        kept.append(cut.patches.ravel())
+        if mask is not None:
+            inputs = cut.patches, cut.confidence, found.depth, iou, cut.eigenvalue, score
+            signals = mask_signals(*inputs)
+            rows.append([signals[name] for name in SIGNALS])
+            kept.append(cut.patches.ravel())
     objects = image.objects.reshape(len(image.masks), -1)
     ious = mask_ious(objects, np.array(kept)) if kept else np.zeros((len(objects), 0))
-    return ScoredCuts(np.array(rows).reshape(-1, len(SIGNALS)), ious)
+    area = np.array([patches.mean() for patches in kept])
+    return ScoredCuts(np.array(rows).reshape(-1, len(SIGNALS)), area, ious)
 
 
 def fit(sets: list[list[ScoredCuts]]) -> NDArray[np.float64]:
@@ -129,12 +130,15 @@ def main() -> None:
     parser.add_argument('--photos', type=Path, metavar='DIR', help='without: scenes only')
     parser.add_argument('--limit', type=int, metavar='N', help='photos of a half (default all)')
     parser.add_argument('--scenes', type=int, default=40, help='rendered scenes (default 40)')
+    parser.add_argument('--held-out', action='store_true', help='show the other half, too')
     parser.add_argument('--cache', type=Path, default=Path(tempfile.gettempdir()) / 'method_study')
     args = parser.parse_args()
+    halves = list(SEEDS) if args.held_out else ['choose']
     photos = list(read_photos(args.photos)) if args.photos else []
     results: dict[tuple[str, str], list[ScoredCuts]] = {}
     with get_context('spawn').Pool() as pool:
-        for half, seed in SEEDS.items():
+        for half in halves:
+            seed = SEEDS[half]
             scenes = list(make_scenes(args.scenes, seed))
             run = partial(
                 collect, kind='color-texture', depth='file', cache=args.cache / f'scenes{seed}'
@@ -149,7 +153,7 @@ def main() -> None:
     model = fit([images for (half, _), images in results.items() if half == 'choose'])
     for name, value in zip(('bias', *SIGNALS), model, strict=True):
         print(f'{name}: {value:.2f}')
-    for half in SEEDS:
+    for half in halves:
         rows = []
         for (of_half, name), images in results.items():
             if of_half != half:
@@ -157,7 +161,7 @@ def main() -> None:
             rules = {
                 'mean confidence': [image.signals[:, 0] for image in images],
                 'the same * sqrt(area)': [
-                    image.signals[:, 0] * np.exp(image.signals[:, 4] / 2) for image in images
+                    image.signals[:, 0] * np.sqrt(image.area) for image in images
                 ],
                 'score': [
                     1 / (1 + np.exp(-(model[0] + image.signals @ model[1:]))) for image in images

@@ -1,10 +1,11 @@
 """Compare recipes on the patch grid, paired over images, with bootstrap intervals.
 
-    python benchmarks/method_study.py --photos DIR [--half held-out]
+    python benchmarks/method_study.py --photos DIR [--half held-out] [--earlier REVISION]
 
 DIR holds images/, depth/ (larger is farther) and instances.json. One table per question: which
 recipe finds most, what LocalCut does to given 2D cuts, and what the confidence says. Values are
-chosen on the half `choose`; `held-out` is for one last look.
+chosen on the half `choose`; `held-out` is for one last look. With --earlier, differences are to
+the recipe that a revision of this repository recommended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from study_data import (
     make_scenes,
     read_photos,
 )
-from study_scores import change_of_fixed_cuts, score_image
+from study_scores import change_of_fixed_cuts, score_earlier, score_image
 from study_tables import confidence_table, fixed_cut_table, recipe_table
 from threadpoolctl import threadpool_limits
 
@@ -76,7 +77,12 @@ RECIPES = {
 
 
 def study_image(
-    image: StudyImage, kind: str, depth: str, recipes: list[str], cache: Path
+    image: StudyImage,
+    kind: str,
+    depth: str,
+    recipes: list[str],
+    cache: Path,
+    earlier: str | None = None,
 ) -> dict[str, Any]:
     """Score every recipe on one image."""
     threadpool_limits(1)
@@ -84,6 +90,8 @@ def study_image(
     features = cached_features(image, kind, cache)
     arrays, similarity = (features, image.depth_of(depth)), SIMILARITY[kind]
     results: dict[str, Any] = {}
+    if earlier is not None:
+        results[earlier] = score_earlier(earlier, image, *arrays, similarity), None
     for name in recipes:
         params = RECIPES[name]
         score = score_image(image, *arrays, params, similarity)
@@ -122,6 +130,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--features', nargs='+', choices=SIMILARITY, default=list(SIMILARITY))
     parser.add_argument('--depths', nargs='+', choices=DEPTHS, default=list(DEPTHS[:2]))
     parser.add_argument('--recipes', nargs='+', choices=RECIPES, default=list(RECIPES))
+    parser.add_argument('--skip', type=int, default=0, metavar='N', help='first images left out')
+    parser.add_argument('--earlier', metavar='REVISION', help='e.g. e71dc07')
     parser.add_argument('--cache', type=Path, default=Path(tempfile.gettempdir()) / 'method_study')
     return parser.parse_args()
 
@@ -135,7 +145,8 @@ def main() -> None:
     for kind in args.features:
         note = ' (features trained with labels, for analysis only)' * (kind == 'semantic')
         for name, images in sets.items():
-            chosen = [image for image in images if image.half == args.half][: args.limit]
+            chosen = [image for image in images if image.half == args.half]
+            chosen = chosen[args.skip :][: args.limit]
             # Objects of a scene have true borders as they are.
             depths = args.depths if name == 'photos' else [d for d in args.depths if d == 'file']
             for depth in depths if chosen else []:
@@ -145,6 +156,7 @@ def main() -> None:
                     depth=depth,
                     recipes=args.recipes,
                     cache=args.cache / name,
+                    earlier=args.earlier,
                 )
                 title = f'{kind}{note}; {len(chosen)} {name}, half {args.half}; depth: {depth}'
                 print_tables(chosen, run, title)

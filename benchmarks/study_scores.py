@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
+from earlier import import_earlier
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from study_data import INPUT_HW, StudyImage
@@ -31,7 +33,7 @@ class ImageScore:
     is_right: NDArray[np.bool_]  # (K, 10) whether a cut matches an object at each IoU threshold
     best_iou: NDArray[np.float64]  # (M,) best IoU of each object with a cut
     area_px: NDArray[np.float64]  # (M,) area of each object
-    cuts: NDArray[np.float64]  # (K, 3) score, best IoU and patch AUC of each cut
+    cuts: NDArray[np.float64]  # (K, 4) score, best IoU, patch AUC and share of the grid of a cut
 
     def size_class(self) -> NDArray[np.int64]:
         """0 for small, 1 for medium, 2 for large objects."""
@@ -46,24 +48,45 @@ def score_image(
     similarity: Similarity = 'cosine',
 ) -> ImageScore:
     """Cut an image and compare with its objects; the refinement only takes part in the score."""
-    objects = image.objects.reshape(len(image.masks), -1)
-    area_px = image.masks.sum((1, 2)).astype(float)
     found = cut_patches(link_image(features, depth, params, similarity), params)
     if params.score is not None:
         found = replace(found, resized=image.resized, image_hw=INPUT_HW)
         found = refine_cuts(found, replace(params, refine=replace(params.refine, min_iou=0.0)))
-    if not found.instances:
+    return compare(image, [(cut.patches, cut.confidence, cut.score) for cut in found.instances])
+
+
+def score_earlier(
+    revision: str, image: StudyImage, features: NDArray, depth: NDArray, similarity: Similarity
+) -> ImageScore:
+    """The same by the recipe that an earlier revision recommended, with its own code."""
+    recipe = _import_once(revision, 'params').CutParams()
+    recipe = replace(recipe, refine=replace(recipe.refine, min_iou=0.0))
+    cut = _import_once(revision, 'cut_instances').cut_instances
+    found = cut(features, depth, image.resized, INPUT_HW, recipe, similarity).instances
+    patches = [one.patches if hasattr(one, 'patches') else one.cut.mask for one in found]
+    cuts = [(m, one.confidence, one.score) for m, one in zip(patches, found, strict=True)]
+    return compare(image, cuts)
+
+
+_import_once = functools.cache(import_earlier)
+
+
+def compare(image: StudyImage, cuts: list[tuple[NDArray, NDArray, float]]) -> ImageScore:
+    """Compare cuts on the patch grid, each with its confidence and score, with the objects."""
+    objects = image.objects.reshape(len(image.masks), -1)
+    area_px = image.masks.sum((1, 2)).astype(float)
+    if not cuts:
         nothing = np.zeros(len(objects))
         none = [np.zeros((count, 10), bool) for count in (len(objects), 0)]
-        return ImageScore(*none, nothing, area_px, np.zeros((0, 3)))
-    masks = np.array([cut.patches.ravel() for cut in found.instances])
+        return ImageScore(*none, nothing, area_px, np.zeros((0, 4)))
+    masks = np.array([patches.ravel() for patches, _, _ in cuts])
     iou = mask_ious(objects, masks)
     rows = []
-    for index, cut in enumerate(found.instances):
-        confidence = cut.confidence.ravel()[masks[index]]
+    for index, (_, confidence, score) in enumerate(cuts):
         best = iou[:, index].argmax()
-        auc = area_under_curve(confidence, objects[best][masks[index]] > 0.5)
-        rows.append((cut.score, float(iou[best, index]), auc))
+        is_object = objects[best][masks[index]] > 0.5
+        auc = area_under_curve(confidence.ravel()[masks[index]], is_object)
+        rows.append((score, float(iou[best, index]), auc, masks[index].mean()))
     scores = np.array(rows)
     pairs = [matched(iou, -scores[:, 0], threshold) for threshold in IOU_THRESHOLDS]
     is_found, is_right = (np.stack(flags, axis=1) for flags in zip(*pairs, strict=True))

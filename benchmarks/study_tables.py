@@ -9,15 +9,16 @@ from study_scores import ImageScore
 
 from cuts3d_mm.visualization.charts import format_table
 
-_RESAMPLES, _RANK_RESAMPLES = 2000, 500
+_RESAMPLES, _RANK_RESAMPLES = 2000, 500  # the latter for what sorts all cuts
 _RECALLS = np.linspace(0, 1, 101)  # recalls at which COCO samples
 
 
 def recipe_table(scores: dict[str, list[ImageScore]]) -> str:
     """Percent per recipe; differences are to the first."""
-    header = ['recipe', 'AP', 'AP50', 'AR100', 'to the first', 'small', 'medium', 'large']
-    header += ['recall .5', 'best IoU', 'to the first', 'cuts']
-    rows, first = [], None
+    header = ['recipe', 'AP', 'to the first', 'AP50', 'to the first', 'AR100', 'to the first']
+    header += ['small', 'medium', 'large', 'recall .5', 'best IoU', 'to the first', 'cuts']
+    header += ['right at .5', 'at most 1 %']
+    rows, first, first_precision = [], None, None
     for name, images in scores.items():
         draws = _draws(len(images), _RESAMPLES)
         sums = np.array(
@@ -30,10 +31,19 @@ def recipe_table(scores: dict[str, list[ImageScore]]) -> str:
         found = np.concatenate([s.found for s in images])
         sizes = np.concatenate([s.size_class() for s in images])
         by_size = [f'{100 * found[sizes == size].mean():.2f}' for size in range(3)]
-        precision = [f'{100 * value:.2f}' for value in _average_precision(images)]
+        draws = [range(len(images)), *_draws(len(images), _RANK_RESAMPLES)]
+        precision = np.array([_average_precision([images[i] for i in draw]) for draw in draws])
+        first_precision = precision if first_precision is None else first_precision
+        ranked = []
+        for c in (0, 1):
+            gain = _interval(100 * (precision[:, c] - first_precision[:, c]))
+            ranked += [f'{100 * precision[0, c]:.2f}', gain]
         values = [f'{ratios[0, 0]:.2f}', recall, *by_size, f'{100 * found[:, 0].mean():.2f}']
-        num_cuts = np.mean([len(s.cuts) for s in images])
-        rows.append([name, *precision, *values, f'{ratios[0, 1]:.2f}', best, f'{num_cuts:.2f}'])
+        cuts = np.concatenate([s.cuts for s in images])
+        right = np.concatenate([s.is_right[:, 0] for s in images])
+        last = [f'{len(cuts) / len(images):.2f}', f'{100 * right.mean():.1f}']
+        last.append(f'{100 * np.mean(cuts[:, 3] <= 0.01):.1f}')
+        rows.append([name, *ranked, *values, f'{ratios[0, 1]:.2f}', best, *last])
     return format_table(header, rows)
 
 

@@ -227,7 +227,9 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
             continue
         score = cut.score
         if params.score is not None:
-            score = score_mask(cut.patches, cut.confidence, image.depth, iou, params.score)
+            score = score_mask(
+                cut.patches, cut.confidence, image.depth, iou, cut.eigenvalue, params.score
+            )
         instances.append(replace(cut, mask=mask, score=score))
     return replace(image, instances=tuple(instances), rejected=tuple(rejected))
 

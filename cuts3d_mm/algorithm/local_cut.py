@@ -13,7 +13,7 @@ from cuts3d_mm.arrays import Double, Float, Index, Mask
 from .depth import project_depth
 from .kernels.kernel import Kernel
 from .masks import component_of
-from .params import Capacity, ConfidenceParams, EvidenceParams, LocalCutParams
+from .params import Capacity, ConfidenceParams, LocalCutParams
 from .score import border_contrast
 
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
@@ -220,12 +220,13 @@ def source_side(
     Raises:
         ValueError: a node is source and sink at once, or a capacity is negative.
     """
-    if np.intersect1d(sources, sinks).size:
-        raise ValueError('sources and sinks must not share a node')
     if capacities.size and capacities.min() < 0:
         raise ValueError(f'capacities must not be negative, got {capacities.min()}')
     terminal = np.zeros(num_nodes, np.int8)
-    terminal[sources], terminal[sinks] = _SOURCE, _SINK
+    terminal[sources] = _SOURCE
+    if terminal[sinks].any():
+        raise ValueError('sources and sinks must not share a node')
+    terminal[sinks] = _SINK
     ends = terminal[edges.first], terminal[edges.second]
     is_kept = (capacities > 0) & ((ends[0] != ends[1]) | (ends[0] == _NEITHER))
     first, second, capacities = edges.first[is_kept], edges.second[is_kept], capacities[is_kept]
@@ -349,37 +350,26 @@ def part_cores(
         raise ValueError('evidence must be given to cut between cores, got None')
     grid_hw = depth.shape
     cloud = build_cloud(component, project_depth(depth), eigenvector, grid_hw, params)
+    steepest = np.where(component, 0.0, np.inf)  # depth step at or near each patch
+    for end in (cloud.edges.first, cloud.edges.second):
+        np.maximum.at(steepest, cloud.patches[end], cloud.edges.length)
+    radius = params.evidence.core_radius
+    padded = np.pad(steepest.reshape(grid_hw), radius, constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)
+    steepest = windows.max(axis=(2, 3)).ravel()
     cuts = []
     for tau in _thresholds(params.tau_knn, confidence):
-        is_near = ~component
-        is_long = cloud.edges.length > tau
-        is_near[cloud.patches[cloud.edges.first[is_long]]] = True
-        is_near[cloud.patches[cloud.edges.second[is_long]]] = True
-        core = ~_grow(is_near.reshape(grid_hw), params.evidence.core_radius)
+        core = steepest <= tau
         if not core.any():
             continue
-        strongest = int(np.argmax(np.where(core.ravel(), np.abs(eigenvector), -1)))
-        own = component_of(core, divmod(strongest, grid_hw[1])).ravel()
-        is_other = core.ravel() & ~own
+        own = _around_strongest(core, eigenvector, grid_hw)
+        is_other = core & ~own
         if is_other.any():
-            cores = replace(
-                cloud,
-                sources=np.flatnonzero(own[cloud.patches]),
-                sinks=np.flatnonzero(is_other[cloud.patches]),
-            )
+            ends = np.flatnonzero(own[cloud.patches]), np.flatnonzero(is_other[cloud.patches])
+            cores = replace(cloud, sources=ends[0], sinks=ends[1])
             for longest in (np.inf, float(tau)):
                 cuts.append(cut_cloud(cores, longest, grid_hw, params))
     return np.array(cuts, bool).reshape(-1, len(component))
-
-
-def _grow(mask: Mask, steps: int) -> Mask:
-    """Add the 8 neighbours of a (h, w) mask, several times."""
-    for _ in range(steps):
-        for axis in (0, 1):
-            padded = np.pad(mask, [(1, 1) if axis == side else (0, 0) for side in (0, 1)])
-            parts = (padded.take(range(start, start + mask.shape[axis]), axis) for start in range(3))
-            mask = np.logical_or.reduce(list(parts))
-    return mask
 
 
 def _supported(
@@ -396,6 +386,8 @@ def _supported(
     evidence = params.evidence
     if evidence is None:
         raise ValueError('evidence must be given to compare cuts, got None')
+    is_new = np.append((cuts[1:] != cuts[:-1]).any(axis=1), np.ones(min(len(cuts), 1), bool))
+    cuts = cuts[is_new]  # many thresholds give the same cut
     is_large = cuts.sum(axis=1) >= max(params.min_share * component.sum(), evidence.min_patches)
     for parts in (cuts[is_large], component & ~cuts[~is_large]):
         contrasts = np.array(
@@ -432,8 +424,16 @@ def _cuts(
 ) -> NDArray[np.bool_]:
     """The cuts between the ends of the eigenvector at rising thresholds, (T, N)."""
     cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, depth.shape, params)
-    thresholds = _thresholds(params.tau_knn, confidence)
-    return np.stack([cut_cloud(cloud, float(tau), depth.shape, params) for tau in thresholds])
+    cuts: list[Mask] = []
+    previous = np.inf
+    for tau in _thresholds(params.tau_knn, confidence):
+        is_between = (cloud.edges.length > previous) & (cloud.edges.length <= tau)
+        if params.capacity == 'affinity' or not cuts or is_between.any():
+            cuts.append(cut_cloud(cloud, float(tau), depth.shape, params))
+        else:
+            cuts.append(cuts[-1])  # the same edges
+        previous = tau
+    return np.stack(cuts)
 
 
 def _thresholds(tau_knn: float, params: ConfidenceParams | None) -> Double:

@@ -149,14 +149,18 @@ class ScoreParams:
     `benchmarks/fit_score.py` fits the coefficients.
     """
 
-    bias: float = -14.20
-    confidence: float = 3.64  # per mean confidence, in [0, 1]
-    log_contrast: float = 1.04  # per log(1 + contrast) of the depth at the border
-    refined_iou: float = 11.86  # per IoU before and after the refinement, in [0, 1]
-    border_share: float = -6.14  # per share of the outline on the borders of the image
-    log_area: float = -0.30  # per logarithm of the share of the grid
+    bias: float = -14.57
+    confidence: float = 1.10  # per mean confidence, in [0, 1]
+    log_contrast: float = 2.42  # per log(1 + contrast) of the depth at the border
+    log_step: float = -0.95  # per logarithm of the depth step at the border
+    in_front: float = 0.79  # per depth of the surroundings behind the mask, in [-1, 1]
+    refined_iou: float = 10.49  # per IoU before and after the refinement, in [0, 1]
+    border_share: float = -5.95  # per share of the outline on the borders of the image
+    eigenvalue: float = -5.76  # per lambda2 of the normalized cut
     step_floor: float = 0.01  # depth added to the relief in the contrast, in [0, 1]
     max_contrast: float = 20.0  # larger contrasts count as this one
+    least_step: float = 0.003  # depth added to the step, in [0, 1]
+    clear_step: float = 0.05  # larger steps to the surroundings count as this one, in [0, 1]
 
 
 @dataclass(frozen=True)

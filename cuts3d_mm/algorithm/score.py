@@ -9,7 +9,6 @@ from cuts3d_mm.arrays import Float, Mask
 from .params import ScoreParams
 
 _RELIEF_PERCENTILE = 90  # of the depth steps inside a mask
-_SMALLEST_AREA = 1e-4  # share of the grid; only keeps the logarithm finite
 
 
 def score_mask(
@@ -17,36 +16,59 @@ def score_mask(
     confidence: Float,
     depth: Float | None,
     refined_iou: float,
+    eigenvalue: float,
     params: ScoreParams,
 ) -> float:
     """Estimate the chance that a mask overlaps an object by an IoU of at least 0.5.
 
-    A logistic model of five signals: mean confidence of the patches, contrast of the depth at
-    the border, overlap before and after the refinement, share of the outline that lies on the
-    borders of the image, and area.
+    A logistic model of the signals of `mask_signals`.
 
     Args:
         patches: (h, w) the cut, at least one patch.
         confidence: (h, w) in [0, 1].
-        depth: (h, w) in [0, 1]; None for a recipe that uses none, whose contrast is 0.
+        depth: (h, w) in [0, 1]; None for a recipe that uses none.
         refined_iou: IoU of the mask before and after the refinement, in [0, 1].
+        eigenvalue: lambda2 of the normalized cut, in [0, 2].
         params: coefficients of the model.
 
     Returns:
         Score in (0, 1).
     """
-    contrast = 0.0
-    if depth is not None:
-        contrast = border_contrast(patches, np.ones_like(patches), depth, params.step_floor)
-    logit = (
-        params.bias
-        + params.confidence * float(confidence[patches].mean())
-        + params.log_contrast * float(np.log1p(min(contrast, params.max_contrast)))
-        + params.refined_iou * refined_iou
-        + params.border_share * border_share(patches)
-        + params.log_area * float(np.log(max(patches.mean(), _SMALLEST_AREA)))
-    )
+    signals = mask_signals(patches, confidence, depth, refined_iou, eigenvalue, params)
+    logit = params.bias + sum(getattr(params, name) * value for name, value in signals.items())
     return float(1 / (1 + np.exp(-logit)))
+
+
+def mask_signals(
+    patches: Mask,
+    confidence: Float,
+    depth: Float | None,
+    refined_iou: float,
+    eigenvalue: float,
+    params: ScoreParams,
+) -> dict[str, float]:
+    """What a cut knows of its quality, by the names of the coefficients in `ScoreParams`.
+
+    Mean confidence of the patches; contrast and height of the depth step at the border; how far
+    the surroundings lie behind the mask; overlap before and after the refinement; share of the
+    outline that lies on the borders of the image; and the eigenvalue of the cut. Arguments as in
+    `score_mask`. Where depth is None, all of it counts as flat.
+    """
+    flat = np.zeros(patches.shape, np.float32) if depth is None else depth
+    everywhere = np.ones_like(patches)
+    behind, _ = depth_steps(patches, everywhere, flat)
+    contrast = border_contrast(patches, everywhere, flat, params.step_floor)
+    step = float(np.median(np.abs(behind))) if behind.size else 0.0
+    limited = np.clip(behind, -params.clear_step, params.clear_step)
+    return {
+        'confidence': float(confidence[patches].mean()),
+        'log_contrast': float(np.log1p(min(contrast, params.max_contrast))),
+        'log_step': float(np.log(step + params.least_step)),
+        'in_front': float(limited.mean()) / params.clear_step if behind.size else 0.0,
+        'refined_iou': refined_iou,
+        'border_share': border_share(patches),
+        'eigenvalue': eigenvalue,
+    }
 
 
 def border_contrast(mask: Mask, around: Mask, depth: Float, step_floor: float) -> float:
@@ -66,17 +88,23 @@ def border_contrast(mask: Mask, around: Mask, depth: Float, step_floor: float) -
     if border.size == 0:
         return 0.0
     relief = float(np.percentile(inside, _RELIEF_PERCENTILE)) if inside.size else 0.0
-    return float(np.median(border)) / (relief + step_floor)
+    return float(np.median(np.abs(border))) / (relief + step_floor)
 
 
 def depth_steps(mask: Mask, around: Mask, depth: Float) -> tuple[Float, Float]:
-    """Depth steps between touching patches: over the border of a mask, and inside it."""
+    """Depth steps between touching patches.
+
+    Returns:
+        Over the border of the mask: depth outside minus depth inside; and between two patches
+        inside: the absolute difference.
+    """
     border, inside = [], []
     for axis in (0, 1):
-        step = np.abs(np.diff(depth, axis=axis))
+        step = np.diff(depth, axis=axis)
         (mask_a, mask_b), (in_a, in_b) = (_ends(array, axis) for array in (mask, around))
-        border.append(step[(mask_a != mask_b) & in_a & in_b])
-        inside.append(step[mask_a & mask_b])
+        outward = np.where(mask_a, step, -step)
+        border.append(outward[(mask_a != mask_b) & in_a & in_b])
+        inside.append(np.abs(step[mask_a & mask_b]))
     return np.concatenate(border), np.concatenate(inside)
 
 

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.drawn import iou
+
+import cuts3d_mm
+from cuts3d_mm.scenes.rendering import render_scenes
 
 NOTEBOOK = Path(__file__).parents[2] / 'demo/first_steps.ipynb'
 
@@ -27,6 +31,17 @@ def test_every_cell_of_the_notebook_runs(tmp_path):
     assert len(pictures) == 3
     if 'CUTS3D_DOCS' in os.environ:
         nbformat.write(_without_noise(notebook), NOTEBOOK)
+
+
+def test_the_balls_of_notebook_and_app_are_parted_in_3d_and_one_mask_in_2d():
+    scene = render_scenes(1, seed=3)[0]
+
+    def best_ious(config, **inputs):
+        found = cuts3d_mm.load_generator(config).predict(scene.image, **inputs)
+        return [max(iou(one.mask, ball) for one in found) for ball in scene.masks]
+
+    assert min(best_ious('cuts3d_color-texture_file-depth', depth=scene.depth)) > 0.8
+    assert max(best_ious('maskcut_color-texture')) < 0.7
 
 
 def _without_noise(notebook):
