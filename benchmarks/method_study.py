@@ -40,8 +40,6 @@ from cuts3d_mm.algorithm.params import (
     NcutParams,
 )
 
-_SCENE_SEED = 7  # not the demo's scenes
-
 _CUTS3D = CutParams()
 # What earlier versions of the package recommended.
 _FORMER = replace(
@@ -127,6 +125,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--half', choices=HALVES, default='choose', help='default choose')
     parser.add_argument('--limit', type=int, metavar='N', help='images of a half (default all)')
     parser.add_argument('--scenes', type=int, default=40, help='rendered scenes (default 40)')
+    parser.add_argument('--seed', type=int, default=7, help='seed of the scenes (default 7)')
     parser.add_argument('--features', nargs='+', choices=SIMILARITY, default=list(SIMILARITY))
     parser.add_argument('--depths', nargs='+', choices=DEPTHS, default=list(DEPTHS[:2]))
     parser.add_argument('--recipes', nargs='+', choices=RECIPES, default=list(RECIPES))
@@ -139,7 +138,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Print the tables per kind of features, images and depth."""
     args = parse_args()
-    sets = {'scenes': list(make_scenes(args.scenes, _SCENE_SEED)) if args.scenes else []}
+    sets = {'scenes': list(make_scenes(args.scenes, args.seed)) if args.scenes else []}
     if args.photos is not None:
         sets['photos'] = list(read_photos(args.photos))
     for kind in args.features:
@@ -155,7 +154,7 @@ def main() -> None:
                     kind=kind,
                     depth=depth,
                     recipes=args.recipes,
-                    cache=args.cache / name,
+                    cache=args.cache / (f'scenes{args.seed}' if name == 'scenes' else name),
                     earlier=args.earlier,
                 )
                 title = f'{kind}{note}; {len(chosen)} {name}, half {args.half}; depth: {depth}'
