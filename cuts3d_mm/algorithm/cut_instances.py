@@ -179,7 +179,10 @@ def _judged_proposals(
             return  # the same graph gives the same cut in every iteration
         is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
-            is_free &= ~proposal.mask
+            still_free = is_free & ~proposal.mask
+            if params.ncut.claimed == 'removed':
+                links = links.among(still_free[is_free])
+            is_free = still_free
         previous = proposal if reason is None else None
 
 

@@ -40,22 +40,21 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
     """Solve Normalized Cut on the linked patches.
 
     Args:
-        links: the graph of N patches.
-        is_free: (N,) False for patches that an instance has claimed; their links count as
-            missing, they themselves stay in the graph (as zeroed features in MaskCut).
+        links: the graph of N patches; with `params.claimed == 'removed'` of the free ones.
+        is_free: (N,) False for patches that an instance has claimed; with 'epsilon' their links
+            count as missing, they themselves stay in the graph (as zeroed features in MaskCut).
 
     Returns:
-        The eigenpair, or None where no cut exists: all patches are alike.
+        The eigenpair, 0 at patches outside the graph, or None where no cut exists: all patches are alike.
 
     Raises:
         NoConvergence: no solver finds the eigenvector.
     """
-    if params.claimed == 'epsilon' or is_free.all():
+    if params.claimed == 'epsilon':
         return _solve(links, is_free, params)
-    count = np.count_nonzero(is_free)
-    pair = _solve(links.among(is_free), np.ones(count, bool), params)
-    if pair is None:
-        return None
+    pair = _solve(links, np.ones(len(links), bool), params)
+    if pair is None or is_free.all():
+        return pair
     vector = np.zeros(len(is_free))  # claimed patches are neither foreground nor background
     vector[is_free] = pair.vector
     return replace(pair, vector=vector)

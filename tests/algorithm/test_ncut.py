@@ -77,7 +77,7 @@ def test_fallback_solvers_agree_with_lanczos(rng):
 def test_claimed_patches_leave_the_graph_and_the_rest_is_cut_among_itself(rng):
     links = next(worlds(rng))[1]
     free = rng.random(len(links)) < 0.6
-    found = second_eigenvector(pack_links(links), free, NcutParams())
+    found = second_eigenvector(pack_links(links).among(free), free, NcutParams())
     alone = pack_links(links[np.ix_(free, free)])
     exact = second_eigenvector(alone, np.ones(free.sum(), bool), NcutParams())
     assert found.value == exact.value
