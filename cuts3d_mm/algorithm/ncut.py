@@ -45,7 +45,8 @@ def second_eigenvector(links: PackedLinks, is_free: Mask, params: NcutParams) ->
             count as missing, they themselves stay in the graph (as zeroed features in MaskCut).
 
     Returns:
-        The eigenpair, 0 at patches outside the graph, or None where no cut exists: all patches are alike.
+        The eigenpair, 0 at patches outside the graph, or None where no cut exists: all patches
+        are alike.
 
     Raises:
         NoConvergence: no solver finds the eigenvector.
