@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from cuts3d_mm.algorithm.crops import CroppedCuts, corner_windows, cut_crops, refine_crops
 from cuts3d_mm.algorithm.cut_instances import (
     ImageCuts,
     Instance,
@@ -17,7 +18,7 @@ from cuts3d_mm.algorithm.cut_instances import (
     refine_cuts,
 )
 from cuts3d_mm.algorithm.ncut import NoConvergence
-from cuts3d_mm.algorithm.params import CutParams, Similarity, complete_stored
+from cuts3d_mm.algorithm.params import CropParams, CutParams, Similarity, complete_stored
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
 
@@ -77,6 +78,8 @@ class PseudoLabelGenerator:
             None.
         input_hw (tuple[int, int]): Size that images are brought to for features and
             refinement, not keeping the aspect, in pixels. Defaults to (480, 480).
+        crops (bool): Whether the four corners of each image, 55 % of its sides, are cut too.
+            That finds smaller objects for five times the work. Defaults to False.
     """
 
     def __init__(
@@ -85,10 +88,12 @@ class PseudoLabelGenerator:
         depth: dict[str, Any] | None = None,
         recipe: dict[str, Any] | None = None,
         input_hw: tuple[int, int] = (480, 480),
+        crops: bool = False,
     ) -> None:
         self.params = build_params(recipe)
         require_depth(self.params, depth)
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
+        self.crops = CropParams() if crops else None
         self.features: FeatureExtractor = FEATURES.build(features)
         self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
 
@@ -171,9 +176,9 @@ class PseudoLabelGenerator:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What follows `extract`, image by image, in any process."""
-        return cutting_stages(self.params)
+        return cutting_stages(self.params, self.crops)
 
-    def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts]:
+    def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts | CroppedCuts]:
         """Run the extractors on images, and link their patches.
 
         Raises:
@@ -181,25 +186,39 @@ class PseudoLabelGenerator:
         """
         for image in images:
             check_rgb(image.pixels)
-        resized = [resize_rgb(image.pixels, self.input_hw) for image in images]
         depths = self._depths(images)
+        whole = self._link([image.pixels for image in images], depths)
+        if self.crops is None:
+            return list(whole)
+        cropped: list[ImageCuts | CroppedCuts] = []
+        for image, depth, cuts in zip(images, depths, whole, strict=True):
+            windows = list(corner_windows(image.pixels.shape[:2], self.crops))
+            pixels = [window.of(image.pixels) for window in windows]
+            parts = self._link(
+                pixels, [None if depth is None else window.of(depth) for window in windows]
+            )
+            cropped.append(CroppedCuts(cuts, tuple(zip(windows, parts, strict=True))))
+        return cropped
+
+    def _link(self, images: list[Pixels], depths: list[Float | None]) -> list[ImageCuts]:
+        resized = [resize_rgb(pixels, self.input_hw) for pixels in images]
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
         linked = [
             link_image(features, depth, self.params, similarity)
             for features, depth in zip(self.features(resized), depths, strict=True)
         ]
         return [
-            replace(cuts, resized=pixels, image_hw=image.pixels.shape[:2])
-            for cuts, pixels, image in zip(linked, resized, images, strict=True)
+            replace(cuts, resized=small, image_hw=pixels.shape[:2])
+            for cuts, small, pixels in zip(linked, resized, images, strict=True)
         ]
 
-    def cut(self, image: ImageCuts) -> ImageCuts:
+    def cut(self, image: ImageCuts | CroppedCuts) -> ImageCuts:
         """Run the recipe on an image that is linked, and keep what led to the instances.
 
         Raises:
             ImageFailure: no solver finds how to cut it.
         """
-        return refine_cuts(_cut(image, self.params), self.params)
+        return _refine(_cut(image, self.params), self.params, self.crops)
 
     def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
         if self.depth is None:
@@ -219,20 +238,32 @@ class Stage:
     run: Callable[[Any], Any]
 
 
-def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
+def cutting_stages(params: CutParams, crops: CropParams | None = None) -> tuple[Stage, ...]:
     """Stages that lead from linked patches to instances."""
     return (
         Stage('cut', partial(_cut, params=params)),
-        Stage('refine', partial(_refined_instances, params=params)),
+        Stage('refine', partial(_refined_instances, params=params, crops=crops)),
     )
 
 
-def _cut(image: ImageCuts, params: CutParams) -> ImageCuts:
+def _cut(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts | CroppedCuts:
     try:
+        if isinstance(image, CroppedCuts):
+            return cut_crops(image, params)
         return cut_patches(image, params)
     except NoConvergence as error:
         raise ImageFailure(str(error)) from error
 
 
-def _refined_instances(image: ImageCuts, params: CutParams) -> Sequence[Instance]:
-    return refine_cuts(image, params).instances
+def _refine(
+    image: ImageCuts | CroppedCuts, params: CutParams, crops: CropParams | None
+) -> ImageCuts:
+    if isinstance(image, CroppedCuts):
+        return refine_crops(image, params, crops or CropParams())
+    return refine_cuts(image, params)
+
+
+def _refined_instances(
+    image: ImageCuts | CroppedCuts, params: CutParams, crops: CropParams | None
+) -> Sequence[Instance]:
+    return _refine(image, params, crops).instances

@@ -1,0 +1,118 @@
+"""Cut the corners of an image too, for objects that are small on the patch grid of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cut_instances import ImageCuts, Instance, cut_patches, refine_cuts
+from .masks import mask_iou
+from .params import CropParams, CutParams
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    image_hw: tuple[int, int]  # of the whole image
+    window_hw: tuple[int, int]
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The part of an (H, W, ...) array of any resolution that the window shows."""
+        rows, columns = (
+            slice(size * start // whole, max(-(-size * (start + side) // whole), 1))
+            for size, start, side, whole in zip(
+                values.shape, (self.top, self.left), self.window_hw, self.image_hw, strict=False
+            )
+        )
+        return values[rows, columns]
+
+    def placed(self, values: NDArray[Any], whole_hw: tuple[int, int]) -> NDArray[Any]:
+        """Spread (h, w) values of the window over an array of the whole image, 0 elsewhere.
+
+        Several values that fall on one entry leave their largest.
+        """
+        whole = np.zeros(whole_hw, values.dtype)
+        rows, columns = (
+            ((np.arange(n) + 0.5) * side / n + start).astype(int) * size // image
+            for n, side, start, size, image in zip(
+                values.shape, self.window_hw, (self.top, self.left), whole_hw, self.image_hw,
+                strict=True,
+            )
+        )  # fmt: skip
+        np.maximum.at(whole, (rows[:, None], columns), values)
+        return whole
+
+
+def corner_windows(image_hw: tuple[int, int], params: CropParams) -> Iterator[Window]:
+    """Yield the windows in the four corners of an image; they overlap in its middle."""
+    height, width = (max(1, round(side * params.side_share)) for side in image_hw)
+    for top in (0, image_hw[0] - height):
+        for left in (0, image_hw[1] - width):
+            yield Window(top, left, image_hw, (height, width))
+
+
+@dataclass(frozen=True)
+class CroppedCuts:
+    """An image and its windows on their way through the recipe."""
+
+    whole: ImageCuts
+    parts: tuple[tuple[Window, ImageCuts], ...]
+
+
+def cut_crops(image: CroppedCuts, params: CutParams) -> CroppedCuts:
+    """Cut instances on the patch grids of the image and of its windows."""
+    parts = tuple((window, cut_patches(part, params)) for window, part in image.parts)
+    return CroppedCuts(cut_patches(image.whole, params), parts)
+
+
+def refine_crops(image: CroppedCuts, params: CutParams, crops: CropParams) -> ImageCuts:
+    """Refine the instances, and add those of the windows to those of the whole image.
+
+    An instance that a side of its window cuts off is left out, and so is an instance that
+    overlaps another of a higher score.
+
+    Returns:
+        The whole image, its instances by falling score.
+    """
+    whole = refine_cuts(image.whole, params)
+    found = list(whole.instances)
+    for window, part in image.parts:
+        for one in refine_cuts(part, params).instances:
+            if not _is_cut_off(one, window):
+                found.append(_of_the_whole(one, window, whole.grid_hw))
+    kept: list[Instance] = []
+    for one in sorted(found, key=lambda one: -one.score):
+        if all(mask_iou(one.mask, other.mask) <= crops.max_iou for other in kept):
+            kept.append(one)
+    return replace(whole, instances=tuple(kept))
+
+
+def _is_cut_off(instance: Instance, window: Window) -> bool:
+    mask, (height, width) = instance.mask, window.window_hw
+    inner = {
+        'top': window.top > 0 and mask[0].any(),
+        'bottom': window.top + height < window.image_hw[0] and mask[-1].any(),
+        'left': window.left > 0 and mask[:, 0].any(),
+        'right': window.left + width < window.image_hw[1] and mask[:, -1].any(),
+    }
+    return any(inner.values())
+
+
+def _of_the_whole(instance: Instance, window: Window, grid_hw: tuple[int, int]) -> Instance:
+    mask = np.zeros(window.image_hw, bool)
+    mask[window.top :, window.left :][: window.window_hw[0], : window.window_hw[1]] = instance.mask
+    return replace(
+        instance,
+        mask=mask,
+        confidence=window.placed(instance.confidence, grid_hw),
+        patches=window.placed(instance.patches, grid_hw),
+        semantic_mask=window.placed(instance.semantic_mask, grid_hw),
+        eigenvector=window.placed(np.maximum(instance.eigenvector, 0), grid_hw),
+    )
