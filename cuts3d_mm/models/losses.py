@@ -83,10 +83,11 @@ def drop_loss_weights(boxes: Tensor, label_boxes: Tensor, min_iou: float) -> Ten
     """
     if len(label_boxes) == 0:
         return boxes.new_zeros(len(boxes))
-    return (_box_iou(boxes, label_boxes).amax(dim=1) > min_iou).to(boxes.dtype)
+    return (box_iou(boxes, label_boxes).amax(dim=1) > min_iou).to(boxes.dtype)
 
 
-def _box_iou(first: Tensor, second: Tensor) -> Tensor:
+def box_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Overlap of boxes (N, 4) and (M, 4), x1, y1, x2, y2: IoU (N, M), 0 for empty boxes."""
     top_left = torch.maximum(first[:, None, :2], second[:, :2])
     bottom_right = torch.minimum(first[:, None, 2:], second[:, 2:])
     overlap = (bottom_right - top_left).clamp(min=0).prod(dim=-1)

@@ -22,7 +22,7 @@ from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.registry import MODELS, TASK_UTILS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
-from .losses import drop_loss_weights, soft_class_targets
+from .losses import box_iou, drop_loss_weights, soft_class_targets
 
 
 @MODELS.register_module()
@@ -314,16 +314,37 @@ class _ScaledGradient(torch.autograd.Function):
 class PseudoLabelSampler(RandomSampler):
     """`mmdet.RandomSampler` that adds the boxes and scores of the labels to its results.
 
-    Results also have `label_boxes` (M, 4), the boxes of all labels, and `pos_scores` (P,), the
-    score of the label that each positive sample is assigned to.
+    Results also have `label_boxes` (M, 4), the boxes that DropLoss compares with, and `pos_scores`
+    (P,), the score of the label that each positive sample is assigned to. Boxes of labels that
+    are among the samples stay among the proposals of later stages, as in detectron2; MMDetection
+    removes them.
+
+    Args:
+        compared (str): Boxes that DropLoss compares with: `labels`: all labels of the image;
+            `cutler`: what CutLER's code compares with, see `RelabelSampler`. Defaults to
+            `labels`.
+
+    All other arguments are those of `mmdet.RandomSampler`.
     """
+
+    def __init__(self, *args: Any, compared: str = 'labels', **kwargs: Any) -> None:
+        _require_compared(compared)
+        super().__init__(*args, **kwargs)
+        self.compared = compared
 
     def sample(
         self, assign_result: Any, pred_instances: Any, gt_instances: Any, **kwargs: Any
     ) -> Any:
         """Sample; as in `mmdet.RandomSampler`."""
         result = super().sample(assign_result, pred_instances, gt_instances, **kwargs)
-        return _with_labels(result, gt_instances)
+        result.pos_is_gt = torch.zeros_like(result.pos_is_gt)  # by it, MMDetection removes them
+        order = None
+        if self.compared == 'cutler':  # detectron2 gives the positives in random order
+            order = torch.randperm(len(result.pos_inds), device=result.pos_inds.device)
+            for name in _OF_POSITIVES:
+                setattr(result, name, getattr(result, name)[order])
+            order = torch.arange(len(result.priors), device=order.device)
+        return _with_labels(result, gt_instances, order)
 
 
 @TASK_UTILS.register_module()
@@ -331,17 +352,48 @@ class RelabelSampler(PseudoSampler):
     """`mmdet.PseudoSampler`: keeps every box, as detectron2's cascade does after its first stage.
 
     Results also have the `label_boxes` and `pos_scores` of `PseudoLabelSampler`.
+
+    Args:
+        compared (str): Boxes that DropLoss compares with: `labels`: all labels of the image;
+            `cutler`: as CutLER's code, the first K boxes of a list that holds, for each sample,
+            the label that overlaps it most. K is the number of labels among the first 100, so a
+            label can be missing from the K boxes while another is there twice, and more samples
+            are dropped. Defaults to `labels`.
     """
+
+    def __init__(self, *args: Any, compared: str = 'labels', **kwargs: Any) -> None:
+        _require_compared(compared)
+        super().__init__(*args, **kwargs)
+        self.compared = compared
 
     def sample(
         self, assign_result: Any, pred_instances: Any, gt_instances: Any, **kwargs: Any
     ) -> Any:
         """Sort boxes into positives and negatives; as in `mmdet.PseudoSampler`."""
         result = super().sample(assign_result, pred_instances, gt_instances, **kwargs)
-        return _with_labels(result, gt_instances)
+        order = None
+        if self.compared == 'cutler':  # detectron2 keeps the order of the first stage
+            order = torch.cat([result.pos_inds, result.neg_inds]).argsort()
+        return _with_labels(result, gt_instances, order)
 
 
-def _with_labels(result: Any, gt_instances: Any) -> Any:
+_OF_POSITIVES = (
+    'pos_inds',
+    'pos_priors',
+    'pos_assigned_gt_inds',
+    'pos_gt_labels',
+    'pos_gt_bboxes',
+)
+_COUNTED_ROWS = 100  # samples among which CutLER counts the labels
+
+
+def _require_compared(compared: str) -> None:
+    if compared not in ('labels', 'cutler'):
+        raise ValueError(f"compared must be 'labels' or 'cutler', got {compared!r}")
+
+
+def _with_labels(result: Any, gt_instances: Any, order: Tensor | None) -> Any:
+    """Add `label_boxes` and `pos_scores`; with an order of the samples, CutLER's boxes."""
     boxes = gt_instances.bboxes
     boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
     masks = gt_instances.get('masks')
@@ -350,4 +402,7 @@ def _with_labels(result: Any, gt_instances: Any) -> Any:
     else:
         scores = boxes.new_ones(len(boxes))
     result.label_boxes, result.pos_scores = boxes, scores[result.pos_assigned_gt_inds]
+    if order is not None and len(boxes):
+        nearest = box_iou(result.priors[order[:_COUNTED_ROWS]], boxes).argmax(dim=1)
+        result.label_boxes = boxes[nearest[: len(nearest.unique())]]
     return result

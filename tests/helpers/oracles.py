@@ -356,3 +356,35 @@ def _unpack(code: str) -> list[int]:
         number = shift = 0
     require(shift == 0)
     return runs
+
+
+def detectron2_positives(sampled, deltas, labels, image_hw, thresholds, stds):
+    """Positive boxes of cascade stages 2, 3, ...: every sampled box is refined and kept.
+
+    Args:
+        sampled: (N, 4) boxes of the first stage, labels included.
+        deltas: a function of a stage and its (N, 4) boxes that predicts (N, 4) deltas.
+        labels: (M, 4) boxes of the labels.
+        image_hw: size to clip boxes to.
+        thresholds: smallest IoU of a positive, for each of these stages.
+        stds: (4,) scales of the deltas, for each stage that refines.
+    """
+    boxes, counts = np.array(sampled, np.float64), []
+    for stage, (threshold, std) in enumerate(zip(thresholds, stds, strict=True)):
+        moved = []
+        for box, delta in zip(boxes, deltas(stage, boxes) * np.array(std), strict=True):
+            width, height = box[2] - box[0], box[3] - box[1]
+            x = (box[0] + box[2]) / 2 + delta[0] * width
+            y = (box[1] + box[3]) / 2 + delta[1] * height
+            half_w, half_h = width * math.exp(delta[2]) / 2, height * math.exp(delta[3]) / 2
+            moved.append([x - half_w, y - half_h, x + half_w, y + half_h])
+        boxes = np.clip(moved, 0, [image_hw[1], image_hw[0]] * 2)
+        best = [max(box_iou(box, label) for label in labels) for box in boxes]
+        counts.append(sum(value >= threshold for value in best))
+    return counts
+
+
+def cutler_compared_boxes(matched):
+    """What CutLER's DropLoss compares with, of the label boxes matched to its samples in order."""
+    rows = [tuple(row) for row in matched]
+    return rows[: len(set(rows[:100]))]
