@@ -86,6 +86,12 @@ def parse_args() -> argparse.Namespace:
         'more steps)',
     )
     parser.add_argument(
+        '--select',
+        metavar='LABELS',
+        help='pseudo-labels to train on: all by none, those with a score of at least 0.5 by 0.5, '
+        'the half with the best scores by 50%% (default: DEFAULT, or as the plan in OUT)',
+    )
+    parser.add_argument(
         '--gpus', type=at_least(0), metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
     )
     parser.add_argument(

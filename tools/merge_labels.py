@@ -1,4 +1,4 @@
-"""Merge a detector's labels with those that it was trained on, by CutLER's rule.
+"""Merge a detector's labels with those that it was trained on.
 
 Examples:
     cuts3d merge-labels predicted labels merged --score-thr 0.65
@@ -43,11 +43,20 @@ def parse_args() -> argparse.Namespace:
         help='smallest score of a prediction, in [0, 1] (default 0.7; CutLER: 0.7, then 0.65)',
     )
     parser.add_argument(
+        '--rule',
+        choices=('cutler', 'old-labels-win'),
+        default='cutler',
+        help='who wins where masks overlap: predictions, or old labels and the better prediction '
+        '(default cutler)',
+    )
+    parser.add_argument(
+        '--max-overlap',
         '--iou-thr',
         type=float,
         default=0.5,
-        metavar='IOU',
-        help='mask IoU with a kept prediction, in [0, 1], at which an old label is dropped',
+        metavar='SHARE',
+        help='overlap, in [0, 1], at which one of two masks goes: IoU for cutler, else the share '
+        'of the smaller mask (default 0.5)',
     )
     add_exclude_argument(parser)
     return parser.parse_args()
@@ -57,19 +66,19 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     from cuts3d_mm.images.listing import read_exclusions, require_known
-    from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
+    from cuts3d_mm.labels.merging import MergeRule, merge_stores
     from cuts3d_mm.labels.store import read_names
 
-    rule = MergeRule(args.score_thr, args.iou_thr)
+    rule = MergeRule(args.score_thr, args.max_overlap, args.rule)
     excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
     if excluded:
         require_known(excluded, {*read_names(args.new), *read_names(args.old)})
-    counts = merge_stores(args.new, args.old, args.out, rule, excluded)
+    counts, kept = merge_stores(args.new, args.old, args.out, rule, excluded)
     print(
         f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
         f'-> {args.out}'
     )
-    print(KeptPredictions.of(args.new, rule, excluded).describe())
+    print(kept.describe())
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from cuts3d_mm.files.paths import require_inside
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.labels.left_out import Crowd
+from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import ImageRecord, InstanceRecord
 from cuts3d_mm.labels.table import LabelTable, SelectedRecords
 from cuts3d_mm.registry import DATASETS
@@ -32,9 +33,11 @@ class PseudoLabelDataset(BaseDetDataset):
     Args:
         ann_file (str): Folder of a label store, or a COCO JSON.
         data_prefix (dict): `img` is the folder that the image names are relative to.
-        filter_cfg (dict, optional): `filter_empty_gt` leaves out images without an instance;
-            `min_size` leaves out images with a shorter side, in pixels. Images that could not
-            be labelled are always left out. Defaults to None.
+        filter_cfg (dict, optional): `select` chooses the labels to train on: `none` takes all,
+            `0.5` those with at least that score, `50%` the half with the best scores; the others
+            count as background. `filter_empty_gt` leaves out images without an instance that is
+            chosen; `min_size` leaves out images with a shorter side, in pixels. Images that could
+            not be labelled are always left out. In test mode nothing else is. Defaults to None.
         crowd (str): Whether regions of a COCO JSON that are marked `iscrowd` are left out
             (`ignore`) or are objects (`objects`). Defaults to `ignore`.
 
@@ -71,11 +74,18 @@ class PseudoLabelDataset(BaseDetDataset):
     def filter_data(self) -> SelectedRecords:
         """Leave out the images that `filter_cfg` describes; keep all in test mode."""
         records: SelectedRecords = self.data_list
+        self.smallest_score = 0.0  # of a label that is trained on
         if self.test_mode or not self.filter_cfg:
             return records
         table, kept = records.table, records.indices
+        counts = table.num_instances.astype(np.int64)
+        selection = LabelSelection.parse(self.filter_cfg.get('select', 'none'))
+        if selection != LabelSelection():
+            owners, scores = table.scores()
+            self.smallest_score = selection.threshold(scores)
+            counts = np.bincount(owners[scores >= self.smallest_score], minlength=len(table))
         if self.filter_cfg.get('filter_empty_gt', False):
-            kept = kept[table.num_instances[kept] > 0]
+            kept = kept[counts[kept] > 0]
         kept = kept[table.image_hw[kept].min(axis=1) >= self.filter_cfg.get('min_size', 0)]
         return SelectedRecords(table, kept)
 
@@ -93,7 +103,9 @@ class PseudoLabelDataset(BaseDetDataset):
             'height': height,
             'width': width,
             'instances': [
-                _instance_info(instance, record.image_hw) for instance in record.instances
+                _instance_info(instance, record.image_hw)
+                for instance in record.instances
+                if instance.score >= self.smallest_score
             ],
             'sample_idx': idx if idx >= 0 else len(self) + idx,
         }

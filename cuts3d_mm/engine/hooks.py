@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from cuts3d_mm.datasets.samplers import SeededInfiniteSampler
 from cuts3d_mm.registry import HOOKS
 
-from .self_training import SelfTrainingLoop
+from .self_training import SelfTrainingHook
 
 
 @HOOKS.register_module()
@@ -31,7 +31,7 @@ class PreciseBNHook(Hook):
     """Measure the statistics of all batch norms of backbone and neck, as CutLER does.
 
     Runs after the last iteration and after the last iteration before each round of
-    `SelfTrainingLoop`, before the checkpoint is saved. The hook changes no weight and no
+    `SelfTrainingHook`, before the checkpoint is saved. The hook changes no weight and no
     random number of the training.
 
     Args:
@@ -50,8 +50,8 @@ class PreciseBNHook(Hook):
     ) -> None:
         """Measure after the last iteration, and after the last before each round."""
         loop = runner.train_loop
-        begins = loop.begins if isinstance(loop, SelfTrainingLoop) else []
-        if runner.iter + 1 not in (runner.max_iters, *begins):
+        rounds = [one.begins for one in runner.hooks if isinstance(one, SelfTrainingHook)]
+        if runner.iter + 1 not in chain([runner.max_iters], *rounds):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         seed = int(np.random.SeedSequence((runner.seed, runner.iter)).generate_state(1)[0])

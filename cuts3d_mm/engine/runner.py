@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
@@ -85,16 +84,6 @@ def settle_resume(config: Config) -> None:
             f'{", ".join(damaged)}; remove them to begin again'
         )
     config.resume = False
-
-
-class ResumeInRound(Hook):
-    """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
-
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Make the optimizer and schedule whose state is about to be loaded."""
-        loop = runner.train_loop
-        if runner._resume and checkpoint['meta']['iter'] > loop.begins[0]:
-            loop.reset_schedule()
 
 
 def _accept(config: Config, state: StateFile) -> None:

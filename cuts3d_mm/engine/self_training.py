@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import broadcast, get_rank, get_world_size, is_main_process, master_only
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 
@@ -22,17 +23,21 @@ from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import DetectorLabeller
-from cuts3d_mm.labels.merging import KeptPredictions, MergeRule, merge_stores
+from cuts3d_mm.labels.merging import (
+    KeptPredictions,
+    LabelSelection,
+    MergeRule,
+    RuleName,
+    merge_stores,
+)
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead
 from cuts3d_mm.pipeline.devices import default_workers
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.run import is_whole
 from cuts3d_mm.pipeline.work import BuiltLabeller
-from cuts3d_mm.registry import LOOPS
+from cuts3d_mm.registry import HOOKS, LOOPS
 from cuts3d_mm.weights.checkpoints import digest_weights
-
-from .runner import ResumeInRound
 
 SILENCE_LIMIT_S = 120.0  # network file systems may show a change a minute late
 _BEATS_PER_LIMIT = 20
@@ -40,35 +45,176 @@ _POLL_S = 0.5
 _MOST_HELPERS = 4  # processes that encode masks, 33 ms for an image, for one GPU
 
 
-@LOOPS.register_module()
-class SelfTrainingLoop(IterBasedTrainLoop):
-    """Train in rounds; when a round begins, the detector labels its own training images.
+@HOOKS.register_module()
+class SelfTrainingHook(Hook):
+    """Let the detector label its own training images at the end of a round, and train on them.
 
     A round begins with a fresh optimizer and schedule, without DropLoss, on the predictions of
     the detector merged with the labels of the round before (`cuts3d predict` and
-    `cuts3d merge-labels` do the same). Needs a `PseudoLabelDataset`. Resumes in a round and in a
-    prediction.
+    `cuts3d merge-labels` do the same); of the first labels, those that `filter_cfg.select` of the
+    data set chooses. Needs a `PseudoLabelDataset`, and `SeededInfiniteSampler`.
+
+    `SelfTrainingLoop` calls it and resumes exactly, in a round and in a prediction. In
+    `custom_hooks` it works with `IterBasedTrainLoop`, too.
 
     Args:
-        runner (Runner): Runs this loop.
-        dataloader (dict | DataLoader): Data of the initial round.
-        max_iters (int): Iterations of all rounds.
         rounds (list[dict]): For each round `begin`, its first iteration, and `score_thr`, the
-            smallest score of a prediction that becomes a label.
+            smallest score of a prediction that becomes a label; `auto` finds it from how well
+            the predictions agree with the labels of the round before.
         optim_wrapper (dict): Optimizer of the rounds.
         param_scheduler (list[dict]): Schedule of a round, counted from its beginning.
         train_dataloader (dict): Changes to the config's data loader in the rounds.
             Defaults to {}.
         model_train_cfg (dict): Changes to the detector's `train_cfg` in the rounds, in
             `rpn_proposal` alone. Defaults to {}.
-        iou_thr (float): Mask IoU with a kept prediction at which an old label goes. Defaults
-            to 0.5.
+        rule (str): Rule of `MergeRule`: `cutler` or `old-labels-win`. Defaults to `cutler`.
+        max_overlap (float): Overlap of two masks at which the rule drops one. Defaults to 0.5.
+        agreement (float): For `auto`: share of the predictions from the smallest score on that
+            overlap a label by an IoU of 0.5. Labels miss objects, so more of them are right.
+            Defaults to 0.75.
+        refine (bool): Whether the masks of predictions follow the edges of the image, by the
+            dense CRF of the pseudo-labels. Defaults to False.
+        min_score (float): Smallest score of a prediction that is stored. Defaults to 0.
         max_per_image (int): Largest number of predictions of an image. Defaults to 30, as CutLER.
         confidence_source (str): Confidence of predicted labels: `map`, `score` or `none`, as in
             `DetectorLabeller`. Defaults to `none`.
         silence_limit_s (float): Time after which a rank that others wait for while they label,
             and that gives no sign of life, ends the training. Defaults to 120.
-        kwargs: `val_begin`, `val_interval` and `dynamic_intervals` of `IterBasedTrainLoop`.
+    """
+
+    priority = 'LOWEST'  # after the schedule and the checkpoint
+
+    def __init__(
+        self,
+        rounds: Sequence[dict[str, Any]],
+        optim_wrapper: dict[str, Any],
+        param_scheduler: Sequence[dict[str, Any]],
+        train_dataloader: dict[str, Any] | None = None,
+        model_train_cfg: dict[str, Any] | None = None,
+        rule: RuleName = 'cutler',
+        max_overlap: float = 0.5,
+        agreement: float = 0.75,
+        refine: bool = False,
+        min_score: float = 0.0,
+        max_per_image: int = 30,
+        confidence_source: str = 'none',
+        silence_limit_s: float = SILENCE_LIMIT_S,
+    ) -> None:
+        if model_train_cfg and set(model_train_cfg) != {'rpn_proposal'}:
+            raise ValueError(
+                'model_train_cfg may hold rpn_proposal only, since a built detector reads nothing '
+                f'else of it, got {", ".join(model_train_cfg)}'
+            )
+        self.begins = [int(one['begin']) for one in rounds]
+        self.rules = [MergeRule(one['score_thr'], max_overlap, rule, agreement) for one in rounds]
+        self.optim_wrapper = ConfigDict(optim_wrapper)
+        self.param_scheduler = [ConfigDict(one) for one in param_scheduler]
+        self.train_dataloader = train_dataloader or {}
+        self.model_train_cfg = model_train_cfg or {}
+        self.labelling: dict[str, Any] = {
+            'score_thr': min_score,
+            'max_per_image': max_per_image,
+            'confidence_source': confidence_source,
+            'refine': refine,
+        }
+        self.silence_limit_s = silence_limit_s
+
+    def before_train(self, runner: Any) -> None:
+        """Check the rounds; in a training that is resumed, go on in its round.
+
+        Raises:
+            ValueError: a round begins before another or when the training is over, or the data
+                cannot be resumed.
+        """
+        require_rounds(self.begins, runner.max_iters)
+        require_skippable(runner.train_loop.dataloader)
+        number = sum(begin <= runner.iter for begin in self.begins)
+        if number and not self._is_called_by(runner.train_loop):
+            self.begin_round(runner, number)
+            loop = runner.train_loop
+            loop.dataloader_iterator = _Resumed(loop.dataloader_iterator, runner.iter)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
+        if runner._resume and checkpoint['meta']['iter'] > self.begins[0]:
+            self.reset_schedule(runner, checkpoint['meta']['iter'])
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Begin a round, unless the loop does it."""
+        done = runner.iter + 1
+        if done in self.begins and not self._is_called_by(runner.train_loop):
+            self.begin_round(runner, self.begins.index(done) + 1, done)
+
+    def _is_called_by(self, loop: Any) -> bool:
+        return getattr(loop, 'hook', None) is self
+
+    def begin_round(self, runner: Any, number: int, done: int | None = None) -> None:
+        """Label the images for a round, unless that is done, and train on the labels.
+
+        Args:
+            runner: its loop gets the data of the round, the detector loses its DropLoss.
+            number: round, from 1.
+            done: iterations that were trained; None: as the runner says.
+        """
+        done, begin = runner.iter if done is None else done, self.begins[number - 1]
+        if done == begin:
+            self.reset_schedule(runner, done)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        config = merged_config(runner.cfg.train_dataloader, self.train_dataloader)
+        dataset = training_labels(config.dataset)
+        for buffer in model.buffers():  # running means of unsynchronised norms differ
+            broadcast(buffer)
+        folders = round_folders(runner, number)
+        if done == begin:
+            self._label(runner, number, model, dataset)
+        elif not folders.labels.is_dir():
+            raise ValueError(
+                f'{folders.labels} must hold the labels of the round that the training is in, it '
+                f'is gone; resume from {folders.checkpoint} to make it again'
+            )
+        dataset.ann_file = str(folders.labels)
+        if dataset.get('filter_cfg'):
+            dataset.filter_cfg.pop('select', None)  # they were selected when they were merged
+        loop = runner.train_loop
+        loop.dataloader = runner.build_dataloader(config, seed=runner.seed + number)
+        loop.dataloader_iterator = batches_after(loop.dataloader, done - begin)
+        model.train_cfg = merged_config(model.train_cfg, self.model_train_cfg)
+        for module in model.modules():
+            if isinstance(module, DropLossBBoxHead):
+                module.drop_iou = None
+
+    def reset_schedule(self, runner: Any, done: int) -> None:
+        """Give the runner a fresh optimizer and schedule of a round."""
+        runner.optim_wrapper = runner.build_optim_wrapper(self.optim_wrapper)
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+        runner.optim_wrapper.initialize_count_status(runner.model, done, runner.max_iters)
+        runner.param_schedulers = runner.build_param_scheduler(self.param_scheduler)
+
+    def _label(self, runner: Any, number: int, model: Any, dataset: ConfigDict) -> None:
+        runner.logger.info(f'Round {number}: labelling the training images')
+        pipeline = runner.cfg.test_dataloader.dataset.pipeline
+        labeller = DetectorLabeller(model, pipeline, **self.labelling)
+        earlier = round_folders(runner, number - 1).labels if number > 1 else None
+        folders, rule = round_folders(runner, number), self.rules[number - 1]
+        label_next_round(labeller, dataset, earlier, folders, rule, self.silence_limit_s)
+        if is_main_process():
+            runner.logger.info(f'Round {number}: {read_kept(folders).describe()}')
+
+
+@LOOPS.register_module()
+class SelfTrainingLoop(IterBasedTrainLoop):
+    """Train in rounds: `IterBasedTrainLoop` that calls `SelfTrainingHook` and resumes exactly.
+
+    Args:
+        runner (Runner): Runs this loop.
+        dataloader (dict | DataLoader): Data of the initial round.
+        max_iters (int): Iterations of all rounds.
+        val_begin (int): First iteration after which the detector is evaluated. Defaults to 1.
+        val_interval (int): Iterations between two evaluations. Defaults to 1000.
+        dynamic_intervals (list[tuple], optional): As in `IterBasedTrainLoop`. Defaults to None.
+        rounds (dict): All other arguments are those of `SelfTrainingHook`.
     """
 
     dataloader: Any
@@ -79,35 +225,17 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         runner: Any,
         dataloader: Any,
         max_iters: int,
-        rounds: Sequence[dict[str, Any]],
-        optim_wrapper: dict[str, Any],
-        param_scheduler: Sequence[dict[str, Any]],
-        train_dataloader: dict[str, Any] | None = None,
-        model_train_cfg: dict[str, Any] | None = None,
-        iou_thr: float = 0.5,
-        max_per_image: int = 30,
-        confidence_source: str = 'none',
-        silence_limit_s: float = SILENCE_LIMIT_S,
-        **kwargs: Any,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: list[tuple[int, int]] | None = None,
+        **rounds: Any,
     ) -> None:
-        self.begins = round_begins(rounds, max_iters)
-        if model_train_cfg and set(model_train_cfg) != {'rpn_proposal'}:
-            raise ValueError(
-                'model_train_cfg may hold rpn_proposal only, since a built detector reads nothing '
-                f'else of it, got {", ".join(model_train_cfg)}'
-            )
-        super().__init__(runner, dataloader, max_iters, **kwargs)
-        self._max_epochs = len(rounds) + 1  # a round is an epoch
+        self.hook = SelfTrainingHook(**rounds)
+        require_rounds(self.hook.begins, max_iters)
+        super().__init__(runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals)
+        self._max_epochs = len(self.hook.begins) + 1  # a round is an epoch
         require_skippable(self.dataloader)
-        self.rules = [MergeRule(one['score_thr'], iou_thr) for one in rounds]
-        self.optim_wrapper = ConfigDict(optim_wrapper)
-        self.param_scheduler = [ConfigDict(one) for one in param_scheduler]
-        self.train_dataloader = train_dataloader or {}
-        self.model_train_cfg = model_train_cfg or {}
-        self.max_per_image = max_per_image
-        self.confidence_source = confidence_source
-        self.silence_limit_s = silence_limit_s
-        runner.register_hook(ResumeInRound())
+        runner.register_hook(self.hook)
 
     def run(self) -> Any:
         """Train round after round."""
@@ -116,10 +244,11 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         if self._iter:
             self._evaluate()  # the interrupted training may have stopped before this
             self.dataloader_iterator = batches_after(self.dataloader, self._iter)
-        for number, end in enumerate([*self.begins, self._max_iters]):
+        for number, end in enumerate([*self.hook.begins, self._max_iters]):
             last = 0 if self.stop_training else min(end, self._max_iters)
             if number and self._iter < last:
-                self._begin(number)
+                self._epoch = number
+                self.hook.begin_round(self.runner, number)
             while self._iter < last and not self.stop_training:
                 self._train_and_evaluate()
         self.runner.call_hook('after_train_epoch')
@@ -130,7 +259,7 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         self.runner.model.train()
         self.run_iter(next(self.dataloader_iterator))
         self._decide_current_val_interval()
-        if self._iter in self.begins and self._iter < self._max_iters:
+        if self._iter in self.hook.begins and self._iter < self._max_iters:
             self._save()
         self._evaluate()
 
@@ -139,64 +268,11 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         if self.runner.val_loop is not None and self._iter >= self.val_begin and is_due:
             self.runner.val_loop.run()
 
-    def _begin(self, number: int) -> None:
-        """Label the images for a round, unless that is done, and train on the labels."""
-        self._epoch, begin = number, self.begins[number - 1]
-        if self._iter == begin:
-            self.reset_schedule()
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
-        config = merged_config(self.runner.cfg.train_dataloader, self.train_dataloader)
-        dataset = training_labels(config.dataset)
-        for buffer in model.buffers():  # running means of unsynchronised norms differ
-            broadcast(buffer)
-        self._label(number, model, dataset)
-        dataset.ann_file = str(self._folders(number).labels)
-        self.dataloader = self.runner.build_dataloader(config, seed=self.runner.seed + number)
-        self.dataloader_iterator = batches_after(self.dataloader, self._iter - begin)
-        model.train_cfg = merged_config(model.train_cfg, self.model_train_cfg)
-        for module in model.modules():
-            if isinstance(module, DropLossBBoxHead):
-                module.drop_iou = None
-
-    def reset_schedule(self) -> None:
-        """Give the runner a fresh optimizer and schedule of a round."""
-        runner = self.runner
-        runner.optim_wrapper = runner.build_optim_wrapper(self.optim_wrapper)
-        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
-        runner.optim_wrapper.initialize_count_status(runner.model, self._iter, self._max_iters)
-        runner.param_schedulers = runner.build_param_scheduler(self.param_scheduler)
-
-    def _label(self, number: int, model: Any, dataset: ConfigDict) -> None:
-        folders, begin = self._folders(number), self.begins[number - 1]
-        if self._iter > begin:
-            if folders.labels.is_dir():
-                return
-            raise ValueError(
-                f'{folders.labels} must hold the labels of the round that the training is in, it '
-                f'is gone; resume from {folders.checkpoint} to make it again'
-            )
-        self.runner.logger.info(f'Round {number}: labelling the training images')
-        labeller = DetectorLabeller(
-            model,
-            self.runner.cfg.test_dataloader.dataset.pipeline,
-            max_per_image=self.max_per_image,
-            confidence_source=self.confidence_source,
-        )
-        earlier = self._folders(number - 1).labels if number > 1 else None
-        rule, limit = self.rules[number - 1], self.silence_limit_s
-        label_next_round(labeller, dataset, earlier, folders, rule, limit)
-        if is_main_process():
-            kept = KeptPredictions.of(folders.predictions, rule)
-            self.runner.logger.info(f'Round {number}: {kept.describe()}')
-
-    def _folders(self, number: int) -> RoundFolders:
-        return RoundFolders(Path(self.runner.work_dir).resolve() / f'round_{number}')
-
     @master_only
     def _save(self) -> None:
         """Save the training where a round ends and the next one is about to label."""
-        path = self._folders(self.begins.index(self._iter) + 1).checkpoint
+        number = self.hook.begins.index(self._iter) + 1
+        path = round_folders(self.runner, number).checkpoint
         path.parent.mkdir(parents=True, exist_ok=True)
         with name_atomically(path) as temporary:
             self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
@@ -235,6 +311,21 @@ class RoundFolders:
         """JSON file that says what the labels were made from."""
         return self.folder / 'labels.json'
 
+    @property
+    def kept(self) -> Path:
+        """JSON file that says how many predictions are among the labels."""
+        return self.folder / 'kept.json'
+
+
+def round_folders(runner: Any, number: int) -> RoundFolders:
+    """Files and folders of a round of a training, from 1."""
+    return RoundFolders(Path(runner.work_dir).resolve() / f'round_{number}')
+
+
+def read_kept(folders: RoundFolders) -> KeptPredictions:
+    """Read how many predictions are among the labels of a round."""
+    return KeptPredictions(**json.loads(folders.kept.read_text()))
+
 
 def label_next_round(
     labeller: DetectorLabeller,
@@ -264,7 +355,9 @@ def label_next_round(
     """
     first_labels, images = labelled_images(dataset)
     identity = _identity(labeller)
-    origin = {**identity, **asdict(rule), 'earlier_labels': _sizes(earlier or first_labels)}
+    select = 'none' if earlier else (dataset.get('filter_cfg') or {}).get('select', 'none')
+    source = {'select': str(select), 'earlier_labels': _sizes(earlier or first_labels)}
+    origin = {**identity, **asdict(rule), **source}
     if folders.labels.is_dir():
         found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
         remedy = f'choose another --work-dir, or remove {folders.folder}'
@@ -287,8 +380,16 @@ def label_next_round(
         if not rank:
             alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
             write_whole(folders.origin, json.dumps(origin, indent=1))
-            merge_stores(folders.predictions, earlier or first_labels, folders.labels, rule)
+            _merge(folders, earlier or first_labels, rule, LabelSelection.parse(select))
         alive.wait_until(folders.labels.is_dir)
+
+
+def _merge(folders: RoundFolders, old: Path, rule: MergeRule, selection: LabelSelection) -> None:
+    """Write the labels of a round, and how many of them are predictions."""
+    old_thr = selection.threshold(LabelTable(old).scores()[1])
+    with name_atomically(folders.labels) as temporary:
+        _, kept = merge_stores(folders.predictions, old, temporary, rule, old_thr=old_thr)
+        write_whole(folders.kept, json.dumps(asdict(kept)))
 
 
 def _num_helpers(device: str) -> int:
@@ -317,8 +418,10 @@ class _Silent:
 def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
     return {
         'weights_sha256': digest_weights(labeller.detector.state_dict()),
+        'score_thr': labeller.score_thr,
         'max_per_image': labeller.max_per_image,
         'confidence_source': labeller.confidence_source,
+        'refine': labeller.refine,
     }
 
 
@@ -357,19 +460,18 @@ def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
     return labels, ImageList(folder, tuple(sorted(names)))
 
 
-def round_begins(rounds: Sequence[dict[str, Any]], max_iters: int) -> list[int]:
-    """List the first iteration of each round.
+def require_rounds(begins: Sequence[int], max_iters: int) -> None:
+    """Check the first iterations of rounds.
 
     Raises:
         ValueError: the numbers do not rise, or a round begins when the training is over.
     """
-    begins = [int(one['begin']) for one in rounds]
-    if not begins or sorted(set(begins)) != begins or begins[0] < 1 or begins[-1] >= max_iters:
+    rising = sorted(set(begins))
+    if not begins or rising != list(begins) or begins[0] < 1 or begins[-1] >= max_iters:
         raise ValueError(
             'rounds must begin one after another, the first at 1 or later and the last before '
-            f'max_iters {max_iters}, got {begins}'
+            f'max_iters {max_iters}, got {list(begins)}'
         )
-    return begins
 
 
 def require_skippable(dataloader: Any) -> None:
@@ -395,6 +497,23 @@ def batches_after(dataloader: Any, num_done: int) -> Iterator[Any]:
     require_skippable(dataloader)
     dataloader.sampler.skip(num_done * dataloader.batch_size)
     return iter(dataloader)
+
+
+class _Resumed:
+    """Batches of a round, for a loop that first passes over all that it has trained on."""
+
+    def __init__(self, batches: Iterator[Any], num_done: int) -> None:
+        self._batches, self._left = batches, num_done
+
+    def __next__(self) -> Any:
+        if self._left:
+            self._left -= 1
+            return None
+        return next(self._batches)
+
+    def skip_iter(self, count: int) -> None:
+        """Pass over batches, as newer versions of MMEngine do."""
+        self._left -= count
 
 
 class RankLost(RuntimeError):

@@ -294,9 +294,17 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
         return [str(fact) for fact in recorded]
     loader = config.get('train_dataloader')
     facts = []
-    names = sorted({_short(type_) for type_ in _data_types(loader)})
+    sets = list(_data_sets(loader))
+    names = sorted({_short(one.get('type')) for one in sets})
     if names == [_PSEUDO_LABELS]:
         facts = [f'Trained on pseudo-labels (`{_PSEUDO_LABELS}`): masks that a program has found.']
+        chosen = [(one.get('filter_cfg') or {}).get('select', 'none') for one in sets]
+        facts += [
+            f'Of these, `select={select!r}` chose what was trained on: a smallest score, or the '
+            'share with the best scores.'
+            for select in chosen
+            if select != 'none'
+        ]
     elif names:
         facts = [
             f'Trained on annotations that {" and ".join(f"`{name}`" for name in names)} read.'
@@ -325,16 +333,16 @@ def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:
         )
 
 
-def _data_types(value: Any) -> Iterator[Any]:
-    """Give the types of data sets with images, out of data sets that wrap or join others."""
+def _data_sets(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Give the configs of data sets with images, out of data sets that wrap or join others."""
     if not isinstance(value, Mapping):
         return
     parts = [value['dataset']] if 'dataset' in value else value.get('datasets')
     if parts is None:
-        yield value.get('type')
+        yield value
         return
     for part in parts:
-        yield from _data_types(part)
+        yield from _data_sets(part)
 
 
 def _first_weights(model: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from torch import Tensor, broadcast_shapes, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cuts3d_mm.algorithm.confidence import require_confidence_source
+from cuts3d_mm.algorithm.crf import refine_to_image
+from cuts3d_mm.algorithm.params import RefineParams
 from cuts3d_mm.arrays import Double, Float, Index, Mask, Pixels
 from cuts3d_mm.configs import SCORE_THR, find_config, read_arrays
 from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
@@ -29,7 +31,7 @@ from cuts3d_mm.hub.trusted_config import (
     plain_dataset_meta,
     read_release_config,
 )
-from cuts3d_mm.images.reading import NamedImage, check_rgb
+from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
@@ -40,6 +42,7 @@ from .networks import choose_device
 from .registry import LABELLERS, SCOPE, with_defaults
 
 _CELL_PX = 8  # side of a cell of the confidence grid, as the patches of the pseudo-labels
+_REFINED_HW = (480, 480)  # size at which masks are refined, as the pseudo-labels
 _PROBABILITY_STEPS = 255  # masks of MMDetection without a threshold are uint8
 _NO_DETECTOR = 'CONFIG must define model and test_dataloader, it does not'
 _SPARE_NUMBERS = 1 << 26  # of anchors, indices and the like, which are no weights
@@ -70,6 +73,8 @@ class DetectorLabeller:
             are certain. Defaults to `none`.
         fill_boxes (bool): Whether a detector without masks gives its boxes, filled. Defaults to
             False: such a detector is refused, since filled boxes are no labels to train on.
+        refine (bool): Whether masks follow the edges of the image, by the dense CRF of the
+            pseudo-labels; a mask that changes by more than half is left out. Defaults to False.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class DetectorLabeller:
         max_per_image: int | None = 100,
         confidence_source: str = 'none',
         fill_boxes: bool = False,
+        refine: bool = False,
     ) -> None:
         require_confidence_source(confidence_source)
         check_options(score_thr, max_per_image)
@@ -95,6 +101,7 @@ class DetectorLabeller:
         self.max_per_image = max_per_image
         self.confidence_source = confidence_source
         self.fill_boxes = fill_boxes
+        self.refine = refine
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
 
@@ -181,14 +188,18 @@ class DetectorLabeller:
         ]
         batch = {key: [one[key] for one in inputs] for key in ('inputs', 'data_samples')}
         return [
-            self._output(sample.pred_instances, pixels.shape[:2])
+            self._output(sample.pred_instances, pixels)
             for sample, pixels in zip(self.detector.test_step(batch), images, strict=True)
         ]
 
-    def _output(self, found: Any, image_hw: tuple[int, int]) -> DetectorOutput:
+    def _output(self, found: Any, pixels: Pixels) -> DetectorOutput:
         if 'masks' not in found and not (self.fill_boxes and self.confidence_source != 'map'):
             raise ValueError('detector must predict masks, it predicts boxes only')
-        return read_predictions(found, image_hw, self.score_thr, self.max_per_image)
+        height, width = pixels.shape[:2]
+        output = read_predictions(found, (height, width), self.score_thr, self.max_per_image)
+        if not self.refine or not output.crops:
+            return output
+        return replace(output, pixels=resize_rgb(pixels, _REFINED_HW))
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
         state = read_state(checkpoint).weights
@@ -300,6 +311,7 @@ class DetectorOutput:
     boxes_xyxy: Float  # (n, 4) px
     labels: Index  # (n,)
     image_hw: tuple[int, int]
+    pixels: Pixels | None = None  # image to refine the masks by, of a fixed size; None: do not
 
 
 def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[Detection]:
@@ -309,12 +321,28 @@ def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[D
         found: output with probabilities if `confidence_source` is 'map', else with masks.
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
+    refined = _refined_masks(found, confidence_source)
     parts = zip(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, strict=True)
     for crop, score, box_xyxy, label in parts:
         values = _whole(crop, found.image_hw)
         mask, confidence = _mask_and_confidence(values, score, confidence_source)
+        if found.pixels is not None:
+            mask = next(refined)
         if mask.any():
             yield Detection(mask, confidence, score, box_xyxy, int(label))
+
+
+def _refined_masks(found: DetectorOutput, confidence_source: str) -> Iterator[Mask]:
+    """Refine the masks of an image; one that changes by more than half becomes empty."""
+    if found.pixels is None:
+        return iter(())
+    small = []
+    for crop in found.crops:
+        mask, _ = _mask_and_confidence(_whole(crop, found.image_hw), 1.0, confidence_source)
+        small.append(cv2.resize(mask.astype(np.uint8), _REFINED_HW[::-1]) > 0)
+    refined = refine_to_image(small, found.pixels, found.image_hw, RefineParams())
+    nothing = np.zeros(found.image_hw, bool)
+    return iter([nothing if mask is None else mask for mask, _ in refined])
 
 
 def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:

@@ -1,102 +1,246 @@
-"""Merge label stores, and describe what is in them."""
+"""Choose which labels are trained on: select by score, merge with predictions, count."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import groupby, repeat
+from itertools import groupby, islice, repeat
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.files.remote import Place
 
 from .record import ImageRecord, InstanceRecord
-from .store import Counts, read_scores, read_store, write_store
+from .store import Counts, read_store, write_store
 
 MOST_INSTANCES = 4  # images with 4 or more instances are one group
 AREA_BOUNDS = (0.01, 0.04, 0.16, 0.36)  # shares of the image; bounds between the groups
+_SETTLED_IMAGES, _AGREEING_IOU = 10_000, 0.5
+_SELECTIONS = (
+    'a selection of labels must be none, a smallest score in [0, 1] such as 0.5, or the share of '
+    'the best such as 50%'
+)
+RuleName = Literal['cutler', 'old-labels-win']
+
+
+@dataclass(frozen=True)
+class LabelSelection:
+    """Which labels of a set are trained on; by default all."""
+
+    min_score: float = 0.0  # smallest score of a label
+    best_share: float = 1.0  # share of the labels of the set, those with the best scores
+
+    @classmethod
+    def parse(cls, text: str | float) -> LabelSelection:
+        """Read `none`, a smallest score such as `0.5`, or the share of the best such as `50%`."""
+        word = str(text).strip()
+        try:
+            if word.endswith('%'):
+                found = cls(best_share=float(word[:-1]) / 100)
+            else:
+                found = cls() if word == 'none' else cls(min_score=float(word))
+        except ValueError as error:
+            raise ValueError(f'{_SELECTIONS}, got {text!r}') from error
+        if not (0 <= found.min_score <= 1 and 0 < found.best_share <= 1):
+            raise ValueError(f'{_SELECTIONS}, got {text!r}')
+        return found
+
+    def threshold(self, scores: Double) -> float:
+        """Smallest score of a selected label, for the scores (N,) of all labels of the set."""
+        if self.best_share == 1 or not len(scores):
+            return self.min_score
+        return float(np.quantile(scores, 1 - self.best_share, method='higher'))
+
+    def describe(self) -> str:
+        """Say in words which labels are chosen."""
+        if self.best_share < 1:
+            return f'the {100 * self.best_share:g} % of the labels with the best scores'
+        return (
+            f'labels with a score of {self.min_score:g} or more'
+            if self.min_score
+            else 'all labels'
+        )
+
+    def __str__(self) -> str:
+        """Say the selection in the words of `parse`."""
+        if self.best_share < 1:
+            return f'{100 * self.best_share:g}%'
+        return f'{self.min_score:g}' if self.min_score else 'none'
+
+
+def select_records(records: Iterable[ImageRecord], threshold: float) -> Iterator[ImageRecord]:
+    """Leave out the labels below a score."""
+    for record in records:
+        chosen = tuple(one for one in record.instances if one.score >= threshold)
+        yield replace(record, instances=chosen)
 
 
 @dataclass(frozen=True)
 class MergeRule:
-    """A rule that decides which predictions become labels, and which old labels stay."""
+    """A rule that decides which predictions become labels, and which old labels stay.
 
-    score_thr: float  # smallest score of a prediction; CutLER: 0.7, then 0.65
-    iou_thr: float = 0.5  # mask IoU with a kept prediction at which an old label is dropped
+    `cutler`: predictions win. All with the smallest score are kept, and an old label goes where
+    its mask has an IoU of `max_overlap` with a kept prediction.
+
+    `old-labels-win`: old labels stay. A prediction is left out where an old label or a better
+    prediction covers `max_overlap` of it or is covered by it so far, so that neither a worse mask
+    of an object nor a part of an object becomes a label.
+    """
+
+    score_thr: float | Literal['auto']  # smallest score of a prediction; CutLER: 0.7, then 0.65
+    max_overlap: float = 0.5
+    name: RuleName = 'cutler'
+    # For 'auto': share of the predictions from the smallest score on that overlap an old label.
+    # Labels miss objects, so more predictions are right: 0.75 means about 0.9 on scenes.
+    agreement: float = 0.75
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value in vars(self).items():
-            if not 0 <= value <= 1:
+        for name in ('score_thr', 'max_overlap', 'agreement'):
+            value = getattr(self, name)
+            if value != 'auto' and not 0 <= value <= 1:
                 raise ValueError(f'{name} must lie in [0, 1], got {value}')
+        if self.name not in get_args(RuleName):
+            raise ValueError(f'name must be one of {get_args(RuleName)}, got {self.name!r}')
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeptPredictions:
-    """The number of predictions that become labels by a rule."""
+    """The number of predictions that became labels by a rule."""
 
-    num_kept: int
-    num_all: int
-    best_score: float  # 0 if there is no prediction
     score_thr: float
-
-    @classmethod
-    def of(
-        cls, predictions: Place, rule: MergeRule, excluded: Set[str] = frozenset()
-    ) -> KeptPredictions:
-        """Count the predictions in a label store, without the images that are left out.
-
-        Raises:
-            ValueError: the folder is no store, or a shard is damaged.
-        """
-        scores = read_scores(predictions, excluded)
-        num_kept = int((scores >= rule.score_thr).sum())
-        return cls(num_kept, len(scores), float(scores.max(initial=0.0)), rule.score_thr)
+    num_kept: int = 0
+    num_all: int = 0
+    best_score: float = 0.0  # 0 if there is no prediction
 
     def describe(self) -> str:
         """Say the numbers in a line."""
         text = (
-            f'{self.num_kept:,} of {self.num_all:,} predictions score {self.score_thr:g} or more '
-            f'and become labels; the best scores {self.best_score:.2f}'
+            f'{self.num_kept:,} of {self.num_all:,} predictions become labels, by a smallest '
+            f'score of {self.score_thr:.2g}; the best scores {self.best_score:.2f}'
         )
         return text if self.num_kept else f'{text}; the labels stay as they are'
 
 
-def merge_records(new: ImageRecord, old: ImageRecord, rule: MergeRule) -> ImageRecord:
-    """Merge the labels of one image.
+def settle_rule(rule: MergeRule, new: Place, old: Place, old_thr: float = 0.0) -> MergeRule:
+    """Find the smallest score of a rule that says 'auto', on 10,000 images at most.
 
-    Predictions with at least the rule's score are kept, and so are old labels that overlap with
-    no kept prediction. If no prediction is kept, the old labels stay as they are.
+    Args:
+        rule: rule; with a score it is returned as it is.
+        new: store with the predictions.
+        old: store with the labels of the round before.
+        old_thr: smallest score of an old label; a prediction in other labels is not counted.
+
+    Returns:
+        A rule with a score: the smallest from which on the predictions agree with the labels as
+        far as `agreement` says, 1 where they never do.
+    """
+    if rule.score_thr != 'auto':
+        return rule
+    scores, agrees = list[float](), list[bool]()
+    pairs = zip(read_store(new), read_store(old), strict=False)
+    for ours, theirs in islice(pairs, _SETTLED_IMAGES):
+        if ours.name != theirs.name or ours.failure is not None or not ours.instances:
+            continue
+        labels, others = (
+            tuple(one for one in theirs.instances if (one.score >= old_thr) == is_label)
+            for is_label in (True, False)
+        )
+        iou = _overlap(ours.instances, labels, ours.image_hw, 'union')
+        is_right = iou >= _AGREEING_IOU
+        is_counted = is_right | (_overlap(ours.instances, others, ours.image_hw, 'first') < 0.5)
+        scores += [
+            one.score for one, is_in in zip(ours.instances, is_counted, strict=True) if is_in
+        ]
+        agrees += is_right[is_counted].tolist()
+    order = np.argsort(scores)[::-1]
+    share = np.cumsum(np.array(agrees, bool)[order]) / np.arange(1, len(order) + 1)
+    reached = np.flatnonzero(share >= rule.agreement)
+    score = scores[order[reached[-1]]] if len(reached) else 1.0
+    return replace(rule, score_thr=float(score))
+
+
+def merge_records(
+    new: ImageRecord, old: ImageRecord, rule: MergeRule
+) -> tuple[ImageRecord, tuple[InstanceRecord, ...]]:
+    """Merge the labels of one image; if no prediction is kept, the old labels stay as they are.
 
     Args:
         new: predictions; a failure counts as an image without predictions.
         old: labels of the round before; a failure counts as an image without labels.
         rule: rule that decides what is kept.
 
+    Returns:
+        The labels, and the predictions among them.
+
     Raises:
         ValueError: the sizes differ.
     """
     if new.failure is not None:
-        return old
-    kept = tuple(one for one in new.instances if one.score >= rule.score_thr)
+        return old, ()
+    kept = tuple(one for one in new.instances if one.score >= float(rule.score_thr))
     if old.failure is not None:
-        return replace(new, instances=kept)
+        old = replace(new, instances=())
     if new.image_hw != old.image_hw:
         raise ValueError(
             f'{new.name} must have one size, got (height, width) {new.image_hw} in the new and '
             f'{old.image_hw} in the old labels'
         )
-    uncovered = _without_overlap(old, kept, rule.iou_thr) if kept else old.instances
-    return replace(old, instances=kept + uncovered)
+    stay = old.instances
+    if rule.name == 'old-labels-win':
+        kept = _without_nested(kept, old, rule.max_overlap)
+    elif kept:
+        overlap = _overlap(stay, kept, old.image_hw, 'union')
+        stay = tuple(one for one, o in zip(stay, overlap, strict=True) if o < rule.max_overlap)
+    return replace(old, instances=kept + stay), kept
+
+
+def _without_nested(
+    predictions: tuple[InstanceRecord, ...], old: ImageRecord, max_overlap: float
+) -> tuple[InstanceRecord, ...]:
+    """Take predictions, the best first, that share little with old labels and with each other."""
+    kept: list[InstanceRecord] = []
+    for one in sorted(predictions, key=lambda one: -one.score):
+        others = (*old.instances, *kept)
+        if _overlap((one,), others, old.image_hw, 'smaller')[0] < max_overlap:
+            kept.append(one)
+    return tuple(kept)
+
+
+def _overlap(
+    first: Sequence[InstanceRecord],
+    second: Sequence[InstanceRecord],
+    image_hw: tuple[int, int],
+    over: Literal['union', 'smaller', 'first'],
+) -> Double:
+    """Largest overlap of each mask with others, (N,): a share of an area; 0 without others."""
+    if not first or not second:
+        return np.zeros(len(first))
+    size = list(image_hw)
+    codes = [[{'size': size, 'counts': one.rle} for one in ones] for ones in (first, second)]
+    iou = np.asarray(coco_mask.iou(*codes, [0] * len(second)), np.float64)
+    if over == 'union':
+        return iou.max(axis=1)
+    areas, others = (np.array([one.area for one in ones], np.float64) for ones in (first, second))
+    shared = iou / (1 + iou) * np.add.outer(areas, others)
+    whole = areas[:, None] if over == 'first' else np.minimum.outer(areas, others)
+    return np.asarray((shared / whole).max(axis=1))
 
 
 def merge_stores(
-    new: Place, old: Place, out: Path, rule: MergeRule, excluded: Set[str] = frozenset()
-) -> Counts:
+    new: Place,
+    old: Place,
+    out: Path,
+    rule: MergeRule,
+    excluded: Set[str] = frozenset(),
+    old_thr: float = 0.0,
+) -> tuple[Counts, KeptPredictions]:
     """Merge two label stores into a third; an image that is in only one store is kept.
 
     Args:
@@ -105,41 +249,37 @@ def merge_stores(
         out: folder to make.
         rule: rule that decides what is kept.
         excluded: names of images that are left out.
+        old_thr: smallest score of an old label, by a `LabelSelection`.
+
+    Returns:
+        What was written, and how many of the predictions.
 
     Raises:
         ValueError: a folder is no label store, or an image has two sizes.
         FileExistsError: `out` is there already.
     """
-    ours, theirs = (
+    rule = settle_rule(rule, new, old, old_thr)
+    kept = KeptPredictions(float(rule.score_thr))
+    predicted, earlier = (
         (record for record in read_store(folder) if record.name not in excluded)
         for folder in (new, old)
     )
-    return write_store(out, _merged(ours, theirs, rule))
+    # Both in the order of the names.
+    streams = zip(predicted, repeat(True)), zip(select_records(earlier, old_thr), repeat(False))
 
+    def merged() -> Iterator[ImageRecord]:
+        joined = heapq.merge(*streams, key=lambda item: item[0].name)
+        for name, group in groupby(joined, lambda item: item[0].name):
+            found = {is_new: record for record, is_new in group}
+            absent = ImageRecord(name, (0, 0), failure='not labelled')
+            ours = found.get(True, absent)
+            record, taken = merge_records(ours, found.get(False, absent), rule)
+            kept.num_kept += len(taken)
+            kept.num_all += len(ours.instances)
+            kept.best_score = max([kept.best_score, *(one.score for one in ours.instances)])
+            yield record
 
-def _merged(
-    new: Iterable[ImageRecord], old: Iterable[ImageRecord], rule: MergeRule
-) -> Iterator[ImageRecord]:
-    """Join two streams, both in the order of the names."""
-    streams = zip(new, repeat(True)), zip(old, repeat(False))
-    joined = heapq.merge(*streams, key=lambda item: item[0].name)
-    for name, group in groupby(joined, lambda item: item[0].name):
-        found = {is_new: record for record, is_new in group}
-        absent = ImageRecord(name, (0, 0), failure='not labelled')
-        yield merge_records(found.get(True, absent), found.get(False, absent), rule)
-
-
-def _without_overlap(
-    old: ImageRecord, kept: tuple[InstanceRecord, ...], iou_thr: float
-) -> tuple[InstanceRecord, ...]:
-    if not old.instances:
-        return ()
-    size = list(old.image_hw)
-    codes = [[{'size': size, 'counts': one.rle} for one in ones] for ones in (old.instances, kept)]
-    overlap = coco_mask.iou(*codes, [0] * len(kept))  # (old, kept)
-    return tuple(
-        one for one, row in zip(old.instances, overlap, strict=True) if row.max() < iou_thr
-    )
+    return write_store(out, merged()), kept
 
 
 @dataclass

@@ -93,6 +93,17 @@ class LabelTable:
         batches = map(self._batch, range(self._reader.num_record_batches))
         return [name for batch in batches for name in batch['name'].to_pylist()]
 
+    def scores(self) -> tuple[Index, Double]:
+        """Read the number of the image and the score of every instance, both (M,)."""
+        owners, scores, first = [np.empty(0, np.int64)], [np.empty(0)], 0
+        for number in range(self._reader.num_record_batches):
+            lists = self._batch(number)['instances']
+            counts = np.asarray(pc.list_value_length(lists))
+            owners.append(np.repeat(np.arange(first, first + len(counts)), counts))
+            scores.append(np.asarray(lists.flatten().field('score'), np.float64))
+            first += len(counts)
+        return np.concatenate(owners), np.concatenate(scores)
+
     def figures(self) -> ImageFigures:
         """Compute the figures of each image.
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.configs import read_generator_config
+from cuts3d_mm.engine.self_training import RoundFolders, read_kept
+from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.gate import check_labels
-from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
+from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.store import Counts, read_store, write_store
+from cuts3d_mm.labels.store import Counts, read_scores, read_store, write_store
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
 from cuts3d_mm.visualization.pictures import save_picture
@@ -99,7 +102,7 @@ def learn(
 def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
     folders = Folders(request.out)
     _cut(request, planned, folders, say, ask)
-    gather_labels(folders, planned.held_out)
+    gather_labels(folders, planned.held_out, planned.plan.settings.select)
     config = _train(planned, folders, say)
     few = None
     if request.labels is not None:
@@ -112,10 +115,11 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
         names = planned.images.names
-        count, rows = scores(request.annotations, names, folders, detections)
+        select = planned.plan.settings.select
+        count, rows = scores(request.annotations, names, folders, detections, select)
     kept = [
-        KeptPredictions.of(folders.predictions(number), MergeRule(one['score_thr']))
-        for number, one in enumerate(config.train_cfg.get('rounds', ()), 1)
+        read_kept(RoundFolders(folders.round(number)))
+        for number in range(1, planned.num_rounds + 1)
     ]
     found, log = agreement(folders, detections), read_log(folders.work_dir)
     results = Results(planned, text, detections, kept, found, count, rows, few, log)
@@ -179,12 +183,16 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     return label(labeller, images, store, workers, task)
 
 
-def gather_labels(folders: Folders, held_out: Sequence[str]) -> None:
+def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> None:
     """Divide the labels into those to train on and those of the watched images.
+
+    Labels of watched images that the selection leaves out are marked as crowds, which no score
+    counts: what the detector is not to learn is neither right nor wrong.
 
     Args:
         folders: folders of the run; what is there already is kept.
         held_out: names of the images that are not trained on.
+        select: labels to train on, as `LabelSelection` reads it.
 
     Raises:
         ValueError: no image to train on has an instance.
@@ -197,10 +205,27 @@ def gather_labels(folders: Folders, held_out: Sequence[str]) -> None:
     def to_train_on() -> Iterator[ImageRecord]:
         return records(lambda name: name not in untrained)
 
+    if not folders.labels.is_dir():
+        _require_instances(to_train_on, folders)
+        write_store(folders.labels, to_train_on())
+    found = read_scores(folders.labels)
+    threshold = LabelSelection.parse(select).threshold(found)
+    if not (found >= threshold).any():
+        raise ValueError(
+            f'--select must choose a label of {folders.labels}, none of {len(found)} has a score '
+            f'of {threshold:g} or more, the best has {found.max():.2f}; choose another OUT for '
+            'another --select, such as 50%'
+        )
     if not folders.held_out.is_file():
-        write_coco(folders.held_out, lambda: records(watched.__contains__))
-    if folders.labels.is_dir():
-        return
+        with name_atomically(folders.held_out) as temporary:
+            write_coco(temporary, lambda: records(watched.__contains__))
+            content = json.loads(temporary.read_text(encoding='utf-8'))
+            for one in content['annotations']:  # their scores are rounded
+                one['iscrowd'] = int(one['score'] < round(threshold, 6))
+            write_whole(temporary, json.dumps(content))
+
+
+def _require_instances(to_train_on: Callable[[], Iterator[ImageRecord]], folders: Folders) -> None:
     if not any(record.instances for record in to_train_on()):
         failures = [record.failure for record in to_train_on()]
         failed = [failure for failure in failures if failure is not None]
@@ -210,7 +235,6 @@ def gather_labels(folders: Folders, held_out: Sequence[str]) -> None:
             f'images to train on has an instance, and {len(failed)} of them failed{reason}; look '
             'at contact_sheet.jpg, and choose another OUT for another --config or --depth'
         )
-    write_store(folders.labels, to_train_on())
 
 
 def _train(planned: Planned, folders: Folders, say: Say) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cuts3d_mm.files.atomic import write_whole
 
-_VERSION = 2
+_VERSION = 3
 IMAGENET_IMAGES = 1_281_167  # images of the training set
 _ONE_PERCENT_OF_COCO = 1_183  # images of train2017
 # CutLER's steps of 16 images at both ends of what it trains on: ImageNet (initial round, yaml)
@@ -39,6 +39,7 @@ class Request:
     offline: bool = False
     rounds: int | None = None
     steps: int | None = None  # steps of the initial round
+    select: str | None = None  # labels to train on, as `LabelSelection` reads it
     gpus: int | None = None
     annotations: Path | None = None
     labels: Path | None = None  # COCO JSON with classes, of a few images
@@ -57,6 +58,7 @@ class Settings:
     generator: str  # config
     depth: str | None  # folder of depth maps
     detector: str  # config of the training
+    select: str  # labels to train on, as `LabelSelection` reads it
     load_from: str | None  # weights to begin with
     is_offline: bool  # embedded features, tiny detector
     gpus: int  # 0: the CPU
@@ -226,9 +228,9 @@ class Folders:
         self.release = out / 'release'  # the detector, as others load it
         self.class_release = out / 'release_classes'  # fine-tuned on a few labels
 
-    def predictions(self, number: int) -> Path:
-        """Label store of the images to train on, by the detector before a round (from 1)."""
-        return self.work_dir / f'round_{number}' / 'predictions'
+    def round(self, number: int) -> Path:
+        """Folder of the labels of a round (from 1), and of how they were made."""
+        return self.work_dir / f'round_{number}'
 
     def detections(self, number: int) -> Path:
         """Label store of the watched images, by the detector after a round (0: initial)."""

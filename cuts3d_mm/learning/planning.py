@@ -16,6 +16,7 @@ from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.pipeline.identity import describe_changes, read_image_stats, stat_images
 
 from .classes import divide_labels, name_as
@@ -34,6 +35,7 @@ from .plan import (
 from .training import load_detector_config, schedule_of
 
 DEFAULT_ROUNDS = 2  # rounds of self-training, as CutLER
+DEFAULT_SELECTION = 'none'
 _ARGUMENTS = {  # arguments of the command, where settings have other names
     'generator': '--config',
     'is_offline': '--offline',
@@ -184,6 +186,7 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
         generator=_absolute(request.config) or before.generator,
         depth=before.depth if request.depth is None else str(request.depth.resolve()),
         detector=_absolute(request.detector) or before.detector,
+        select=str(LabelSelection.parse(request.select or before.select)),
         load_from=_find_weights(request.load_from) or before.load_from,
         is_offline=request.offline or before.is_offline,
         gpus=gpus,
@@ -196,7 +199,8 @@ def _default_settings(request: Request) -> Settings:
     if request.offline:
         configs = EMBEDDED_2D if request.depth is None else EMBEDDED_3D, EMBEDDED_DETECTOR
     generator, detector = configs
-    return Settings('', generator, None, detector, None, request.offline, count_gpus(), 0)
+    select = DEFAULT_SELECTION
+    return Settings('', generator, None, detector, select, None, request.offline, count_gpus(), 0)
 
 
 def count_gpus() -> int:
@@ -239,6 +243,7 @@ def describe_plan(planned: Planned) -> list[str]:
         f'cut: {planned.plan.num_images} images by {settings.generator}, {_depth(settings)}',
         f'train: {settings.detector}, from {begin}: {schedule.initial_steps} steps of '
         f'{schedule.batch_size} images{then}, on {device}',
+        f'select: {LabelSelection.parse(settings.select).describe()} are trained on',
         f'watch: held-out images ({len(planned.held_out)}), by agreement with their pseudo-labels',
     ]
     if planned.earlier not in (None, planned.plan):

@@ -18,9 +18,14 @@ from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.coco_json import read_ground_truth
-from cuts3d_mm.labels.merging import KeptPredictions, LabelStatistics
+from cuts3d_mm.labels.merging import (
+    KeptPredictions,
+    LabelSelection,
+    LabelStatistics,
+    select_records,
+)
 from cuts3d_mm.labels.record import ImageRecord
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.store import read_scores, read_store
 from cuts3d_mm.pipeline.progress import format_duration
 from cuts3d_mm.visualization.charts import draw_training, percent
 from cuts3d_mm.visualization.overlays import draw_record
@@ -38,7 +43,7 @@ from cuts3d_mm.visualization.report_page import (
 from .classes import FewLabels, name_as, names_in, of_images
 from .plan import Folders, Request, watched_names
 from .planning import Planned
-from .training import read_costs, train_command, weights_after
+from .training import read_costs, selected_annotations, train_command, weights_after
 
 _TITLE = 'What a detector learned from images alone'
 _AGREEMENT = (
@@ -70,13 +75,17 @@ def agreement(folders: Folders, detections: Sequence[Path]) -> list[list[str]]:
         A row per round, in percent; no rows where there is nothing to agree with.
     """
     truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
-    if not truth['annotations']:
+    if not selected_annotations(truth):
         return []
     return [_row(_after(number), read_store(one), truth) for number, one in enumerate(detections)]
 
 
 def scores(
-    annotations: Path, names: Sequence[str], folders: Folders, detections: Sequence[Path]
+    annotations: Path,
+    names: Sequence[str],
+    folders: Folders,
+    detections: Sequence[Path],
+    select: str,
 ) -> tuple[int, list[list[str]]]:
     """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
 
@@ -85,17 +94,22 @@ def scores(
         names: names of all images of the run, held out or not.
         folders: folders of the run.
         detections: a store per round.
+        select: labels to train on, as `LabelSelection` reads it.
 
     Returns:
         Number of those images, and a row for the labels and for each round, in percent; no rows
         without an image.
     """
-    labelled = _labelled(read_coco(folders.held_out)) & _labelled(read_store(detections[0]))
+    cut = tuple(read_coco(folders.held_out, 'objects'))
+    labelled = _labelled(cut) & _labelled(read_store(detections[0]))
     known = name_as(read_ground_truth(annotations, needs_masks=True), names, annotations)
     truth = of_images(known, labelled)
     if not truth['images']:
         return 0, []
-    found = {'pseudo-labels': read_coco(folders.held_out)}
+    threshold = LabelSelection.parse(select).threshold(read_scores(folders.labels))
+    found: dict[str, Iterable[ImageRecord]] = {'pseudo-labels': cut}
+    if threshold:
+        found['selected pseudo-labels'] = select_records(cut, threshold)
     found |= {_after(number): read_store(one) for number, one in enumerate(detections)}
     scored = set(names_in(truth))
     rows = [
@@ -130,7 +144,7 @@ def write_run_report(request: Request, results: Results) -> None:
     sections = [
         Section('Scores', _scores(results)),
         *few,
-        Section('Pseudo-labels', _labels(folders)),
+        Section('Pseudo-labels', _labels(folders, planned.plan.settings.select)),
         Section('Training', _training(results)),
         Section('Detections on held-out images', _detections(folders, results)),
         Section('Time and memory', [_costs(folders)]),
@@ -161,12 +175,16 @@ def _few(few: FewLabels) -> Table:
     return Table([f'{name} %' for name in few.scores], [list(few.scores.values())], caption)
 
 
-def _labels(folders: Folders) -> list[Block]:
-    found = LabelStatistics.of(read_store(folders.labels))
+def _labels(folders: Folders, select: str) -> list[Block]:
+    selection = LabelSelection.parse(select)
+    scores = read_scores(folders.labels)
+    threshold = selection.threshold(scores)
+    found = LabelStatistics.of(select_records(read_store(folders.labels), threshold))
     text = (
-        f'{found.num_images} images to train on, {found.num_instances} instances; '
-        f'{found.images_by_count[0]} images have no instance and are not trained on. '
-        f'{found.num_failures} images more could not be cut.'
+        f'Of {len(scores)} pseudo-labels, {found.num_instances} are trained on: '
+        f'{selection.describe()}. They lie in {found.num_images - found.images_by_count[0]} of '
+        f'{found.num_images} images; the others are not trained on. {found.num_failures} images '
+        'more could not be cut.'
     )
     sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
     return [Text(text), sheet]
@@ -219,7 +237,7 @@ def _commands(request: Request, planned: Planned, folders: Folders) -> list[Bloc
 def _detections(folders: Folders, results: Results) -> list[Block]:
     """Draw the detections of each round next to the pseudo-labels of the same images."""
     names = watched_names(results.planned.held_out)[:NUM_SHOWN]
-    columns = {'pseudo-labels': _by_name(read_coco(folders.held_out), names)}
+    columns = {'pseudo-labels': _by_name(read_coco(folders.held_out, 'objects'), names)}
     for number, store in enumerate(results.detections):
         title = f'round {number}' if number else 'initial round'
         columns[title] = _by_name(read_store(store), names)

@@ -171,7 +171,7 @@ def write_training_config(plan: Plan, folders: Folders, images: Path) -> Any:
     _set_schedule(config, schedule)
     # More rounds leave the periods as they are.
     set_periods(config, schedule.initial_steps + sum(schedule.round_steps[:1]))
-    _set_data(config, folders, images.absolute())
+    _set_data(config, folders, images.absolute(), settings.select)
     config.merge_from_dict({'randomness': {'seed': settings.seed}})
     if settings.load_from is not None:
         config.load_from = settings.load_from
@@ -222,19 +222,25 @@ def _set_schedule(config: Any, schedule: Schedule) -> None:
     loop.param_scheduler = scale_schedulers(loop.param_scheduler, steps)
 
 
-def _set_data(config: Any, folders: Folders, images: Path) -> None:
+def _set_data(config: Any, folders: Folders, images: Path, select: str) -> None:
     """Train on the labels of the run, watch the held-out images."""
     prefix = {'img': str(images)}
     labels = training_labels(config.train_dataloader.dataset)
     labels.update(data_root='', ann_file=str(folders.labels.absolute()), data_prefix=prefix)
+    labels.filter_cfg = {**(labels.get('filter_cfg') or {}), 'select': select}
     held_out = str(folders.held_out.absolute())
     for part in ('val', 'test'):
         config[f'{part}_dataloader'].dataset.update(
             data_root='', ann_file=held_out, data_prefix=prefix
         )
         config[f'{part}_evaluator'].ann_file = held_out
-    if not json.loads(folders.held_out.read_text(encoding='utf-8'))['annotations']:
+    if not selected_annotations(json.loads(folders.held_out.read_text(encoding='utf-8'))):
         config.val_dataloader = config.val_evaluator = config.val_cfg = None
+
+
+def selected_annotations(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Annotations of held-out images that detections are to agree with."""
+    return [one for one in truth['annotations'] if not one['iscrowd']]
 
 
 def load_detector_config(name: str) -> Any:

@@ -10,6 +10,7 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
+from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import encode_instance
 
 
@@ -34,6 +35,21 @@ def test_empty_and_small_images_are_left_out_on_request(folder):
     empty = DATASETS.build(dataset_config(folder, filter_cfg=dict(filter_empty_gt=True)))
     assert len(empty) == 3
     assert len(DATASETS.build(dataset_config(folder, filter_cfg=dict(min_size=61)))) == 0
+
+
+@pytest.mark.parametrize('select', ['none', '0.5', '50%'])
+def test_labels_that_are_not_selected_are_not_trained_on(folder, select):
+    everything = DATASETS.build(dataset_config(folder))
+    scores = [one['score'] for i in range(4) for one in everything.get_data_info(i)['instances']]
+    least = LabelSelection.parse(select).threshold(np.array(scores))
+    config = dict(select=select, filter_empty_gt=True)
+    chosen = DATASETS.build(dataset_config(folder, filter_cfg=config))
+    infos = [chosen.get_data_info(index) for index in range(len(chosen))]
+    kept = [one['score'] for info in infos for one in info['instances']]
+    assert kept == [score for score in scores if score >= least]
+    assert all(info['instances'] for info in infos)
+    watched = DATASETS.build(dataset_config(folder, filter_cfg=config, test_mode=True))
+    assert len(watched) == 4
 
 
 @pytest.mark.parametrize('indices, expected', [(2, [0, 1]), (-1, [3]), ([2, 0], [2, 0])])

@@ -23,7 +23,7 @@ from cuts3d_mm.engine.hooks import (
     separate_batches,
 )
 from cuts3d_mm.engine.runner import build_runner
-from cuts3d_mm.engine.self_training import SelfTrainingLoop
+from cuts3d_mm.engine.self_training import SelfTrainingHook
 
 
 def batches_of(count, seed=3):
@@ -94,14 +94,16 @@ def test_batches_are_seeded_and_leave_the_random_generators_alone(num_workers):
     assert np.random.get_state()[1].tolist() == state[1]
 
 
-class Rounds(SelfTrainingLoop):
+class Rounds(SelfTrainingHook):
     """A round that begins after 3 iterations and changes nothing."""
 
-    def __init__(self, **kwargs):
-        IterBasedTrainLoop.__init__(self, **kwargs)
+    def __init__(self):
         self.begins = [3]
 
-    run = IterBasedTrainLoop.run
+    def begin_round(self, *args, **kwargs):
+        pass
+
+    before_train = after_load_checkpoint = begin_round
 
 
 class Watch(Hook):
@@ -127,14 +129,15 @@ def train(work_dir, *, num_workers=0, precise=True, dies_at=None, resume=False):
         model,
         str(work_dir),
         train_dataloader=loader_of(num_workers),
-        train_cfg={'type': Rounds, 'max_iters': 6, 'val_interval': 100},
+        train_cfg={'type': IterBasedTrainLoop, 'max_iters': 6, 'val_interval': 100},
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
         default_hooks={
             'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': 4},
             'logger': None,
             'sampler_seed': None,
         },
-        custom_hooks=[IterationSeedHook(), watch] + [PreciseBNHook(num_iters=5)] * precise,
+        custom_hooks=[IterationSeedHook(), Rounds(), watch]
+        + [PreciseBNHook(num_iters=5)] * precise,
         randomness={'seed': 7},
         resume=resume,
         experiment_name=f'toy_{work_dir.parent.name}_{work_dir.name}_{resume}',

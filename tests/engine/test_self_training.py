@@ -18,7 +18,9 @@ from helpers.training import (
     train_command,
     write_training_set,
 )
+from mmengine.config import ConfigDict
 
+from cuts3d_mm.configs import load_config
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.training import read_log
 
@@ -62,6 +64,30 @@ def test_every_round_trains_on_labels_of_its_own(root, uninterrupted):
     initial = list(read_store(root / 'labels'))
     assert {r.name for r in first} == {r.name for r in initial}  # failures stay on record
     assert any(len(a.instances) != len(b.instances) for a, b in zip(initial, first, strict=False))
+
+
+def test_the_hook_does_the_same_in_the_loop_of_mmengine(root, uninterrupted, tmp_path):
+    command = command_of(root, tmp_path)
+    options = command[command.index('--cfg-options') + 1 :]
+    config = load_config(CONFIG.removesuffix('.py'), options)
+    hook = {'type': 'cuts3d_mm.SelfTrainingHook', **config.train_cfg}
+    schedule = {key: hook.pop(key) for key in ('max_iters', 'val_interval')}
+    hook['type'] = 'cuts3d_mm.SelfTrainingHook'
+    config.train_cfg = ConfigDict(type='IterBasedTrainLoop', **schedule)
+    config.custom_hooks.append(hook)
+    (tmp_path / 'own_loop.py').write_text(config.pretty_text)
+    start = command[: command.index('--cfg-options')]
+    start[start.index(CONFIG)] = str(tmp_path / 'own_loop.py')
+    run_warm(start)
+    assert losses(tmp_path) == losses(uninterrupted)
+    assert labels_of(tmp_path, 2) == labels_of(uninterrupted, 2)
+    # Resumed in the second round, it ends the same.
+    for path in tmp_path.glob('*/vis_data'):
+        shutil.rmtree(path)
+    (tmp_path / f'iter_{MAX_ITERS}.pth').unlink()
+    (tmp_path / 'last_checkpoint').unlink()
+    run_warm([*start, '--resume'])
+    assert losses(tmp_path) == {MAX_ITERS: losses(uninterrupted)[MAX_ITERS]}
 
 
 def test_a_round_begins_with_a_schedule_of_its_own(uninterrupted):

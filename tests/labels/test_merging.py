@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.drawn import disc
 
 from cuts3d_mm.labels.merging import (
-    KeptPredictions,
+    LabelSelection,
     LabelStatistics,
     MergeRule,
     merge_records,
     merge_stores,
+    settle_rule,
 )
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_shard, write_store
@@ -31,40 +34,85 @@ def failed(name):
 def test_confident_predictions_replace_the_old_labels_that_they_cover():
     new = record('a', (LEFT_LARGER, 0.9), (RIGHT, 0.69))
     old = record('a', (LEFT, 0.5), (RIGHT, 0.6))
-    merged = merge_records(new, old, RULE)
+    merged, kept = merge_records(new, old, RULE)
     assert merged.instances == (new.instances[0], old.instances[1])
+    assert kept == new.instances[:1]
 
 
 def test_old_labels_with_little_overlap_stay():
-    merged = merge_records(record('a', (MIDDLE, 0.9)), record('a', (LEFT, 0.5)), RULE)
+    merged, _ = merge_records(record('a', (MIDDLE, 0.9)), record('a', (LEFT, 0.5)), RULE)
     assert len(merged.instances) == 2  # IoU below one half
 
 
 def test_image_without_confident_predictions_keeps_its_old_labels():
     old = record('a', (LEFT, 0.5), (LEFT_LARGER, 0.4))
-    assert merge_records(record('a', (LEFT, 0.6)), old, RULE) == old
+    assert merge_records(record('a', (LEFT, 0.6)), old, RULE) == (old, ())
+
+
+def test_where_old_labels_win_only_objects_without_a_label_are_added():
+    rule = replace(RULE, name='old-labels-win')
+    part, inner = disc((20, 18), 6, HW), disc((20, 50), 5, HW)
+    new = record('a', (inner, 0.8), (RIGHT, 0.9), (LEFT_LARGER, 0.9), (part, 0.9), (MIDDLE, 0.6))
+    old = record('a', (LEFT, 0.5))
+    merged, kept = merge_records(new, old, rule)
+    assert kept == (new.instances[1],)  # nothing better than the label, no part of either
+    assert merged.instances == (*kept, *old.instances)
+
+
+@pytest.mark.parametrize('goal, expected', [(0.5, 0.4), (0.75, 0.6), (0.1, 0.2)])
+def test_the_smallest_score_is_where_predictions_agree_with_labels_as_far_as_asked(
+    tmp_path, goal, expected
+):
+    # The first three are right; the best lies in what is no label and does not count.
+    found = [(LEFT, 0.9), (LEFT, 0.8), (LEFT, 0.7), (RIGHT, 0.6), (RIGHT, 0.5), (RIGHT, 0.4)]
+    other = disc((8, 35), 5, HW)
+    write_store(tmp_path / 'old', [record('a', (LEFT, 0.9), (other, 0.1)), record('b')])
+    new = [record('a', *found, (other, 0.95)), record('b', (LEFT, 0.3), (LEFT, 0.2))]
+    write_store(tmp_path / 'new', new)
+    rule = MergeRule('auto', agreement=goal)
+    settled = settle_rule(rule, tmp_path / 'new', tmp_path / 'old', old_thr=0.5)
+    assert settled.score_thr == pytest.approx(expected)
+    write_store(tmp_path / 'wrong', [record('a', (RIGHT, 0.9))])
+    assert settle_rule(rule, tmp_path / 'wrong', tmp_path / 'old', old_thr=0.5).score_thr == 1
+    assert settle_rule(settled, tmp_path, tmp_path) == settled
+
+
+@pytest.mark.parametrize(
+    'text, expected', [('none', 0.0), (0.5, 0.5), ('0.5', 0.5), ('50%', 0.4), ('100%', 0.0)]
+)
+def test_labels_are_selected_by_a_score_or_by_the_share_of_the_best(text, expected):
+    selection = LabelSelection.parse(text)
+    assert selection.threshold(np.array([0.2, 0.4, 0.9, 0.1])) == expected
+    assert LabelSelection.parse(str(selection)) == selection
+
+
+@pytest.mark.parametrize('text', ['all', '1.5', '0%', '150%', ''])
+def test_a_selection_in_other_words_is_refused_with_the_remedy(text):
+    with pytest.raises(ValueError, match='must be none, a smallest score'):
+        LabelSelection.parse(text)
 
 
 def test_a_line_says_how_many_predictions_become_labels(tmp_path):
-    records = [failed('a'), record('b', (LEFT, 0.9), (RIGHT, 0.7)), record('c', (LEFT, 0.3))]
-    write_store(tmp_path / 'new', records)
-    kept = KeptPredictions.of(tmp_path / 'new', MergeRule(np.float32(0.7)))
+    new, old = tmp_path / 'new', tmp_path / 'old'
+    found = record('b', (LEFT, 0.9), (RIGHT, 0.7))
+    write_store(new, [failed('a'), found, record('c', (LEFT, 0.3))])
+    write_store(old, [record('a'), record('b', (LEFT, 0.2), (RIGHT, 0.8)), record('c')])
+    _, kept = merge_stores(new, old, tmp_path / 'out', MergeRule(np.float32(0.7)))
     assert (kept.num_kept, kept.num_all, kept.best_score) == (2, 3, np.float32(0.9))
-    assert KeptPredictions.of(tmp_path / 'new', RULE, {'a', 'b'}).num_all == 1
-    none = KeptPredictions.of(tmp_path / 'new', MergeRule(0.95)).describe()
-    assert none == (
-        '0 of 3 predictions score 0.95 or more and become labels; the best scores 0.90; '
+    rule = MergeRule(0.95)
+    counts, none = merge_stores(new, old, tmp_path / 'selected', rule, old_thr=0.5)
+    assert counts.instances == 1  # the old label that is selected
+    assert none.describe() == (
+        '0 of 3 predictions become labels, by a smallest score of 0.95; the best scores 0.90; '
         'the labels stay as they are'
     )
-    write_store(tmp_path / 'empty', [failed('a'), record('b')])
-    assert KeptPredictions.of(tmp_path / 'empty', RULE).num_all == 0
 
 
 def test_failures_of_either_side_count_as_nothing():
     good = record('a', (LEFT, 0.9))
-    assert merge_records(failed('a'), good, RULE) == good
-    assert merge_records(good, failed('a'), RULE) == good
-    assert merge_records(failed('a'), failed('a'), RULE).failure is not None
+    assert merge_records(failed('a'), good, RULE) == (good, ())
+    assert merge_records(good, failed('a'), RULE) == (good, good.instances)
+    assert merge_records(failed('a'), failed('a'), RULE)[0].failure is not None
 
 
 def test_sizes_that_differ_are_an_error():
@@ -73,7 +121,7 @@ def test_sizes_that_differ_are_an_error():
         merge_records(record('a', (LEFT, 0.9)), other, RULE)
 
 
-@pytest.mark.parametrize('rule', [{'score_thr': 1.2}, {'score_thr': 0.5, 'iou_thr': -1}])
+@pytest.mark.parametrize('rule', [{'score_thr': 1.2}, {'score_thr': 0.5, 'max_overlap': -1}])
 def test_thresholds_outside_of_their_range_are_refused(rule):
     with pytest.raises(ValueError, match=r'must lie in \[0, 1\]'):
         MergeRule(**rule)
@@ -85,7 +133,7 @@ def test_stores_are_merged_image_by_image_whatever_their_shards(tmp_path):
     write_shard(tmp_path / 'new', 0, [record('b', (LEFT_LARGER, 0.9)), record('d', (LEFT, 0.8))])
     write_shard(tmp_path / 'old', 0, [record('a', (LEFT, 0.5))])
     write_shard(tmp_path / 'old', 1, [record('b', (LEFT, 0.5), (RIGHT, 0.5)), failed('c')])
-    counts = merge_stores(tmp_path / 'new', tmp_path / 'old', tmp_path / 'out', RULE)
+    counts, _ = merge_stores(tmp_path / 'new', tmp_path / 'old', tmp_path / 'out', RULE)
     merged = {r.name: len(r.instances) for r in read_store(tmp_path / 'out')}
     assert merged == {'a': 1, 'b': 2, 'c': 0, 'd': 1}
     assert (counts.images, counts.instances, counts.failures) == (4, 4, 1)
@@ -98,7 +146,7 @@ def test_images_left_out_are_in_neither_store_when_it_merges(tmp_path):
         odd = ImageRecord('b', hw, ())  # of two sizes
         write_shard(tmp_path / name, 0, [record('a', (LEFT, 0.9)), odd])
     folders = tmp_path / 'new', tmp_path / 'old', tmp_path / 'out'
-    counts = merge_stores(*folders, RULE, excluded={'b'})
+    counts, _ = merge_stores(*folders, RULE, excluded={'b'})
     assert [record.name for record in read_store(tmp_path / 'out')] == ['a']
     assert counts.images == 1
 
