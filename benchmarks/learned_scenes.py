@@ -12,7 +12,7 @@ import numpy as np
 
 from cuts3d_mm.demo.photos import DemoSet, write_scenes
 
-SETS = {'train': (96, 0), 'test': (48, 200)}  # number of scenes, seed
+SETS = {'train': (96, 0), 'test': (96, 900)}  # number of scenes, seed
 
 
 def scenes(out: Path, name: str) -> DemoSet:

@@ -24,6 +24,8 @@ PASTE = 'train_dataloader.dataset.pipeline.0'
 RANDOM = f'{PASTE}.type=cuts3d_mm.AlphaBlendCopyPaste'
 HARD, STOCK_LOSS = f'{PASTE}.alpha=False', 'model.roi_head.mask_head.confidence_source=none'
 
+SELECT = 'train_dataloader.dataset.dataset.filter_cfg.select'
+
 CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes'
 NUM_TRAINING, NUM_HELD_OUT = 96, 24  # scenes
 SCORES = {'AP': 'coco/segm_mAP', 'AP50': 'coco/segm_mAP_50'}
@@ -35,6 +37,7 @@ VARIANTS = {
     '+ selection': ('CutS3D', [HARD, STOCK_LOSS]),
     '+ alpha-blending': ('CutS3D', [STOCK_LOSS]),
     '+ loss (Eq. 6)': ('CutS3D', []),
+    'all three, labels with a score of 0.5': ('CutS3D', [f'{SELECT}=0.5']),
 }
 
 

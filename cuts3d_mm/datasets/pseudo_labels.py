@@ -74,7 +74,7 @@ class PseudoLabelDataset(BaseDetDataset):
     def filter_data(self) -> SelectedRecords:
         """Leave out the images that `filter_cfg` describes; keep all in test mode."""
         records: SelectedRecords = self.data_list
-        self.smallest_score = 0.0  # of a label that is trained on
+        self.smallest_score = 0.0  # labels below it are not trained on
         if self.test_mode or not self.filter_cfg:
             return records
         table, kept = records.table, records.indices

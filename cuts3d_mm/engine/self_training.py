@@ -71,7 +71,7 @@ class SelfTrainingHook(Hook):
         max_overlap (float): Overlap of two masks at which the rule drops one. Defaults to 0.5.
         agreement (float): For `auto`: share of the predictions from the smallest score on that
             overlap a label by an IoU of 0.5. Labels miss objects, so more of them are right.
-            Defaults to 0.75.
+            Defaults to 0.7.
         refine (bool): Whether the masks of predictions follow the edges of the image, by the
             dense CRF of the pseudo-labels. Defaults to False.
         min_score (float): Smallest score of a prediction that is stored. Defaults to 0.
@@ -93,7 +93,7 @@ class SelfTrainingHook(Hook):
         model_train_cfg: dict[str, Any] | None = None,
         rule: RuleName = 'cutler',
         max_overlap: float = 0.5,
-        agreement: float = 0.75,
+        agreement: float = 0.7,
         refine: bool = False,
         min_score: float = 0.0,
         max_per_image: int = 30,

@@ -115,8 +115,7 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
         names = planned.images.names
-        select = planned.plan.settings.select
-        count, rows = scores(request.annotations, names, folders, detections, select)
+        count, rows = scores(request.annotations, names, folders, detections)
     kept = [
         read_kept(RoundFolders(folders.round(number)))
         for number in range(1, planned.num_rounds + 1)

@@ -18,6 +18,7 @@ from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.reading import ImageFailure
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.left_out import Remarks
 from cuts3d_mm.labels.merging import (
     KeptPredictions,
     LabelSelection,
@@ -85,7 +86,6 @@ def scores(
     names: Sequence[str],
     folders: Folders,
     detections: Sequence[Path],
-    select: str,
 ) -> tuple[int, list[list[str]]]:
     """Score pseudo-labels and detections on the held-out images that are annotated and labelled.
 
@@ -94,7 +94,6 @@ def scores(
         names: names of all images of the run, held out or not.
         folders: folders of the run.
         detections: a store per round.
-        select: labels to train on, as `LabelSelection` reads it.
 
     Returns:
         Number of those images, and a row for the labels and for each round, in percent; no rows
@@ -106,10 +105,12 @@ def scores(
     truth = of_images(known, labelled)
     if not truth['images']:
         return 0, []
-    threshold = LabelSelection.parse(select).threshold(read_scores(folders.labels))
     found: dict[str, Iterable[ImageRecord]] = {'pseudo-labels': cut}
-    if threshold:
-        found['selected pseudo-labels'] = select_records(cut, threshold)
+    left_out = Remarks()
+    if selected_annotations(json.loads(folders.held_out.read_text(encoding='utf-8'))):
+        chosen = tuple(read_coco(folders.held_out, 'ignore', left_out))
+    if left_out.crowds:
+        found['pseudo-labels that are trained on'] = chosen
     found |= {_after(number): read_store(one) for number, one in enumerate(detections)}
     scored = set(names_in(truth))
     rows = [

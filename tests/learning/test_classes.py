@@ -91,7 +91,7 @@ def trained(tmp_path, monkeypatch):
     works = []
     monkeypatch.setattr(classes, 'train', lambda config, *_: works.append(config))
     monkeypatch.setattr(classes, 'release', lambda *_: None)
-    settings = Settings('images', 'generator', None, TINY, None, True, 0, 0)
+    settings = Settings('images', 'generator', None, TINY, 'none', None, True, 0, 0)
 
     def learn(weights=b'first', truth=NAMES[2:]):
         (tmp_path / 'weights.pth').write_bytes(weights)
@@ -116,7 +116,7 @@ def test_other_weights_or_annotations_are_fine_tuned_elsewhere(trained):
 def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, num_images, rate):
     monkeypatch.setenv('PERCENT', '1')
     config = classes.class_config(
-        Settings('images', 'generator', None, CUTLER, None, False, 0, 0),
+        Settings('images', 'generator', None, CUTLER, 'none', None, False, 0, 0),
         {'images': [None] * num_images, 'categories': CLASSES},
         (Path('train.json'), Path('test.json')),
         Path('images'),

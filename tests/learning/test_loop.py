@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from signal import SIGKILL
 
 import numpy as np
 import pytest
 from helpers.commands import exit_code_of, output_of, start, start_fork, stop, wait_until
+from helpers.drawn import disc
 from helpers.training import (
     IMAGE_HW,
     INITIAL,
@@ -20,15 +22,16 @@ from helpers.training import (
 )
 
 import cuts3d_mm
+from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.lock import FolderInUse
 from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.merging import KeptPredictions, MergeRule
-from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.learning import loop as steps
 from cuts3d_mm.learning.loop import gather_labels
 from cuts3d_mm.learning.plan import Folders
 from cuts3d_mm.learning.planning import look_at
+from cuts3d_mm.learning.report import agreement
 from cuts3d_mm.learning.training import TrainingFailed
 
 
@@ -69,6 +72,28 @@ def test_held_out_images_are_watched_and_not_trained_on(learned):
     assert watched and not watched & trained_on and len(watched | trained_on) == 6
 
 
+def test_watched_labels_that_are_not_selected_are_neither_right_nor_wrong(tmp_path):
+    folders, good, junk = (
+        Folders(tmp_path),
+        disc((15, 10), 8, IMAGE_HW),
+        disc((15, 30), 8, IMAGE_HW),
+    )
+    both = tuple(encode_instance(mask, None, score) for mask, score in ((good, 0.9), (junk, 0.2)))
+    write_store(folders.cut, [ImageRecord(f'{name}.png', IMAGE_HW, both) for name in 'abc'])
+    gather_labels(folders, ('c.png',), '0.5')
+    assert all(len(record.instances) == 2 for record in read_store(folders.labels))
+    for found in (both, both[:1]):  # the floor of the image, detected or not
+        write_store(tmp_path / str(len(found)), [ImageRecord('c.png', IMAGE_HW, found)])
+    rows = agreement(folders, [tmp_path / '1', tmp_path / '2'])
+    assert [row[1] for row in rows] == ['100.00', '100.00']
+    shutil.rmtree(folders.labels)
+    folders.held_out.unlink()
+    with pytest.raises(
+        ValueError, match='none of 4 has a score of 0.95 or more'
+    ):
+        gather_labels(folders, ('c.png',), '0.95')
+
+
 @pytest.mark.slow
 def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
     page = (learned / 'report.html').read_text()
@@ -84,7 +109,7 @@ def test_the_report_shows_each_round_next_to_the_pseudo_labels(learned):
 def test_the_report_says_how_many_predictions_became_labels(learned):
     page = (learned / 'report.html').read_text()
     assert 'predictions that became labels' in page
-    kept = KeptPredictions.of(learned / 'training/round_1/predictions', MergeRule(0.02))
+    kept = read_kept(RoundFolders(learned / 'training/round_1'))
     assert f'{kept.num_kept:,} of {kept.num_all:,}' in page
 
 
@@ -135,7 +160,7 @@ def test_what_failed_is_named_where_nothing_can_be_trained_on(tmp_path):
     write_store(folders.cut, records)
     reason = 'none of 2 images.*and 1 of them failed, the first with "no depth map"; .*another OUT'
     with pytest.raises(ValueError, match=reason):
-        gather_labels(folders, ('c.png',))
+        gather_labels(folders, ('c.png',), 'none')
 
 
 @pytest.fixture

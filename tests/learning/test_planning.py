@@ -70,7 +70,7 @@ def test_other_images_are_refused_with_the_way_to_learn_from_them(tmp_path):
 def test_the_plan_of_an_earlier_version_is_refused_with_the_remedy(request_of, tmp_path):
     (tmp_path / 'plan.json').write_text(json.dumps({'version': 1, 'passes': []}))
     (tmp_path / 'release').mkdir()
-    reason = 'version must be 2, got 1.; choose another OUT, and --load-from .*release'
+    reason = 'version must be 3, got 1.; choose another OUT, and --load-from .*release'
     with pytest.raises(ValueError, match=reason):
         plan_run(replace(request_of(), out=tmp_path))
 
