@@ -2,6 +2,16 @@
 
 _base_ = './cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds.py'
 
+assigner = dict(type='cuts3d_mm.PseudoLabelAssigner')  # labels that are not selected
+model = dict(
+    train_cfg=dict(
+        rpn=dict(assigner=assigner),
+        rcnn=[
+            dict(stage, assigner={**stage.assigner, **assigner})
+            for stage in _base_.model.train_cfg.rcnn
+        ],
+    )
+)
 train_cfg = dict(
     rounds=[dict(begin=begin, score_thr='auto') for begin in (160000, 240000, 320000)],
     rule='old-labels-win',

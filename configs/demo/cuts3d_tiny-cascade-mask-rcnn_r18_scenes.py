@@ -7,6 +7,7 @@ _base_ = [
 
 data_root = 'demo_out/training/'
 norm_cfg = dict(type='BN', requires_grad=True)
+assigner = dict(type='cuts3d_mm.PseudoLabelAssigner')  # labels that are not selected
 width, channels = 24, 32  # backbone (first stage), neck and heads
 
 model = dict(
@@ -27,10 +28,14 @@ model = dict(
         mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=channels),
     ),
     train_cfg=dict(
-        rpn=dict(sampler=dict(num=128)),
+        rpn=dict(assigner=assigner, sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=200, max_per_img=200),
         rcnn=[
-            dict(stage, sampler=dict(stage.sampler, num=64)) if 'num' in stage.sampler else stage
+            dict(
+                stage,
+                assigner={**stage.assigner, **assigner},
+                sampler=dict(stage.sampler, num=64) if 'num' in stage.sampler else stage.sampler,
+            )
             for stage in _base_.model.train_cfg.rcnn
         ],
     ),

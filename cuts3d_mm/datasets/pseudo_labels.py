@@ -35,9 +35,10 @@ class PseudoLabelDataset(BaseDetDataset):
         data_prefix (dict): `img` is the folder that the image names are relative to.
         filter_cfg (dict, optional): `select` chooses the labels to train on: `none` takes all,
             `0.5` those with at least that score, `50%` the half with the best scores; the others
-            count as background. `filter_empty_gt` leaves out images without an instance that is
-            chosen; `min_size` leaves out images with a shorter side, in pixels. Images that could
-            not be labelled are always left out. In test mode nothing else is. Defaults to None.
+            are marked as ignored, see `PseudoLabelAssigner`. `filter_empty_gt` leaves out images
+            without an instance that is chosen; `min_size` leaves out images with a shorter side,
+            in pixels. Images that could not be labelled are always left out. In test mode nothing
+            else is. Defaults to None.
         crowd (str): Whether regions of a COCO JSON that are marked `iscrowd` are left out
             (`ignore`) or are objects (`objects`). Defaults to `ignore`.
 
@@ -103,9 +104,8 @@ class PseudoLabelDataset(BaseDetDataset):
             'height': height,
             'width': width,
             'instances': [
-                _instance_info(instance, record.image_hw)
+                _instance_info(instance, record.image_hw, instance.score < self.smallest_score)
                 for instance in record.instances
-                if instance.score >= self.smallest_score
             ],
             'sample_idx': idx if idx >= 0 else len(self) + idx,
         }
@@ -135,12 +135,14 @@ def _require_bitmaps(pipeline: Any) -> None:
             )
 
 
-def _instance_info(instance: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
+def _instance_info(
+    instance: InstanceRecord, image_hw: tuple[int, int], is_ignored: bool
+) -> dict[str, Any]:
     left, top, width, height = instance.box_xywh
     return {
         'bbox': [left, top, left + width, top + height],
         'bbox_label': 0,
-        'ignore_flag': 0,
+        'ignore_flag': int(is_ignored),
         'mask': {'size': list(image_hw), 'counts': instance.rle.decode('ascii')},
         'score': instance.score,
         'confidence': instance.confidence,

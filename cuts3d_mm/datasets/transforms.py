@@ -209,7 +209,8 @@ class _DoubtPaste(CopyPaste):
                     "dict(type='cuts3d_mm.LoadPseudoLabels')"
                 )
         masks = ConfidenceBitmapMasks.certain(source['gt_masks'])
-        chosen = self._select(masks.scores)
+        trained_on = np.flatnonzero(~np.asarray(source['gt_ignore_flags'], bool))
+        chosen = trained_on[self._select(masks.scores[trained_on])]
         if len(chosen):
             self._paste(results, source, masks[chosen], chosen)
         return results

@@ -115,7 +115,7 @@ TASK_UTILS = frozenset(
     UniformAssigner YOLOAnchorGenerator YOLOBBoxCoder
     """.split()
 )
-OUR_TASK_UTILS = frozenset({'PseudoLabelSampler', 'RelabelSampler'})
+OUR_TASK_UTILS = frozenset({'PseudoLabelAssigner', 'PseudoLabelSampler', 'RelabelSampler'})
 # Arguments that MMDetection builds with its registry TASK_UTILS; all others use MODELS.
 TASK_UTIL_ARGUMENTS = frozenset(
     """

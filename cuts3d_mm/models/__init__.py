@@ -8,6 +8,7 @@ from cuts3d_mm.registry import MODELS
 from .losses import SCSoftTargetMaskLoss
 from .roi_heads import (
     DropLossBBoxHead,
+    PseudoLabelAssigner,
     PseudoLabelSampler,
     RelabelSampler,
     SCMaskHead,
@@ -16,6 +17,7 @@ from .roi_heads import (
 
 __all__ = [
     'DropLossBBoxHead',
+    'PseudoLabelAssigner',
     'PseudoLabelSampler',
     'RelabelSampler',
     'SCMaskHead',

@@ -1,4 +1,4 @@
-"""RoI heads, and the samplers that give the box head what DropLoss and soft targets need."""
+"""RoI heads, and the assigner and samplers that know which labels are trained on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
 from mmdet.models.utils import empty_instances
 from mmdet.structures.bbox import bbox2roi
@@ -311,6 +312,38 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 @TASK_UTILS.register_module()
+class PseudoLabelAssigner(MaxIoUAssigner):
+    """`mmdet.MaxIoUAssigner` for which a label that is not trained on is neither right nor wrong.
+
+    A box is not a negative where its IoU with an ignored label, which `filter_cfg.select` of
+    `PseudoLabelDataset` has left out, is 0.5 or more. The stock assigner can only ignore all that
+    lies inside an ignored box, and with it the objects on a floor.
+
+    Arguments are those of `mmdet.MaxIoUAssigner`, whose `ignore_iof_thr` stays -1.
+    """
+
+    def assign(
+        self,
+        pred_instances: Any,
+        gt_instances: Any,
+        gt_instances_ignore: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Assign; as in `mmdet.MaxIoUAssigner`."""
+        result = super().assign(pred_instances, gt_instances, None, **kwargs)
+        if gt_instances_ignore is not None and len(gt_instances_ignore):
+            ignored = _tensor(gt_instances_ignore.bboxes)
+            overlap = box_iou(_tensor(pred_instances.priors), ignored).amax(dim=1)
+            result.gt_inds[(result.gt_inds == 0) & (overlap >= _SAME_IOU)] = -1
+        return result
+
+
+def _tensor(boxes: Any) -> Tensor:
+    found: Tensor = boxes if isinstance(boxes, Tensor) else boxes.tensor
+    return found
+
+
+@TASK_UTILS.register_module()
 class PseudoLabelSampler(RandomSampler):
     """`mmdet.RandomSampler` that adds the boxes and scores of the labels to its results.
 
@@ -384,6 +417,7 @@ _OF_POSITIVES = (
     'pos_gt_labels',
     'pos_gt_bboxes',
 )
+_SAME_IOU = 0.5  # of a box with an ignored label
 _COUNTED_ROWS = 100  # samples among which CutLER counts the labels
 
 
@@ -394,8 +428,7 @@ def _require_compared(compared: str) -> None:
 
 def _with_labels(result: Any, gt_instances: Any, order: Tensor | None) -> Any:
     """Add `label_boxes` and `pos_scores`; with an order of the samples, CutLER's boxes."""
-    boxes = gt_instances.bboxes
-    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
+    boxes = _tensor(gt_instances.bboxes)
     masks = gt_instances.get('masks')
     if isinstance(masks, ConfidenceBitmapMasks):
         scores = torch.from_numpy(masks.scores).to(boxes)

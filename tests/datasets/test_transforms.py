@@ -57,6 +57,15 @@ def scene():
 
 
 @pytest.mark.parametrize('kind', [CONFIDENT, RANDOM])
+def test_labels_that_are_not_trained_on_are_not_pasted(kind):
+    results = scene()
+    results['mix_results'][0]['gt_ignore_flags'][:] = [False, True, True]
+    transform = TRANSFORMS.build({'type': kind, 'paste_all': True})
+    after = transform(results)
+    assert after['gt_masks'].scores[after['gt_masks'].is_pasted].tolist() == [np.float32(0.6)]
+
+
+@pytest.mark.parametrize('kind', [CONFIDENT, RANDOM])
 @pytest.mark.parametrize('alpha', [True, False])
 @pytest.mark.parametrize('seed', range(6))
 def test_result_equals_the_pixel_by_pixel_oracle(kind, alpha, seed):

@@ -88,9 +88,7 @@ def test_watched_labels_that_are_not_selected_are_neither_right_nor_wrong(tmp_pa
     assert [row[1] for row in rows] == ['100.00', '100.00']
     shutil.rmtree(folders.labels)
     folders.held_out.unlink()
-    with pytest.raises(
-        ValueError, match='none of 4 has a score of 0.95 or more'
-    ):
+    with pytest.raises(ValueError, match='none of 4 has a score of 0.95 or more'):
         gather_labels(folders, ('c.png',), '0.95')
 
 

@@ -135,6 +135,24 @@ def test_unknown_word_for_what_droploss_compares_with_is_refused(rng):
         sampled(rng, compared='first')
 
 
+def test_a_box_on_an_ignored_label_is_no_negative_and_a_box_inside_it_is():
+    assigner = TASK_UTILS.build(
+        dict(
+            type='cuts3d_mm.PseudoLabelAssigner',
+            pos_iou_thr=0.5,
+            neg_iou_thr=0.5,
+            min_pos_iou=0.5,
+            match_low_quality=False,
+        )
+    )
+    labels = InstanceData(bboxes=torch.tensor([[20.0, 20, 40, 40]]), labels=torch.zeros(1).long())
+    floor = InstanceData(bboxes=torch.tensor([[0.0, 0, 100, 60]]))
+    priors = [[20, 20, 40, 41], [0, 0, 100, 55], [60, 20, 80, 40], [70, 50, 120, 90]]
+    boxes = InstanceData(priors=torch.tensor(priors, dtype=torch.float32))
+    assert assigner.assign(boxes, labels, floor).gt_inds.tolist() == [1, -1, 0, 0]
+    assert assigner.assign(boxes, labels).gt_inds.tolist() == [1, 0, 0, 0]
+
+
 def test_stock_sampler_is_refused_with_the_remedy(rng):
     _, result, arguments = sampled(rng)
     del result.label_boxes
@@ -314,7 +332,7 @@ def test_later_stages_have_as_many_positives_as_in_detectron2(rng):
 
 def test_gradient_to_shared_features_is_divided_by_the_stages(rng):
     head = detector().train().roi_head
-    features = [torch.randn(1, 64, 24 >> level, 32 >> level) for level in range(4)]
+    features = [torch.randn(1, 32, 24 >> level, 32 >> level) for level in range(4)]
     rois = torch.tensor([[0, 5.0, 5, 60, 50], [0, 20, 10, 90, 80]])
     gradients = []
     for forward in (head._bbox_forward, super(type(head), head)._bbox_forward):
