@@ -12,23 +12,16 @@ seeds one by one on several cores.
 from __future__ import annotations
 
 import argparse
-import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
-from learned_scenes import cuts3d, learn, row, scenes
+from learned_scenes import learn, row, scenes
 
-from cuts3d_mm.configs import load_config
 from cuts3d_mm.demo.demo import RECIPES, label_set
-from cuts3d_mm.demo.photos import DemoSet
-from cuts3d_mm.evaluation.label_scores import score_labels
-from cuts3d_mm.labels.coco_json import read_ground_truth
-from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.demo.rounds import METRICS, score_rounds, score_store
 from cuts3d_mm.visualization.charts import draw_rounds, format_table
 from cuts3d_mm.visualization.pictures import save_figure
-
-METRICS = {'mask AP': ('segm', 'AP'), 'mask AP50': ('segm', 'AP50'), 'box AP50': ('bbox', 'AP50')}
-NOTHING = 1.0  # smallest score of a prediction that becomes a label
 
 
 def main() -> None:
@@ -40,69 +33,33 @@ def main() -> None:
     parser.add_argument('--plot', type=Path)
     args = parser.parse_args()
     train, test = scenes(args.out, 'train'), scenes(args.out, 'test')
+    labels = args.out / 'labels_test'
+    label_set(RECIPES['CutS3D'], test, labels, 0)
     found: dict[str, list[list[float]]] = {}
     for seed in args.seeds:
         folder = args.out / f'seed_{seed}'
-        for name, weights in all_weights(folder, train, seed, args.rounds).items():
-            found.setdefault(name, []).append(score(folder, name, weights, test))
-    *_, last, control = found.values()
-    found['last round minus control'] = (np.array(last) - np.array(control)).tolist()
-    header = ['after', *(f'{name} %' for name in METRICS), 'mask AP50 of each seed']
-    print(format_table(header, [row(name, values, 1) for name, values in found.items()]))
-    gains = np.array(found['last round minus control'])
+        learn(train, folder / 'learned', seed, args.rounds)
+        scored = score_rounds(folder / 'learned', test, folder, args.rounds, 0, _say)
+        for name, scores in scored.items():
+            found.setdefault(name, []).append(scores)
+        print(seed, scored, flush=True)
+    *rounds, control = np.array(list(found.values()))
+    gains = rounds[-1] - control
+    rows = {
+        'pseudo-labels of these scenes': [score_store(labels, test)],
+        **found,
+        'last round minus control': gains.tolist(),
+    }
+    header = ['', *(f'{name} %' for name in METRICS), 'mask AP50 of each seed']
+    print(format_table(header, [row(name, values, 1) for name, values in rows.items()]))
     for name, column in zip(METRICS, gains.T, strict=True):
         print(f'{name}, last round minus control:', *(f'{gain:+.1f}' for gain in column))
-    labels = args.out / 'labels_test'
-    label_set(RECIPES['CutS3D'], test, labels, 0)
-    figures = ' '.join(f'{value:.1f}' for value in score_store(labels, test))
-    print(f'pseudo-labels of the same scenes: {figures}')
     if args.plot is not None:
-        *rounds, control, _ = np.array(list(found.values()))[:, :, 1]
-        save_figure(args.plot, draw_rounds(np.array(rounds).T, control), dpi=120)
+        save_figure(args.plot, draw_rounds(np.array(rounds)[:, :, 1].T, control[:, 1]), dpi=120)
 
 
-def all_weights(folder: Path, train: DemoSet, seed: int, rounds: int) -> dict[str, Path]:
-    """Train with new labels and without; checkpoints by their names in the table."""
-    learned = folder / 'learned'
-    learn(train, learned, seed, rounds)
-    work_dir = learned / 'training'
-    control = train_control(folder / 'control', learned / 'training.py', work_dir)
-    weights = {'initial round': work_dir / 'round_1' / 'begin.pth'}
-    for number in range(1, rounds + 1):
-        weights[f'round {number}'] = work_dir / f'round_{number + 1}' / 'begin.pth'
-    last = load_config(str(learned / 'training.py'), []).train_cfg.max_iters
-    return {**weights, f'control, steps of {rounds} rounds': control / f'iter_{last}.pth'}
-
-
-def train_control(out: Path, config: Path, work_dir: Path) -> Path:
-    """Train the steps of the rounds on the labels of the initial round."""
-    loop = load_config(str(config), []).train_cfg
-    if (out / f'iter_{loop.max_iters}.pth').is_file():
-        return out
-    if not (out / 'last_checkpoint').is_file():
-        begin = out / 'round_1' / 'begin.pth'
-        begin.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(work_dir / 'round_1' / 'begin.pth', begin)
-        (out / 'last_checkpoint').write_text(str(begin))
-    numbers = range(len(loop.rounds))
-    rules = [f'train_cfg.rounds.{number}.score_thr={NOTHING}' for number in numbers]
-    cuts3d('train', config, '--work-dir', out, '--resume', '--cfg-options', *rules)
-    return out
-
-
-def score(folder: Path, name: str, weights: Path, test: DemoSet) -> list[float]:
-    """Score a detector on the test scenes, in percent."""
-    config = folder / 'learned' / 'training.py'
-    store = folder / 'found' / name.replace(' ', '_').replace(',', '')
-    limits = ['--score-thr', 0, '--max-per-image', 100, '--workers', 0]
-    cuts3d('predict', config, weights, test.images, store, *limits)
-    return score_store(store, test)
-
-
-def score_store(store: Path, test: DemoSet) -> list[float]:
-    """Score labels of the test scenes, in percent."""
-    scores = score_labels(read_store(store), read_ground_truth(test.ground_truth))
-    return [100 * scores[kind][name] for kind, name in METRICS.values()]
+def _say(line: str) -> None:
+    sys.stderr.write(f'{line}\n')
 
 
 if __name__ == '__main__':

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--workers', type=at_least(0), default=2, metavar='N', help='processes')
     parser.add_argument(
-        '--rounds', type=at_least(0), default=2, metavar='N', help='rounds of self-training'
+        '--rounds', type=at_least(0), default=1, metavar='N', help='rounds of self-training'
     )
     parser.add_argument(
         '--seeds',

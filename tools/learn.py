@@ -89,7 +89,7 @@ def parse_args() -> argparse.Namespace:
         '--select',
         metavar='LABELS',
         help='pseudo-labels to train on: all by none, those with a score of at least 0.5 by 0.5, '
-        'the half with the best scores by 50%% (default: DEFAULT, or as the plan in OUT)',
+        'the half with the best scores by 50%% (default: 50%%, or as the plan in OUT)',
     )
     parser.add_argument(
         '--gpus', type=at_least(0), metavar='N', help='GPUs to train on (default: all; 0: the CPU)'

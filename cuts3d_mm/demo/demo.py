@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from cuts3d_mm.algorithm.cut_instances import ImageCuts
 from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.evaluation.label_scores import score_labels
+from cuts3d_mm.evaluation.label_scores import compare, labels_as_detections, score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import read_image
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.merging import select_records
 from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.plan import Request
@@ -41,7 +42,7 @@ from cuts3d_mm.visualization.report_page import (
     render_report,
 )
 
-from .photos import TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
+from .photos import HELD_OUT_SEED, TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
 
 RECIPES = {
     'MaskCut (2D)': 'maskcut_color-texture.py',
@@ -63,8 +64,10 @@ _FEATURES = (
 )
 _NUM_SCENES_SHOWN = 6  # the others are opened by a click
 NUM_SCENES = 96
-_METRICS = ('mask AP %', 'mask AP50 %', 'mask AR100 %')
-_AP50 = 2  # column of mask AP50 in a row of scores
+NUM_TEST_SCENES, _NUM_DETECTIONS_SHOWN, _SHOWN_SCORE = 48, 12, 0.5
+_AP50 = 1  # place of mask AP50 in the scores of a detector
+_LEARNED_METRICS = ('mask AP %', 'mask AP50 %', 'box AP50 %')
+Scores = dict[str, list[list[float]]]  # name -> scores of each seed
 _WHY_LOSSES_RISE = (
     'The sum of the losses can rise at first: boxes and masks are learned from proposals that '
     'overlap an object, and there are few of those until the RPN has learned to propose some.'
@@ -190,6 +193,7 @@ class Training:
     text: str
     table: Table
     curves: Figure
+    pictures: Sequence[Block] = ()
 
 
 def write_page(
@@ -210,7 +214,10 @@ def write_page(
         Section('Photos', [block for one in photos for block in _draw_comparison(one)]),
         Section('Rendered scenes', shown),
         *(
-            Section(one.title, [Text(one.text), one.table, Picture.of_figure(one.curves)])
+            Section(
+                one.title,
+                [Text(one.text), one.table, Picture.of_figure(one.curves), *one.pictures],
+            )
             for one in trainings
         ),
     ]
@@ -239,7 +246,7 @@ def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> Picture:
 def learn_from_scenes(
     out: Path, workers: int, rounds: int, num_seeds: int
 ) -> Iterator[tuple[str, Training]]:
-    """Run `learn` once per seed; finished runs are kept.
+    """Run `learn` once per seed, and compare it with a control; finished runs are kept.
 
     Args:
         out: folder of the demo; the runs are `learned_0`, `learned_1`, ...
@@ -252,30 +259,68 @@ def learn_from_scenes(
     """
     from cuts3d_mm.learning.loop import learn  # imports torch, which cutting does not need
 
+    from .rounds import score_rounds, score_store
+
     scenes = DemoSet(f'{NUM_SCENES} scenes', out / 'training', 'far', is_photo=False)
     write_scenes(scenes, NUM_SCENES, TRAINING_SEED)
+    others = DemoSet(f'{NUM_TEST_SCENES} other scenes', out / 'others', 'far', is_photo=False)
+    write_scenes(others, NUM_TEST_SCENES, HELD_OUT_SEED)
+    labels = out / 'labels' / 'others'
+    label_set(RECIPES['CutS3D'], others, labels, workers)
     request = Request(
         scenes.images,
         out / 'learned_0',
         offline=True,
         depth=scenes.depth,
-        annotations=scenes.ground_truth,
         rounds=rounds,
         gpus=0,
         workers=workers,
     )
     requests = [replace(request, out=out / f'learned_{s}', seed=s) for s in range(num_seeds)]
-    results = [learn(one, _say) for one in requests]
-    yield 'training', _first(results[0], out)
+    results, found = [], dict[str, list[list[float]]]()
+    for one in requests:
+        results.append(learn(one, _say))
+        folder = out / 'compared' / one.out.name
+        for name, scores in score_rounds(one.out, others, folder, rounds, workers, _say).items():
+            found.setdefault(name, []).append(scores)
+    rows = {'pseudo-labels': [score_store(labels, others)], **found}
+    pictures = list(_best_first(others, labels, out / 'compared' / 'learned_0', rounds))
+    yield 'training', _first(results[0], out, others, rows, pictures)
     if num_seeds > 1:
-        yield 'other_seeds', _all_seeds(results)
+        yield 'other_seeds', _all_seeds(others, rows)
 
 
 def _say(line: str) -> None:
     sys.stderr.write(f'{line}\n')
 
 
-def _first(results: Any, out: Path) -> Training:
+def _best_first(others: DemoSet, labels: Path, compared: Path, rounds: int) -> Iterator[Block]:
+    """Draw labels and detections of the scenes on which the last detector does best."""
+    from .rounds import detections_of
+
+    truth = read_ground_truth(others.ground_truth)
+    stores = {'pseudo-labels': labels, 'detector': detections_of(compared, rounds)}
+    found = {
+        name: {
+            one.name: one for one in select_records(read_store(store), _SHOWN_SCORE * (index > 0))
+        }
+        for index, (name, store) in enumerate(stores.items())
+    }
+    sides = [labels_as_detections(records.values(), truth) for records in found.values()]
+    changes = sorted(compare(truth, *sides), key=lambda one: (-one.after, one.file_name))
+    for change in changes[:_NUM_DETECTIONS_SHOWN]:
+        image = read_image(others.images / change.file_name)
+        drawn = []
+        for name, records in found.items():
+            record = records[change.file_name]
+            masks = [decode_mask(one, record.image_hw) for one in record.instances]
+            drawn.append(_outlined(image, masks, name))
+        yield Row(drawn)
+
+
+def _first(
+    results: Any, out: Path, others: DemoSet, rows: Scores, pictures: list[Block]
+) -> Training:
     schedule = results.planned.plan.schedule
     kept = [f'Round {n}: {one.describe()}.' for n, one in enumerate(results.kept, 1)]
     text = (
@@ -283,19 +328,23 @@ def _first(results: Any, out: Path) -> Training:
         f'steps on pseudo-labels and {len(schedule.round_steps)} rounds of self-training. Its own '
         f'report is {out.name}/learned_0/report.html. {_WHY_LOSSES_RISE} {" ".join(kept)}'
     )
-    header = [f'on {results.num_annotated} held-out scenes', *_METRICS]
+    header = [f'on {others.title}', *_LEARNED_METRICS]
+    cells = [[name, *(f'{value:.1f}' for value in scores[0])] for name, scores in rows.items()]
     curves = draw_training(results.log, 'mask AP50 against held-out pseudo-labels, %')
-    return Training('A detector from images alone', text, Table(header, results.scores), curves)
+    table = Table(header, cells)
+    return Training('A detector from images alone', text, table, curves, pictures)
 
 
-def _all_seeds(results: list[Any]) -> Training:
-    """Collect mask AP50 after each round; the first row of scores belongs to the pseudo-labels."""
-    scores = np.array([[float(row[_AP50]) for row in one.scores[1:]] for one in results])
-    names = [row[0] for row in results[0].scores[1:]]
-    rows = [
-        [name, f'{each.mean():.2f} ± {each.std(ddof=1):.2f}', ' '.join(f'{v:.2f}' for v in each)]
-        for name, each in zip(names, scores.T, strict=True)
+def _all_seeds(others: DemoSet, rows: Scores) -> Training:
+    """Mask AP50 of all detectors, and of the control, which comes last."""
+    names = [name for name, scores in rows.items() if len(scores) > 1]
+    scores = np.array([rows[name] for name in names])[:, :, _AP50]  # (detectors, seeds)
+    cells = [
+        [name, f'{each.mean():.1f} ± {each.std(ddof=1):.1f}', ' '.join(f'{v:.1f}' for v in each)]
+        for name, each in zip(names, scores, strict=True)
     ]
-    text = 'Mask AP50 on the held-out scenes, mean and standard deviation over the seeds.'
-    table = Table(['labels', 'mask AP50 %', 'of each seed'], rows)
-    return Training('The same with other seeds', text, table, draw_rounds(scores))
+    text = f'Mask AP50 on {others.title}, mean and standard deviation over the seeds.'
+    table = Table(['labels', 'mask AP50 %', 'of each seed'], cells)
+    has_control = len(names) > 1
+    figure = draw_rounds(scores[:-1].T, scores[-1]) if has_control else draw_rounds(scores.T)
+    return Training('The same with other seeds', text, table, figure)

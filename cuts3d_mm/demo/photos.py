@@ -18,7 +18,7 @@ from cuts3d_mm.labels.record import encode_instance
 from cuts3d_mm.scenes.rendering import Scene, render_scenes
 from cuts3d_mm.visualization.pictures import save_picture
 
-TRAINING_SEED, _HELD_OUT_SEED = 100, 200  # seeds of rendered scenes
+TRAINING_SEED, HELD_OUT_SEED = 100, 200  # seeds of rendered scenes
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> l
     title = f'{num_held_out} held-out scenes'
     held_out = DemoSet(title, root / 'held_out', 'far', is_photo=False)
     write_scenes(training, num_training, TRAINING_SEED)
-    write_scenes(held_out, num_held_out, _HELD_OUT_SEED)
+    write_scenes(held_out, num_held_out, HELD_OUT_SEED)
     return [training, held_out]
 
 

@@ -35,7 +35,7 @@ from .plan import (
 from .training import load_detector_config, schedule_of
 
 DEFAULT_ROUNDS = 2  # rounds of self-training, as CutLER
-DEFAULT_SELECTION = 'none'
+DEFAULT_SELECTION = '50%'  # the better half: see docs/recipes/own_images.md
 _ARGUMENTS = {  # arguments of the command, where settings have other names
     'generator': '--config',
     'is_offline': '--offline',

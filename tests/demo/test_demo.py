@@ -9,7 +9,7 @@ pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
 
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
-from cuts3d_mm.demo import demo  # noqa: E402
+from cuts3d_mm.demo import demo, rounds  # noqa: E402
 from cuts3d_mm.demo.photos import scenes_to_coco, write_training_scenes  # noqa: E402
 from cuts3d_mm.learning import planning  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
@@ -40,11 +40,18 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
 @pytest.mark.slow
 def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, 'NUM_SCENES', 3)
+    monkeypatch.setattr(demo, 'NUM_TEST_SCENES', 2)
     detector = write_detector(tmp_path / 'detector.py')
     monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
-    trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=0, num_seeds=1))
-    table = trainings['training'].table
-    assert [row[0] for row in table.rows] == ['pseudo-labels', 'detector after the initial round']
+    trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=1, num_seeds=1))
+    rows, control = trainings['training'].table.rows, rounds.CONTROL
+    assert [row[0] for row in rows] == [
+        'pseudo-labels',
+        'detector, initial round',
+        'detector, round 1',
+        control,
+    ]
+    assert len(trainings['training'].pictures) == 2
     assert (tmp_path / 'learned_0' / 'report.html').is_file()
 
 
