@@ -417,7 +417,7 @@ _OF_POSITIVES = (
     'pos_gt_labels',
     'pos_gt_bboxes',
 )
-_SAME_IOU = 0.5  # of a box with an ignored label
+_SAME_IOU = 0.5  # IoU with an ignored label from which on a box shows the same
 _COUNTED_ROWS = 100  # samples among which CutLER counts the labels
 
 
