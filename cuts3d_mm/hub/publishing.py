@@ -20,6 +20,7 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.labels.store import (
     Counts,
     read_counts,
+    read_mark,
     read_shard,
     shard_path,
     shard_paths,
@@ -411,11 +412,12 @@ def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> d
     shards = shard_paths(store)
     counts = sum((read_counts(path) for path in shards), Counts())
     files = {'README.md': card_folder / 'README.md'}
-    for index, path in enumerate(shards):
-        files[f'data/{path.name}'] = _publishable_shard(path, card_folder, index)
+    for path in shards:
+        files[f'data/{path.name}'] = _publishable_shard(path, card_folder)
     run: dict[str, Any] = {}
     if (store / 'run.json').is_file():
         run = json.loads((store / 'run.json').read_text(encoding='utf-8'))
+        run.pop('checksum', None)  # of the paths, too, which are left out
         refuse_secrets(run, 'run.json')
         files['run.json'] = card_folder / 'run.json'
         with open_atomically(files['run.json']) as file:
@@ -441,7 +443,7 @@ def _source(part: dict[str, Any]) -> str:
     return f'{named} of `{network}`' if isinstance(network, str) else named
 
 
-def _publishable_shard(path: Path, folder: Path, index: int) -> Path:
+def _publishable_shard(path: Path, folder: Path) -> Path:
     """Find or write a shard without local paths, which the reasons of failures may hold."""
     if not read_counts(path).failures:
         return path
@@ -450,7 +452,8 @@ def _publishable_shard(path: Path, folder: Path, index: int) -> Path:
     refuse_secrets([record.failure for record in cleaned], path.name)
     if cleaned == records:
         return path
-    write_shard(folder, index, cleaned)
+    index = int(path.stem.rpartition('-')[2])
+    write_shard(folder, index, cleaned, mark=read_mark(path))
     return shard_path(folder, index)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -24,6 +25,7 @@ from cuts3d_mm.files.remote import BucketPath, Place
 
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
 _LARGEST_OBJECT = 2**31  # bytes; an object of a bucket is read as a whole
+_BLOCKS, _BLOCK_BYTES = 16, 2**12  # the part of a file that its digest is made of
 _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
 # The bytes of a file choose the decoder, whatever its name says. Pillow has 43, some of which
@@ -46,6 +48,7 @@ class NamedImage:
     name: str  # path relative to the image folder, with forward slashes
     pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
     depth: Float | None = None  # (h, w) finite, larger is farther; None: from the depth source
+    digest: bytes | None = None  # of its file, see digest_file; None: no file
 
 
 def read_named_image(root: Place, name: str) -> Pixels:
@@ -55,16 +58,51 @@ def read_named_image(root: Place, name: str) -> Pixels:
         ImageFailure: as for `read_image`, or the name leads out of the folder.
         BucketError: the bucket does not answer, which says nothing about the image.
     """
-    if isinstance(root, BucketPath):
-        try:
-            content = (root / require_inside(name)).read_bytes(_LARGEST_OBJECT)
-        except (BadName, FileNotFoundError, ValueError) as error:
-            raise ImageFailure(f'cannot be read as an image: {error}') from error
-        return read_image(BytesIO(content))
+    with open_named_image(root, name) as file:
+        return read_image(file)
+
+
+@contextmanager
+def open_named_image(root: Place, name: str) -> Iterator[BinaryIO]:
+    """Open the file of an image of a list, for a block that decodes it.
+
+    Raises:
+        ImageFailure: the file cannot be opened, or the name leads out of the folder.
+        BucketError: the bucket does not answer, which says nothing about the image.
+    """
     try:
-        return read_image(path_inside(root, name))
-    except (BadName, ImageFailure) as error:
-        raise ImageFailure(_reason(root, name) or str(error)) from error
+        if isinstance(root, BucketPath):
+            path = root / require_inside(name)
+            file: BinaryIO = BytesIO(path.read_bytes(_LARGEST_OBJECT))
+        else:
+            file = open_regular(path_inside(root, name))
+    except (BadName, OSError, ValueError) as error:
+        reason = _reason(root, name) if isinstance(root, Path) else None
+        said = error if isinstance(error, BadName) else f'cannot be read as an image: {error}'
+        raise ImageFailure(reason or str(said)) from error
+    with file:
+        yield file
+
+
+def digest_file(file: BinaryIO) -> bytes:
+    """Compute a digest, 16 bytes, of the size of a file and of 16 blocks spread over it.
+
+    A replaced image has another one, since compressed files differ throughout; in files of raw
+    pixels, the blocks lie in the middle of the picture as well.
+
+    Raises:
+        ImageFailure: the file cannot be read.
+    """
+    try:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+        for block in range(_BLOCKS):
+            file.seek(max(size - _BLOCK_BYTES, 0) * block // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
+        file.seek(0)
+    except OSError as error:
+        raise ImageFailure(f'cannot be read as an image: {error}') from error
+    return digest.digest()
 
 
 def read_image(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class InstanceRecord:
     rle: bytes  # COCO run-length code of the mask at image size
     score: float  # mean of the stored confidence, or the score of a detector, in [0, 1]
     confidence: ConfidenceCrop | None  # None: the labeller gives no map
+    embedding: bytes | None = None  # float16, little-endian; None: not asked for
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ImageRecord:
     image_hw: tuple[int, int]  # (0, 0) for a failure
     instances: tuple[InstanceRecord, ...] = ()
     failure: str | None = None  # reason why the image could not be labelled
+    digest: bytes | None = field(default=None, compare=False)  # see images.reading.digest_file
 
 
 def with_safe_name(record: ImageRecord) -> ImageRecord:

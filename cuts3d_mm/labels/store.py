@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +35,8 @@ P = TypeVar('P', bound=Place)
 _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # version of the package that wrote the shard
 _HALVED_KEY = b'cuts3d_batch_halved'
+_PLACE_KEY = b'cuts3d_place'  # what the shard holds, and of which run; absent in formats 1 and 2
+_EMBEDDING = pa.field('embedding', pa.list_(pa.float16()))  # only in stores that have them
 _INSTANCE = pa.struct(
     [
         ('box_xywh', pa.list_(pa.float32(), 4)),  # pixels
@@ -52,9 +56,16 @@ SCHEMA = pa.schema(
         ('height', pa.int32()),
         ('width', pa.int32()),
         ('failure', pa.string()),  # null: the image was labelled
+        # Of 16 blocks spread over the image file; null: no such file, or an older store
+        ('digest', pa.binary()),
         ('instances', pa.list_(_INSTANCE)),
     ]
 )
+_WITH_EMBEDDINGS = SCHEMA.set(
+    SCHEMA.get_field_index('instances'),
+    pa.field('instances', pa.list_(pa.struct([*_INSTANCE, _EMBEDDING]))),
+)
+_NULLABLE = ('failure', 'digest')
 
 
 def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
@@ -112,13 +123,14 @@ def read_store(folder: Place) -> Iterator[ImageRecord]:
     paths = shard_paths(folder)
     names = UniqueNames(folder, paths)
     for path in paths:
-        for record in read_shard(path):
-            names.add(path, record.name)
-            yield record
+        yield from read_shard(path, names)
+    names.end()
 
 
 class UniqueNames:
-    """Refuses a name that a store holds twice, in little memory if the names are in order.
+    """Refuses a store that holds a name twice, or shards of two runs.
+
+    Takes little memory if the names are in order.
 
     Args:
         folder: the store.
@@ -128,20 +140,35 @@ class UniqueNames:
     def __init__(self, folder: Place, paths: Sequence[Place]) -> None:
         self._folder, self._paths = folder, paths
         self._here: list[str] = []  # names of the present shard up to now
-        self._path: Place | None = None
+        self._path = paths[0]
+        self._mark: RunMark | None = None
         self._last: str | None = None
         self._seen: set[str] | None = None  # None: all names were in order
+        self._count = 0
 
-    def add(self, path: Place, name: str) -> None:
-        """Take the next name of a shard.
+    def begin(self, path: Place, mark: RunMark | None) -> None:
+        """Take the next shard.
+
+        Raises:
+            ValueError: an earlier shard is of another run.
+        """
+        if path == self._paths[0]:
+            self._mark = mark
+        if mark != self._mark:
+            raise ValueError(
+                f'{self._folder} must hold the shards of one run, {path.name} is of another run '
+                f'than {self._paths[0].name}; run the command that wrote it again'
+            )
+        self._path, self._here = path, []
+
+    def add(self, name: str) -> None:
+        """Take the next name of the shard.
 
         Raises:
             ValueError: an earlier image has the name.
         """
-        if path != self._path:
-            self._path, self._here = path, []
         if self._seen is None and self._last is not None and name <= self._last:
-            earlier = self._paths[: self._paths.index(path)]
+            earlier = self._paths[: self._paths.index(self._path)]
             tables = (read_table(one, ['name']) for one in earlier)
             self._seen = {one for table in tables for one in table['name'].to_pylist()}
             self._seen.update(self._here)
@@ -154,6 +181,15 @@ class UniqueNames:
             self._seen.add(name)
         self._here.append(name)
         self._last = name
+        self._count += 1
+
+    def end(self) -> None:
+        """Say if images of the run are missing."""
+        if self._mark is not None and self._count < self._mark.num_images:
+            logging.getLogger(__name__).warning(
+                f'{self._folder} holds {self._count} of the {self._mark.num_images} images of '
+                'its run; run the command that wrote it again for the rest'
+            )
 
 
 def read_names(folder: Place) -> list[str]:
@@ -163,12 +199,10 @@ def read_names(folder: Place) -> list[str]:
         ValueError: the folder is no store, holds an image twice, or a shard is damaged.
     """
     paths = shard_paths(folder)
-    unique, names = UniqueNames(folder, paths), list[str]()
-    for path in paths:
-        for name in read_table(path, ['name'])['name'].to_pylist():
-            unique.add(path, name)
-            names.append(name)
-    return names
+    unique = UniqueNames(folder, paths)
+    tables = [read_table(path, ['name'], unique) for path in paths]
+    unique.end()
+    return [name for table in tables for name in table['name'].to_pylist()]
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
@@ -181,9 +215,10 @@ def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
     Raises:
         ValueError: the folder is no store, or a shard is damaged.
     """
-    found = []
-    for path in shard_paths(folder):
-        table = read_table(path, ['name', 'instances.list.element.score'])
+    found, paths = [], shard_paths(folder)
+    names = UniqueNames(folder, paths)
+    for path in paths:
+        table = read_table(path, ['name', 'instances.list.element.score'], names)
         table = table.filter([name not in excluded for name in table['name'].to_pylist()])
         instances = table['instances'].combine_chunks().flatten()
         found.append(instances.field('score').to_numpy().astype(np.float64))
@@ -219,13 +254,27 @@ class Counts:
         )
 
 
+@dataclass(frozen=True)
+class RunMark:
+    """The run that a shard belongs to, as its footer says it."""
+
+    run: str  # digest of all that the labels depend on
+    num_images: int
+    images_per_shard: int
+    extraction: dict[str, Any]  # how the networks run
+
+
 def shard_path(folder: P, index: int) -> P:
     """Path of the shard with an index; the order of the names is that of the indices."""
     return folder / f'labels-{index:06d}.parquet'  # type: ignore[return-value]
 
 
 def write_shard(
-    folder: Place, index: int, records: Sequence[ImageRecord], was_halved: bool = False
+    folder: Place,
+    index: int,
+    records: Sequence[ImageRecord],
+    was_halved: bool = False,
+    mark: RunMark | None = None,
 ) -> Counts:
     """Write one shard atomically and return its counts.
 
@@ -235,19 +284,29 @@ def write_shard(
         records: records in the order of the images.
         was_halved: whether a batch did not fit into the memory of the device and was halved,
             which can change the last bits of features; the shard says so.
+        mark: run that the shard belongs to; None: no run of this store.
     """
     counts = Counts(
         images=len(records),
         instances=sum(len(record.instances) for record in records),
         failures=sum(record.failure is not None for record in records),
     )
+    place = {
+        'index': index,
+        'names': digest_of_names(record.name for record in records),
+        'mark': None if mark is None else asdict(mark),
+    }
     metadata = {
+        _PLACE_KEY: json.dumps(place, sort_keys=True).encode(),
         _COUNTS_KEY: json.dumps(vars(counts)).encode(),
         _VERSION_KEY: __version__.encode(),
         **({_HALVED_KEY: b'1'} if was_halved else {}),
     }
     rows = [row_from_record(record) for record in records]
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata(metadata))
+    instances = (instance for record in records for instance in record.instances)
+    has_embedding = any(instance.embedding is not None for instance in instances)
+    schema = _WITH_EMBEDDINGS if has_embedding else SCHEMA
+    table = pa.Table.from_pylist(rows, schema.with_metadata(metadata))
     with open_atomically(shard_path(folder, index)) as file:
         pq.write_table(table, file, compression='zstd', write_page_checksum=True)
     return counts
@@ -262,10 +321,44 @@ def read_counts(path: Place) -> Counts:
     with _naming_shard(path):
         footer = pq.read_metadata(parquet_source(path))
         _check_schema(footer.schema.to_arrow_schema())
+        _read_place(path, footer.metadata)
         counts = Counts(**json.loads((footer.metadata or {})[_COUNTS_KEY]))
         if counts.images != footer.num_rows:
             raise ValueError(f'must hold {counts.images} images, holds {footer.num_rows}')
         return counts
+
+
+def read_mark(path: Place) -> RunMark | None:
+    """Read the run that a shard belongs to; None: no run, or a store of format 1 or 2.
+
+    Raises:
+        DamagedShard: there is no footer, or it is not the footer of a shard.
+    """
+    with _naming_shard(path):
+        return _read_place(path, pq.read_metadata(parquet_source(path)).metadata)[1]
+
+
+def _read_place(
+    path: Place, metadata: dict[bytes, bytes] | None
+) -> tuple[str | None, RunMark | None]:
+    """Read the digest of the names and the run of a shard.
+
+    Raises:
+        ValueError: the shard lies in the place of another.
+    """
+    if _PLACE_KEY not in (metadata or {}):
+        return None, None
+    place = json.loads((metadata or {})[_PLACE_KEY])
+    name = shard_path(path.parent, place['index']).name
+    if path.name != name:
+        raise ValueError(f'it must have the name that it was written under, {name}')
+    mark = place['mark']
+    return str(place['names']), None if mark is None else RunMark(**mark)
+
+
+def digest_of_names(names: Iterable[str]) -> str:
+    """Compute the digest of image names, in their order."""
+    return hashlib.sha256('\n'.join(names).encode()).hexdigest()
 
 
 def was_batch_halved(path: Place) -> bool:
@@ -282,12 +375,15 @@ def ran_out_of_memory(path: Place) -> bool:
     return any(reason is not None and reason.startswith(OUT_OF_MEMORY) for reason in reasons)
 
 
-def find_damage(path: Place, names: Sequence[str] | None = None) -> DamagedShard | None:
+def find_damage(
+    path: Place, names: Sequence[str] | None = None, mark: RunMark | None = None
+) -> DamagedShard | None:
     """Check the footer, the checksums and the images of a shard; None if it is whole.
 
     Args:
         path: the shard.
         names: names of the images that it must hold, in order; None: any names.
+        mark: run that it must belong to; None: any run.
     """
     try:
         with _naming_shard(path):
@@ -303,34 +399,60 @@ def find_damage(path: Place, names: Sequence[str] | None = None) -> DamagedShard
                     f'must hold the {len(names)} images of its place from {names[0]!r} on, holds '
                     f'{len(held)} from {held[0] if held else "nothing"!r} on'
                 )
+            if mark is not None and read_mark(path) != mark:
+                raise ValueError('must be a shard of this run, is a shard of another')
     except DamagedShard as damage:
         return damage
     return None
 
 
-def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    path: Place, columns: Sequence[str] | None = None, unique: UniqueNames | None = None
+) -> pa.Table:
     """Read a shard, or some columns of it, and check its checksums.
+
+    Args:
+        path: the shard.
+        columns: names of the columns; None: all.
+        unique: is given the run and the names of the shard, which are among the columns.
 
     Raises:
         DamagedShard: the shard is not whole.
+        ValueError: `unique` refuses the shard.
     """
     with _naming_shard(path), _open_shard(path) as shard:
         table = shard.read(columns=columns, use_threads=False)
         for name in table.column_names:
-            if name != 'failure' and table[name].null_count:
+            if name not in _NULLABLE and table[name].null_count:
                 raise ValueError(f'column {name} must be there for every image')
-        return table
+        digest, mark = _read_place(path, shard.metadata.metadata)
+        names = table['name'].to_pylist() if 'name' in table.column_names else None
+        if names is not None and digest is not None and digest_of_names(names) != digest:
+            raise ValueError('must hold the images that its footer says')
+    if unique is not None:
+        unique.begin(path, mark)
+        for name in names or ():
+            unique.add(name)
+    return table
 
 
-def read_shard(path: Place) -> Iterator[ImageRecord]:
+def read_shard(path: Place, unique: UniqueNames | None = None) -> Iterator[ImageRecord]:
     """Read the records of one shard.
+
+    Args:
+        path: the shard.
+        unique: is given the run and the names of the shard.
 
     Raises:
         DamagedShard: the shard is not whole, or holds a row that is not a record.
+        ValueError: `unique` refuses the shard.
     """
     with _naming_shard(path):
         shard = _open_shard(path)
+        mark = _read_place(path, shard.metadata.metadata)[1]
     with shard:
+        if unique is not None:
+            unique.begin(path, mark)
         batches = shard.iter_batches(batch_size=64, use_threads=False)
         while True:
             with _naming_shard(path):
@@ -339,7 +461,10 @@ def read_shard(path: Place) -> Iterator[ImageRecord]:
                 records = [record_from_row(row) for row in rows]
             if batch is None:
                 return
-            yield from records
+            for record in records:
+                if unique is not None:
+                    unique.add(record.name)
+                yield record
 
 
 def _open_shard(path: Place) -> pq.ParquetFile:
@@ -378,13 +503,15 @@ def row_from_record(record: ImageRecord) -> dict[str, Any]:
         'height': height,
         'width': width,
         'failure': record.failure,
+        'digest': record.digest,
         'instances': [_row_from_instance(instance) for instance in record.instances],
     }
 
 
 def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
-    crop = instance.confidence
+    crop, embedding = instance.confidence, instance.embedding
     return {
+        'embedding': None if embedding is None else np.frombuffer(embedding, '<f2'),
         'box_xywh': instance.box_xywh,
         'area': instance.area,
         'rle': instance.rle,
@@ -406,7 +533,8 @@ def record_from_row(row: dict[str, Any]) -> ImageRecord:
     if None in (row['name'], row['height'], row['width'], row['instances']):
         raise ValueError(f'labels of {row["name"]!r}: only failure may be null')
     instances = tuple(_instance_from_row(instance) for instance in row['instances'])
-    record = ImageRecord(row['name'], (row['height'], row['width']), instances, row['failure'])
+    image_hw = row['height'], row['width']
+    record = ImageRecord(row['name'], image_hw, instances, row['failure'], row.get('digest'))
     return check_record(record)
 
 
@@ -421,30 +549,34 @@ def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
         bound = OLDER_LOWER_BOUND if stored is None else stored
         place = tuple(row['grid_hw']), tuple(row['crop_xywh'])
         crop = ConfidenceCrop(*place, row['confidence'], bound)
-    return InstanceRecord(tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop)
+    stored = row.get('embedding')
+    embedding = None if stored is None else np.asarray(stored, '<f2').tobytes()
+    box_xywh = tuple(row['box_xywh'])
+    return InstanceRecord(box_xywh, row['area'], row['rle'], row['score'], crop, embedding)
 
 
 def _check_schema(found: pa.Schema) -> None:
-    """Check that a table holds rows of SCHEMA, or of its older version with fewer fields.
+    """Check that a table holds rows of SCHEMA, with or without the fields that may be absent.
 
     Raises:
         ValueError: the table holds something else.
     """
-    missing = [name for name in SCHEMA.names if name not in found.names]
+    missing = [name for name in SCHEMA.names if name not in (*found.names, 'digest')]
     if missing:
         raise ValueError(f'must have the columns {SCHEMA.names}, lacks {missing}')
     for field in list(SCHEMA)[:-1]:
-        if found.field(field.name).type != field.type:
+        if field.name in found.names and found.field(field.name).type != field.type:
             raise ValueError(f'column {field.name} must be {field.type}')
     instances = found.field('instances').type
     if not (pa.types.is_list(instances) and pa.types.is_struct(instances.value_type)):
         raise ValueError('column instances must be a list of structs')
     theirs: dict[str, Any] = {field.name: field.type for field in instances.value_type}
-    unknown = set(theirs) - {field.name for field in _INSTANCE}
+    known = [*_INSTANCE, _EMBEDDING]
+    unknown = set(theirs) - {field.name for field in known}
     if unknown:  # a damaged name, too: its field would otherwise count as left out
         raise ValueError(f'instances must have no other fields, got {sorted(unknown)}')
-    for field in _INSTANCE:
-        if field.name == 'lower_bound' and field.name not in theirs:
+    for field in known:
+        if field.name in ('lower_bound', 'embedding') and field.name not in theirs:
             continue
         if not _is_same_type(theirs.get(field.name), field.type):
             raise ValueError(f'field {field.name} of instances must be {field.type}')

@@ -32,7 +32,7 @@ from .store import SCHEMA, UniqueNames, read_table, record_from_row, row_from_re
 _SOURCE_KEY = b'cuts3d_source'
 _BATCH_KEY, _OUTLINE_KEY, _REMARKS_KEY = b'cuts3d_crc', b'cuts3d_outline_crc', b'cuts3d_left_out'
 # Rules that files of an earlier version break.
-_CONTENT = 'unsafe names are failures, every object has an area, checksums'
+_CONTENT = 'unsafe names are failures, every object has an area, checksums, places'
 _ROWS_PER_BATCH = 2048
 
 
@@ -341,11 +341,9 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
         paths = shard_paths(path)
         unique = UniqueNames(path, paths)
         for shard in paths:
-            stored = read_table(shard)
-            for name in stored['name'].to_pylist():
-                unique.add(shard, name)
-            table = _with_safe_names(_with_every_field(stored))
+            table = _with_safe_names(_with_every_field(read_table(shard, None, unique)))
             yield _with_area(table, remarks)
+        unique.end()
         return
     rows: list[dict[str, Any]] = []
     for record in map(with_safe_name, read_coco(path, crowd, remarks)):
@@ -358,7 +356,7 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
 
 
 def _with_every_field(table: pa.Table) -> pa.Table:
-    """Add the fields that an older store lacks to its instances, as nulls."""
+    """Add what an older store lacks, as nulls, and leave out embeddings."""
     if table.schema.equals(SCHEMA):
         return table
     instances = table['instances'].combine_chunks()
@@ -371,7 +369,8 @@ def _with_every_field(table: pa.Table) -> pa.Table:
     lengths = np.asarray(pc.list_value_length(instances))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
-    columns = [lists if name == 'instances' else table[name] for name in SCHEMA.names]
+    found = {name: table[name] for name in table.column_names} | {'instances': lists}
+    columns = [found.get(name, pa.nulls(len(table), pa.binary())) for name in SCHEMA.names]
     return pa.table(columns, SCHEMA)
 
 

@@ -17,7 +17,7 @@ from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
-from cuts3d_mm.pipeline.identity import describe_changes, read_image_stats, stat_images
+from cuts3d_mm.pipeline.identity import find_changes, read_image_stats, stat_images
 
 from .classes import divide_labels, name_as
 from .plan import (
@@ -121,14 +121,13 @@ def _check_request(request: Request, images: ImageList) -> None:
 
 def _require_same(settings: Settings, images: ImageList, earlier: Plan, folders: Folders) -> None:
     """Check that the settings and the images are those which were planned for."""
-    stats, changes = read_image_stats(folders.cut / 'images.arrow'), list[str]()
-    if stats is not None:
-        changes = describe_changes(stats, stat_images(images))
-    elif len(images.names) != earlier.num_images:
+    stats = read_image_stats(folders.cut / 'images.arrow')
+    changes = find_changes(folders.cut, images, stats, stat_images(images))
+    if changes is None and len(images.names) != earlier.num_images:
         changes = [f'{earlier.num_images} -> {len(images.names)} images']
     before, now = (_by_argument(one) for one in (earlier.settings, settings))
     remedy = f'choose another OUT for other settings or images{advise_weights(folders.out)}'
-    require_same_run(folders.out, 'the plan', before, now, remedy, changes)
+    require_same_run(folders.out, 'the plan', before, now, remedy, changes or ())
 
 
 def _by_argument(settings: Settings) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def choose_batch_size(out: Place, device: str) -> int:
         device: of the networks.
     """
     if (out / 'run.json').is_file():
-        stored = read_run(out / 'run.json').extraction.get('batch_size')
+        stored = read_run(out).identity.extraction.get('batch_size')
         if isinstance(stored, int):
             return stored
     return batch_size_for(_memory_of(device))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,20 @@ from numpy.typing import NDArray
 from cuts3d_mm import __version__
 from cuts3d_mm.files.atomic import open_atomically, write_first, write_whole
 from cuts3d_mm.files.paths import is_inside
-from cuts3d_mm.files.remote import BucketPath, ObjectInfo, Place
+from cuts3d_mm.files.remote import BucketPath, ObjectInfo, Place, map_files
 from cuts3d_mm.files.stored_run import RunMismatch, require_same_run
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.images.reading import ImageFailure, digest_file, open_named_image
 from cuts3d_mm.labellers.registry import resolve_config
+from cuts3d_mm.labels.store import (
+    DamagedShard,
+    RunMark,
+    digest_of_names,
+    read_mark,
+    read_table,
+)
 
-FORMAT = 2
+FORMAT = 3  # 3: shards say which run they belong to, and what files their images were
 _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-mmpretrain')
 _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096
@@ -50,6 +60,12 @@ class RunIdentity:
     images_per_shard: int
     extraction: dict[str, Any] = field(default_factory=dict)  # {}: of an earlier version
 
+    @property
+    def mark(self) -> RunMark:
+        """What each shard of the run says of it."""
+        digest = hashlib.sha256(_canonical(vars(self))).hexdigest()
+        return RunMark(digest, self.num_images, self.images_per_shard, self.extraction)
+
     @classmethod
     def of(
         cls,
@@ -66,10 +82,10 @@ class RunIdentity:
             images_per_shard: size of a shard.
             extraction: how the networks run; it changes the last bits of what they compute.
         """
-        digest = hashlib.sha256('\n'.join(images.names).encode()).hexdigest()
+        digest = digest_of_names(images.names)
         return cls(model, digest, len(images.names), images_per_shard, extraction)
 
-    def claim(self, folder: Place, images: ImageList) -> bool:
+    def claim(self, folder: Place, images: ImageList) -> tuple[StoredRun, bool]:
         """Write `run.json` into a fresh folder, or check that it is this run's.
 
         Args:
@@ -77,42 +93,61 @@ class RunIdentity:
             images: the list that this identity was made from.
 
         Returns:
-            Whether the folder was fresh.
+            The run as the folder has it, and whether the folder was fresh.
 
         Raises:
             RunMismatch: the folder belongs to another run; the message says what differs.
         """
-        stats, run = stat_images(images), folder / 'run.json'
-        is_fresh = not run.is_file()
+        stats, path = stat_images(images), folder / 'run.json'
+        before = read_image_stats(folder / 'images.arrow')
+        is_fresh, run = not path.is_file(), StoredRun(self, FORMAT, self.mark)
         if is_fresh and any(folder.glob('labels-*.parquet')):
             raise RunMismatch(f'{folder} must have a run.json next to its labels, has none')
         # Of parts that begin at the same moment, one is the first.
-        is_fresh = is_fresh and write_first(run, _encoded({'identity': vars(self)}))
+        is_fresh = is_fresh and write_first(path, run.encoded())
         if not is_fresh:
-            before = read_image_stats(folder / 'images.arrow')
-            theirs = self._check(folder, before, stats)
-            if theirs.extraction and before is not None and not is_copy(before, stats):
-                return False
-            write_whole(run, _encoded({'identity': vars(self)}))
-        write_image_stats(folder / 'images.arrow', stats)
-        return is_fresh
+            stored = read_run(folder)
+            self._check(folder, stored, find_changes(folder, images, before, stats))
+            run = StoredRun(self, max(stored.format, 2), stored.mark)
+            if not (stored.is_whole and stored.identity.extraction):
+                write_whole(path, run.encoded())
+        if before is None or not _is_same(before, stats):
+            write_image_stats(folder / 'images.arrow', stats)
+        return run, is_fresh
 
-    def _check(self, folder: Place, before: ImageStats | None, stats: ImageStats) -> RunIdentity:
-        theirs, others = read_run(folder / 'run.json'), []
-        if before is not None:
-            others = describe_changes(before, stats)
-        elif theirs.num_images != self.num_images:
+    def _check(self, folder: Place, stored: StoredRun, others: list[str] | None) -> None:
+        theirs = stored.identity
+        if not stored.is_whole:
+            if stored.mark != self.mark:
+                others = [*(others or ()), 'the run that its shards name (run.json is damaged)']
+            theirs = self
+        elif others is None and theirs.num_images != self.num_images:
             others = [f'{theirs.num_images} -> {self.num_images} images']
-        elif theirs.images != self.images:
+        elif others is None and theirs.images != self.images:
             others = ['the names of the images']
         compared = ('model', 'extraction') if theirs.extraction else ('model',)
         then, now = ({key: getattr(run, key) for key in compared} for run in (theirs, self))
-        require_same_run(folder, 'labels', then, now, _REMEDY, others)
-        return theirs
+        require_same_run(folder, 'labels', then, now, _REMEDY, others or ())
 
-    def record_counts(self, folder: Place, counts: dict[str, int]) -> None:
-        """Add what was done to `run.json`."""
-        write_whole(folder / 'run.json', _encoded({'identity': vars(self), 'counts': counts}))
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The run of a label store, as its `run.json` has it."""
+
+    identity: RunIdentity
+    format: int  # that the store began with
+    mark: RunMark | None  # of each shard; None: in formats 1 and 2, whose shards have none
+    is_whole: bool = True  # False: only what the shards say is known, `run.json` is damaged
+
+    def encoded(self, counts: dict[str, int] | None = None) -> bytes:
+        """Encode `run.json`, with counts of what was done."""
+        content = {'format': self.format, 'versions': _versions(), 'identity': vars(self.identity)}
+        if counts is not None:
+            content['counts'] = counts
+        if self.mark is not None:
+            content['run'] = self.mark.run
+            content['checksum'] = _checksum(content)
+        return json.dumps(content, indent=1, sort_keys=True).encode() + b'\n'
 
 
 @contextmanager
@@ -135,33 +170,63 @@ def given_up_on_failure(folder: Place, is_ours_alone: bool) -> Iterator[None]:
         raise
 
 
-def read_run(path: Place) -> RunIdentity:
-    """Read a `run.json` of this format or an earlier one.
+def read_run(folder: Place) -> StoredRun:
+    """Read the `run.json` of a store, of this format or an earlier one.
+
+    If it is damaged, the shards say the digest of the run, how many images it has, and how its
+    networks run.
 
     Raises:
-        RunMismatch: of a later format, or none of ours.
+        RunMismatch: of a later format; or damaged or none of ours, and no shard says a run.
     """
+    path = folder / 'run.json'
+    try:
+        return _parse_run(path)
+    except _DamagedRun as damage:
+        for shard in folder.glob('labels-*.parquet'):
+            with suppress(DamagedShard):
+                mark = read_mark(shard)
+                if mark is not None:
+                    logging.getLogger(__name__).warning(f'{damage}; made again from the shards')
+                    found = RunIdentity(
+                        {}, '', mark.num_images, mark.images_per_shard, mark.extraction
+                    )
+                    return StoredRun(found, FORMAT, mark, is_whole=False)
+        raise
+
+
+class _DamagedRun(RunMismatch):
+    """A `run.json` that holds no run."""
+
+
+def _parse_run(path: Place) -> StoredRun:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:
-        raise RunMismatch(f'{path} must be the run.json of a label store: {error}') from error
+        raise _DamagedRun(f'{path} must be the run.json of a label store: {error}') from error
     found = content.get('format', 1) if isinstance(content, dict) else None
-    if isinstance(found, int) and found > FORMAT:
+    if not isinstance(found, int):
+        raise _DamagedRun(f'{path} must be the run.json of a label store, it is not')
+    if found > FORMAT:
         raise RunMismatch(
             f'{path} must have a format up to {FORMAT}, it has {found}; a later version of '
             'cuts3d_mm wrote it, which is needed to go on'
         )
-    identity: Any = content.get('identity') if isinstance(content, dict) else None
+    identity: Any = content.get('identity')
     try:
+        said = content.pop('checksum', None)
+        if (said is not None or found == FORMAT) and said != _checksum(content):
+            raise _DamagedRun(f'{path} must have the checksum that it was written with')
         identity.setdefault('extraction', {})
         run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})
     except (TypeError, KeyError, AttributeError) as error:
-        raise RunMismatch(f'{path} must be the run.json of a label store, it is not') from error
+        raise _DamagedRun(f'{path} must be the run.json of a label store, it is not') from error
     if not isinstance(run.images_per_shard, int) or run.images_per_shard < 1:
         raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
     if not _is_extraction(run.extraction):
         raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')
-    return replace(run, model=_completed(run.model))
+    mark = None if found != FORMAT else replace(run.mark, run=content['run'])
+    return StoredRun(replace(run, model=_completed(run.model)), found, mark)
 
 
 def _is_extraction(value: Any) -> bool:
@@ -179,9 +244,12 @@ def _completed(model: Any) -> Any:
         return model
 
 
-def _encoded(content: dict[str, Any]) -> bytes:
-    content = {'format': FORMAT, 'versions': _versions(), **content}
-    return json.dumps(content, indent=1, sort_keys=True).encode() + b'\n'
+def _canonical(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
 
 
 def _versions() -> dict[str, str]:
@@ -229,37 +297,86 @@ def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
     return rows
 
 
-def is_copy(before: ImageStats, now: ImageStats) -> bool:
+def find_changes(
+    folder: Place, images: ImageList, before: ImageStats | None, now: ImageStats
+) -> list[str] | None:
+    """Name the images of a store that were added, removed or changed since they were labelled.
+
+    A file of another size or time is compared by the digest that its labels have. In a store of
+    an earlier version, which has none, a copied folder is known by other times throughout.
+
+    Args:
+        folder: of the labels.
+        images: of the run that is to go on.
+        before: sizes and times of the files of the run up to now; None: not known.
+        now: sizes and times of the files of `images`.
+
+    Returns:
+        What differs, in words, nothing if all is as it was; None if neither `before` nor the
+        labels say it.
+    """
+    if before is not None and _is_same(before, now):
+        return []
+    then, current = _by_name(before), _by_name(now)
+    digests, known = _stored_digests(folder), then if before is not None else current
+    differing = [
+        name
+        for name, found in current.items()
+        if name in digests and name in known and then.get(name) != found
+    ]
+    if before is None or _is_copy(before, now):
+        differing = [name for name in differing if digests[name] is not None]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        is_same = pool.map(
+            lambda name: digests[name] is not None and digests[name] == _digest(images.root, name),
+            differing,
+        )
+        changed = [
+            f'{name} ({_change(then.get(name), current[name])})'
+            for name, same in zip(differing, is_same, strict=True)
+            if not same
+        ]
+    if before is None:
+        return [_listed(changed, 'changed')] if changed else None
+    more = [name for name in current if name not in then]
+    fewer = [name for name in then if name not in current]
+    parts = (_listed(more, 'more'), _listed(fewer, 'fewer'), _listed(changed, 'changed'))
+    return [part for part in parts if part]
+
+
+def _by_name(stats: ImageStats | None) -> dict[str, tuple[int, int]]:
+    """Size and time of each file; nothing where they are not known."""
+    if stats is None:
+        return {}
+    pairs = zip(stats.size.tolist(), stats.mtime_ns.tolist(), strict=True)
+    return dict(zip(stats.names, pairs, strict=True))
+
+
+def _stored_digests(folder: Place) -> dict[str, bytes | None]:
+    """Read the digests of the files that whole shards were made of; None in older stores."""
+
+    def read(shard: Place) -> list[dict[str, Any]]:
+        with suppress(DamagedShard):
+            return read_table(shard, ['name', 'digest']).to_pylist()
+        return []
+
+    rows = chain.from_iterable(map_files(read, list(folder.glob('labels-*.parquet'))))
+    return {row['name']: row.get('digest') for row in rows}
+
+
+def _digest(root: Place, name: str) -> bytes | None:
+    with suppress(ImageFailure), open_named_image(root, name) as file:
+        return digest_file(file)
+    return None
+
+
+def _is_copy(before: ImageStats, now: ImageStats) -> bool:
     """Tell whether the same files lie there as a copy: other times for all, the same sizes."""
     return (
         before.names == now.names
         and np.array_equal(before.size, now.size)
         and not np.any(before.mtime_ns == now.mtime_ns)
     )
-
-
-def describe_changes(before: ImageStats, now: ImageStats) -> list[str]:
-    """Name the images that were added, removed or changed; empty if none were.
-
-    A file that was replaced has another size or time. A copied folder has other times
-    throughout and is no change, see `is_copy`.
-    """
-    if is_copy(before, now) or _is_same(before, now):
-        return []
-    old = {name: index for index, name in enumerate(before.names)}
-    new = {name: index for index, name in enumerate(now.names)}
-    more = [name for name in now.names if name not in old]
-    fewer = [name for name in before.names if name not in new]
-    both = [(name, old[name], new[name]) for name in now.names if name in old]
-    sizes = [(name, int(before.size[i]), int(now.size[j])) for name, i, j in both]
-    times = [(int(before.mtime_ns[i]), int(now.mtime_ns[j])) for _, i, j in both]
-    changed = [
-        f'{name} ({_change(size, size_now, time, time_now)})'
-        for (name, size, size_now), (time, time_now) in zip(sizes, times, strict=True)
-        if (size, time) != (size_now, time_now)
-    ]
-    parts = (_listed(more, 'more'), _listed(fewer, 'fewer'), _listed(changed, 'changed'))
-    return [part for part in parts if part]
 
 
 def _is_same(before: ImageStats, now: ImageStats) -> bool:
@@ -278,12 +395,15 @@ def _listed(names: Sequence[str], what: str) -> str:
     return f'{len(names)} image{plural} {what}: {", ".join(names[:_SHOWN])}{rest}'
 
 
-def _change(size: int, size_now: int, time: int, time_now: int) -> str:
-    if _NO_FILE in (size, size_now):
-        return 'was missing' if size == _NO_FILE else 'is missing'
-    if size != size_now:
-        return f'size {size} -> {size_now} bytes'
-    return f'time {_day(time)} -> {_day(time_now)}'
+def _change(then: tuple[int, int] | None, now: tuple[int, int]) -> str:
+    """Say how a file changed, by size and time of the last change before and now."""
+    if then is None:
+        return 'its content'
+    if _NO_FILE in (then[0], now[0]):
+        return 'was missing' if then[0] == _NO_FILE else 'is missing'
+    if then[0] != now[0]:
+        return f'size {then[0]} -> {now[0]} bytes'
+    return f'time {_day(then[1])} -> {_day(now[1])}'
 
 
 def _day(time_ns: int) -> str:

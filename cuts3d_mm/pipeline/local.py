@@ -390,7 +390,7 @@ def serve_worker(connection: Connection, order: WorkOrder) -> None:
             work, stages = connection.recv()
             if isinstance(work, Write):
                 with watch.measure('write', len(work.records)):
-                    write_shard(order.out, work.shard, work.records, work.was_halved)
+                    write_shard(order.out, work.shard, work.records, work.was_halved, order.mark)
                 connection.send(Done(watch.take()))
                 continue
             image = unpack(work.image)

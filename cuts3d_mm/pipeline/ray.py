@@ -447,5 +447,5 @@ def finish_shard_here(pickled: bytes, index: int, extracted: Extracted) -> Repor
     order, watch = _open_job(pickled).order, Stopwatch()
     records = [finish_image(image, extracted.stages, watch) for image in extracted.images]
     with watch.measure('write', len(records)):
-        write_shard(order.out, index, records, extracted.was_halved)
+        write_shard(order.out, index, records, extracted.was_halved, order.mark)
     return Report(count_images(records), (*extracted.spans, *watch.take()))

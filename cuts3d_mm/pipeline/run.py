@@ -10,17 +10,18 @@ import logging
 import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from cuts3d_mm.files.atomic import remove_leftovers
+from cuts3d_mm.files.atomic import remove_leftovers, write_whole
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.remote import Place, existing, map_files
 from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.store import (
     Counts,
+    RunMark,
     find_damage,
     ran_out_of_memory,
     read_counts,
@@ -79,9 +80,10 @@ def label_images(
     with hold_folder(order.out, split.part, split.parts):
         size = stored_shard_size(order.out) or images_per_shard(len(images.names))
         identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
-        is_ours_alone = identity.claim(order.out, images) and split.parts == 1
+        stored, is_fresh = identity.claim(order.out, images)
+        order, is_ours_alone = replace(order, mark=stored.mark), is_fresh and split.parts == 1
         remove_leftovers(order.out)
-        done, left = _divide_shards(order.out, images, size, split)
+        done, left = _divide_shards(order, images, size, split)
         earlier = _count(shard_path(order.out, index) for index in done)
         progress.start(earlier.images + sum(len(names) for _, names in left), earlier)
         work = closing(executor.label(order, left))
@@ -92,7 +94,8 @@ def label_images(
             order.out.glob('labels-*.parquet')
         ):  # none: this part is empty, and the first to end
             write_failures(order.out)
-            identity.record_counts(order.out, vars(_count(shard_paths(order.out))))
+            counts = vars(_count(shard_paths(order.out)))
+            write_whole(order.out / 'run.json', stored.encoded(counts))
         return _count(shard_path(order.out, index) for index in (*done, *(i for i, _ in left)))
 
 
@@ -135,49 +138,49 @@ def stored_shard_size(folder: Place) -> int | None:
     Raises:
         RunMismatch: `run.json` is none of ours.
     """
-    path = folder / 'run.json'
-    return read_run(path).images_per_shard if path.is_file() else None
+    if not (folder / 'run.json').is_file():
+        return None
+    return read_run(folder).identity.images_per_shard
 
 
 def _divide_shards(
-    out: Place, images: ImageList, size: int, split: Split
+    order: WorkOrder, images: ImageList, size: int, split: Split
 ) -> tuple[tuple[int, ...], tuple[Shard, ...]]:
     """Find the shards of this part that are on disk, and those that must be made.
 
     Raises:
         RunMismatch: the store holds more shards than the run has.
     """
-    starts = range(0, len(images.names), size)
+    out, starts = order.out, range(0, len(images.names), size)
     shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
     known = {shard_path(out, index).name for index, _ in shards}
     strays = sorted(path.name for path in out.glob('labels-*.parquet') if path.name not in known)
     if strays:
         raise RunMismatch(
             f'{out} must hold {len(shards)} shards of {size} images, as its run.json says, it '
-            f'also holds {strays[0]}; give run.json back its images_per_shard, or choose '
-            'another OUT'
+            f'also holds {strays[0]}; choose another OUT'
         )
     ours = shards[split.part :: split.parts]
-    is_done = _are_intact({shard_path(out, index): names for index, names in ours})
+    is_done = _are_intact({shard_path(out, index): names for index, names in ours}, order.mark)
     return (
         tuple(index for (index, _), done in zip(ours, is_done, strict=True) if done),
         tuple(shard for shard, done in zip(ours, is_done, strict=True) if not done),
     )
 
 
-def _are_intact(shards: Mapping[Place, Sequence[str]]) -> list[bool]:
+def _are_intact(shards: Mapping[Place, Sequence[str]], mark: RunMark | None) -> list[bool]:
     """Whether each shard is there with the images of its place; says which must be made again."""
     there = existing(list(shards))
-    found = map_files(lambda shard: _find_fault(shard, shards[shard]), there)
+    found = map_files(lambda shard: _find_fault(shard, shards[shard], mark), there)
     faults = dict(zip(there, found, strict=True))
     for fault in filter(None, faults.values()):
         logging.getLogger(__name__).warning(fault)
     return [shard in faults and faults[shard] is None for shard in shards]
 
 
-def _find_fault(shard: Place, names: Sequence[str]) -> str | None:
+def _find_fault(shard: Place, names: Sequence[str], mark: RunMark | None) -> str | None:
     """Say why a shard must be made again; None if it need not."""
-    damage = find_damage(shard, names)
+    damage = find_damage(shard, names, mark)
     if damage is not None:
         return f'{damage}; made again now'
     if ran_out_of_memory(shard):

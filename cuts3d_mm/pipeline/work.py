@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.images.reading import ImageFailure, NamedImage, read_named_image
+from cuts3d_mm.images.reading import (
+    ImageFailure,
+    NamedImage,
+    digest_file,
+    open_named_image,
+    read_image,
+)
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labellers.networks import choose_device
 from cuts3d_mm.labellers.registry import LABELLERS, resolve_config
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
-from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, write_shard
+from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, RunMark, write_shard
 
 from .progress import Report, Stopwatch, size_of
 
@@ -119,6 +125,7 @@ class WorkOrder:
     out: Place  # label store
     batch_size: int  # images that go through the networks together
     device: str = 'cpu'  # of the networks
+    mark: RunMark | None = None  # None: the run goes on with a store that has no marks
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -130,7 +137,7 @@ class Worker:
     """The labeller of a run in this process, and where the labels go."""
 
     def __init__(self, order: WorkOrder) -> None:
-        self._out, self._watch = order.out, Stopwatch()
+        self._order, self._watch = order, Stopwatch()
         labeller = order.labeller.build(order.device)
         self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
 
@@ -143,7 +150,8 @@ class Worker:
                 records.append(record)
                 yield Report(count_images([record]), self._watch.take())
         with self._watch.measure('write', len(records)):
-            write_shard(self._out, index, records, self._extraction.was_halved)
+            halved = self._extraction.was_halved
+            write_shard(self._order.out, index, records, halved, self._order.mark)
         yield Report(spans=self._watch.take())
 
 
@@ -164,6 +172,7 @@ class ExtractedImage:
     image_hw: tuple[int, int]  # (0, 0) for a failure
     content: Any  # of the labeller's first stage
     failure: str | None = None
+    digest: bytes | None = None  # of the file
 
 
 Read = NamedImage | ExtractedImage  # an image, or why it cannot be read
@@ -213,10 +222,13 @@ class Extraction:
 
     def _read(self, name: str) -> Read:
         with self._watch.measure('read') as work:
+            digest = None
             try:
-                image = NamedImage(name, read_named_image(self._root, name))
+                with open_named_image(self._root, name) as file:
+                    digest = digest_file(file)
+                    image = NamedImage(name, read_image(file), digest=digest)
             except ImageFailure as failure:
-                return ExtractedImage(name, (0, 0), None, str(failure))
+                return ExtractedImage(name, (0, 0), None, str(failure), digest)
             work.hands_on(image.pixels)
             return image
 
@@ -238,12 +250,12 @@ class Extraction:
             self.was_halved |= len(images) > 1
         else:
             return [
-                ExtractedImage(image.name, image.pixels.shape[:2], content)
+                ExtractedImage(image.name, image.pixels.shape[:2], content, None, image.digest)
                 for image, content in zip(images, found, strict=True)
             ]
         # Outside of the handler: there the traceback would hold the memory of the failed batch.
         if len(images) == 1:
-            return [ExtractedImage(images[0].name, (0, 0), None, reason)]
+            return [ExtractedImage(images[0].name, (0, 0), None, reason, images[0].digest)]
         half = len(images) // 2
         return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
 
@@ -287,7 +299,7 @@ def _batches(images: Iterable[Read], most: int) -> Iterator[list[Read]]:
 def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatch) -> ImageRecord:
     """Lead an image through the stages that follow the networks, and encode its instances."""
     if image.failure is not None:
-        return ImageRecord(image.name, (0, 0), failure=image.failure)
+        return ImageRecord(image.name, (0, 0), failure=image.failure, digest=image.digest)
     content = image.content
     try:
         for stage in stages:
@@ -296,7 +308,7 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
                 work.hands_on(content)
         with watch.measure('encode') as work:
             instances = tuple(encode_instance(i.mask, i.confidence, i.score) for i in content)
-            record = ImageRecord(image.name, image.image_hw, instances)
+            record = ImageRecord(image.name, image.image_hw, instances, digest=image.digest)
             work.hands_on(record)
             return record
     except ImageFailure as failure:
@@ -306,7 +318,7 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
     except Exception as error:
         _name_image(error, image.name)
         raise
-    return ImageRecord(image.name, (0, 0), failure=reason)
+    return ImageRecord(image.name, (0, 0), failure=reason, digest=image.digest)
 
 
 def require_out_of_memory(error: Exception) -> str:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from helpers.drawn import disc, make_older
 
@@ -14,6 +15,7 @@ from cuts3d_mm.labels.store import (
     read_names,
     read_store,
     shard_path,
+    shard_paths,
     write_failures,
     write_shard,
 )
@@ -36,6 +38,26 @@ def test_records_survive(tmp_path):
     write_shard(tmp_path, 1, written[1:])
     write_shard(tmp_path, 0, written[:1])
     assert list(read_store(tmp_path)) == written
+
+
+def test_embeddings_survive_and_are_absent_where_nobody_asked_for_them(tmp_path):
+    write_shard(tmp_path, 0, list(records()))
+    first, *rest = records()
+    values = np.array([0.5, -2, 65504], '<f2').tobytes()
+    one, two = first.instances
+    written = replace(first, instances=(replace(one, embedding=values), two))
+    write_shard(tmp_path, 1, [replace(written, name='c')])
+    assert list(read_store(tmp_path)) == [first, *rest, replace(written, name='c')]
+    assert LabelTable(tmp_path)[3].instances[0] == one  # not read for training
+    held = [str(pq.read_schema(path).field('instances').type) for path in shard_paths(tmp_path)]
+    assert ['embedding' in one for one in held] == [False, True]
+
+
+def test_a_shard_under_the_name_of_another_is_refused(tmp_path):
+    write_shard(tmp_path, 0, list(records()))
+    shard_path(tmp_path, 0).rename(shard_path(tmp_path, 3))
+    with pytest.raises(ValueError, match='was written under, labels-000000.parquet'):
+        list(read_store(tmp_path))
 
 
 def test_older_stores_still_read_and_say_that_their_confidence_was_raised(tmp_path):

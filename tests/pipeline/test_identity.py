@@ -6,13 +6,18 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from threading import Barrier
 
 import pytest
 
 from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import ImageList, list_images
+from cuts3d_mm.images.reading import digest_file, open_named_image
 from cuts3d_mm.labellers.registry import resolve_config
+from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.store import RunMark, write_shard
+from cuts3d_mm.pipeline.devices import choose_batch_size
 from cuts3d_mm.pipeline.identity import FORMAT, RunIdentity, stat_images
 
 MODEL = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': {'type': 'mmpretrain.X', 'a': 1}}
@@ -35,8 +40,26 @@ def images(tmp_path):
 def claim(out, images, extraction=CPU, **changes):
     out.mkdir(exist_ok=True)
     images = list_images(images.root)
-    RunIdentity.of(resolve_config({**MODEL, **changes}), images, 8, extraction).claim(out, images)
+    identity = RunIdentity.of(resolve_config({**MODEL, **changes}), images, 8, extraction)
+    run, _ = identity.claim(out, images)
+    (out / 'mark.json').write_text(json.dumps(run.mark and asdict(run.mark)))
     return json.loads((out / 'run.json').read_text())
+
+
+def older(content):
+    """A run.json as format 2 has it, without a checksum."""
+    return {key: content[key] for key in ('identity', 'versions')} | {'format': 2}
+
+
+def label(out, images):
+    """Write labels of images as they are now."""
+    digests = {}
+    for name in images.names:
+        with open_named_image(images.root, name) as file:
+            digests[name] = digest_file(file)
+    mark = RunMark(**json.loads((out / 'mark.json').read_text()))
+    records = [ImageRecord(name, (8, 9), (), None, digest) for name, digest in digests.items()]
+    write_shard(out, 0, records, mark=mark)
 
 
 def test_the_same_run_may_continue(images, tmp_path):
@@ -70,6 +93,7 @@ def test_other_settings_are_refused_naming_them(images, tmp_path, change, messag
 
 def test_images_that_came_went_or_changed_are_named(images, tmp_path):
     claim(tmp_path / 'out', images)
+    label(tmp_path / 'out', images)
     (images.root / 'x.jpg').write_bytes(b'new')
     (images.root / 'c.jpg').unlink()
     (images.root / 'a.jpg').write_bytes(b'y' * 1300)
@@ -123,26 +147,50 @@ def test_a_copy_of_the_images_may_continue_and_is_known_from_then_on(images, tmp
     copy.mkdir()
     for name in images.names:
         (copy / name).write_bytes((images.root / name).read_bytes())
+    label(tmp_path / 'out', images)
     moved = ImageList(copy, images.names)
     claim(tmp_path / 'out', moved)
-    os.utime(copy / 'd.jpg', (5, 5))
+    os.utime(copy / 'd.jpg', (5, 5))  # the same picture
+    claim(tmp_path / 'out', moved)
+    (copy / 'd.jpg').write_bytes(b'y' * 13)
     with pytest.raises(RunMismatch, match='1 image changed: d.jpg'):
         claim(tmp_path / 'out', moved)
 
 
-def test_a_lost_list_of_images_is_made_again(images, tmp_path):
+def test_images_that_were_replaced_throughout_by_others_of_the_same_size_are_named(
+    images, tmp_path
+):
     claim(tmp_path / 'out', images)
-    (tmp_path / 'out/images.arrow').write_bytes(b'ARROW1 broken')
-    claim(tmp_path / 'out', images)
-    (images.root / 'x.jpg').write_bytes(b'new')
-    with pytest.raises(RunMismatch, match='1 image more: x.jpg'):
+    label(tmp_path / 'out', images)
+    for name in images.names:
+        (images.root / name).write_bytes(b'y' * (images.root / name).stat().st_size)
+    with pytest.raises(RunMismatch, match='6 images changed: a.jpg .time 1970.* and 3 others'):
+        claim(tmp_path / 'out', images)
+    (tmp_path / 'out/images.arrow').unlink()
+    with pytest.raises(RunMismatch, match=r'6 images changed: a.jpg \(its content\)'):
         claim(tmp_path / 'out', images)
 
 
-def test_labels_without_a_run_are_refused(images, tmp_path):
-    (tmp_path / 'labels-000000.parquet').touch()
-    with pytest.raises(RunMismatch, match='must have a run.json'):
-        claim(tmp_path, images)
+def test_an_image_that_changed_before_it_was_labelled_is_no_change(images, tmp_path):
+    claim(tmp_path / 'out', images)
+    label(tmp_path / 'out', ImageList(images.root, images.names[:3]))
+    (images.root / 'd.jpg').write_bytes(b'another')
+    claim(tmp_path / 'out', images)
+
+
+@pytest.mark.parametrize('damage', ['a digit', 'cut short'])
+def test_a_damaged_run_file_is_made_again_from_the_shards(images, tmp_path, damage, caplog):
+    path = tmp_path / 'out/run.json'
+    claim(tmp_path / 'out', images)
+    label(tmp_path / 'out', images)
+    whole = path.read_bytes()
+    damaged = whole.replace(b'"images_per_shard": 8', b'"images_per_shard": 9')
+    path.write_bytes(damaged if damage == 'a digit' else whole[:-20])
+    with pytest.raises(RunMismatch, match='the run that its shards name'):
+        claim(tmp_path / 'out', images, input_hw=(64, 64))
+    assert choose_batch_size(tmp_path / 'out', 'cuda') == 1
+    claim(tmp_path / 'out', images)
+    assert path.read_bytes() == whole and 'made again from the shards' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -155,7 +203,7 @@ def test_labels_without_a_run_are_refused(images, tmp_path):
         (b'{"format": 2, "ident', 'must be the run.json of a label store'),
         (b'\xff\xfe{}', 'must be the run.json of a label store'),
         (b'[' * 100_000, 'must be the run.json of a label store'),
-        (b'{"format": 99}', 'must have a format up to 2, it has 99; a later version'),
+        (b'{"format": 99}', 'must have a format up to 3, it has 99; a later version'),
     ],
 )
 def test_a_damaged_or_later_run_file_is_refused(images, tmp_path, content, message):
@@ -173,7 +221,7 @@ def test_another_device_or_batch_size_is_another_run(images, tmp_path):
 
 def test_a_store_that_does_not_say_how_its_networks_ran_is_continued(images, tmp_path):
     path = tmp_path / 'out/run.json'
-    content = claim(tmp_path / 'out', images)
+    content = older(claim(tmp_path / 'out', images))
     del content['identity']['extraction']
     path.write_text(json.dumps(content))
     other = {'device': 'cuda', 'batch_size': 4}
@@ -185,7 +233,7 @@ def test_a_store_that_does_not_say_how_its_networks_ran_is_continued(images, tmp
 @pytest.mark.parametrize('value', [None, [1], {'batch_size': 0}, {'batch_size': True}])
 def test_a_store_whose_extraction_means_nothing_is_refused(images, tmp_path, value):
     path = tmp_path / 'out/run.json'
-    content = claim(tmp_path / 'out', images)
+    content = older(claim(tmp_path / 'out', images))
     content['identity']['extraction'] = value
     path.write_text(json.dumps(content))
     with pytest.raises(RunMismatch, match='extraction with a batch_size above 0'):
@@ -203,7 +251,7 @@ FORMER_LOCAL_CUT = {
 def test_labels_of_the_former_paper_are_refused_and_continue_as_the_letter(images, tmp_path):
     out = tmp_path / 'out'
     claim(out, images, recipe={'preset': 'paper_letter'})
-    stored = json.loads((out / 'run.json').read_text())
+    stored = older(json.loads((out / 'run.json').read_text()))
     stored['identity']['model']['recipe']['local_cut'] = FORMER_LOCAL_CUT
     (out / 'run.json').write_text(json.dumps(stored))
     with pytest.raises(RunMismatch, match=r"capacity: 'distance' -> 'affinity'"):

@@ -313,7 +313,7 @@ def test_a_store_of_each_format_is_read_and_continued(number, tmp_path):
     assert len(before) == 8 and sum(len(record.instances) for record in before) == 8
     assert resume(out) == (Counts(9, 9, 0), Counts(8, 8, 0))
     assert list(read_store(out))[:8] == before
-    assert json.loads((out / 'run.json').read_text())['format'] == FORMAT
+    assert json.loads((out / 'run.json').read_text())['format'] == max(number, 2)
     with pytest.raises(RunMismatch, match=r'model\.recipe\.ncut\.tau_ncut: 0.15 -> 0.5'):
         resume(out, recipe={'preset': 'maskcut', 'ncut': {'tau_ncut': 0.5}})
 
@@ -330,17 +330,27 @@ def test_a_shard_that_lies_in_the_place_of_another_is_made_again(folder, tmp_pat
 
 
 @pytest.mark.parametrize('size', [4, 16])
-def test_a_changed_shard_size_loses_and_doubles_no_image(folder, tmp_path, size):
+def test_a_changed_shard_size_is_noticed_and_changes_nothing(folder, tmp_path, size, caplog):
     run(folder, tmp_path / 'out')
-    path = tmp_path / 'out/run.json'
+    path, whole = tmp_path / 'out/run.json', content(tmp_path / 'out')
     stored = json.loads(path.read_text())
     stored['identity']['images_per_shard'] = size
     path.write_text(json.dumps(stored))
-    if size > 8:
-        said = 'must hold 2 shards of 16 images.*holds labels-000002'
-        with pytest.raises(RunMismatch, match=said):
-            run(folder, tmp_path / 'out')
-    else:
-        run(folder, tmp_path / 'out')
-        names = [record.name for record in read_store(tmp_path / 'out')]
-        assert names == list(list_images(folder).names)
+    run(folder, tmp_path / 'out')
+    assert f'{path} must have the checksum' in caplog.text
+    assert content(tmp_path / 'out') == whole
+    assert json.loads(path.read_text())['identity']['images_per_shard'] == 8
+
+
+def test_a_shard_of_another_run_is_refused_by_readers_and_made_again(folder, tmp_path, caplog):
+    run(folder, tmp_path / 'out')
+    run(folder, tmp_path / 'other', model={**MASKCUT, 'input_hw': (64, 64)})
+    whole = content(tmp_path / 'out')
+    shutil.copyfile(*(shard_paths(tmp_path / name)[1] for name in ('other', 'out')))
+    with pytest.raises(ValueError, match='labels-000001.parquet is of another run than labels-00'):
+        list(read_store(tmp_path / 'out'))
+    run(folder, tmp_path / 'out')
+    assert content(tmp_path / 'out') == whole and 'is a shard of another' in caplog.text
+    shard_paths(tmp_path / 'out')[2].unlink()
+    assert len(list(read_store(tmp_path / 'out'))) == 16
+    assert 'holds 16 of the 20 images of its run' in caplog.text

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.drawn import dataset_config, write_images, write_labelled_images
 from helpers.hostile_files import DAMAGES
+from PIL import Image
 
+from cuts3d_mm.files.stored_run import RunMismatch
+from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import find_damage, read_shard, read_store, shard_paths, write_shard
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.work import BuiltLabeller, WorkOrder
 from cuts3d_mm.registry import DATASETS
 
 QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
@@ -35,6 +45,26 @@ def test_generate_makes_damaged_shards_again_and_names_them(cuts3d, tmp_path, rn
     assert code == 0 and f'{8 * len(DAMAGES)} images' in out, err
     assert content(tmp_path / 'out') == whole
     assert all(name in caplog.text for name in whole)
+
+
+def test_generate_refuses_images_that_others_of_the_same_size_took_the_place_of(
+    cuts3d, tmp_path, rng
+):
+    """Raw pixels, as BMP and frames of cameras hold them, changed in the middle alone."""
+    pixels = rng.integers(0, 255, (96, 128, 3), np.uint8)
+    (tmp_path / 'images').mkdir()
+    for name in ('a', 'b'):
+        Image.fromarray(pixels).save(tmp_path / f'images/{name}.bmp')
+    arguments = ('generate', 'maskcut_color-texture.py', tmp_path / 'images', tmp_path / 'out')
+    code, _, err = cuts3d(*arguments, '--workers', 0, *QUICK)
+    assert code == 0, err
+    os.utime(tmp_path / 'images/a.bmp')
+    assert cuts3d(*arguments, '--workers', 0, *QUICK)[0] == 0  # the same picture as before
+    pixels[40:60] = 0
+    for name in ('a', 'b'):
+        Image.fromarray(pixels).save(tmp_path / f'images/{name}.bmp')
+    code, _, err = cuts3d(*arguments, '--workers', 0, *QUICK)
+    assert code == 2 and '2 images changed: a.bmp (time' in err
 
 
 @pytest.mark.parametrize('kind', DAMAGES)
@@ -126,3 +156,80 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path, rng):
         else:
             found += 1
     assert found > 50
+
+
+class Bright:
+    """A labeller that finds the bright half of an image."""
+
+    def predict_batch(self, images):
+        masks = (image.pixels[..., 0] > 90 for image in images)
+        return [[SimpleNamespace(mask=mask, confidence=None, score=0.5)] for mask in masks]
+
+
+class Silent:
+    def start(self, *_):
+        pass
+
+    add = start
+
+
+def flip(content, rng):
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+
+
+def cut(content, rng):
+    del content[rng.integers(len(content)) :]
+
+
+def blank(content, rng):
+    start = int(rng.integers(len(content)))
+    content[start : start + 64] = bytes(len(content[start : start + 64]))
+
+
+def append(content, rng):
+    content += content[: int(rng.integers(len(content)))]
+
+
+@pytest.mark.slow
+def test_no_damage_of_a_store_gives_other_labels_in_silence(tmp_path, rng, caplog):
+    write_images(tmp_path / 'images', 20, rng)
+    images = list_images(tmp_path / 'images')
+
+    def label(out, identity='ours'):
+        order = WorkOrder(BuiltLabeller(Bright(), {'is': identity}), images.root, out, 1)
+        label_images(order, images, LocalExecutor(0), Split(), Silent())
+
+    whole, foreign, out = (tmp_path / name for name in ('whole', 'foreign', 'out'))
+    label(whole)
+    label(foreign, 'another')
+    expected, names = list(read_store(whole)), sorted(path.name for path in whole.iterdir())
+    damages, outcomes = (flip, cut, blank, append), Counter()
+    for number in range(140):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(whole, out)
+        caplog.clear()
+        path, other = (out / names[rng.integers(len(names))] for _ in range(2))
+        kind = number % 7
+        if kind < 4:
+            changed = bytearray(path.read_bytes() or b'x')
+            damages[kind](changed, rng)
+            path.write_bytes(changed)
+        elif kind == 4:
+            path.unlink()
+        elif kind == 5:
+            path.write_bytes(other.read_bytes())
+        else:
+            shutil.copyfile(foreign / path.name, path)
+        try:
+            read = list(read_store(out))
+        except ValueError:
+            outcomes['refused by readers'] += 1
+        else:
+            assert read == expected or 'of the 20 images of its run' in caplog.text, path
+        try:
+            label(out)
+        except RunMismatch:
+            outcomes['refused by the run'] += 1
+        else:
+            assert list(read_store(out)) == expected, path
+    assert outcomes['refused by readers'] > 40
