@@ -417,7 +417,7 @@ def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> d
     run: dict[str, Any] = {}
     if (store / 'run.json').is_file():
         run = json.loads((store / 'run.json').read_text(encoding='utf-8'))
-        run.pop('checksum', None)  # of the paths, too, which are left out
+        run.pop('checksum', None)  # it counts local paths, which are left out
         refuse_secrets(run, 'run.json')
         files['run.json'] = card_folder / 'run.json'
         with open_atomically(files['run.json']) as file:

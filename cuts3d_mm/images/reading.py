@@ -48,7 +48,7 @@ class NamedImage:
     name: str  # path relative to the image folder, with forward slashes
     pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
     depth: Float | None = None  # (h, w) finite, larger is farther; None: from the depth source
-    digest: bytes | None = None  # of its file, see digest_file; None: no file
+    digest: bytes | None = None  # digest_file() of the file; None: no file
 
 
 def read_named_image(root: Place, name: str) -> Pixels:

@@ -248,7 +248,9 @@ def test_images_that_were_added_or_changed_since_the_cut_are_named(resumed_root)
         run_learn(resumed_root, resumed_root / 'out')
     (resumed_root / 'new.txt').write_text('006.png')
     begin(resumed_root, exclude=resumed_root / 'new.txt')
-    os.utime(resumed_root / 'images/005.png', (1, 1))
+    os.utime(resumed_root / 'images/005.png', (1, 1))  # the same picture
+    begin(resumed_root, exclude=resumed_root / 'new.txt')
+    (resumed_root / 'images/005.png').write_bytes((resumed_root / 'images/004.png').read_bytes())
     with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* choose another OUT'):
         run_learn(resumed_root, resumed_root / 'out', exclude=resumed_root / 'new.txt')
 
