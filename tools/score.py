@@ -121,6 +121,10 @@ def _require_gate(args: argparse.Namespace, scores: dict[str, dict[str, float]])
     from cuts3d_mm.labels.coco import read_labels
     from cuts3d_mm.labels.gate import check_labels
 
+    if 'segm' not in scores:
+        raise ValueError(
+            f'--gate needs masks in ANNOTATIONS, {args.ground_truth} holds boxes alone'
+        )
     mask_ap = 100 * scores['segm']['AP']
     found = check_labels(read_labels(args.labels), mask_ap, args.gate)
     if found.faults:

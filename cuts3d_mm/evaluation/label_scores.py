@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import coco_annotation, read_labels
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
-from cuts3d_mm.labels.left_out import Crowd
+from cuts3d_mm.labels.left_out import BoxesAlone, Crowd
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.visualization.charts import (
     draw_precision_recall,
@@ -31,7 +31,7 @@ from cuts3d_mm.visualization.charts import (
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
 
-from .metric import class_agnostic_ap, run_evaluation
+from .metric import KINDS, class_agnostic_ap, run_evaluation
 
 # Smallest and largest number of annotated instances, for each group of images.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
@@ -88,7 +88,9 @@ def _match(
 
 
 def scores_by_count(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, tuple[int, dict[str, dict[str, float]]]]:
     """Score images with few and with many annotated instances apart.
 
@@ -107,7 +109,7 @@ def scores_by_count(
             name = f'{first}' if first == last else f'{first}-{last or ""}'
             part = _of_images(ground_truth, chosen)
             found = [one for one in detections if one['image_id'] in chosen]
-            groups[name] = len(chosen), class_agnostic_ap(part, found)
+            groups[name] = len(chosen), class_agnostic_ap(part, found, kinds)
     return groups
 
 
@@ -232,6 +234,8 @@ class ScoreReport:
     ) -> ScoreReport:
         """Read the labels and annotations, and score the labels.
 
+        Annotations of boxes alone score boxes alone.
+
         Args:
             labels: label store or COCO JSON.
             ground_truth: COCO JSON of the true objects.
@@ -241,7 +245,13 @@ class ScoreReport:
             crowd: whether regions of a COCO JSON that are marked `iscrowd` are ignored or are
                 objects.
         """
-        truth = read_ground_truth(ground_truth, needs_masks=True, needs_names=True, crowd=crowd)
+        kinds: tuple[str, ...] = KINDS
+        try:
+            truth = read_ground_truth(ground_truth, True, True, crowd=crowd)
+        except BoxesAlone:
+            if against is not None:  # masks are compared
+                raise
+            truth, kinds = read_ground_truth(ground_truth, False, True, crowd=crowd), KINDS[:1]
         num_annotated = len(truth['images'])
         sides = [
             _match(read_labels(side, crowd), truth)
@@ -260,7 +270,7 @@ class ScoreReport:
             ]
         found = [detections for detections, _ in sides]
         earlier = found[1] if against is not None else None
-        scores = class_agnostic_ap(truth, found[0])
+        scores = class_agnostic_ap(truth, found[0], kinds)
         return cls(truth, found[0], earlier, scores, num_annotated)
 
     def scope(self) -> str:
@@ -278,12 +288,14 @@ class ScoreReport:
 
     def table_by_count(self) -> str:
         """Format the scores of masks by the number of annotated objects in an image."""
-        groups = scores_by_count(self.ground_truth, self.detections)
+        groups = scores_by_count(self.ground_truth, self.detections, tuple(self.scores))
+        kind = tuple(self.scores)[-1]
         rows = []
         for name, (count, scores) in groups.items():
-            figures = (percent(scores['segm'][m]) for m in ('AP', 'AP50', 'AR100'))
+            figures = (percent(scores[kind][m]) for m in ('AP', 'AP50', 'AR100'))
             rows.append([name, str(count), *figures])
-        return format_table(['objects', 'images', 'mask AP %', 'AP50 %', 'AR100 %'], rows)
+        shape = 'mask' if kind == 'segm' else 'box'
+        return format_table(['objects', 'images', f'{shape} AP %', 'AP50 %', 'AR100 %'], rows)
 
     def changes(self) -> list[ImageChange]:
         """Compare with the earlier labels image by image, the greatest loss first."""
@@ -300,7 +312,8 @@ class ScoreReport:
 
     def plot(self) -> Figure:
         """Draw precision against recall."""
-        curves = {'labels': precision_recall(self.ground_truth, self.detections)}
+        kind = tuple(self.scores)[-1]
+        curves = {'labels': precision_recall(self.ground_truth, self.detections, kind)}
         if self.earlier is not None:
             curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
         return draw_precision_recall(curves)

@@ -27,7 +27,7 @@ from .coco_json import (
     read_annotated_images,
     with_area,
 )
-from .left_out import Crowd, Remarks, contradicts, mask_box, polygon_box
+from .left_out import Box, Crowd, Remarks, contradicts, mask_box, polygon_box
 from .record import (
     ConfidenceCrop,
     ImageRecord,
@@ -63,9 +63,9 @@ def read_coco(
     """Read a COCO JSON as records, in the order of its images.
 
     What is left out or corrected is counted, and said in one warning of each kind after the last
-    image: crowd regions, objects without area, boxes that contradict their masks (the box of
-    the mask is taken), and images whose width and height are swapped, as in the files of CutLER
-    and CuVLER.
+    image: crowd regions, objects without mask or area, objects of images that are not in the file,
+    boxes that contradict their masks (the box of the mask is taken), and images whose width and
+    height are swapped, as in the files of CutLER and CuVLER.
 
     Args:
         path: file to read.
@@ -79,7 +79,7 @@ def read_coco(
     """
     counted = Remarks() if remarks is None else remarks
     names = set()
-    for position, (image, found) in enumerate(read_annotated_images(path, crowd)):
+    for position, (image, found) in enumerate(read_annotated_images(path, crowd, counted)):
         if image.file_name in names:
             raise ValueError(
                 f'{path}: images[{position}].file_name must be unique, got '
@@ -98,6 +98,7 @@ def read_coco(
             if instance is not None:
                 instances.append(instance)
         yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
+    counted.check(path)
     if remarks is None:
         counted.warn(path)
 
@@ -105,12 +106,13 @@ def read_coco(
 def _from_annotation(
     annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
 ) -> InstanceRecord | None:
-    """Make a record; None for an object without area.
+    """Make a record; None for an object without mask or area.
 
     The caller puts the name of the annotation before an error.
     """
     if not annotation.segmentation:
-        raise ValueError(' must have a segmentation')
+        remarks.without_mask += 1
+        return None
     try:
         code = compress_mask(annotation.segmentation, image_hw)
     except ValueError as error:
@@ -126,19 +128,20 @@ def _from_annotation(
     if area == 0:
         remarks.without_area += 1
         return None
-    box, of_mask = annotation.bbox, mask_box(mask)
-    if contradicts(box, of_mask) and not _fits_points(annotation):
+    of_mask = mask_box(mask)
+    box = annotation.bbox or of_mask
+    if contradicts(box, of_mask) and not _fits_points(annotation, box):
         remarks.boxes += 1
         box = of_mask
     return InstanceRecord(box, area, code, annotation.score, crop)
 
 
-def _fits_points(annotation: CocoAnnotation) -> bool:
+def _fits_points(annotation: CocoAnnotation, box: Box) -> bool:
     """Whether a box fits polygons, of which a part may be too small to cover a pixel."""
     polygons = annotation.segmentation
     if not isinstance(polygons, list):
         return False
-    return not contradicts(annotation.bbox, polygon_box(with_area(polygons)))
+    return not contradicts(box, polygon_box(with_area(polygons)))
 
 
 def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from array import array
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Any, NamedTuple, TypeVar
@@ -19,6 +21,7 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.files.remote import Place
 
+from .dialects import in_plain_form
 from .left_out import (
     Box,
     Crowd,
@@ -56,8 +59,13 @@ class AnnotatedImage(NamedTuple):
     annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
 
 
-def read_annotated_images(path: Place, crowd: Crowd = 'ignore') -> Iterator[AnnotatedImage]:
+def read_annotated_images(
+    path: Place, crowd: Crowd = 'ignore', remarks: Remarks | None = None
+) -> Iterator[AnnotatedImage]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
+
+    What tools write otherwise than COCO, but plainly, is read; see `in_plain_form`.
+    Annotations of images that are not in the file are left out and counted.
 
     The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
     codes of an image show it, its size is corrected, with one warning that says how many images.
@@ -66,6 +74,7 @@ def read_annotated_images(path: Place, crowd: Crowd = 'ignore') -> Iterator[Anno
         path: file to read.
         crowd: 'objects' gives regions that are marked `iscrowd` as objects; with 'ignore' they
             stay crowds.
+        remarks: gets the counts.
 
     Raises:
         ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
@@ -74,7 +83,7 @@ def read_annotated_images(path: Place, crowd: Crowd = 'ignore') -> Iterator[Anno
     require_crowd(crowd)
     with _Annotations(crowd == 'objects') as annotations:
         try:
-            images = _read_all(path, annotations)
+            images = _read_all(path, annotations, remarks or Remarks())
             annotations.check_ids()
         except ValueError as error:
             raise ValueError(f'{path} must be a COCO JSON: {error}') from error
@@ -82,7 +91,7 @@ def read_annotated_images(path: Place, crowd: Crowd = 'ignore') -> Iterator[Anno
         yield from _in_order(path, images, annotations)
 
 
-def _read_all(path: Place, annotations: _Annotations) -> list[CocoImage]:
+def _read_all(path: Place, annotations: _Annotations, remarks: Remarks) -> list[CocoImage]:
     images: dict[int, CocoImage] = {}
     for entry in read_entries(path, ('images', 'annotations')):
         if entry.part == 'annotations':
@@ -92,7 +101,8 @@ def _read_all(path: Place, annotations: _Annotations) -> list[CocoImage]:
         if image.id in images:
             raise ValueError(f'{entry.where}.id must be unique, got {image.id} again')
         images[image.id] = image
-    annotations.assign(images)
+    remarks.num_objects = annotations.count
+    remarks.orphans = annotations.assign(images)
     return list(images.values())
 
 
@@ -151,6 +161,10 @@ class _Annotations:
         self._ids.append(annotation.id)
         self._image_ids.append(annotation.image_id)
 
+    @property
+    def count(self) -> int:
+        return len(self._ids)
+
     def check_ids(self) -> None:
         ids = np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64)
         order = np.argsort(ids, kind='stable')
@@ -162,15 +176,16 @@ class _Annotations:
     def check_crowds(self, path: Place) -> None:
         require_objects(path, len(self._ids), self._num_crowds)
 
-    def assign(self, images: dict[int, CocoImage]) -> None:
+    def assign(self, images: dict[int, CocoImage]) -> int:
+        """Find the image of each annotation; count those that have none."""
         positions = {image_id: position for position, image_id in enumerate(images)}
-        for index, image_id in enumerate(self._image_ids):
-            position = positions.get(image_id)
-            if position is None:
-                raise ValueError(
-                    f'annotations[{index}].image_id must be the id of an image, got {image_id}'
-                )
-            self._images.append(position)
+        self._images = [positions.get(image_id, -1) for image_id in self._image_ids]
+        num_orphans = self._images.count(-1)
+        if num_orphans and num_orphans == len(self._images):
+            raise ValueError(
+                f'annotations[0].image_id must be the id of an image, got {self._image_ids[0]}'
+            )
+        return num_orphans
 
     def by_image(self, num_images: int) -> Iterator[list[tuple[int, CocoAnnotation]]]:
         positions = np.asarray(self._images, np.int64)
@@ -218,13 +233,6 @@ class CocoCategory(msgspec.Struct, frozen=True):
     name: str
 
 
-class ClassOfAnnotation(msgspec.Struct, frozen=True):
-    """The class of an element of `annotations`."""
-
-    id: Id
-    category_id: Id
-
-
 class RunLengths(msgspec.Struct, frozen=True):
     """A mask as run lengths: compressed in a string, or one by one."""
 
@@ -246,7 +254,8 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
 
     id: Id
     image_id: Id
-    bbox: tuple[Number, Number, Length, Length]  # x, y, width, height in pixels
+    category_id: Id | None = None
+    bbox: tuple[Number, Number, Length, Length] | None = None  # x, y, width, height in pixels
     segmentation: Polygons | RunLengths | None = None
     area: Annotated[float, Meta(ge=0)] | None = None
     iscrowd: Flag = 0
@@ -256,12 +265,14 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Check that numbers are finite: the parser may let NaN pass, which JSON does not have."""
-        if not all(map(math.isfinite, (*self.bbox, self.score, self.area or 0))):
+        if not all(map(math.isfinite, (*(self.bbox or ()), self.score, self.area or 0))):
             raise ValueError('must have finite numbers in bbox, area and score')
 
 
 def convert_entry(entry: Entry, kind: type[T]) -> T:
     """Check an entry and convert it to its type; keys that the type lacks are left out.
+
+    An entry in another form than COCO's is read as `in_plain_form` gives it.
 
     Raises:
         ValueError: the entry does not fit the type; the message names it and what must hold.
@@ -269,6 +280,8 @@ def convert_entry(entry: Entry, kind: type[T]) -> T:
     try:
         return msgspec.convert(entry.value, kind)
     except msgspec.ValidationError as error:
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(in_plain_form(*entry), kind)
         raise ValueError(entry.where + _describe(str(error))) from None
 
 
@@ -320,7 +333,12 @@ def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
         try:
             yield from _read_object(ijson.basic_parse(source, use_float=True), source, parts)
         except ijson.JSONError as error:
-            raise ValueError(f'must be whole JSON in UTF-8: {_reason(error)}') from error
+            raise ValueError(source.find_number() or _reason(error)) from error
+
+
+_ODD_NUMBER = re.compile(
+    rb'("[\w ]{1,40}")?[:\[,\s]*(?<![\w"])(-?(?:NaN|Infinity|\d{19,}|[\d.]+[eE]\+?\d{3,}))'
+)
 
 
 class _Source:
@@ -328,7 +346,8 @@ class _Source:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._num_bytes = 0
+        self._num_bytes = self._start = 0
+        self._read = self._before = b''  # what was read last, and before
         self._where = 'the beginning'
         if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
             file.seek(0)
@@ -340,7 +359,22 @@ class _Source:
         self._num_bytes += size
         if self._num_bytes > MAX_ENTRY_BYTES:
             raise ValueError(f'{self._where} must be at most {MAX_ENTRY_BYTES} bytes long')
-        return self._file.read(size)
+        self._start += len(self._before)
+        self._before, self._read = self._read, self._file.read(size)
+        return self._read
+
+    def find_number(self) -> str | None:
+        """Say which number in what was read last is none of JSON, or too large."""
+        text = self._before + self._read
+        for found in _ODD_NUMBER.finditer(text):
+            key, number = (part.decode('ascii', 'replace') for part in found.groups(b''))
+            if not (number.lstrip('-').isdecimal() and abs(int(number)) < 2**63):
+                return (
+                    f'{self._where}: numbers must be finite and fit into 64 bits, got '
+                    f'{f"{key}: " if key else ""}{number} at byte '
+                    f'{self._start + found.start(2)} of the file'
+                )
+        return None
 
 
 def _read_object(events: Events, source: _Source, parts: Collection[str]) -> Iterator[Entry]:
@@ -429,10 +463,10 @@ def _pass_over(events: Events, source: _Source, event: str, key: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Give the first line of the parser's message, which may be bytes."""
+    """Say what must hold, and the first line of the parser's message, which may be bytes."""
     said = error.args[0] if error.args else ''
     text = said.decode('utf-8', 'replace') if isinstance(said, bytes) else str(said)
-    return text.strip().split('\n')[0]
+    return f'must be whole JSON in UTF-8: {text.strip().split(chr(10))[0]}'
 
 
 MAX_POLYGONS = 4096  # for each mask; masks of COCO and LVIS have some hundreds
@@ -543,8 +577,9 @@ def read_ground_truth(
     """
     images, annotations = [], []
     names, remarks = set(), Remarks()
-    classes, class_of = _read_classes(path) if needs_classes else (CATEGORIES, {})
-    for image, found in read_annotated_images(path, crowd):
+    classes = _read_classes(path) if needs_classes else CATEGORIES
+    class_ids = {one['id'] for one in classes}
+    for image, found in read_annotated_images(path, crowd, remarks):
         if needs_names and image.file_name in names:
             raise ValueError(
                 f'{path}: names of images must be unique, got {image.file_name!r} again'
@@ -559,45 +594,37 @@ def read_ground_truth(
             }
         )
         for index, annotation in found:
+            if needs_classes and annotation.category_id not in class_ids:
+                raise ValueError(
+                    f'{path}: categories must hold the id and name of every class that is '
+                    f'annotated, got no category {annotation.category_id}'
+                )
             try:
                 plain = _as_plain(annotation, image, needs_masks, remarks)
             except ValueError as error:
                 raise ValueError(f'{path}: annotations[{index}]{error}') from error
             if plain is not None:
+                if needs_classes:
+                    plain['category_id'] = annotation.category_id
                 annotations.append(plain)
+    remarks.check(path)
     remarks.warn(path)
-    for plain in annotations:
-        plain['category_id'] = class_of.get(plain['id'], CATEGORY_ID)
     return {'images': images, 'annotations': annotations, 'categories': classes}
 
 
-def _read_classes(path: Path) -> tuple[list[dict[str, Any]], dict[int, int]]:
-    """Read the categories, and the category of each annotation by its id."""
-    classes, class_of = list[dict[str, Any]](), dict[int, int]()
+def _read_classes(path: Path) -> list[dict[str, Any]]:
     try:
-        for entry in read_entries(path, ('annotations', 'categories')):
-            if entry.part == 'annotations':
-                one = convert_entry(entry, ClassOfAnnotation)
-                class_of[one.id] = one.category_id
-            else:
-                category = convert_entry(entry, CocoCategory)
-                classes.append({'id': category.id, 'name': category.name})
+        entries = read_entries(path, ('categories',))
+        classes = [convert_entry(entry, CocoCategory) for entry in entries]
     except ValueError as error:
         raise ValueError(f'{path} must be a COCO JSON with classes: {error}') from error
-    unknown = set(class_of.values()) - {one['id'] for one in classes}
-    if not classes or unknown:
-        got = f'no category {min(unknown)}' if unknown else 'no category'
-        raise ValueError(
-            f'{path}: categories must hold the id and name of every class that is annotated, '
-            f'got {got}'
-        )
-    return classes, class_of
+    return [{'id': one.id, 'name': one.name} for one in classes]
 
 
 def _as_plain(
     annotation: CocoAnnotation, image: CocoImage, needs_masks: bool, remarks: Remarks
 ) -> dict[str, Any] | None:
-    """Make a dictionary; None for an object without area.
+    """Make a dictionary; None for an object without area, or without a mask that is needed.
 
     The caller puts the name of the annotation before an error.
     """
@@ -607,9 +634,10 @@ def _as_plain(
             mask, code = _checked_mask(annotation, image.image_hw)
         except ValueError as error:
             raise ValueError(f'.segmentation: {error}') from error
-    elif needs_masks:
-        raise ValueError(' must have a segmentation: masks are scored')
-    box = annotation.bbox
+    elif needs_masks or annotation.bbox is None:
+        remarks.without_mask += 1
+        return None
+    box = annotation.bbox or (0.0, 0.0, 0.0, 0.0)
     area = box[2] * box[3]
     if code is not None:
         area = float(coco_mask.area(code))
@@ -619,7 +647,7 @@ def _as_plain(
         remarks.without_area += 1
         return None
     if mask is not None and _is_contradicted(box, mask, code, image.image_hw):
-        remarks.boxes += 1
+        remarks.boxes += annotation.bbox is not None
         box = mask_box(mask_code(mask, image.image_hw))
     plain: dict[str, Any] = {
         'id': annotation.id,

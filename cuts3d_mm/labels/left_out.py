@@ -13,7 +13,12 @@ Crowd = Literal['ignore', 'objects']
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 # Tools round boxes, and some count the last pixel and some do not: edges differ by up to 2 px.
 BOX_TOLERANCE_PX = 2.0
+_FEW, _FEW_OF_ALL = 10, 0.01  # objects without a mask or area that are left out
 _REMEDY = "--crowd objects, or crowd='objects', reads them as objects"
+
+
+class BoxesAlone(ValueError):
+    """A file holds boxes where masks are needed."""
 
 
 class LabelWarning(UserWarning):
@@ -27,15 +32,39 @@ class Remarks:
     crowds: int = 0  # regions that are marked as crowds
     without_area: int = 0  # objects that cover no pixel
     boxes: int = 0  # boxes that contradict their masks
+    without_mask: int = 0  # objects that have no mask where one is needed
+    orphans: int = 0  # objects of images that are not in the file
+    num_objects: int = 0  # annotations of the file, crowds and all of the above included
 
     def lines(self) -> list[str]:
         """Say each count that is not 0."""
         said = (
             (self.crowds, f'marked iscrowd, left out as objects; {_REMEDY}'),
             (self.without_area, 'without area, left out'),
+            (self.without_mask, 'without a mask, left out'),
+            (self.orphans, 'whose image is not in the file, left out'),
             (self.boxes, 'whose box contradicts the mask; the box of the mask is used'),
         )
         return [f'{count} object{"s" * (count > 1)} {text}' for count, text in said if count]
+
+    def check(self, source: object) -> None:
+        """Check that few objects of a file have no mask or no area.
+
+        Raises:
+            BoxesAlone: no object has a mask.
+            ValueError: more than 1 % have no mask or area, and more than 10.
+        """
+        useless = self.without_mask + self.without_area
+        if self.without_mask and self.without_mask >= self.num_objects - self.orphans:
+            raise BoxesAlone(
+                f'{source}: annotations must have a segmentation, all {self.without_mask} have '
+                'none; the file holds boxes alone, of which no mask can be read'
+            )
+        if useless > max(_FEW, self.num_objects * _FEW_OF_ALL):
+            raise ValueError(
+                f'{source}: annotations must have a mask with an area, {useless} of '
+                f'{self.num_objects} have none; correct the file or remove them'
+            )
 
     def warn(self, source: object) -> None:
         """Say each count in a warning that names the source."""

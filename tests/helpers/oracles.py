@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import zlib
@@ -275,46 +276,66 @@ def _is_int(value: Any, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
+def _number(value: Any) -> Any:
+    """A number, also where it is written as text or as a float without a fraction."""
+    with contextlib.suppress(ValueError, OverflowError):
+        value = float(value) if type(value) is str else value
+        return int(value) if type(value) is float and value == int(value) else value
+    return value
+
+
 def _is_number(value: Any) -> bool:
+    value = _number(value)
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= 2**24
+
+
+def _is_id(value: Any) -> bool:
+    value = _number(value)
+    return _is_int(value, -(2**53), 2**53) or (type(value) is str and bool(value))
 
 
 def _check(document: Any, needs: Collection[str]) -> None:
     images = {}
     for image in document['images']:
-        require(_is_int(image['id'], -(2**53), 2**53) and image['id'] not in images)
+        require(_is_id(image['id']) and _number(image['id']) not in images)
         require(type(image['file_name']) is str and image['file_name'])
-        height, width = image['height'], image['width']
+        height, width = _number(image['height']), _number(image['width'])
         require(_is_int(height, 1, MAX_PIXELS) and _is_int(width, 1, MAX_PIXELS))
         require(height * width <= MAX_PIXELS)
-        images[image['id']] = image, []
-    names = [image['file_name'] for image, _ in images.values()]
+        images[_number(image['id'])] = (height, width), []
+    names = [image['file_name'] for image in document['images']]
     require('names' not in needs or len(set(names)) == len(names))
-    ids = set()
+    ids = [_number(one['id']) for one in document['annotations'] if 'id' in one]
+    require(len(set(ids)) == len(ids) and all(map(_is_id, ids)))
+    known = [one for one in document['annotations'] if _number(one['image_id']) in images]
+    require(known or not document['annotations'])
     for one in document['annotations']:
-        require(_is_int(one['id'], -(2**53), 2**53) and one['id'] not in ids)
-        ids.add(one['id'])
-        images[one['image_id']][1].append(one)
-        _check_annotation(one, needs)
-    for image, found in images.values():
-        image_hw = image['height'], image['width']
-        sizes = {
-            tuple(o['segmentation']['size']) for o in found if type(o['segmentation']) is dict
-        }
+        require(_is_id(one['image_id']))
+        _check_annotation(one)
+        _check_confidence(one, needs)
+    for one in known:
+        images[_number(one['image_id'])][1].append(one)
+    masks = [one for one in known if one.get('segmentation')]
+    require(masks or 'masks' not in needs or not known)
+    for image_hw, found in images.values():
+        masks = [one['segmentation'] for one in found if one.get('segmentation')]
+        sizes = {tuple(map(_number, mask['size'])) for mask in masks if type(mask) is dict}
         require(sizes <= {image_hw} or sizes == {image_hw[::-1]})
-        for one in found:
-            _check_mask(one['segmentation'], image_hw)
+        for mask in masks:
+            _check_mask(mask, image_hw)
 
 
-def _check_annotation(one: Any, needs: Collection[str]) -> None:
-    require(
-        len(one['bbox']) == 4 and all(map(_is_number, one['bbox'])) and min(one['bbox'][2:]) >= 0
-    )
-    require(one.get('iscrowd', 0) in (0, 1))
-    require(one.get('segmentation') or 'masks' not in needs or one.get('iscrowd'))
-    require(_is_number(one.get('score', 1)) and 0 <= one.get('score', 1) <= 1)
-    area = one.get('area')
-    require(area is None or (type(area) in (int, float) and 0 <= area < math.inf))
+def _check_annotation(one: Any) -> None:
+    """A box or a mask, and figures in their ranges; what is optional may be null."""
+    box = one.get('bbox') or [0] * 4
+    require(len(box) == 4 and all(map(_is_number, box)))
+    require(_number(one.get('iscrowd') or 0) in (0, 1))
+    score, area = _number(one.get('score') or 0), _number(one.get('area') or 0)
+    require(_is_number(score) and 0 <= score <= 1)
+    require(type(area) in (int, float) and area < math.inf)
+
+
+def _check_confidence(one: Any, needs: Collection[str]) -> None:
     stored = one.get('confidence')
     if stored is None or 'confidence' not in needs:
         return
@@ -330,8 +351,11 @@ def _check_annotation(one: Any, needs: Collection[str]) -> None:
 def _check_mask(segmentation: Any, image_hw: tuple[int, int]) -> None:
     pixels = image_hw[0] * image_hw[1]
     if type(segmentation) is list:
-        require(segmentation)
-        for polygon in segmentation:
+        is_flat = type(segmentation[0]) is not list
+        for polygon in [segmentation] if is_flat else segmentation:
+            if polygon and type(polygon[0]) is list:
+                require(all(len(point) == 2 for point in polygon))
+                polygon = [one for point in polygon for one in point]
             require(len(polygon) % 2 == 0 and all(map(_is_number, polygon)))
         return
     counts = segmentation['counts']
