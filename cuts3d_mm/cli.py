@@ -468,6 +468,13 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='OUT',
         help='label store to write, a folder or s3://BUCKET/PREFIX',
     )
+    parser.add_argument(
+        '--images',
+        dest='image_folder',
+        type=image_folder,
+        metavar='DIR',
+        help='folder of the images, where IMAGES is a COCO JSON (default: looked for near it)',
+    )
     # --shard is the name of earlier releases.
     parser.add_argument(
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
@@ -533,7 +540,7 @@ def label_many(
     excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
     counts = label(
         labeller,
-        list_images(args.images).without(excluded).first(args.limit),
+        list_images(args.images, args.image_folder).without(excluded).first(args.limit),
         args.out,
         args.workers,
         f'labelling {args.images.name}',

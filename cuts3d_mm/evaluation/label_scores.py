@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from pycocotools import mask as coco_mask
 from cuts3d_mm.arrays import Double
 from cuts3d_mm.files.paths import BadName, path_to_write, shown
 from cuts3d_mm.files.remote import Place
+from cuts3d_mm.images.matching import key_of, match_names
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import coco_annotation, read_labels
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
@@ -53,8 +53,8 @@ def labels_as_detections(
 ) -> list[dict[str, Any]]:
     """Turn pseudo-labels into COCO results.
 
-    Images are matched by name, or by the last part of the name if it is unique. An annotated
-    image without labels counts as an image without detections.
+    Images are matched as `match_names` does. An annotated image without labels counts as an image
+    without detections.
 
     Raises:
         ValueError: no labelled image is annotated, or sizes differ.
@@ -66,13 +66,12 @@ def _match(
     records: Iterable[ImageRecord], ground_truth: dict[str, Any]
 ) -> tuple[Detections, set[Any]]:
     """Turn pseudo-labels into COCO results, and find the ids of the images that are labelled."""
-    images = _images_by_name(ground_truth['images'])
+    images = {image['file_name']: image for image in ground_truth['images']}
+    keys = {key_of(name) for name in images}
     detections: Detections = []
-    labelled = set()
-    for record in records:
-        image = images.get(record.name) or images.get(PurePosixPath(record.name).name)
-        if image is None or record.failure is not None:
-            continue
+    labelled, others, names = set(), dict[str, ImageRecord](), list[str]()
+
+    def take(record: ImageRecord, image: dict[str, Any]) -> None:
         labelled.add(image['id'])
         if (image['height'], image['width']) != record.image_hw:
             raise ValueError(
@@ -82,6 +81,17 @@ def _match(
         for instance in record.instances:
             annotation = coco_annotation(instance, record.image_hw)
             detections.append(annotation | {'image_id': image['id']})
+
+    for record in records:
+        if record.failure is None and record.name in images:
+            names.append(record.name)
+            take(record, images[record.name])
+        elif record.failure is None and key_of(record.name) in keys:
+            others[record.name] = record
+    if others:
+        for annotated, name in match_names(list(images), [*names, *others], 'annotations').items():
+            if name in others:
+                take(others[name], images[annotated])
     if not labelled:
         raise ValueError('labels and ground truth must share image names, they share no name')
     return detections, labelled
@@ -190,13 +200,6 @@ def count_changes(changes: list[ImageChange]) -> dict[str, int]:
     better = sum(change.gain > _SAME for change in changes)
     worse = sum(change.gain < -_SAME for change in changes)
     return {'better': better, 'worse': worse, 'same': len(changes) - better - worse}
-
-
-def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    by_base = {PurePosixPath(image['file_name']).name: image for image in images}
-    seen = Counter(PurePosixPath(image['file_name']).name for image in images)
-    unique = {base: image for base, image in by_base.items() if seen[base] == 1}
-    return unique | {image['file_name']: image for image in images}
 
 
 def _of_images(ground_truth: dict[str, Any], chosen: set[Any]) -> dict[str, Any]:

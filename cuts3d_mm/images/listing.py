@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.files.paths import is_inside, open_regular, shown
 from cuts3d_mm.files.remote import BucketPath, Place
 from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
+
+from .matching import match_names, with_slashes
 
 IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
@@ -59,7 +61,7 @@ class ImageList:
         return ImageList(self.root, left)
 
 
-def list_images(source: Place) -> ImageList:
+def list_images(source: Place, folder: Place | None = None) -> ImageList:
     r"""Find the images that a command is to work on.
 
     A file that is named as an image but cannot be read, such as a named pipe or a link that leads
@@ -69,20 +71,24 @@ def list_images(source: Place) -> ImageList:
 
     Args:
         source: a folder, searched recursively for image files; a text file with one path a
-            line, relative to the file; or a COCO JSON, whose `file_name`s are looked up
-            next to it, in `images/` or in a folder of its name.
+            line, relative to the file; or a COCO JSON.
+        folder: folder of the images of a COCO JSON; None: looked for next to it, and where
+            COCO's own layout has it (`annotations/instances_val2017.json`, `val2017/`).
 
     Raises:
-        ValueError: there is no image, the list cannot be read, or a path is listed twice.
+        ValueError: there is no image, the list cannot be read, a path is listed twice, or a
+            folder is given with something else than a COCO JSON.
     """
     root: Place
     left_out = Counter[str]()
+    if folder is not None and (source.suffix != '.json' or source.is_dir()):
+        raise ValueError(f'--images is the folder of the images of a COCO JSON, got {source}')
     if source.is_dir():
         root, names = source, list(list_folder(source, left_out))
     elif not source.is_file():
         raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
     elif source.suffix == '.json':
-        root, names = read_coco_names(source)
+        root, names = read_coco_names(source, folder)
     else:
         root, names = read_text_list(source)
     counts = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
@@ -162,11 +168,15 @@ def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
     return os.path.commonpath([real_root, os.path.realpath(entry.path)]) != real_root
 
 
-def read_coco_names(source: Place) -> tuple[Place, list[str]]:
-    """Find the image folder of a COCO JSON, and read the names of its images.
+def read_coco_names(source: Place, folder: Place | None = None) -> tuple[Place, list[str]]:
+    """Find the image folder of a COCO JSON, and the names of its images there.
+
+    Args:
+        source: the file.
+        folder: folder of the images; None: the first of some with an image of the file.
 
     Raises:
-        ValueError: the file is no COCO JSON.
+        ValueError: the file is no COCO JSON, or the first names are in none of the folders.
     """
     try:
         entries = read_entries(source, ('images',))
@@ -174,11 +184,60 @@ def read_coco_names(source: Place) -> tuple[Place, list[str]]:
     except ValueError as error:
         message = f'{source} must be a COCO JSON with images[].file_name: {error}'
         raise ValueError(message) from error
-    folders = (source.parent, source.parent / 'images', source.with_suffix(''))
-    tried = list(islice((name for name in names if is_inside(name)), _NAMES_TRIED))
-    holds_one = (any(_is_file(folder, name) for name in tried) for folder in folders)
-    root = next((f for f, holds in zip(folders, holds_one, strict=True) if holds), source.parent)
-    return root, [_relative(name, root) for name in names]
+    folders = [folder] if folder is not None else _image_folders(source)
+    tried = names[:_NAMES_TRIED]
+    inside = [name for name in tried if is_inside(name)]
+    for root in folders:
+        # Absolute names count where all names are: others lead out, or are those of a folder.
+        is_there = [_is_file(root, name) for name in inside or _all_inside(tried, root)]
+        if len(tried) == sum(is_there):
+            return root, [_relative(name, root) for name in names]
+        if any(is_there):
+            return root, _as_in(root, names, source)
+    for root in folders if isinstance(source, Path) else ():
+        if root.is_dir():
+            flat = root in (source.parent, source.parent.parent) and folder is None
+            matched = _as_in(root, names, source, flat)
+            if 2 * sum(new != old for new, old in zip(matched, names, strict=True)) > len(names):
+                return root, matched
+    raise ValueError(
+        f'{source} must name images that are there, none of the first {len(tried)}, such as '
+        f'{shown(tried[0])}, is in {", ".join(map(str, folders))}; --images DIR gives their folder'
+    )
+
+
+def _all_inside(names: list[str], root: Place) -> list[str]:
+    return [name for name in (_relative(name, root) for name in names) if is_inside(name)]
+
+
+def _image_folders(source: Place) -> list[Place]:
+    """Folders that tools put the images of a COCO JSON into, such as val2017/ of COCO itself."""
+    stem = source.with_suffix('').name
+    subset = stem.rpartition('_')[2]  # instances_val2017
+    found: list[Place] = []
+    for folder in (source.parent, source.parent.parent):
+        found += [folder, *(folder / name for name in ('images', stem, subset))]
+        found.append(folder / 'images' / subset)
+    return list(dict.fromkeys(found))
+
+
+def _as_in(root: Place, names: list[str], source: Place, flat: bool = False) -> list[str]:
+    """Name images as they are named in a folder; names that nothing matches stay as they are.
+
+    Args:
+        root: the folder.
+        names: names in the annotations.
+        source: the annotations.
+        flat: whether only files directly in the folder are looked at.
+    """
+    if flat and isinstance(root, Path):
+        there = [entry.name for entry in os.scandir(root) if _is_image(entry.name)]
+    else:
+        there = list(list_folder(root, Counter()))
+    plain = [_relative(name, root) for name in names]
+    inside = [name for name in plain if is_inside(with_slashes(name))]
+    found = match_names(inside, there, source) if there else {}
+    return [found.get(one, name) for one, name in zip(plain, names, strict=True)]
 
 
 def _is_file(folder: Place, name: str) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import ConfigDict
@@ -18,6 +17,7 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.hub.client import file_sha256
+from cuts3d_mm.images.matching import match_names
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.visualization.charts import percent
 
@@ -323,45 +323,3 @@ def _read_test(annotations: Path, labels: Truth, names: Sequence[str]) -> Truth:
     with suppress(ValueError):  # annotations without classes cannot be tested on by class
         truth = read_ground_truth(annotations, True, needs_names=True, needs_classes=True)
     return with_classes_of(name_as(truth, names, annotations), labels)
-
-
-def match_names(annotated: Collection[str], names: Collection[str], path: Path) -> dict[str, str]:
-    """Find the image of each annotated name: by the full name, or the last part if it is unique.
-
-    Args:
-        annotated: names in the annotations.
-        names: names of the images of a run.
-        path: file of the annotations, for messages.
-
-    Returns:
-        Annotated name -> name of the image; names without an image are left out.
-
-    Raises:
-        ValueError: a name without a folder could mean several images, or several names could
-            mean an image without a folder.
-    """
-    known = set(names)
-    found = {name: name for name in annotated if name in known}
-    counts = Counter(map(_last_part, annotated))
-    by_last: dict[str, list[str]] = {}
-    for name in names:
-        by_last.setdefault(_last_part(name), []).append(name)
-    for name in annotated:
-        last = _last_part(name)
-        images = by_last.get(last, [])
-        free = [image for image in images if image not in found]
-        if name in found or not free:
-            continue
-        if len(images) == counts[last] == 1:
-            found[name] = images[0]
-        elif last in (name, *free):
-            raise ValueError(
-                f'annotations must name images in full where last parts repeat; in {path}, '
-                f'{name} can be {" or ".join(free[:_SHOWN])}, and {counts[last]} of the names '
-                f'end in {last}; write them relative to IMAGES'
-            )
-    return found
-
-
-def _last_part(name: str) -> str:
-    return PurePosixPath(name).name

@@ -1,0 +1,123 @@
+"""Match the names that annotation tools give images with the names of the images."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import PurePosixPath
+
+_SHOWN = 3  # names in a message
+# Label Studio puts eight hexadecimal digits before the name of an upload, Roboflow writes
+# photo_jpg.rf.HASH.jpg for photo.jpg.
+_UPLOAD = re.compile(r'^[0-9a-f]{8}-(?=.)')
+_ROBOFLOW = re.compile(r'_(\w{3,4})\.rf\.[\da-z]{8,}(?:\.\w+)?$')
+
+
+def match_names(
+    annotated: Collection[str], names: Collection[str], source: object
+) -> dict[str, str]:
+    """Find the image of each annotated name, by the first rule that gives a unique result.
+
+    Rules, in turn: the full name, with slashes of either kind; its last part; the last part in
+    any case (`.JPG`); without what upload tools add to names; without the suffix. A log line
+    says how many names each rule has found, but for the first.
+
+    Args:
+        annotated: names in the annotations.
+        names: names of the images.
+        source: file of the annotations, for messages.
+
+    Returns:
+        Annotated name -> name of the image; names without an image are left out.
+
+    Raises:
+        ValueError: a name without a folder could mean several images, or several names could
+            mean an image without a folder.
+    """
+    known = set(names)
+    found = {name: name for name in annotated if name in known}
+    rules: Counter[str] = Counter()
+    for rule, key_of in _RULES.items():
+        if len(found) == len(annotated):
+            break
+        more = _match_by(key_of, annotated, names, found)
+        if key_of is _last_part:
+            _require_clear(annotated, names, {**found, **more}, source)
+        found |= more
+        rules[rule] += len(more)
+    said = ', '.join(f'{count} by {rule}' for rule, count in rules.items() if count and rule)
+    if said:
+        logging.getLogger(__name__).warning(
+            f'{source}: of {len(annotated)} image names, found {said}'
+        )
+    return found
+
+
+def _match_by(
+    key_of: Callable[[str], str],
+    annotated: Collection[str],
+    names: Collection[str],
+    found: dict[str, str],
+) -> dict[str, str]:
+    """Find the names that are left where only one name on each side has the key."""
+    images: dict[str, list[str]] = {}
+    for name in names:
+        images.setdefault(key_of(name), []).append(name)
+    counts, taken = Counter(map(key_of, annotated)), set(found.values())
+    return {
+        name: images[key][0]
+        for name, key in ((name, key_of(name)) for name in annotated if name not in found)
+        if counts[key] == 1 == len(images.get(key, ())) and images[key][0] not in taken
+    }
+
+
+def _require_clear(
+    annotated: Collection[str], names: Collection[str], found: dict[str, str], source: object
+) -> None:
+    counts, taken = Counter(map(_last_part, annotated)), set(found.values())
+    images: dict[str, list[str]] = {}
+    for name in names:
+        if name not in taken:
+            images.setdefault(_last_part(name), []).append(name)
+    for name in annotated:
+        last = _last_part(name)
+        free = images.get(last, [])
+        if name not in found and free and last in (name, *free):
+            raise ValueError(
+                f'annotations must name images in full where last parts repeat; in {source}, '
+                f'{name} can be {" or ".join(free[:_SHOWN])}, and {counts[last]} of the names '
+                f'end in {last}; write them relative to IMAGES'
+            )
+
+
+def with_slashes(name: str) -> str:
+    """Write a path of any system with forward slashes, without `./` in front."""
+    return name.replace('\\', '/').removeprefix('./')
+
+
+def _last_part(name: str) -> str:
+    return PurePosixPath(with_slashes(name)).name
+
+
+def _in_lower_case(name: str) -> str:
+    return _last_part(name).lower()
+
+
+def _without_marks(name: str) -> str:
+    return _ROBOFLOW.sub(r'.\1', _UPLOAD.sub('', _in_lower_case(name)))
+
+
+def key_of(name: str) -> str:
+    """Give what names of the same image share by the loosest rule."""
+    return PurePosixPath(_without_marks(name)).stem
+
+
+_RULES: dict[str, Callable[[str], str]] = {
+    '': with_slashes,
+    'their last part': _last_part,
+    'their last part in lower case': _in_lower_case,
+    'their last part without what an upload added': _without_marks,
+    'their last part without its suffix': key_of,
+}
