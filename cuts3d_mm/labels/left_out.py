@@ -52,18 +52,19 @@ class Remarks:
 
         Raises:
             BoxesAlone: no object has a mask.
-            ValueError: more than 1 % have no mask or area, and more than 10.
+            ValueError: more than 1 % have no mask or area, and more than 10, or all.
         """
         useless = self.without_mask + self.without_area
-        if self.without_mask and self.without_mask >= self.num_objects - self.orphans:
+        num_objects = self.num_objects - self.orphans
+        if self.without_mask and self.without_mask >= num_objects:
             raise BoxesAlone(
                 f'{source}: annotations must have a segmentation, all {self.without_mask} have '
                 'none; the file holds boxes alone, of which no mask can be read'
             )
-        if useless > max(_FEW, self.num_objects * _FEW_OF_ALL):
+        if useless and useless > min(max(_FEW, num_objects * _FEW_OF_ALL), num_objects - 1):
             raise ValueError(
                 f'{source}: annotations must have a mask with an area, {useless} of '
-                f'{self.num_objects} have none; correct the file or remove them'
+                f'{num_objects} have none; correct the file or remove them'
             )
 
     def warn(self, source: object) -> None:

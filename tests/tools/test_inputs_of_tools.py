@@ -1,0 +1,93 @@
+"""Drawn inputs as annotation and depth tools write them, by commands; see their README."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.drawn import iou
+from PIL import Image
+
+from cuts3d_mm.labels.record import decode_mask
+from cuts3d_mm.labels.store import read_store
+
+MASKCUT = ('generate', 'maskcut_color-texture')
+
+
+@pytest.fixture(scope='session')
+def cases():
+    folder = Path(os.environ.get('CUTS3D_TEST_DATA') or 'none').parent / 'cases'
+    if not folder.is_dir():
+        pytest.skip('CUTS3D_TEST_DATA does not name a folder beside the drawn cases')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('name', 'count', 'said'),
+    [
+        ('plain', 8, ''),
+        ('1_flat_object', 8, '1 object without area, left out'),
+        ('3_boxes_xyxy', 8, '8 objects whose box contradicts the mask'),
+        ('4_float_ids', 8, ''),
+        ('4_no_area', 8, ''),
+        ('4_one_two_point_polygon', 7, '1 object without area, left out'),
+        ('6_backslash', 8, ''),
+    ],
+)
+def test_annotations_have_the_objects_that_they_must(cuts3d, cases, tmp_path, name, count, said):
+    path, figures = cases / f'{name}.json', tmp_path / 'figures.json'
+    code, out, err = cuts3d('describe', path)
+    assert code == 0 and re.search(rf'instances +\| +{count} ', out) and said in err
+    code, _, err = cuts3d('score', cases / 'plain.json', path, '--json', figures)
+    scores = json.loads(figures.read_text())
+    assert code == 0 and scores['segm']['AR100'] == 1 and (count < 8 or scores['bbox']['AP'] == 1)
+
+
+def test_a_file_of_crowds_alone_is_refused_and_read_as_objects_where_asked_for(cuts3d, cases):
+    path = cases / '2_all_crowd.json'
+    code, _, err = cuts3d('describe', path)
+    assert code == 2 and 'iscrowd in all 8' in err and '--crowd objects' in err
+    code, out, err = cuts3d('describe', path, '--crowd', 'objects')
+    assert code == 0 and re.search(r'instances +\| +8 ', out), err
+
+
+@pytest.mark.parametrize('name', ['coco/annotations/instances_val2017.json', '6_backslash.json'])
+def test_the_images_of_annotations_are_found(cuts3d, cases, tmp_path, name):
+    code, out, err = cuts3d(*MASKCUT, cases / name, tmp_path / 'out', '--workers', 0)
+    assert code == 0 and out.startswith('4 images: 8 instances, 0 failures'), err
+
+
+def test_a_photo_that_was_annotated_upright_is_said_with_the_remedy(cuts3d, cases, tmp_path):
+    truth, out = cases / '7_upright.json', tmp_path / 'out'
+    code, _, err = cuts3d(*MASKCUT, truth, out, '--images', cases / 'phone', '--workers', 0)
+    assert code == 0, err
+    code, _, err = cuts3d('score', out, truth)
+    assert code == 2 and 'EXIF' in err and 'mogrify -auto-orient' in err
+    # The remedy is true:
+    (tmp_path / 'turned').mkdir()
+    with Image.open(cases / 'phone/a.jpg') as image:
+        turned = image.transpose(Image.Transpose.ROTATE_270)  # orientation 6
+        turned.save(tmp_path / 'turned/a.jpg', quality=95)
+    folder = tmp_path / 'turned'
+    assert cuts3d(*MASKCUT, truth, tmp_path / 'b', '--images', folder, '--workers', 0)[0] == 0
+    code, _, err = cuts3d('score', tmp_path / 'b', truth, '--json', tmp_path / 'figures.json')
+    assert code == 0, err
+    assert json.loads((tmp_path / 'figures.json').read_text())['segm']['AR100'] >= 0.8
+
+
+def test_depth_of_65535_gives_the_masks_of_the_depth_without_it(cuts3d, cases, tmp_path):
+    masks = []
+    for name in ('depth_plain', 'depth_top65535'):
+        (tmp_path / 'images').mkdir(exist_ok=True)
+        (tmp_path / 'images/0.png').write_bytes((cases / 'images/0.png').read_bytes())
+        generate = ('generate', 'cuts3d_color-texture_file-depth', tmp_path / 'images')
+        code, _, err = cuts3d(*generate, tmp_path / name, '--depth', cases / name, '--workers', 0)
+        assert code == 0, err
+        (record,) = read_store(tmp_path / name)
+        masks.append([decode_mask(one, record.image_hw) for one in record.instances])
+    best = [max(iou(one, other) for other in masks[1]) for one in masks[0]]
+    assert len(masks[0]) == len(masks[1]) and np.min(best) >= 0.9
