@@ -27,7 +27,11 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_generator_argument(parser)
     add_labelling_arguments(parser)
-    parser.add_argument('--depth', metavar='DIR', help='folder of depth maps, by relative path')
+    parser.add_argument(
+        '--depth',
+        metavar='DIR',
+        help='folder of depth maps, by relative path; or a pattern, such as DIR/{}_depth.npy',
+    )
     parser.add_argument(
         '--batch-size',
         type=int,

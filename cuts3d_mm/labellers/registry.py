@@ -264,7 +264,9 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
                 'that cuts in 3D uses it, such as cuts3d_color-texture_file-depth'
             )
     path = depth[argument] if folder is None else folder
-    if not Path(path).is_dir() and (folder or uses_depth(build_params(model.get('recipe')))):
+    # Of a pattern such as depth/{}_depth.npy, the folder is what stands before the name.
+    place = Path(f'{str(path).partition("{}")[0]}x').parent if '{}' in str(path) else Path(path)
+    if not place.is_dir() and (folder or uses_depth(build_params(model.get('recipe')))):
         raise ValueError(f'depth folder must exist, got {path}; name one with --depth DIR')
     if argument is None:
         depth, argument = {'type': 'cuts3d_mm.DepthFromFile'}, 'root'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import ImageList
+from cuts3d_mm.labellers.depth.files import require_first_maps
 from cuts3d_mm.labellers.networks import with_precision
 from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
@@ -23,7 +24,7 @@ from .devices import (
 from .local import LocalExecutor
 from .progress import ProgressLine, ProgressReport, profiled
 from .run import Executor, Split, label_images
-from .work import BuiltLabeller, LabellerSource, WorkOrder
+from .work import BuiltLabeller, ConfiguredLabeller, LabellerSource, WorkOrder
 
 
 def label(
@@ -88,6 +89,8 @@ def label(
     else:
         names = parse_devices(devices)
     source, used = _load(labeller, names, precision)
+    if isinstance(source, ConfiguredLabeller):
+        require_first_maps(source.config.get('depth'), images.names)
     if on_cluster:
         where = _cluster(address, used)
     else:

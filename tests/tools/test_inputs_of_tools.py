@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.drawn import iou
+from helpers.drawn import iou, write_images
 from PIL import Image
 
 from cuts3d_mm.labels.record import decode_mask
@@ -91,3 +91,21 @@ def test_depth_of_65535_gives_the_masks_of_the_depth_without_it(cuts3d, cases, t
         masks.append([decode_mask(one, record.image_hw) for one in record.instances])
     best = [max(iou(one, other) for other in masks[1]) for one in masks[0]]
     assert len(masks[0]) == len(masks[1]) and np.min(best) >= 0.9
+
+
+def test_a_folder_without_a_map_for_the_first_images_ends_at_once(cuts3d, tmp_path, rng):
+    write_images(tmp_path / 'images', 3, rng)
+    for path in (tmp_path / 'images').rglob('*.png'):
+        depth = tmp_path / 'depth' / path.relative_to(tmp_path / 'images').parent
+        depth.mkdir(parents=True, exist_ok=True)
+        np.save(depth / f'{path.stem}_depth.npy', np.ones((24, 32)))
+    generate = ('generate', 'cuts3d_color-texture_file-depth', tmp_path / 'images')
+    code, _, err = cuts3d(*generate, tmp_path / 'out', '--depth', tmp_path / 'depth')
+    assert code == 2 and 'none of the first 3 has one' in err and 'DIR/{}_depth.npy' in err
+    assert not (tmp_path / 'out').exists()
+    pattern = tmp_path / 'depth/{}_depth.npy'
+    code, out, err = cuts3d(
+        *generate, tmp_path / 'out', '--depth', pattern, '--workers', 0,
+        '--cfg-options', 'model.input_hw=(96,128)',
+    )  # fmt: skip
+    assert code == 0 and '0 failures' in out, err

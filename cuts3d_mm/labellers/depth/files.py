@@ -18,16 +18,19 @@ from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, open_image
 from cuts3d_mm.labellers.registry import DEPTH
 
-DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm')
+DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm', '.tif', '.tiff')
+_NAME = '{}'  # stands for the name of an image in a pattern, such as depth/{}_depth.npy
+_FIRST = 100  # images whose maps are looked for before a run
 _CONFIG_2D = 'maskcut_color-texture'
 # 8192 x 8192: more than any image needs whose depth is brought to a patch grid. With 8 bytes a
 # pixel and the copy in float32, one map takes 0.8 GB at most.
 MAX_DEPTH_PIXELS = 2**26
+_DEPTH_WORD = re.compile('depth|disp', re.IGNORECASE)
 _MAX_PFM_HEADER = 128  # bytes
 _PFM_HEADER = re.compile(
     rb'(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?\d{1,20}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,3})?)\s'
 )
-_PNG_MODES = {'1', 'L', 'I;16', 'I;16B', 'I'}  # one channel, from 1 to 16 bits
+_MODES = {'1', 'L', 'I;16', 'I;16B', 'I', 'F'}  # one channel
 LargerIs = Literal['far', 'near']
 # Ratio of the sides: more than rounding to a patch makes of a square, less than any common format.
 _NEARLY_SQUARE = 1.1
@@ -35,14 +38,16 @@ _NEARLY_SQUARE = 1.1
 
 @DEPTH.register_module()
 class DepthFromFile:
-    """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz` or `.pfm`.
+    """Read the depth of `a/b.jpg` from `root/a/b.png`, `.npy`, `.npz`, `.pfm` or `.tif`.
 
-    PNG may have 8 or 16 bits; an NPZ must hold one array. NaN, inf, 0 and what `sentinels` finds,
-    such as -1, 65535 and 1e10, are invalid and filled from the nearest valid pixel. A map may
-    have `MAX_DEPTH_PIXELS` pixels.
+    PNG may have 8 or 16 bits, TIFF also floats; colours must be three equal channels. An NPZ must
+    hold one array, or one whose name says depth or disparity. NaN, inf, 0 and what `sentinels`
+    finds, such as -1, 65535 and 1e10, are invalid and filled from the nearest valid pixel. A map
+    may have `MAX_DEPTH_PIXELS` pixels.
 
     Args:
-        root (str): Folder of the depth maps.
+        root (str): Folder of the depth maps; or a pattern with `{}` for the name of the image,
+            such as `depth/{}_depth.npy`, which gives `depth/a/b_depth.npy`.
         larger_is (str): 'far' for depth, 'near' for disparity or inverse depth, which becomes
             depth as `depth_from_disparity` says; below 0 it is invalid. Defaults to 'far'.
         zero_is_invalid (bool): Whether 0 means "no depth". Defaults to True.
@@ -59,7 +64,7 @@ class DepthFromFile:
         invalid: Sequence[float] = (),
     ) -> None:
         check_larger_is(larger_is)
-        self.root = Path(root)
+        self.root, self._pattern = Path(root), root if _NAME in root else ''
         self.larger_is = larger_is
         self.zero_is_invalid = zero_is_invalid
         self.invalid = tuple(map(float, invalid))
@@ -97,21 +102,69 @@ class DepthFromFile:
             require_orientation(depth.shape, image.pixels.shape[:2])
         except ValueError as error:
             raise ImageFailure(f'depth map {path}: {error}') from error
+        _warn_of_aspect(path, depth.shape, image.pixels.shape[:2])
         return depth
 
+    def check_first(self, names: Sequence[str]) -> None:
+        """Check that one of the first images has a depth map that can be read.
+
+        Raises:
+            ValueError: none has; the message names a file and what is wrong with it.
+        """
+        reasons = []
+        for name in names[:_FIRST]:
+            try:
+                self.read(self._find(name))
+            except ImageFailure as failure:
+                reasons.append(str(failure))
+            else:
+                return
+        if reasons:
+            raise ValueError(
+                f'--depth must give depth maps of the images, none of the first {len(reasons)} '
+                f'has one, as: {reasons[0]}; it may be a pattern, such as DIR/{_NAME}_depth.npy'
+            )
+
     def _find(self, name: str) -> Path:
-        if not name or not self.root.is_dir():
+        if not name or not folder_of(str(self.root)).is_dir():
             raise ValueError(
                 'depth must be given with the image, as predict(image, depth=array): this config '
                 f'reads it from files in {self.root}; in 2D, without depth, cuts {_CONFIG_2D}'
             )
-        stem = self.root / PurePosixPath(name).with_suffix('')
+        named = PurePosixPath(name).with_suffix('')
+        if self._pattern:
+            path = Path(self._pattern.replace(_NAME, str(named)))
+            if not path.is_file():
+                raise ImageFailure(f'no depth map {path}')
+            return path
+        stem = self.root / named
         # Not with_suffix: 'a.b.jpg' must find 'a.b.png'.
-        paths = (stem.with_name(stem.name + suffix) for suffix in DEPTH_SUFFIXES)
-        path = next((path for path in paths if path.is_file()), None)
-        if path is None:
-            raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm}}')
-        return path
+        for suffix in (*DEPTH_SUFFIXES, *map(str.upper, DEPTH_SUFFIXES)):
+            path = stem.with_name(stem.name + suffix)
+            if path.is_file():
+                return path
+        raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm,tif}}')
+
+
+def folder_of(root: str) -> Path:
+    """Folder of depth maps: all of `root`, or what stands before the name in a pattern."""
+    before, name, _ = root.partition(_NAME)
+    return Path(f'{before}x').parent if name else Path(before)
+
+
+def require_first_maps(depth: Any, names: Sequence[str]) -> None:
+    """Check the depth maps of the first images where a config reads depth from files.
+
+    Args:
+        depth: config of the depth source.
+        names: names of the images of a run.
+
+    Raises:
+        ValueError: none of the first images has a depth map.
+    """
+    kind = str(depth.get('type')) if isinstance(depth, dict) else ''
+    if kind.rpartition('.')[2] == DepthFromFile.__name__:
+        DEPTH.build(depth).check_first(names)
 
 
 class UnusableDepth(ImageFailure):
@@ -126,7 +179,7 @@ def read_depth(path: Path) -> Float:
     """
     read = {'.npy': _read_npy_file, '.npz': _read_npz, '.pfm': _read_pfm}.get(path.suffix.lower())
     try:
-        depth = (read or _read_png)(path)
+        depth = (read or _read_picture)(path)
     except UnusableDepth:
         raise
     except ImageFailure as failure:
@@ -147,8 +200,13 @@ def _read_npy_file(path: Path) -> NDArray[Any]:
 def _read_npz(path: Path) -> NDArray[Any]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if len(members) != 1:
-            raise UnusableDepth(f'must hold one array, holds {len(members)}')
+        named = [one for one in members if _DEPTH_WORD.search(one.filename)]
+        if len(members) != 1 and len(named) != 1:
+            raise UnusableDepth(
+                f'must hold one array, holds {len(members)}, of which {len(named)} say depth or '
+                'disparity in their names'
+            )
+        members = members if len(members) == 1 else named
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # Others cannot be unpacked a limited number of bytes at a time.
             raise UnusableDepth('must be packed as numpy.savez_compressed does, or not at all')
@@ -198,11 +256,15 @@ def _read_pfm(path: Path) -> NDArray[Any]:
     return values.reshape(height, width)[::-1] / np.float32(abs(scale))
 
 
-def _read_png(path: Path) -> NDArray[Any]:
-    with open_image(path, ('PNG',)) as image:  # reads the header alone
-        if image.mode not in _PNG_MODES:
-            raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
+def _read_picture(path: Path) -> NDArray[Any]:
+    with open_image(path, ('PNG', 'TIFF')) as image:  # reads the header alone
         _check_size(image.height, image.width)
+        if image.mode in ('RGB', 'RGBA', 'LA'):
+            channels = np.asarray(image)[..., :3] if image.mode != 'LA' else np.asarray(image)
+            if image.mode == 'LA' or (channels == channels[..., :1]).all():
+                return channels[..., 0]
+        if image.mode not in _MODES:
+            raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
         image.load()
         return np.asarray(image.convert('L') if image.mode == '1' else image)
 
@@ -363,6 +425,18 @@ def require_orientation(depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) ->
         raise ValueError(
             f'depth must lie as the image does, got (height, width) {tuple(depth_hw)} for an '
             f'image of {tuple(image_hw)}; is it transposed, or of an image that EXIF turned?'
+        )
+
+
+def _warn_of_aspect(path: Path, depth_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
+    """Say once that depth has other proportions than its image."""
+    ratio = (depth_hw[0] * image_hw[1]) / (depth_hw[1] * image_hw[0])
+    if max(ratio, 1 / ratio) > _NEARLY_SQUARE and 'aspect' not in _said and min(depth_hw) > 1:
+        _said.add('aspect')
+        logging.getLogger(__name__).warning(
+            f'depth map {path}: its proportions, (height, width) {tuple(depth_hw)}, are not those '
+            f'of the image, {tuple(image_hw)}; here and in other maps, depth is stretched over '
+            'the image: is it of a part of it?'
         )
 
 

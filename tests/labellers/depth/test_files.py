@@ -112,8 +112,33 @@ def test_map_without_a_valid_pixel_is_a_failure(folder, value):
         read(folder)
 
 
+def test_maps_are_read_as_tools_write_them(folder):
+    grey, floats = np.repeat(DEPTH.astype(np.uint8)[..., None], 3, axis=2), DEPTH / 3
+    writers = {
+        'x.png': lambda path: Image.fromarray(grey).save(path),
+        'x.PNG': lambda path: Image.fromarray(DEPTH.astype(np.uint16)).save(path, 'PNG'),
+        'x.tif': lambda path: Image.fromarray(floats).save(path),
+        'x.TIFF': lambda path: Image.fromarray(floats).save(path, 'TIFF'),
+        'x.npz': lambda path: np.savez(path, depth_map=DEPTH, focal=np.ones(3), rgb=grey),
+    }
+    for name, write in writers.items():
+        write(folder / 'a' / name)
+        expected = floats if 'tif' in name.lower() else DEPTH
+        assert (read(folder) == expected).all(), name
+        (folder / 'a' / name).unlink()
+    np.save(folder / 'a/x_depth.npy', DEPTH[None])
+    assert (read(folder / '{}_depth.npy') == DEPTH).all()
+
+
+def test_other_proportions_than_those_of_the_image_are_said_once(folder, caplog, monkeypatch):
+    monkeypatch.setattr(files, '_said', set())
+    np.save(folder / 'a/x.npy', np.arange(1.0, 65.0).reshape(4, 16))
+    assert [read(folder).shape for _ in range(2)] == [(4, 16)] * 2
+    assert caplog.text.count('its proportions, (height, width) (4, 16), are not those') == 1
+
+
 def test_map_with_colours_is_a_failure(folder):
-    cv2.imwrite(str(folder / 'a/x.png'), np.zeros((3, 5, 3), np.uint8))
+    cv2.imwrite(str(folder / 'a/x.png'), np.arange(45, dtype=np.uint8).reshape(3, 5, 3))
     with pytest.raises(ImageFailure, match=r'must be \(H, W\) numbers'):
         read(folder)
 
@@ -297,7 +322,7 @@ def test_sentinels_are_filled_and_said_once(
     for _ in range(2):
         found = read(folder)
         assert (found[3:] == expected[3:]).all() and (found[:3] == expected[3]).all()
-    assert len(caplog.records) == 1 and '384 of 12288 pixels' in caplog.text
+    assert caplog.text.count('not measured') == 1 and '384 of 12288 pixels' in caplog.text
 
 
 @pytest.mark.parametrize(('dtype', 'unit'), [(np.uint16, 1000), (np.float32, 1)])
