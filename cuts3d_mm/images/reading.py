@@ -110,7 +110,7 @@ def read_image(
 ) -> Pixels:
     """Decode an image to (H, W, 3) uint8 RGB in its stored pixel grid.
 
-    Alpha is dropped, 16-bit values are scaled to 8 bit.
+    Alpha is dropped; values of 16 bits, or of 10, 12 or 14 in 16, are scaled to 8 bits.
 
     Args:
         path: path of a regular file, or an open file.
@@ -218,7 +218,10 @@ def _reason(root: Path, name: str) -> str | None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I;16'):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
+        values = np.asarray(image)
+        # Cameras write 10, 12 or 14 bits into 16.
+        bits = min(16, max(8, -(-int(values.max()).bit_length() // 2) * 2))
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert('RGB')
     if image.mode in ('I', 'F'):
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         top = max(values.max(), 65535.0 if image.mode == 'I' else 1.0)

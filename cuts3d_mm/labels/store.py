@@ -246,6 +246,9 @@ class Counts:
     instances: int = 0
     failures: int = 0
 
+    def __sub__(self, other: Counts) -> Counts:
+        return self + Counts(-other.images, -other.instances, -other.failures)
+
     def __add__(self, other: Counts) -> Counts:
         return Counts(
             self.images + other.images,

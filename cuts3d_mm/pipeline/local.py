@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import secrets
+import signal
 import sys
 import traceback
 import warnings
@@ -26,6 +27,7 @@ from cuts3d_mm.labels.store import write_shard
 from cuts3d_mm.processes import start_child
 
 from .progress import Report, Span, Stopwatch
+from .run import WorkerKilled, WorkerLost
 from .work import (
     ConfiguredLabeller,
     Extraction,
@@ -399,10 +401,6 @@ def serve_worker(connection: Connection, order: WorkOrder) -> None:
             connection.send(Done(watch.take(), record))
 
 
-class WorkerLost(RuntimeError):
-    """A worker process died, most likely because memory ran out."""
-
-
 class WorkerTraceback(Exception):
     """Where in a worker process an exception came from, as text."""
 
@@ -455,7 +453,7 @@ class Crew:
             message = connection.recv()
         except (EOFError, OSError) as error:
             process.join(_EXIT_WAIT_S)
-            raise WorkerLost(_describe_death(process.exitcode)) from error
+            raise _describe_death(process.exitcode) from error
         if isinstance(message, _Failure):
             raise pickle.loads(message.error) from WorkerTraceback(f'\n{message.trace}')
         return message
@@ -474,13 +472,26 @@ def crew_of_processes() -> Iterator[Crew]:
             process.join()
 
 
-def _describe_death(exit_code: int | None) -> str:
-    died = f'a worker process died with exit code {exit_code}'
+def _describe_death(exit_code: int | None) -> WorkerLost:
     if exit_code is not None and exit_code > 0:  # not by a signal: it has printed its error
-        return f'{died}; its error is above. Run the same command again to resume'
-    return (
-        f'{died}, most likely out of memory; run the same command again to resume, with fewer '
-        '--workers or a smaller --batch-size'
+        return WorkerLost(
+            f'a worker process died with exit code {exit_code}; its error is above. Run the same '
+            'command again to resume'
+        )
+    try:
+        name = signal.Signals(-(exit_code or 0)).name
+    except ValueError:
+        name = f'exit code {exit_code}'
+    reason = f'a worker process died of {name}'
+    if name == 'SIGKILL':
+        return WorkerKilled(
+            f'{reason}, most likely out of memory',
+            'run the same command again to resume, with fewer --workers or a smaller --batch-size',
+        )
+    return WorkerKilled(
+        reason,
+        'run the same command again to resume; if it dies again, an image may crash a library: '
+        '--workers 0 shows which, --exclude leaves it out',
     )
 
 

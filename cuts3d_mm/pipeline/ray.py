@@ -21,8 +21,9 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.processes import was_interrupted
 
-from .local import WorkerLost, WorkerTraceback
+from .local import WorkerTraceback
 from .progress import Report, Stopwatch
+from .run import WorkerLost
 from .work import (
     ExtractedImage,
     Extraction,

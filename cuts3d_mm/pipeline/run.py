@@ -41,6 +41,22 @@ _SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 100_000
 _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
 
 
+_MOST_LOSSES = 3  # killed processes until a run ends
+_logger = logging.getLogger(__name__)
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died, most likely because memory ran out."""
+
+
+class WorkerKilled(WorkerLost):
+    """A signal ended a worker process of this machine; a new one may do its work."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f'{reason}; {remedy}')
+        self.reason = reason
+
+
 class Executor(Protocol):
     """Where the shards of a run are labelled."""
 
@@ -73,7 +89,7 @@ def label_images(
     Raises:
         RunMismatch: `order.out` holds labels of another run.
         FolderInUse: another process labels the same part, or all of it.
-        WorkerLost: a worker process died.
+        WorkerLost: a worker process died, or three were killed.
         OSError: `order.out` cannot be written.
     """
     order.out.mkdir(parents=True, exist_ok=True)
@@ -86,10 +102,22 @@ def label_images(
         done, left = _divide_shards(order, images, size, split)
         earlier = _count(shard_path(order.out, index) for index in done)
         progress.start(earlier.images + sum(len(names) for _, names in left), earlier)
-        work = closing(executor.label(order, left))
-        with given_up_on_failure(order.out, is_ours_alone), work as reports:
-            for report in reports:
-                progress.add(report)
+        with given_up_on_failure(order.out, is_ours_alone):
+            for losses in range(1, _MOST_LOSSES + 1):
+                reported = earlier
+                try:
+                    with closing(executor.label(order, left)) as reports:
+                        for report in reports:
+                            progress.add(report)
+                            reported += report.counts
+                    break
+                except WorkerKilled as loss:
+                    if losses == _MOST_LOSSES:
+                        raise
+                    _logger.warning(f'{loss.reason}; what it had begun is made again now')
+                done, left = _divide_shards(order, images, size, split)
+                earlier = _count(shard_path(order.out, index) for index in done)
+                progress.add(Report(earlier - reported))
         if any(
             order.out.glob('labels-*.parquet')
         ):  # none: this part is empty, and the first to end
@@ -174,7 +202,7 @@ def _are_intact(shards: Mapping[Place, Sequence[str]], mark: RunMark | None) -> 
     found = map_files(lambda shard: _find_fault(shard, shards[shard], mark), there)
     faults = dict(zip(there, found, strict=True))
     for fault in filter(None, faults.values()):
-        logging.getLogger(__name__).warning(fault)
+        _logger.warning(fault)
     return [shard in faults and faults[shard] is None for shard in shards]
 
 

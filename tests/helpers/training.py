@@ -247,6 +247,30 @@ class Halving:
         return [self.stages[0].run(found) for found in self.extract(images)]
 
 
+class DiesOnce:
+    """A labeller that a signal ends while it labels b/001.png, as often as there are files.
+
+    Args:
+        folder: folder of the files; each death takes one.
+        number: signal.
+    """
+
+    stages = ()
+
+    def __init__(self, folder, number=signal.SIGKILL):
+        self.folder, self.number = folder, number
+
+    def to(self, device):
+        return self
+
+    def extract(self, images):
+        lives = sorted(self.folder.iterdir())
+        if lives and any(image.name == 'b/001.png' for image in images):
+            lives[0].unlink()
+            os.kill(os.getpid(), self.number)
+        return [() for _ in images]
+
+
 class Nothing:
     """A detector that finds nothing, and has masks of that."""
 

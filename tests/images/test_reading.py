@@ -44,6 +44,11 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     assert (found == ramp >> 8).all()
 
 
+def test_twelve_bits_in_sixteen_fill_the_range(tmp_path):
+    ramp = np.linspace(0, 4095, 200).astype(np.uint16).reshape(10, 20)
+    assert (read_image(save(tmp_path / 'x.png', ramp))[..., 0] == ramp >> 4).all()
+
+
 def test_float_tiff_is_scaled(tmp_path):
     path = save(tmp_path / 'x.tiff', np.linspace(0, 1, 60, dtype=np.float32).reshape(5, 12))
     found = read_image(path)

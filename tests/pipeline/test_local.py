@@ -4,12 +4,13 @@ import errno
 import pickle
 import sys
 from pathlib import Path
+from signal import SIGSEGV
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from helpers.drawn import cuts3d_model, write_depths, write_images
-from helpers.training import Greedy, Halving, Nothing
+from helpers.training import DiesOnce, Greedy, Halving, Nothing
 from PIL import Image
 
 from cuts3d_mm import __version__
@@ -20,14 +21,13 @@ from cuts3d_mm.pipeline import local
 from cuts3d_mm.pipeline.local import (
     LocalExecutor,
     Slots,
-    WorkerLost,
     removed_at_end,
     segment_names,
     serve_worker,
     unpack,
 )
 from cuts3d_mm.pipeline.ray import Extracted, Job, finish_shard_here
-from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 SHARED = Path('/dev/shm')
@@ -142,15 +142,37 @@ def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_ends_the_run_and_leaves_no_shared_memory(tmp_path, rng, segments):
+def test_workers_that_die_each_time_end_the_run_and_leave_no_shared_memory(
+    tmp_path, rng, segments, caplog, monkeypatch
+):
+    monkeypatch.setattr('cuts3d_mm.pipeline.run._MOST_LOSSES', 2)
     (tmp_path / 'images').mkdir()
     Image.fromarray(rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(
         tmp_path / 'images/c.png'
     )
-    with pytest.raises(WorkerLost, match='run the same command again'):
+    said = 'died of SIGKILL, most likely out of memory; run the same command again'
+    with pytest.raises(WorkerLost, match=said):
         run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, ('cpu',)),
             BuiltLabeller(Halving(), {}))  # fmt: skip
-    assert not segments()
+    assert caplog.text.count('made again now') == 1 and not segments()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_does_not_end_a_run_and_changes_no_byte(
+    tmp_path, rng, caplog, monkeypatch
+):
+    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda count: 2)
+    write_images(tmp_path / 'images', 6, rng)
+    (tmp_path / 'lives').mkdir()
+    source = BuiltLabeller(DiesOnce(tmp_path / 'lives', SIGSEGV), {})
+    whole, _ = run(tmp_path / 'images', tmp_path / 'whole', LocalExecutor(0), source)
+    (tmp_path / 'lives/1').touch()
+    counts, log = run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1), source)
+    assert counts == whole == log.counts and content(tmp_path / 'out') == content(
+        tmp_path / 'whole'
+    )
+    said = 'a worker process died of SIGSEGV; what it had begun is made again now'
+    assert caplog.text.count(said) == 1
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ from helpers.ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.pipeline.local import LocalExecutor, WorkerLost
+from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.ray import RayExecutor, StagedCrew
-from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 pytest.importorskip('ray')

@@ -13,8 +13,8 @@ from helpers.drawn import MASKCUT, write_images
 
 from cuts3d_mm.cli import EXIT_BUG, EXIT_USAGE, report
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.pipeline.local import LocalExecutor, WorkerLost
-from cuts3d_mm.pipeline.run import Split, label_images
+from cuts3d_mm.pipeline.local import LocalExecutor
+from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
