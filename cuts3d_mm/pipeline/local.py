@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 import secrets
@@ -21,6 +20,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any, Protocol
 
+from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_shard
@@ -44,6 +44,7 @@ _READERS = 4  # threads that decode images for a device
 _EXIT_WAIT_S = 1.0  # of a process whose connection is closed
 _MOST_BYTES = 2**31  # from one sender; a hundred masks of a large photo are much of it
 _ALIGNMENT = 64  # bytes; of each array in a segment
+_PREFIX = 'cuts3d_'  # of the names of segments
 _FOLDER = Path('/dev/shm')  # where Linux keeps shared memory
 
 
@@ -539,7 +540,7 @@ class Slots:
     def pack(self, value: Any) -> Parcel:
         """Put the arrays of a value into a slot, waiting for a free one and for room.
 
-        Where shared memory is full, the arrays go with the parcel, which is slower.
+        Where no shared memory can be had, the arrays go with the parcel, which is slower.
         """
         buffers: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
@@ -581,7 +582,7 @@ class Slots:
         return sum(segment.size for segment in self._segments.values())
 
     def _make_room(self, slot: int, size: int) -> bool:
-        """Let the segment of a slot hold some bytes; False where shared memory is full."""
+        """Let the segment of a slot hold some bytes; False where there is no shared memory."""
         if slot in self._segments and self._segments[slot].size >= size:
             return True
         for unused in (slot, *self._free):
@@ -589,9 +590,7 @@ class Slots:
                 self._remove(unused)
         try:
             self._segments[slot] = _make_segment(self._names[slot], size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
-                raise
+        except OSError:
             return False
         return True
 
@@ -618,13 +617,24 @@ def unpack(parcel: Parcel) -> Any:
 
 def segment_names(count: int) -> tuple[str, ...]:
     """Names for the shared memory of one sender, which nobody else uses."""
-    token = secrets.token_hex(5)  # macOS allows 31 characters
-    return tuple(f'cuts3d_{token}_{index}' for index in range(count))
+    token = secrets.token_hex(5)  # macOS allows 31 characters, and has no folder of segments
+    mark = f'{ProcessMark.of_this_process()}_' if _FOLDER.is_dir() else ''
+    return tuple(f'{_PREFIX}{mark}{token}_{index}' for index in range(count))
+
+
+def _remove_segments_of_the_dead() -> None:
+    """Remove the shared memory of runs that were killed; it would stay until the next boot."""
+    for path in _FOLDER.glob(f'{_PREFIX}*_*_*'):
+        mark = ProcessMark.parse(path.name.removeprefix(_PREFIX).partition('_')[0])
+        if mark is not None and mark.is_dead():
+            with suppress(OSError):  # that of another user, or gone
+                path.unlink()
 
 
 @contextmanager
 def removed_at_end(senders: Iterable[Sequence[str]]) -> Iterator[None]:
-    """Remove the shared memory of senders, which have ended by then."""
+    """Remove the shared memory of senders, which have ended by then, and of runs that died."""
+    _remove_segments_of_the_dead()
     try:
         yield
     finally:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGSEGV
 from unittest.mock import MagicMock
@@ -14,6 +16,7 @@ from helpers.training import DiesOnce, Greedy, Halving, Nothing
 from PIL import Image
 
 from cuts3d_mm import __version__
+from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
@@ -55,7 +58,7 @@ def segments(monkeypatch):
         return tokens[-1]
 
     monkeypatch.setattr(local.secrets, 'token_hex', remembered)
-    yield lambda: [path.name for one in tokens for path in SHARED.glob(f'cuts3d_{one}_*')]
+    yield lambda: [path.name for one in tokens for path in SHARED.glob(f'cuts3d_*{one}_*')]
     assert tokens
 
 
@@ -284,12 +287,12 @@ def test_empty_arrays_need_none_either():
     assert parcel.segment == '' and found[0].shape == (0, 20, 30) and found[1].shape == (0,)
 
 
-def limit_shared_memory(monkeypatch, room):
+def limit_shared_memory(monkeypatch, room, reason):
     make, made = local._make_segment, []
 
     def limited(name, size):
         if len(made) == room:
-            raise OSError(errno.ENOSPC, 'No space left on device')
+            raise OSError(reason, os.strerror(reason))
         made.append(name)
         return make(name, size)
 
@@ -297,9 +300,10 @@ def limit_shared_memory(monkeypatch, room):
     return made
 
 
-def test_where_shared_memory_is_full_arrays_go_with_the_parcel(monkeypatch):
+@pytest.mark.parametrize('reason', [errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.EEXIST])
+def test_where_no_shared_memory_can_be_had_arrays_go_with_the_parcel(monkeypatch, reason):
     names = segment_names(3)
-    limit_shared_memory(monkeypatch, 1)
+    limit_shared_memory(monkeypatch, 1, reason)
     with removed_at_end([names]):
         slots = Slots(names, never)
         parcels = [slots.pack(np.full(4, number)) for number in range(3)]
@@ -315,3 +319,19 @@ def test_shared_memory_of_a_killed_maker_is_removed():
     with removed_at_end([names]):
         pass
     assert not any((local._FOLDER / name).exists() for name in names)
+
+
+@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
+def test_shared_memory_of_dead_processes_is_removed_at_the_next_start():
+    living = ProcessMark.of_this_process()
+    dead = replace(living, started=living.started + 1)
+    elsewhere = replace(dead, machine='0' * 8)
+    paths = [local._FOLDER / f'cuts3d_{mark}_test_0' for mark in (dead, living, elsewhere)]
+    for path in paths:
+        path.write_bytes(b'x')
+    try:
+        with removed_at_end([]):
+            assert [path.exists() for path in paths] == [False, True, True]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
