@@ -25,7 +25,7 @@ from cuts3d_mm.algorithm.confidence import (
 )
 from cuts3d_mm.algorithm.masks import patches_touched
 from cuts3d_mm.arrays import Float, Index
-from cuts3d_mm.labels.record import decode_confidence
+from cuts3d_mm.labels.record import decode_confidence, turning_advice
 from cuts3d_mm.registry import TRANSFORMS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
@@ -109,6 +109,7 @@ class LoadPseudoLabels(LoadAnnotations):
                 f'{results.get("img_path")} must have the size of its labels {labelled_hw} (H, W),'
                 f' got {tuple(results["ori_shape"][:2])}; load images as they are stored, with '
                 "dict(type='LoadImageFromFile', color_type='color_ignore_orientation')"
+                + turning_advice(labelled_hw, results['ori_shape'][:2])
             )
         return super().transform(results)
 

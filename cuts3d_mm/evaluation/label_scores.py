@@ -21,7 +21,7 @@ from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labels.coco import coco_annotation, read_labels
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
 from cuts3d_mm.labels.left_out import BoxesAlone, Crowd
-from cuts3d_mm.labels.record import ImageRecord
+from cuts3d_mm.labels.record import ImageRecord, turning_advice
 from cuts3d_mm.visualization.charts import (
     draw_precision_recall,
     format_scores,
@@ -38,10 +38,6 @@ INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
 IOU_THRESHOLDS = (0.5, 0.75, 0.9)
 _RECALL_STEPS = 101
 _SAME = 0.01  # images with a smaller change of the quality count as unchanged
-_UPRIGHT = (
-    ', which are those of the stored pixels, as in COCO; if the photo has an EXIF orientation and '
-    'was annotated upright, turn the files (mogrify -auto-orient) and label them again'
-)
 Detections = list[dict[str, Any]]
 
 
@@ -78,10 +74,10 @@ def _match(
     def take(record: ImageRecord, image: dict[str, Any]) -> None:
         labelled.add(image['id'])
         if (image['height'], image['width']) != record.image_hw:
-            is_turned = (image['width'], image['height']) == record.image_hw
+            image_hw = image['height'], image['width']
             raise ValueError(
-                f'{record.name} must be (height, width) {(image["height"], image["width"])} '
-                f'as annotated, the labels say {record.image_hw}{_UPRIGHT if is_turned else ""}'
+                f'{record.name} must be (height, width) {image_hw} as annotated, the labels say '
+                f'{record.image_hw}{turning_advice(image_hw, record.image_hw)}'
             )
         for instance in record.instances:
             annotation = coco_annotation(instance, record.image_hw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,16 @@ def with_safe_name(record: ImageRecord) -> ImageRecord:
     except BadName as error:
         return ImageRecord(shown(record.name), (0, 0), failure=str(error))
     return record
+
+
+def turning_advice(annotated_hw: tuple[Any, ...], image_hw: tuple[Any, ...]) -> str:
+    """Say what to do where annotations lie on an image that EXIF has turned; '' elsewhere."""
+    if tuple(annotated_hw) != tuple(image_hw)[::-1]:
+        return ''
+    return (
+        '; masks lie on the stored pixels, as in COCO: if the photo has an EXIF orientation and '
+        'was annotated upright, turn the files (mogrify -auto-orient) and label them again'
+    )
 
 
 def encode_instance(mask: Mask, confidence: Float | None, score: float) -> InstanceRecord:

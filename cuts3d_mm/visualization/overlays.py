@@ -18,7 +18,7 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
-from cuts3d_mm.labels.record import ImageRecord, decode_mask
+from cuts3d_mm.labels.record import ImageRecord, decode_mask, turning_advice
 
 from .pictures import picture_name, save_picture
 
@@ -257,6 +257,7 @@ def draw_record(
     if pixels.shape[:2] != record.image_hw:
         raise ImageFailure(
             f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
+            f'{turning_advice(record.image_hw, pixels.shape[:2])}'
         )
     masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
     longest = max(record.image_hw)
