@@ -85,8 +85,15 @@ def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, Non
     waiting = deque(shards)
     running: dict[Any, Shard] = {}
     losses: Counter[int] = Counter()
+    has_cpus = True
     while waiting or running:
         crew.update()
+        if has_cpus and not ray.cluster_resources().get('CPU', 0):
+            logging.getLogger(__name__).warning(
+                'the Ray cluster has no CPU; this run waits until a machine with some joins: '
+                '`ray start --address HOST:PORT --num-cpus N` there'
+            )
+            has_cpus = False
         while waiting and crew.has_room(len(running)):
             shard = waiting.popleft()
             running[crew.submit(shard)] = shard
@@ -120,16 +127,22 @@ def _report_of(ray: Any, reference: Any, may_retry: bool) -> Report | None:
 
 
 def _lost(error: Exception) -> WorkerLost:
+    kind = type(error).__name__
+    if 'Node' in kind or 'Raylet' in kind:
+        return WorkerLost(
+            f'a machine of the Ray cluster was lost, {RETRIES + 1} times: {kind}; see `ray '
+            'status`, then run the same command again to resume'
+        )
     return WorkerLost(
-        f'a shard ended its process or machine {RETRIES + 1} times, most likely out of '
-        f'memory: {type(error).__name__}; run the same command again to resume, with a '
-        'smaller --batch-size or more memory for each CPU'
+        f'a shard ended its process {RETRIES + 1} times, most likely out of memory: {kind}; run '
+        'the same command again to resume, with a smaller --batch-size or more memory for each CPU'
     )
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[tuple[Any, bool]]:
     """Connect to a cluster, and tell whether it was done here; Ctrl-C and SIGTERM stay ours."""
+    _offer_token()
     try:
         import ray
     except ImportError as error:
@@ -166,7 +179,21 @@ def _connect(ray: Any, address: str) -> None:
             runtime_env={'env_vars': {'PYTHONSAFEPATH': '1'}},  # no code of a current folder
         )
     except ConnectionError as error:
-        raise _unreachable(address) from error
+        raise ConnectionError(
+            f'the Ray cluster at {address} must let this machine join, it does not: if it asks '
+            'for a token, bring it as ~/.ray/auth_token or RAY_AUTH_TOKEN; else start one by `ray '
+            'start --head`, with the same versions of Ray and Python'
+        ) from error
+
+
+def _offer_token() -> None:
+    """Let Ray send the token that is there.
+
+    A head asks for it as soon as the file exists; a program sends it where a variable says so.
+    """
+    path = os.environ.get('RAY_AUTH_TOKEN_PATH') or os.path.expanduser('~/.ray/auth_token')
+    if os.environ.get('RAY_AUTH_TOKEN') or os.path.isfile(path):
+        os.environ.setdefault('RAY_AUTH_MODE', 'token')
 
 
 def _restore(handler: Any) -> None:

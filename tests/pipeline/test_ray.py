@@ -21,6 +21,7 @@ from helpers.ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.pipeline import ray as ray_pipeline
 from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.ray import RayExecutor, StagedCrew
 from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
@@ -142,6 +143,30 @@ def test_a_second_run_into_the_same_folder_ends_with_one_line(cuts3d, folder):
         arguments = ('maskcut_color-texture', folder / 'images', folder / 'held', *QUICK)
         code, _, err = cuts3d('generate', *arguments, '--executor', 'ray')
     assert code == 2 and err.count('\n') == 1 and f'process {os.getpid()};' in err
+
+
+def test_a_token_that_is_there_is_sent(monkeypatch, tmp_path):
+    for name in ('RAY_AUTH_MODE', 'RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH'):
+        monkeypatch.setenv(name, '')
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    ray_pipeline._offer_token()
+    assert 'RAY_AUTH_MODE' not in os.environ
+    (tmp_path / '.ray').mkdir()
+    (tmp_path / '.ray/auth_token').touch()
+    ray_pipeline._offer_token()
+    assert os.environ['RAY_AUTH_MODE'] == 'token'
+
+
+def test_a_cluster_that_refuses_is_said_with_the_token(monkeypatch):
+    import ray
+
+    def refuse(**options):
+        raise ConnectionError('Failed to connect')
+
+    monkeypatch.setattr(ray, 'init', refuse)
+    with pytest.raises(ConnectionError, match='if it asks for a token, bring it as ~/.ray'):
+        ray_pipeline._connect(ray, '127.0.0.1:1')
 
 
 def test_a_shard_that_ends_each_process_ends_the_run_with_a_remedy(cluster, folder, monkeypatch):
