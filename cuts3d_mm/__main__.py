@@ -24,6 +24,17 @@ def _distrust_current_folder() -> None:
         sys.path.insert(sys.path.index(holders[0]), root)
 
 
+def _open_closed_streams() -> None:
+    """Let what is written to a standard stream that the caller has closed go nowhere.
+
+    Otherwise writing fails, and the next file that is opened takes the number of the stream.
+    """
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, open(opened, 'w' if number else 'r', errors='backslashreplace'))
+
+
 def _current_folder() -> str | None:
     try:
         return os.getcwd()
@@ -31,6 +42,7 @@ def _current_folder() -> str | None:
         return None
 
 
+_open_closed_streams()
 _distrust_current_folder()  # before anything is imported that could lie there
 
 import ast  # noqa: E402

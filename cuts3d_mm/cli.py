@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,6 +73,8 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
     with guard(program()):
         silence()
         warnings.showwarning = partial(_show_warning, warnings.showwarning)
+        if isinstance(sys.stdout, TextIOWrapper):  # a name that is not UTF-8 is shown by escapes
+            sys.stdout.reconfigure(errors='backslashreplace')
         advise(if_interrupted)
         try:
             code = main() or 0

@@ -187,8 +187,17 @@ def find_place(text: str | Place) -> Place:
 
 
 def parquet_source(place: Place) -> Path | BinaryIO:
-    """Give pyarrow a path, or an open object of a bucket."""
-    return place if isinstance(place, Path) else place.open()
+    """Give pyarrow a path, or an open object of a bucket or file whose name it cannot encode."""
+    return place if isinstance(place, Path) and is_utf8(place) else place.open('rb')
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether the bytes of a path are UTF-8; pyarrow opens no others."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def existing(places: Sequence[Place]) -> list[Place]:

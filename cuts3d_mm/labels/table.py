@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 import stat
 import tempfile
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from cuts3d_mm.arrays import Double, Index, Mask
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import is_inside
-from cuts3d_mm.files.remote import Place, map_files
+from cuts3d_mm.files.remote import Place, is_utf8, map_files
 
 from .coco import read_coco
 from .left_out import Crowd, Remarks, require_crowd
@@ -279,7 +280,10 @@ def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None
 
 
 def _open_file(path: Path) -> pa.RecordBatchFileReader:
-    return pa.ipc.open_file(pa.memory_map(str(path)))
+    if is_utf8(path):
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    with path.open('rb') as file:
+        return pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
 
 
 def _with_notes(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 
 from cuts3d_mm.labels.record import decode_mask
 from cuts3d_mm.labels.store import read_store
+from cuts3d_mm.labels.table import LabelTable
 
 MASKCUT = ('generate', 'maskcut_color-texture')
 
@@ -109,3 +113,24 @@ def test_a_folder_without_a_map_for_the_first_images_ends_at_once(cuts3d, tmp_pa
         '--cfg-options', 'model.input_hw=(96,128)',
     )  # fmt: skip
     assert code == 0 and '0 failures' in out, err
+
+
+def test_a_folder_whose_name_is_not_utf8_holds_labels(cuts3d, tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    out = tmp_path / os.fsdecode(b'labels\xff')
+    generate = (*MASKCUT, tmp_path / 'images', out, '--workers', 0)
+    for _ in range(2):
+        code, _, err = cuts3d(*generate, '--cfg-options', 'model.input_hw=(96,128)')
+        assert code == 0, err
+    assert len(list(read_store(out))) == len(LabelTable(out)) == 2
+    code, _, err = cuts3d('export', out, tmp_path / os.fsdecode(b'\xff.json'))
+    assert code == 0, err
+
+
+@pytest.mark.slow
+def test_a_command_whose_streams_are_closed_does_its_work(tmp_path, rng):
+    write_images(tmp_path / 'images', 2, rng)
+    words = [sys.executable, '-m', 'cuts3d_mm', *MASKCUT, 'images', 'out', '--workers', '0']
+    command = f'{shlex.join(words)} --cfg-options "model.input_hw=(96,128)" 2>&- >&- <&-'
+    assert subprocess.run(['bash', '-c', command], cwd=tmp_path, check=False).returncode == 0
+    assert len(list(read_store(tmp_path / 'out'))) == 2
