@@ -27,7 +27,7 @@ MODELS = {
     ),
     'unknown argument': (
         f"dict(type='cuts3d_mm.PseudoLabelGenerator', features={FEATURES}, colour=1)",
-        'has no argument colour; it has depth, features, input_hw, recipe',
+        'has no argument colour; it has crops, depth, features, input_hw, recipe',
     ),
     'depth without a type': (
         f"dict(type='cuts3d_mm.PseudoLabelGenerator', features={FEATURES}, depth=dict(root='d'))",
