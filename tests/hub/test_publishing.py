@@ -30,6 +30,11 @@ def test_initial_round_names_labels_iterations_and_first_weights():
     ]
 
 
+def test_a_selection_of_the_labels_is_named():
+    select = 'train_dataloader.dataset.dataset.filter_cfg.select=50%'
+    assert "select='50%'" in facts(f'{CUTS3D}160k_imagenet', [select])[1]
+
+
 def test_only_rounds_that_were_reached_are_named():
     rounds = facts(f'{CUTS3D}400k_rounds', iter=300000)[2]
     assert rounds.startswith('After iteration 160,000, 240,000 it labelled its images itself')

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from helpers.drawn import disc
 from helpers.tiny_detectors import tiny_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from cuts3d_mm.images.reading import NamedImage
+from cuts3d_mm.algorithm.masks import mask_iou
+from cuts3d_mm.images.reading import NamedImage, resize_rgb
 from cuts3d_mm.labellers.detector import (
     DetectorLabeller,
     DetectorOutput,
@@ -171,3 +174,17 @@ def test_boxes_are_filled_where_that_is_asked_for_and_refused_as_labels(parts, r
     for options in ({}, {'fill_boxes': True, 'confidence_source': 'map'}):
         with pytest.raises(ValueError, match=r'must predict masks|needs a detector with a RoI'):
             labeller((BoxDetector(), parts[1]), **options).predict(image)
+
+
+def test_refined_masks_follow_the_edges_of_the_image():
+    hw, true, coarse = (90, 120), disc((45, 60), 25, (90, 120)), np.zeros((90, 120), bool)
+    coarse[22:70, 38:84] = True  # a box over the disc
+    image = np.where(true[..., None], np.uint8(220), np.uint8(30)) * np.ones(3, np.uint8)
+    boxes = np.array([[38, 22, 84, 70]], np.float32)
+    crop = MaskCrop(coarse[22:70, 38:84], (22, 38))
+    plain = DetectorOutput((crop,), np.ones(1), boxes, np.zeros(1, int), hw)
+    refined = replace(plain, pixels=resize_rgb(image, (480, 480)))
+    quality = [
+        mask_iou(next(read_detections(output, 'none')).mask, true) for output in (plain, refined)
+    ]
+    assert quality[0] < 0.9 < 0.97 < quality[1]
