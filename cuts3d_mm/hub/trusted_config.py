@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import io
+import keyword
 import math
 import re
 import tokenize
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,14 @@ def _are_colors(palette: Any) -> bool:
 
 
 MAX_BYTES = 1 << 19
+_PLAIN_TOKENS = {
+    *(tokenize.NAME, tokenize.NUMBER, tokenize.STRING, tokenize.OP),
+    *(tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER),
+}
+_PLAIN_SIGNS = frozenset('=-,:()[]{}')
+_PLAIN_TEXT = re.compile(r'[ru]?[\'"]', re.IGNORECASE)  # with any other prefix it is no literal
+_PLAIN_NUMBER = re.compile(r'[^jJ]{1,40}')
+_CONSTANTS = ('None', 'True', 'False')
 
 
 def read_literals(path: Path) -> dict[str, Any]:
@@ -330,172 +339,93 @@ def parse_literals(text: str, name: str) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
     try:
-        return _Reader(text, name).assignments()
-    except (tokenize.TokenError, SyntaxError) as error:
+        _require_plain_tokens(text, name)
+        with warnings.catch_warnings():  # about escapes that Python does not know
+            warnings.simplefilter('ignore')
+            statements = ast.parse(text).body
+        return _unique(map(_assignment, statements), name)
+    except tokenize.TokenError as error:
         raise ValueError(f'{name} must be a config of MMEngine, it is not Python') from error
-
-
-_MAX_DIGITS = 40
-_CONSTANTS = {'None': None, 'True': True, 'False': False}
-_SKIPPED = {tokenize.NL, tokenize.COMMENT}
-_TEXT_PREFIXES = {'', 'r', 'u'}
-
-
-class _Reader:
-    """Stands at a token; each method takes the tokens that it reads, or raises."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self.name = name
-        self.depth = 0  # number of open brackets
-        self.tokens: Iterator[tokenize.TokenInfo] = tokenize.generate_tokens(
-            io.StringIO(text).readline
-        )
-        self.token = self._next()
-
-    def assignments(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        while self.token.type != tokenize.ENDMARKER:
-            if self.token.type == tokenize.NEWLINE:
-                self._take()
-                continue
-            key = self._name()
-            self._take_symbol('=')
-            self._put(found, key, self._value())
-            if self.token.type != tokenize.NEWLINE:
-                raise self._refusal()
-        return found
-
-    def _value(self) -> Any:
-        kind, text = self.token.type, self.token.string
-        if kind == tokenize.STRING:
-            return self._text()
-        if kind == tokenize.NUMBER:
-            return self._number()
-        if kind == tokenize.NAME and text in _CONSTANTS:
-            return _CONSTANTS[self._take()]
-        if self._takes('-'):
-            return -self._number()
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise ValueError(f'{self.name} must be nested at most {MAX_DEPTH} deep, it is deeper')
-        value = self._container()
-        self.depth -= 1
-        return value
-
-    def _container(self) -> Any:
-        if self.token.type == tokenize.NAME and self.token.string == 'dict':
-            self._take()
-            self._take_symbol('(')
-            return self._keywords()
-        if self._takes('{'):
-            return self._pairs({}, True, self._key, ':', '}')
-        if self._takes('['):
-            return self._elements(']')[0]
-        self._take_symbol('(')
-        elements, has_comma = self._elements(')')
-        return elements[0] if len(elements) == 1 and not has_comma else tuple(elements)
-
-    def _elements(self, end: str) -> tuple[list[Any], bool]:
-        """Read values up to a bracket, and whether a comma follows the last value."""
-        found: list[Any] = []
-        has_comma = True
-        while not self._takes(end):
-            if not has_comma:
-                raise self._refusal()
-            found.append(self._value())
-            has_comma = self._takes(',')
-        return found, has_comma and bool(found)
-
-    def _keywords(self) -> dict[Any, Any]:
-        """Read the arguments of `dict(...)`; MMEngine also writes `dict({...})`."""
-        found: dict[Any, Any] = {}
-        has_comma = True
-        if self._takes('{'):
-            found = self._pairs({}, True, self._key, ':', '}')
-            has_comma = self._takes(',')
-        return self._pairs(found, has_comma, self._name, '=', ')')
-
-    def _pairs(
-        self,
-        found: dict[Any, Any],
-        has_comma: bool,
-        read_key: Callable[[], Any],
-        symbol: str,
-        end: str,
-    ) -> dict[Any, Any]:
-        """Add keys and values up to a bracket."""
-        while not self._takes(end):
-            if not has_comma:
-                raise self._refusal()
-            key = read_key()
-            self._take_symbol(symbol)
-            self._put(found, key, self._value())
-            has_comma = self._takes(',')
-        return found
-
-    def _key(self) -> Any:
-        if self.token.type not in (tokenize.STRING, tokenize.NUMBER):
-            raise self._refusal()
-        return self._value()
-
-    def _put(self, found: dict[Any, Any], key: Any, value: Any) -> None:
-        if key in found:
-            raise ValueError(f'{self.name} must give every key once, it gives {key!r} twice')
-        found[key] = value
-
-    def _name(self) -> str:
-        if self.token.type != tokenize.NAME or self.token.string in _CONSTANTS:
-            raise self._refusal()
-        return self._take()
-
-    def _text(self) -> str:
-        parts = []
-        while self.token.type == tokenize.STRING:  # adjacent strings are one text
-            text = self.token.string
-            if text[: text.index(text[-1])].lower() not in _TEXT_PREFIXES:
-                raise self._refusal()
-            parts.append(_evaluate(self._take()))
-        return ''.join(parts)
-
-    def _number(self) -> int | float:
-        """Read a number without its sign."""
-        text = self.token.string
-        is_short = self.token.type == tokenize.NUMBER and len(text) <= _MAX_DIGITS
-        if not is_short or text[-1] in 'jJ':
-            raise self._refusal()
-        number: int | float = _evaluate(self._take())
-        return number
-
-    def _next(self) -> tokenize.TokenInfo:
-        return next(token for token in self.tokens if token.type not in _SKIPPED)
-
-    def _take(self) -> str:
-        text, self.token = self.token.string, self._next()
-        return text
-
-    def _takes(self, symbol: str) -> bool:
-        """Take a symbol if it is the next token."""
-        is_next = self.token.type == tokenize.OP and self.token.string == symbol
-        if is_next:
-            self._take()
-        return is_next
-
-    def _take_symbol(self, symbol: str) -> None:
-        if not self._takes(symbol):
-            raise self._refusal()
-
-    def _refusal(self) -> ValueError:
-        """Make the error for a token that is not allowed here."""
-        line = self.token.line.strip().split('\n')[0][:80]
+    except SyntaxError as error:
+        number = error.lineno or 1
+        line = text.split('\n')[number - 1].strip()[:80]
         line = ''.join(sign if sign.isprintable() else '?' for sign in line)
-        return ValueError(
-            f'{self.name} must hold literals and dict(...) only, line {self.token.start[0]} is '
-            f'code: {line}; a config that you trust is loaded by its path'
-        )
+        raise ValueError(
+            f'{name} must hold literals and dict(...) only, line {number} is code: {line}; a '
+            'config that you trust is loaded by its path'
+        ) from error
 
 
-def _evaluate(token: str) -> Any:
-    """Evaluate the token of a string or number."""
-    with warnings.catch_warnings():  # warnings about escapes that Python does not know
-        warnings.simplefilter('ignore')
-        return ast.literal_eval(token)
+def _require_plain_tokens(text: str, name: str) -> None:
+    """Refuse what would exhaust the stack of Python's parser, before it sees the text.
+
+    Raises:
+        ValueError: brackets are nested too deep.
+        SyntaxError: a token is of no literal.
+    """
+    depth, before = 0, ''
+    for kind, token, (line, _), *_ in tokenize.generate_tokens(io.StringIO(text).readline):
+        depth += (token in '([{') - (token in ')]}') if kind == tokenize.OP else 0
+        if depth > MAX_DEPTH:
+            raise ValueError(f'{name} must be nested at most {MAX_DEPTH} deep, it is deeper')
+        is_plain = kind in _PLAIN_TOKENS and (before != '-' or kind == tokenize.NUMBER)
+        if kind == tokenize.OP:
+            is_chain = token in '([{' and before in (')', ']', '}')  # f()(), x[0][0]
+            is_plain = is_plain and token in _PLAIN_SIGNS and not is_chain
+        elif kind == tokenize.NAME:
+            is_plain = is_plain and (token in _CONSTANTS or not keyword.iskeyword(token))
+        elif kind == tokenize.STRING:
+            is_plain = is_plain and _PLAIN_TEXT.match(token) is not None
+        elif kind == tokenize.NUMBER:
+            is_plain = is_plain and _PLAIN_NUMBER.fullmatch(token) is not None
+        if not is_plain:
+            raise _code(line)
+        before = before if kind in (tokenize.NL, tokenize.COMMENT) else token
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value
+    raise _code(statement.lineno)
+
+
+def _literal(node: ast.expr, name: str) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as size)):
+            return -size
+        case ast.List(elts=items):
+            return [_literal(item, name) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item, name) for item in items)
+        case ast.Dict():
+            return _unique(_pairs(node), name)
+        case ast.Call(func=ast.Name(id='dict'), args=args) if len(args) < 2:
+            # MMEngine also writes `dict({...}, key=...)`.
+            pairs = [pair for mapping in args for pair in _pairs(mapping)]
+            return _unique([*pairs, *((one.arg, one.value) for one in node.keywords)], name)
+    raise _code(node.lineno)
+
+
+def _pairs(node: ast.expr) -> Iterator[tuple[Any, ast.expr]]:
+    if not isinstance(node, ast.Dict):
+        raise _code(node.lineno)
+    for key, value in zip(node.keys, node.values, strict=True):
+        if not isinstance(key, ast.Constant) or type(key.value) not in (str, int, float):
+            raise _code(node.lineno)
+        yield key.value, value
+
+
+def _unique(pairs: Iterable[tuple[Any, ast.expr]], name: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'{name} must give every key once, it gives {key!r} twice')
+        found[key] = _literal(value, name)
+    return found
+
+
+def _code(line: int) -> SyntaxError:
+    return SyntaxError('code', (None, line, None, None))
