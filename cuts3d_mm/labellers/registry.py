@@ -282,7 +282,7 @@ def _folder_argument(kind: Any) -> str | None:
 
 
 def build_params(recipe: dict[str, Any] | None) -> CutParams:
-    """Turn the `recipe` of a config into parameters.
+    """Turn the `recipe` of a config into parameters; a process builds those of a recipe once.
 
     Raises:
         ValueError: an unknown preset, parameter or choice.
@@ -290,10 +290,16 @@ def build_params(recipe: dict[str, Any] | None) -> CutParams:
     if recipe is not None and not isinstance(recipe, dict):
         raise ValueError(f"recipe must be a dict, such as dict(preset='maskcut'), got {recipe!r}")
     changes = dict(recipe or {})
+    key = repr(changes)
     preset = changes.pop('preset', 'cuts3d')
     if preset not in PRESETS:
         raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
-    return params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
+    if key not in _built:
+        _built[key] = params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
+    return _built[key]
+
+
+_built: dict[str, CutParams] = {}  # by the recipe as a text
 
 
 def uses_depth(params: CutParams) -> bool:
