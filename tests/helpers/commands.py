@@ -139,6 +139,39 @@ def start(*arguments, **env):
     )
 
 
+class StartedFork:
+    """`cuts3d` with arguments in a forked process and a group of its own, as `start` returns it.
+
+    It has loaded MMDetection, so that what is stopped is the work and not the start.
+    """
+
+    def __init__(self, *arguments):
+        self._folder = tempfile.TemporaryDirectory()
+        self._output = Path(self._folder.name, 'output')
+        self._output.touch()
+        arguments = ['-m', 'cuts3d_mm', *map(str, arguments)]
+        work = arguments, os.getcwd(), dict(os.environ), [self._output] * 2
+        self._process = start_fork(_run_in_group, *work)
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def communicate(self, timeout):
+        exit_code_of(self._process, timeout)
+        return self._output.read_text(), None
+
+
+def _run_in_group(*work):
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _run(*work)
+
+
 def wait_until(process, is_there):
     """Wait for something that a command makes; True if it still runs then."""
     deadline = time.monotonic() + _START_LIMIT_S

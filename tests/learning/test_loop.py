@@ -9,7 +9,7 @@ from signal import SIGKILL
 
 import numpy as np
 import pytest
-from helpers.commands import exit_code_of, output_of, start, start_fork, stop, wait_until
+from helpers.commands import StartedFork, exit_code_of, output_of, start_fork, stop, wait_until
 from helpers.drawn import disc
 from helpers.training import (
     IMAGE_HW,
@@ -278,7 +278,7 @@ def kill_command_at(root, moment):
     out = root / 'killed'
     configs = ('--config', root / 'generator.py', '--detector', root / 'detector.py')
     options = ('--offline', '--rounds', 1, '--workers', 0)
-    process = start('learn', root / 'images', out, *configs, *options)
+    process = StartedFork('learn', root / 'images', out, *configs, *options)
     assert wait_until(process, (out / moment).exists), output_of(process)
     stop(process, SIGKILL, whole_group=False)
 

@@ -8,7 +8,7 @@ from signal import SIGKILL
 
 import numpy as np
 import pytest
-from helpers.commands import start, stop, wait_until
+from helpers.commands import StartedFork, stop, wait_until
 from helpers.drawn import write_images
 from helpers.tiny_detectors import write_checkpoint
 
@@ -24,7 +24,7 @@ def test_a_killed_detection_keeps_what_it_found(tmp_path):
     weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu', '--score-thr', 0)
     out = tmp_path / 'out'
     found = out / 'detections.json'
-    process = start('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
+    process = StartedFork('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
     assert wait_until(
         process, lambda: found.is_file() and json.loads(found.read_text())['annotations']
     )

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.drawn import write_images
 
 from cuts3d_mm.hub.client import ANSWER_LIMIT_S
 
 ROOT = Path(__file__).parents[2]
-MOST_S = 10.0  # CPU and waiting: the time on a machine with nothing else to do
+MOST_S = 10.0
 DINO = 'cuts3d_dino-vitb8_zoedepth'
 
 
@@ -51,34 +52,45 @@ def no_name():
     yield 'http://hub.invalid'
 
 
-def run(tmp_path, url, *arguments):
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        [sys.executable, '-m', 'cuts3d_mm', *map(str, arguments)],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'HF_ENDPOINT': url, 'HF_HOME': str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done.returncode, done.stderr, cpu, time.monotonic() - began
+COMMANDS = {  # command -> its arguments, and what is missing
+    'generate': ((DINO, 'images', 'out'), 'timm/vit_base_patch8_224.dino'),
+    'detect': (('images', '--model', 'owner/repo', '--out', 'out'), 'owner/repo'),
+}
+
+
+def start(folder, url, command):
+    """Start a command in a folder of its own, where nothing is cached."""
+    folder.mkdir()
+    write_images(folder / 'images', 1, np.random.default_rng(0))
+    variables = {'PYTHONPATH': str(ROOT), 'HF_ENDPOINT': url, 'HF_HOME': str(folder / 'cache')}
+    with (folder / 'said').open('wb') as said:
+        return subprocess.Popen(
+            [sys.executable, '-m', 'cuts3d_mm', command, *COMMANDS[command][0]],
+            env={**os.environ, **variables},
+            cwd=folder,
+            stderr=said,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('network', [closed_port, silent_port, full_port, no_name])
-@pytest.mark.parametrize('command', ['generate', 'detect'])
-def test_what_is_missing_is_said_within_seconds(tmp_path, rng, network, command):
-    write_images(tmp_path / 'images', 1, rng)
-    arguments = {
-        'generate': (DINO, tmp_path / 'images', tmp_path / 'out'),
-        'detect': (tmp_path / 'images', '--model', 'owner/repo', '--out', tmp_path / 'out'),
-    }[command]
-    with network() as url:
-        code, err, cpu, wall = run(tmp_path, url, command, *arguments)
-    missing = {'generate': 'timm/vit_base_patch8_224.dino', 'detect': 'owner/repo'}[command]
-    assert code == 2 and err.count('\n') == 1, err
-    assert missing in err and f'{url} does not answer' in err
-    assert 'built-in features need no download' in err
-    assert cpu + min(wall, ANSWER_LIMIT_S) < MOST_S, f'{cpu:.1f} s of CPU, {wall:.1f} s in all'
-    assert not (tmp_path / 'out').exists()
+def test_what_is_missing_is_said_within_seconds(tmp_path):
+    """The commands take turns: each meets a network that refuses and one that swallows."""
+    networks = (closed_port, no_name, silent_port, full_port)
+    with ExitStack() as stack:
+        urls = {network.__name__: stack.enter_context(network()) for network in networks}
+        cases = list(zip(urls, cycle(COMMANDS)))
+        began = time.monotonic()
+        started = [start(tmp_path / '-'.join(case), urls[case[0]], case[1]) for case in cases]
+        for (network, command), process in zip(cases, started, strict=True):
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            folder = tmp_path / f'{network}-{command}'
+            err = (folder / 'said').read_text()
+            assert process.returncode == 2 and err.count('\n') == 1, err
+            assert COMMANDS[command][1] in err and f'{urls[network]} does not answer' in err
+            assert 'built-in features need no download' in err
+            cpu, wall = used.ru_utime + used.ru_stime, time.monotonic() - began
+            # CPU and waiting: the time on a machine with nothing else to do.
+            assert cpu + min(wall, ANSWER_LIMIT_S) < MOST_S, f'{cpu:.1f} s CPU, {wall:.1f} s'
+            assert not (folder / 'out').exists()

@@ -13,7 +13,15 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import numpy as np
 import psutil
 import pytest
-from helpers.commands import is_guarded, members, output_of, start, stop, wait_until
+from helpers.commands import (
+    StartedFork,
+    is_guarded,
+    members,
+    output_of,
+    start,
+    stop,
+    wait_until,
+)
 from helpers.drawn import write_images
 from helpers.tiny_detectors import write_checkpoint
 from helpers.training import train_command, write_training_set
@@ -136,7 +144,7 @@ def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
     root, work_dir = write_training_set(tmp_path / 'set'), tmp_path / 'work'
     loaders = ('train_dataloader.num_workers=2', 'train_dataloader.prefetch_factor=8')
     command = train_command(root, work_dir, 200, *loaders)
-    process = start('train', *command[2:])
+    process = StartedFork('train', *command[2:])
     assert wait_until(process, (work_dir / 'iter_2.pth').is_file)
     assert len(members(process.pid)) >= 3
     output = stop(process, SIGINT)
@@ -145,7 +153,7 @@ def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
                            'latest checkpoint\n')  # fmt: skip
     (work_dir / 'iter_4.pth').unlink(missing_ok=True)
     command.insert(3, '--resume')
-    process = start('train', *command[2:])
+    process = StartedFork('train', *command[2:])
     assert wait_until(process, lambda: any(work_dir.glob('iter_[4-9].pth')))
     stop(process, SIGKILL, whole_group=False)
 
@@ -156,7 +164,7 @@ def test_a_stopped_detection_keeps_what_it_found(tmp_path):
     model = write_checkpoint(tmp_path / 'iter_1.pth')
     weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu')
     out = tmp_path / 'out'
-    process = start('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
+    process = StartedFork('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
     assert wait_until(process, lambda: any(out.rglob('*.png')))
     output = stop(process, SIGINT)
     assert process.returncode == 130
