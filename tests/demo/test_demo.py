@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.training import write_detector
+from helpers.training import trainings_forked, write_detector
 
 pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
@@ -43,7 +43,8 @@ def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, 'NUM_TEST_SCENES', 2)
     detector = write_detector(tmp_path / 'detector.py')
     monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
-    trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=1, num_seeds=1))
+    with trainings_forked():
+        trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=1, num_seeds=1))
     rows, control = trainings['training'].table.rows, rounds.CONTROL
     assert [row[0] for row in rows] == [
         'pseudo-labels',

@@ -105,6 +105,7 @@ def _run(arguments, folder, environment, paths):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = [path for path in _search_path(environment) if path not in sys.path]
     os.chdir(folder)
     np.random.seed()  # forked processes would draw the same numbers
     sys.argv = arguments[1:] if arguments[0] == '-m' else arguments
@@ -112,6 +113,10 @@ def _run(arguments, folder, environment, paths):
         runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
     else:
         runpy.run_path(sys.argv[0], run_name='__main__')
+
+
+def _search_path(environment):
+    return list(filter(None, environment.get('PYTHONPATH', '').split(os.pathsep)))
 
 
 def _die_if_there(path, *event):

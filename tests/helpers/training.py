@@ -197,9 +197,14 @@ def run_learn(root: Path, out: Path, ask=lambda question: False, **changes) -> l
     options = {'offline': True, 'workers': 0, **changes}
     configs = {'config': str(root / 'generator.py'), 'detector': str(root / 'detector.py')}
     request = Request(root / 'images', out, **configs, **options)
-    with patch('cuts3d_mm.learning.training.run_command_in_child', _train_in_fork):
+    with trainings_forked():
         learn(request, said.append, ask=ask)
     return said
+
+
+def trainings_forked():
+    """Let `learn` fork its trainings from a process that has loaded MMDetection."""
+    return patch('cuts3d_mm.learning.training.run_command_in_child', _train_in_fork)
 
 
 def same_weights(one: Path, other: Path) -> bool:
