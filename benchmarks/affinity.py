@@ -12,7 +12,7 @@ import time
 import tracemalloc
 
 import numpy as np
-from samples import describe, load_samples, parse_args, summarize
+from samples import argument_parser, describe, load_samples, summarize
 
 from cuts3d_mm.algorithm.affinity import (
     link_patches,
@@ -55,10 +55,15 @@ def measure(function, arguments):
 
 def main() -> None:
     """Print one line per image and grid, and the summary."""
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        '--sides', type=int, nargs='+', default=[60, 120], help='sides of the grids'
+    )
+    args = parser.parse_args()
     by_tiles(np.ones((16, 2), np.float32), np.zeros(16, np.float32))  # compiles
-    for side in (60, 120):
+    for side in args.sides:
         rows = []
-        for sample in load_samples(parse_args(__doc__)):
+        for sample in load_samples(args):
             features = describe(resize_rgb(sample.image, (8 * side, 8 * side)))
             depth = depth_on_grid(sample.depth, (side, side), PARAMS)
             importance = spatial_importance(depth, PARAMS.importance).ravel()

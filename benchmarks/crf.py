@@ -29,7 +29,6 @@ from cuts3d_mm.algorithm.kernels import lattice as kernels
 from cuts3d_mm.algorithm.masks import enlarge_patches
 from cuts3d_mm.algorithm.params import CrfParams, CutParams
 
-REPEATS = 3
 PARAMS = CrfParams()
 OURS = 'refine_masks'
 Ways = dict[str, Callable[[], NDArray[np.bool_]]]
@@ -39,6 +38,7 @@ def main() -> None:
     """Print one line per image, the summary and what the parts take."""
     parser = argument_parser(__doc__)
     parser.add_argument('--before', metavar='REVISION', help='revision of git to compare with')
+    parser.add_argument('--repeats', type=int, default=3, help='runs, whose median counts')
     args = parser.parse_args()
     functions: dict[str, Callable[..., NDArray[np.bool_]]] = {OURS: refine_masks}
     if args.before:
@@ -56,7 +56,7 @@ def main() -> None:
             way: partial(function, masks, image, PARAMS) for way, function in functions.items()
         }
         line = f'{name:24s}{len(masks)} masks'
-        taken, found = timed_in_turn(ways)
+        taken, found = timed_in_turn(ways, args.repeats)
         for way in functions:
             seconds[way].append(taken[way])
             overlaps[way] += map(mask_iou, found[OURS], found[way])
@@ -64,7 +64,7 @@ def main() -> None:
         print(line)
     counts = np.array([len(masks) for _, _, masks in images])
     print_summary(seconds, overlaps, counts)
-    print_parts([image for _, image, _ in images])
+    print_parts([image for _, image, _ in images], args.repeats)
 
 
 def images_with_masks(
@@ -84,11 +84,13 @@ def images_with_masks(
     yield 'one colour', np.full_like(noise, 90), masks
 
 
-def timed_in_turn(ways: Ways) -> tuple[dict[str, float], dict[str, NDArray[np.bool_]]]:
+def timed_in_turn(
+    ways: Ways, repeats: int
+) -> tuple[dict[str, float], dict[str, NDArray[np.bool_]]]:
     """Median CPU seconds of each way, and what it returns."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found = {}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, way in ways.items():
             start = time.process_time()
             found[name] = way()
@@ -114,7 +116,7 @@ def print_summary(
               f'min {np.min(overlaps[way]):.6f}')  # fmt: skip
 
 
-def print_parts(images: list[NDArray[np.uint8]]) -> None:
+def print_parts(images: list[NDArray[np.uint8]], repeats: int) -> None:
     """Print what the steps of `refine_masks` take, each run alone."""
     spatial = _spatial_lattice(*INPUT_HW, PARAMS.spatial_sigma_px, PARAMS.spatial_weight)
     taken: dict[str, list[float]] = {}
@@ -123,7 +125,7 @@ def print_parts(images: list[NDArray[np.uint8]]) -> None:
         bilateral = _bilateral_lattice(image, PARAMS)
         taken.setdefault('bilateral lattice', []).append(time.process_time() - start)
         for name, step in steps_of(spatial, bilateral).items():
-            seconds, _ = timed_in_turn({name: step})
+            seconds, _ = timed_in_turn({name: step}, repeats)
             taken.setdefault(name, []).append(PARAMS.num_iterations * seconds[name])
     for name, values in taken.items():
         print(summarize(f'ms of {name}', 1000 * np.array(values)))

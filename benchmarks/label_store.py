@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('out', type=Path)
     parser.add_argument('--images', type=int, default=1_300_000)
+    parser.add_argument('--samples', type=int, default=3000, help='samples that a worker reads')
     args = parser.parse_args()
     write_store(args.out, args.images)
     (args.out / 'unpacked.arrow').unlink(missing_ok=True)
@@ -98,13 +99,13 @@ def main() -> None:
     for method in ('fork', 'spawn'):
         context = multiprocessing.get_context(method)
         queue = context.Queue()
-        worker = context.Process(target=read_in_worker, args=(dataset, 3000, queue))
+        worker = context.Process(target=read_in_worker, args=(dataset, args.samples, queue))
         worker.start()
         before, after, seconds = queue.get()
         worker.join()
         print(
             f'worker by {method}: {before:.0f} MiB of its own when started, {after:.0f} MiB after '
-            f'3000 samples, {seconds * 1e3:.2f} ms per sample'
+            f'{args.samples} samples, {seconds * 1e3:.2f} ms per sample'
         )
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py --photos DIR --before REVISION [--num 120] [--features vit-s8]
 
-DIR has images/ and depth/. REVISION is checked out into a temporary folder; its commands and
-those of this tree take turns.
+DIR has images/ and depth/. REVISION is checked out into a temporary folder, or is the folder of
+another checkout; its commands and those of this tree take turns.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def main() -> None:
         folder = Path(name)
         config = write_config(folder, args)
         trees = {'before': old, 'after': HERE}
-        for tree in trees.values():  # compiles, and reads the photos into the cache
-            run(tree, config, args, folder / f'warm-{tree.name}', 1, 2)
+        for tree_name, tree in trees.items():  # compiles, and reads the photos into the cache
+            run(tree, config, args, folder / f'warm-{tree_name}', 1, 2)
         for tree_name, tree in trees.items():
             print_stages(tree_name, tree, config, args)
-        for workers in (1, 2):
+        for workers in args.workers:
             compare(trees, config, args, folder, workers)
 
 
@@ -73,12 +73,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--before', default='HEAD', metavar='REVISION')
     parser.add_argument('--num', type=int, default=120, help='photos (default 120)')
     parser.add_argument('--features', choices=FEATURES, default='color-texture')
+    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2])
     return parser.parse_args()
 
 
 @contextmanager
 def before_tree(revision: str) -> Iterator[Path]:
-    """Check a revision out for as long as the block runs."""
+    """Check a revision out for as long as the block runs; the folder of a checkout is as it is."""
+    if Path(revision).is_dir():
+        yield Path(revision).resolve()
+        return
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name) / 'before'
         git = ['git', '-C', str(HERE), 'worktree']

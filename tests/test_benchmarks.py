@@ -16,29 +16,28 @@ FOLDER = Path(__file__).parents[1] / 'benchmarks'
 SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py') if '__main__' in path.read_text())
 # Script -> arguments with which it ends within seconds. {} is a folder of the test.
 TINY = {
-    'affinity.py': '--num 1',
+    'affinity.py': '--num 1 --sides 30',
     'cluster_simulation.py': '--images 20000 --nodes 2 --runs 1',
     'copy_paste.py': '--rounds 1 --images 4',
-    'crf.py': '--num 1',
+    'crf.py': '--num 1 --repeats 1',
     'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
     'fit_score.py': '--scenes 2 --cache {}/cache',
     'gpu_box.py': '--cpu-ms 230',
     'half_precision.py': '',
-    'label_store.py': '{}/store --images 2000',
+    'label_store.py': '{}/store --images 200 --samples 50',
     'local_cut.py': '--num 1',
     'method_study.py': '--scenes 2 --features color-texture --recipes cuts3d --cache {}/cache',
     'overlap.py': '{}/trace.json',
-    'pipeline.py': '--photos {} --num 2',
+    'pipeline.py': f'--photos {{}} --num 2 --workers 1 --before {FOLDER.parent}',
     'stage_times.py': '{}/generator.py {}/images 2',
-    'start_up.py': '--rounds 1',
-    'trace_files.py': 'image',
+    'start_up.py': '--rounds 1 --warm',
     'tracking.py': '--clips 1',
     'train_step.py': '--rounds 1',
     'two_balls.py': '--scenes 1',
 }
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
-ON_A_GPU = {'gpu_session.py'}  # test_on_a_gpu.py runs it on a stand-in
+ELSEWHERE = {'gpu_session.py', 'trace_files.py'}  # in test_on_a_gpu.py and test_trace_files.py
 GENERATOR = """model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
@@ -61,7 +60,7 @@ def run(script, *arguments):
 
 
 def test_every_script_is_run_or_is_known_to_take_minutes():
-    assert sorted([*TINY, *LONG, *ON_A_GPU]) == SCRIPTS
+    assert sorted([*TINY, *LONG, *ELSEWHERE]) == SCRIPTS
 
 
 @pytest.mark.parametrize('script', SCRIPTS)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,9 +19,6 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from cuts3d_mm.configs import find_config, load_config, read_generator_config
-from cuts3d_mm.images.reading import ImageFailure
-from cuts3d_mm.labellers.detector import DetectorOutput, read_detections
-from cuts3d_mm.labellers.generator import Stage
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import decode_mask, encode_instance
 from cuts3d_mm.learning.loop import learn
@@ -227,88 +221,6 @@ CHANNELS = 16
 INPUT_HW = (64, 64)
 SCALE = (96, 64)  # of images in training and test, pixels
 VIT = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 64}
-
-
-class Blind:
-    """A labeller that finds nothing."""
-
-    def predict_batch(self, images):
-        return [() for _ in images]
-
-
-class Halving:
-    """A labeller whose device has memory for one image; 'b' cannot be cut, 'c' kills."""
-
-    def extract(self, images):
-        if len(images) > 1:
-            raise MemoryError('one image only')
-        return [(image.name, image.pixels) for image in images]
-
-    @property
-    def stages(self):
-        return (Stage('cut', cut_by_name),)
-
-    def predict_batch(self, images):
-        return [self.stages[0].run(found) for found in self.extract(images)]
-
-
-class DiesOnce:
-    """A labeller that a signal ends while it labels b/001.png, as often as there are files.
-
-    Args:
-        folder: folder of the files; each death takes one.
-        number: signal.
-    """
-
-    stages = ()
-
-    def __init__(self, folder, number=signal.SIGKILL):
-        self.folder, self.number = folder, number
-
-    def to(self, device):
-        return self
-
-    def extract(self, images):
-        lives = sorted(self.folder.iterdir())
-        if lives and any(image.name == 'b/001.png' for image in images):
-            lives[0].unlink()
-            os.kill(os.getpid(), self.number)
-        return [() for _ in images]
-
-
-class Nothing:
-    """A detector that finds nothing, and has masks of that."""
-
-    stages = (Stage('unpack', partial(read_detections, confidence_source='none')),)
-
-    def extract(self, images):
-        nothing = DetectorOutput((), np.zeros(0), np.zeros((0, 4)), np.zeros(0), (60, 88))
-        return [nothing for _ in images]
-
-
-class Greedy:
-    """A labeller whose masks need more memory than there is."""
-
-    stages = ()
-
-    class Instance:
-        confidence, score = None, 0.5
-
-        @property
-        def mask(self):
-            raise MemoryError('masks')
-
-    def extract(self, images):
-        return [[self.Instance()] for _ in images]
-
-
-def cut_by_name(found):
-    name, _ = found
-    if name.startswith('b'):
-        raise ImageFailure('cannot be cut')
-    if name.startswith('c'):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return []
 
 
 def tiny_generator(name: str) -> Config:

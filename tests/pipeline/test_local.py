@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from helpers.drawn import cuts3d_model, write_depths, write_images
-from helpers.training import DiesOnce, Greedy, Halving, Nothing
+from helpers.stand_in_labellers import DiesOnce, Greedy, Halving, Nothing
 from PIL import Image
 
 from cuts3d_mm import __version__

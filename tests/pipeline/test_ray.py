@@ -17,7 +17,7 @@ import pytest
 from helpers.commands import STOP_LIMIT_S, output_of, start, stop, wait_until
 from helpers.drawn import MASKCUT, write_images
 from helpers.hostile_files import CLIMBING, REFUSED_IN_JSON
-from helpers.ray_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
+from helpers.stand_in_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.images.listing import list_images

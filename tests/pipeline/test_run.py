@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.drawn import MASKCUT, cuts3d_model, write_depths, write_images
-from helpers.training import Blind
+from helpers.stand_in_labellers import Blind
 from mmengine.config import Config
 from PIL import Image
 
