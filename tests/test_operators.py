@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import refuse
 
 from cuts3d_mm import operators
 
@@ -37,6 +38,7 @@ def bare(tmp_path_factory):
     for path in Path(mmcv.__file__).parent.iterdir():
         if not path.name.startswith(('_ext', '__pycache__')):
             (folder / 'mmcv' / path.name).symlink_to(path)
+    refuse(folder, 'transformers')  # as in `light_environment`
     return folder
 
 
