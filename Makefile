@@ -9,6 +9,8 @@ STACK ?= onedl
 VENV := .venv$(if $(filter openmmlab,$(STACK)),-openmmlab)
 PYTHON := $(CURDIR)/$(VENV)/bin/python
 WORKERS ?= 2
+# The slow tests wait for processes and servers, too: a worker more than cores.
+TEST_WORKERS ?= 3
 
 .PHONY: demo docs figures lint setup test test-fast
 
@@ -32,7 +34,7 @@ docs: setup
 
 # Tests of a file stay on one worker, where they share what was made for them.
 test: setup
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-fast: setup
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(PYTEST_ARGS)
