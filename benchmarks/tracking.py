@@ -9,14 +9,18 @@ Objects pass in front of one another and change their speed. A detector is simul
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from cuts3d_mm.algorithm.tracking import MaskTracker, SteadyMotion
-from cuts3d_mm.scenes.moving import render_clip
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
+from helpers.moving import render_clip  # noqa: E402
 
 IMAGE_HW, NUM_FRAMES = (120, 160), 60
 MISSED, FALSE_PER_FRAME, FALSE_PX = 0.05, 0.1, 12

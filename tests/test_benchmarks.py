@@ -38,6 +38,8 @@ TINY = {
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
 ELSEWHERE = {'gpu_session.py', 'trace_files.py'}  # in test_on_a_gpu.py and test_trace_files.py
+# The workers of one import the script itself, and the other needs transformers: no forks.
+FRESH = {'fit_score.py', 'gpu_session.py'}
 GENERATOR = """model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
@@ -50,7 +52,7 @@ GENERATOR = """model = dict(
 def run(script, *arguments):
     path = os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
     command = [sys.executable, str(FOLDER / script), *arguments]
-    if script == 'fit_score.py':  # its workers import the script, which no fork can be asked for
+    if script in FRESH:
         variables = {**os.environ, 'PYTHONPATH': path}
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
     else:

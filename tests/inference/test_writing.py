@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.drawn import disc
+from helpers.moving import render_clip
 from PIL import Image
 
 from cuts3d_mm.algorithm.tracking import MAX_HIDDEN_FRAMES, MaskTracker
@@ -15,7 +16,6 @@ from cuts3d_mm.images.streams import Frame, open_sources
 from cuts3d_mm.inference.results import MOST_INSTANCES, to_index_image, to_supervision
 from cuts3d_mm.inference.writing import DetectionWriter, Found, detect_all, number_objects
 from cuts3d_mm.labellers.detector import Detection
-from cuts3d_mm.scenes.moving import render_clip
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
 from cuts3d_mm.visualization.pictures import save_picture

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.commands import light_environment
+from helpers.commands import run_forked
 
-TESTS = Path(__file__).parents[1]
+SCRIPT = Path(__file__).parents[1] / 'helpers/malformed_runs.py'
 SEED, COUNT = 3, 504
 MOST_BYTES = 2**27  # that files make a process grow by
 
 
 @pytest.mark.slow
 def test_malformed_files_are_refused_in_one_line_and_sound_ones_accepted(tmp_path):
-    command = [
-        sys.executable,
-        TESTS / 'helpers/malformed_runs.py',
-        tmp_path,
-        str(SEED),
-        str(COUNT),
-    ]
-    environment = light_environment()
-    environment['PYTHONPATH'] += f'{os.pathsep}{TESTS}'
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = run_forked([sys.executable, SCRIPT, tmp_path, SEED, COUNT])
     assert done.returncode == 0, done.stdout[-300:] + done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
     ended = [line for line in lines if 'outcome' in line]

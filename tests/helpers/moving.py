@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .rendering import SHAPES, Scene, Solid, camera_rays, random_texture, render_solids
+from cuts3d_mm.scenes.rendering import (
+    SHAPES,
+    Scene,
+    Solid,
+    camera_rays,
+    random_texture,
+    render_solids,
+)
 
 CLIP_HW = (180, 240)  # px
 _HALF_WIDTH_AT_1 = 0.5  # metres that are visible to each side, a metre from the camera
