@@ -69,13 +69,7 @@ MISTAKES = {
         )
         for command in COMMANDS
     },
-    **{
-        f'{command} of no images': (
-            (command, *replaced(command, 'images', 'nowhere')),
-            'nowhere',
-        )
-        for command in ('generate', 'predict', 'detect')
-    },
+    'predict of no images': (('predict', *replaced('predict', 'images', 'nowhere')), 'nowhere'),
     **{
         f'{command} into a file': ((command, *replaced(command, 'out', 'file/x')), 'is a file')
         for command in ('generate', 'predict', 'detect')
@@ -84,14 +78,6 @@ MISTAKES = {
         ('explain', *COMMANDS['explain'], '--out', 'file/x.png'),
         'is a file',
     ),
-    'explain of no image': (('explain', DINO, 'nowhere.png'), 'must be an image file'),
-    **{
-        f'{command} without its depth': (
-            (command, *COMMANDS[command], '--depth', 'nowhere'),
-            'depth folder must exist, got nowhere',
-        )
-        for command in ('generate', 'explain')
-    },
     **{
         f'{command} with an unknown key of {part}': (
             (command, *COMMANDS[command], '--cfg-options', f'model.{part}.colour=3'),

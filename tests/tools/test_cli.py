@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.drawn import write_depths, write_images
 from PIL import Image
 
-from cuts3d_mm.files import atomic
 from cuts3d_mm.labels.store import read_names
 
 MASKCUT = 'maskcut_color-texture.py'
@@ -198,32 +195,6 @@ def test_wrong_calls_end_with_one_line_and_nothing_written(cuts3d, folder, case)
     assert not (folder / 'new').exists()
 
 
-def test_out_that_cannot_be_written_ends_with_one_line(cuts3d, folder):
-    (folder / 'file').touch()
-    arguments = (MASKCUT, folder / 'images', folder / 'file/out', '--workers', 0)
-    code, _, err = cuts3d('generate', *arguments, *QUICK)
-    assert code == 2 and len(err.strip().splitlines()) == 1
-
-
-def test_full_disk_ends_with_one_line_and_no_half_file(cuts3d, folder, monkeypatch):
-    def full(descriptor):
-        raise OSError(28, 'No space left on device')
-
-    # The `os` that this one module sees; every other one goes on writing.
-    monkeypatch.setattr(atomic, 'os', SimpleNamespace(**{**vars(os), 'fsync': full}))
-    arguments = (MASKCUT, folder / 'images', folder / 'out3', '--workers', 0)
-    code, _, err = cuts3d('generate', *arguments, *QUICK)
-    assert code == 2 and 'No space left' in err
-    assert list((folder / 'out3').iterdir()) == []
-
-
-def test_another_config_into_the_same_out_is_refused(cuts3d, store, folder):
-    arguments = (folder / 'images', store, '--depth', folder / 'depth', '--workers', 0)
-    options = (*QUICK, 'model.recipe.local_cut.tau_knn=0.3')
-    code, _, err = cuts3d('generate', CUTS3D, *arguments, *options)
-    assert code == 2 and 'model.recipe.local_cut' in err
-
-
 def test_lists_and_coco_json_name_the_images(cuts3d, folder):
     (folder / 'list.txt').write_text('images/a/000.png\nimages/b/001.png\n')
     names = {'images': [{'file_name': 'a/001.png'}]}
@@ -302,7 +273,6 @@ def test_depth_for_a_recipe_in_2d_is_refused(command, cuts3d, tmp_path, rng):
         ('score', '--limit one'),
         ('demo', '--scenes 0'),
         ('learn', '--rounds -1'),
-        ('learn', '--steps 0'),
     ],
 )
 def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,18 +26,11 @@ from helpers.drawn import write_images
 from helpers.tiny_detectors import write_checkpoint
 from helpers.training import train_command, write_training_set
 
+from cuts3d_mm.labels.store import read_store
+
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='needs POSIX signals')
 RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'
 OPTIONS = ('--cfg-options', 'model.input_hw=(192,256)')
-
-HOLDER = """
-import sys
-from pathlib import Path
-from cuts3d_mm.files.lock import hold_folder
-with hold_folder(Path(sys.argv[1])):
-    print('held', flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope='module')
@@ -116,29 +109,6 @@ def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(
     assert not list((folder / 'out').glob('.*partial'))
 
 
-def test_a_second_run_into_the_same_folder_ends_with_one_line(cuts3d, folder, tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, '-c', HOLDER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout.readline() == b'held\n'
-    arguments = ('maskcut_color-texture.py', folder / 'images', tmp_path, '--workers', 0)
-    code, _, err = cuts3d('generate', *arguments, *OPTIONS)
-    holder.communicate()
-    assert code == 2 and err.count('\n') == 1 and f'process {holder.pid};' in err
-
-
-@pytest.mark.slow
-def test_a_folder_that_is_removed_under_a_run_ends_it_with_one_line(folder):
-    process = after_a_shard(folder, 'removed')
-    while (folder / 'removed').exists():  # a shard may come in between
-        shutil.rmtree(folder / 'removed', ignore_errors=True)
-    output = output_of(process)
-    assert process.returncode == 2
-    assert output.splitlines()[-1].startswith('cuts3d generate: ')
-
-
 @pytest.mark.slow
 def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
     root, work_dir = write_training_set(tmp_path / 'set'), tmp_path / 'work'
@@ -159,17 +129,26 @@ def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stopped_detection_keeps_what_it_found(tmp_path):
+@pytest.mark.parametrize('number', [SIGINT, SIGKILL])
+def test_a_stopped_detection_keeps_what_it_found(tmp_path, number):
     write_images(tmp_path / 'in', 400, np.random.default_rng(0))
     model = write_checkpoint(tmp_path / 'iter_1.pth')
-    weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu')
+    weights = ('--weights', tmp_path / 'iter_1.pth', '--device', 'cpu', '--score-thr', 0)
     out = tmp_path / 'out'
+    found = out / 'detections.json'
     process = StartedFork('detect', tmp_path / 'in', '--model', model, *weights, '--out', out)
-    assert wait_until(process, lambda: any(out.rglob('*.png')))
-    output = stop(process, SIGINT)
-    assert process.returncode == 130
-    assert output.endswith(f'interrupted; what was found until now is in {out}\n')
-    assert (out / 'detections.json').is_file()
+    assert wait_until(
+        process, lambda: found.is_file() and json.loads(found.read_text())['annotations']
+    )
+    output = stop(process, number)
+    if number == SIGINT:
+        assert process.returncode == 130
+        assert output.endswith(f'interrupted; what was found until now is in {out}\n')
+    names = [image['file_name'] for image in json.loads(found.read_text())['images']]
+    assert 0 < len(names) < 400
+    assert all((out / 'pictures' / name).is_file() for name in names)
+    stored = [record.name for record in read_store(out / 'labels')]
+    assert stored[: len(names)] == names  # the labels are written just before the JSON
 
 
 @pytest.mark.slow

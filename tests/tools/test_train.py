@@ -118,10 +118,3 @@ def test_the_command_itself_launches_two_ranks(root, tmp_path):
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     run([*launch, *command[1:]])
     assert set(losses(tmp_path)) == {1, 2}
-
-
-def test_an_unknown_config_is_one_clear_line(tmp_path):
-    command = [sys.executable, train_command(tmp_path, tmp_path, 1)[1], 'nothing.py']
-    done = run_forked(command)
-    assert done.returncode == 2
-    assert done.stderr.startswith('cuts3d train: CONFIG must be')

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -143,23 +141,6 @@ def test_what_is_written_on_this_machine_only_is_refused_in_a_bucket_with_one_li
     code, _, err = cuts3d(*command)
     assert code == 2 and f'must be a path on this machine, got {IN_A_BUCKET}; write' in err
     assert err.count('\n') == 1 and content(tmp_path) == before
-
-
-@pytest.mark.slow
-def test_a_killed_run_is_taken_over_at_once(cuts3d, images, tmp_path):
-    out = tmp_path / 'out'
-    command = ['generate', MASKCUT, images, out, '--workers', 0, *QUICK]
-    first = subprocess.Popen([sys.executable, '-m', 'cuts3d_mm', *map(str, command)])
-    while not list(out.glob('labels-*.parquet')):
-        assert first.poll() in (None, 0)
-        time.sleep(0.01)
-    first.kill()
-    first.wait()
-    code, _, err = cuts3d(*command)
-    assert code == 0, err
-    assert cuts3d(*command[:3], tmp_path / 'whole', '--workers', 0, *QUICK)[0] == 0
-    names = {path.name for path in out.iterdir()}
-    assert names == {path.name for path in (tmp_path / 'whole').iterdir()}
 
 
 @pytest.mark.slow
