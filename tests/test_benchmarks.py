@@ -38,8 +38,8 @@ TINY = {
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
 ELSEWHERE = {'gpu_session.py', 'trace_files.py'}  # in test_on_a_gpu.py and test_trace_files.py
-# The workers of one import the script itself, and the other needs transformers: no forks.
-FRESH = {'fit_score.py', 'gpu_session.py'}
+# No forks: the workers of the first import the script itself, the others need transformers.
+FRESH = {'fit_score.py', 'gpu_box.py', 'gpu_session.py', 'half_precision.py'}
 GENERATOR = """model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
