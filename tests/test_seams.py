@@ -125,18 +125,18 @@ def test_feature_and_depth_sources_are_files_of_their_folders(tree, rng):
     [("custom_imports = dict(imports=['stranger'])\n", ''), ('', 'stranger.')],
     ids=['custom_imports', 'full name'],
 )
-def test_sources_of_another_package_label_in_several_processes(tmp_path, rng, imports, scope):
+def test_sources_of_another_package_label_in_processes_of_their_own(tmp_path, rng, imports, scope):
     (tmp_path / 'stranger.py').write_text(SOURCES)
-    label(tmp_path, imports + MODEL.format(scope), rng, workers=2)
+    label(tmp_path, imports + MODEL.format(scope), rng, workers=1)
     assert f'"type": "{scope}MeanColor"' in (tmp_path / 'out/run.json').read_text()
 
 
 @pytest.mark.slow
-def test_sources_in_the_folder_of_a_config_label_in_several_processes(tmp_path, rng):
+def test_sources_in_the_folder_of_a_config_label_in_processes_of_their_own(tmp_path, rng):
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'configs/stranger.py').write_text(SOURCES)
     model = MODEL.format('stranger.')
-    label(tmp_path, model, rng, workers=2, paths=[ROOT], file='configs/mine.py')
+    label(tmp_path, model, rng, workers=1, paths=[ROOT], file='configs/mine.py')
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_classes_in_the_file_of_a_config_are_named_by_it(tmp_path, rng):
         '@DEPTH.register_module()', ''
     )
     named = MODEL.format('my-own.').replace("'my-own.MeanColor'", 'MeanColor')
-    label(tmp_path, classes + named, rng, workers=2, paths=[ROOT], file='my-own.py')
+    label(tmp_path, classes + named, rng, workers=1, paths=[ROOT], file='my-own.py')
     run = (tmp_path / 'out/run.json').read_text()
     assert '"type": "my-own.MeanColor"' in run and '"type": "my-own.Brightness"' in run
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import run_forked
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -15,9 +14,7 @@ MOST = 19  # files
 
 
 def test_an_image_passes_few_files_on_its_way_to_the_store():
-    command = [sys.executable, 'benchmarks/trace_files.py', 'image']
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    run = run_forked([sys.executable, ROOT / 'benchmarks/trace_files.py', 'image'])
     assert run.returncode == 0, run.stderr
     title, *files = run.stdout.split('\n  ')
     assert title == f'image: {len(files)} files' and len(files) <= MOST, run.stdout

@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 @pytest.fixture(scope='module')
 def uninterrupted(root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('uninterrupted')
-    run(train_command(root, work_dir, 8))  # in a fresh interpreter
+    run_warm(train_command(root, work_dir, 8))
     return work_dir
 
 
