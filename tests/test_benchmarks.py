@@ -38,8 +38,6 @@ TINY = {
 # Minutes even at their smallest: a dense eigenproblem, Ray, and trainings of their own.
 LONG = {'few_labels.py', 'patch_stage.py', 'ray_rate.py', 'rounds_control.py', 'training_table.py'}
 ELSEWHERE = {'gpu_session.py', 'trace_files.py'}  # in test_on_a_gpu.py and test_trace_files.py
-# No forks: the workers of the first import the script itself, the others need transformers.
-FRESH = {'fit_score.py', 'gpu_box.py', 'gpu_session.py', 'half_precision.py'}
 GENERATOR = """model = dict(
     type='cuts3d_mm.PseudoLabelGenerator',
     features=dict(type='cuts3d_mm.ColorTextureFeatures'),
@@ -52,7 +50,7 @@ GENERATOR = """model = dict(
 def run(script, *arguments):
     path = os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
     command = [sys.executable, str(FOLDER / script), *arguments]
-    if script in FRESH:
+    if script == 'fit_score.py':  # its workers import the script, which no fork can be asked for
         variables = {**os.environ, 'PYTHONPATH': path}
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
     else:

@@ -44,7 +44,8 @@ class ForkedCommand:
     Args:
         command: this interpreter, the file or `-m` and the module, and its arguments.
         dies_at: a path; as soon as it is there the process ends as if killed.
-        env: variables apart from those of this process.
+        env: variables apart from those of this process; with a PYTHONPATH transformers may be
+            imported, as in any process but those of `light_environment`.
     """
 
     def __init__(self, command, dies_at=None, **env):
@@ -55,7 +56,7 @@ class ForkedCommand:
         for path in self._paths:
             path.touch()
         environment = {**os.environ, **{name: str(value) for name, value in env.items()}}
-        work = arguments, os.getcwd(), environment, self._paths
+        work = arguments, os.getcwd(), environment, self._paths, 'PYTHONPATH' in env
         self._process = start_fork(_run, *work, dies_at=dies_at)
 
     def completed(self, limit_s=_LONGEST_S):
@@ -100,7 +101,9 @@ def _call(function, arguments, options, dies_at):
         function(*arguments, **options)
 
 
-def _run(arguments, folder, environment, paths):
+def _run(arguments, folder, environment, paths, with_all=False):
+    if with_all:
+        sys.meta_path[:] = [one for one in sys.meta_path if type(one).__name__ != '_Refusal']
     for number, path in enumerate(paths, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
