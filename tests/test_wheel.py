@@ -17,7 +17,7 @@ image, _, disparity = stereo_motorcycle()
 
 import cuts3d_mm
 generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
-instances = generator.predict(image{depth})
+instances = generator.predict(image, depth=disparity, larger_is='near')
 
 assert all(one.mask.shape == image.shape[:2] and one.mask.any() for one in instances)
 print(len(instances), cuts3d_mm.__file__)
@@ -30,12 +30,6 @@ def test_commands_run_from_the_wheel(installed, tmp_path):
         assert f'  {path.stem.replace("_", "-")} ' in listed
     exported = installed.run(tmp_path, '-m', 'cuts3d_mm', 'export', '--help').stdout
     assert 'usage: cuts3d export' in exported
-
-
-def test_shipped_config_is_found_by_name(installed, tmp_path):
-    code = "import cuts3d_mm.configs as s;print(s.find_config('maskcut_color-texture'))"
-    found = installed.run(tmp_path, '-c', code).stdout
-    assert '.mim/configs/pseudo_labels/maskcut_color-texture.py' in found
 
 
 def test_other_projects_inherit_from_shipped_configs(installed, tmp_path):
@@ -51,18 +45,9 @@ def test_other_projects_inherit_from_shipped_configs(installed, tmp_path):
 
 def test_three_lines_give_masks_of_a_photo_and_its_disparity(installed, tmp_path):
     pytest.importorskip('skimage')
-    given = ", depth=disparity, larger_is='near'"
-    count, path = installed.run(tmp_path, '-c', THREE_LINES.format(depth=given)).stdout.split()
+    count, path = installed.run(tmp_path, '-c', THREE_LINES).stdout.split()
     assert int(count) > 0 and Path(path).is_relative_to(installed.site)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_three_lines_without_depth_name_the_2d_config(installed, tmp_path):
-    pytest.importorskip('skimage')
-    run = installed.run(tmp_path, '-c', THREE_LINES.format(depth=''), check=False)
-    last = run.stderr.strip().splitlines()[-1]
-    assert run.returncode == 1 and last.startswith('ValueError: ')
-    assert 'predict(image, depth=array)' in last and 'maskcut_color-texture' in last
 
 
 def test_mim_finds_the_command_that_trains(installed, tmp_path):

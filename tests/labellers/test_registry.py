@@ -123,3 +123,4 @@ def test_a_class_that_is_not_found_is_an_error_with_cause_and_remedy(kind, cause
     with pytest.raises(ValueError, match='in the folder of CONFIG') as error:
         FEATURES.check({'type': kind})
     assert cause in str(error.value) and '--import FILE.py' in str(error.value)
+    assert 'ColorTextureFeatures, TimmFeatures, ViTKeyFeatures' in str(error.value)

@@ -14,7 +14,6 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.scenes.rendering import render_scenes
 
 CONFIG = 'cuts3d_color-texture_file-depth'
-WRONG = 'cuts3d_mm.ColourFeatures'
 MEAN_COLOR = """
 import numpy as np
 
@@ -62,14 +61,3 @@ def test_features_of_another_package_are_one_file_and_their_full_name(folder):
     assert run.returncode == 0, run.stderr
     assert len(list(read_store(folder / 'out'))) == 2
     assert np.isfinite([i.score for r in read_store(folder / 'out') for i in r.instances]).all()
-
-
-@pytest.mark.slow
-def test_an_unknown_source_is_named_with_those_that_there_are(folder):
-    environment = environment_without(folder, 'mmdet', 'mmcv', 'torch')
-    run = generate(
-        folder, environment, '--cfg-options', 'model.features.type=cuts3d_mm.ColourFeatures'
-    )
-    assert run.returncode == 2 and not (folder / 'out').exists()
-    assert 'ColorTextureFeatures, TimmFeatures, ViTKeyFeatures' in run.stderr
-    assert repr(WRONG) in run.stderr

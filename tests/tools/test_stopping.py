@@ -125,7 +125,7 @@ def test_a_stopped_training_leaves_no_process_that_loads_data(tmp_path):
     command.insert(3, '--resume')
     process = StartedFork('train', *command[2:])
     assert wait_until(process, lambda: any(work_dir.glob('iter_[4-9].pth')))
-    stop(process, SIGKILL, whole_group=False)
+    stop(process, SIGKILL, whole_group=False, is_quiet=False)
 
 
 @pytest.mark.slow
