@@ -306,6 +306,7 @@ _PLAIN_TOKENS = {
     *(tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER),
 }
 _PLAIN_SIGNS = frozenset('=-,:()[]{}')
+_BEFORE_A_VALUE = frozenset('=,:([{')
 _PLAIN_TEXT = re.compile(r'[ru]?[\'"]', re.IGNORECASE)  # with any other prefix it is no literal
 _PLAIN_NUMBER = re.compile(r'[^jJ]{1,40}')
 _CONSTANTS = ('None', 'True', 'False')
@@ -338,17 +339,19 @@ def parse_literals(text: str, name: str) -> dict[str, Any]:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
+    # Lines end for the parser as they end for the check of the tokens.
+    text = io.StringIO(text, newline=None).read()
     try:
         _require_plain_tokens(text, name)
         with warnings.catch_warnings():  # about escapes that Python does not know
             warnings.simplefilter('ignore')
             statements = ast.parse(text).body
         return _unique(map(_assignment, statements), name)
-    except tokenize.TokenError as error:
+    except (tokenize.TokenError, RecursionError, MemoryError) as error:
         raise ValueError(f'{name} must be a config of MMEngine, it is not Python') from error
     except SyntaxError as error:
         number = error.lineno or 1
-        line = text.split('\n')[number - 1].strip()[:80]
+        line = ''.join(text.split('\n')[number - 1 : number]).strip()[:80]
         line = ''.join(sign if sign.isprintable() else '?' for sign in line)
         raise ValueError(
             f'{name} must hold literals and dict(...) only, line {number} is code: {line}; a '
@@ -370,8 +373,9 @@ def _require_plain_tokens(text: str, name: str) -> None:
             raise ValueError(f'{name} must be nested at most {MAX_DEPTH} deep, it is deeper')
         is_plain = kind in _PLAIN_TOKENS and (before != '-' or kind == tokenize.NUMBER)
         if kind == tokenize.OP:
-            is_chain = token in '([{' and before in (')', ']', '}')  # f()(), x[0][0]
-            is_plain = is_plain and token in _PLAIN_SIGNS and not is_chain
+            # No chain, such as f()(), x[0][0] or 1 -1 -1: its tree could be of any depth.
+            is_begin = before in _BEFORE_A_VALUE or (before, token) == ('dict', '(')
+            is_plain = is_plain and token in _PLAIN_SIGNS and (is_begin or token not in '-([{')
         elif kind == tokenize.NAME:
             is_plain = is_plain and (token in _CONSTANTS or not keyword.iskeyword(token))
         elif kind == tokenize.STRING:
