@@ -32,6 +32,8 @@ MAX_ITERS = 7
 OPTIONS = [
     *(f'train_cfg.rounds.{number}.begin={begin}' for number, begin in enumerate(BEGINS)),
     *(f'train_cfg.rounds.{number}.score_thr=0.02' for number in (0, 1)),
+    'train_cfg.min_score=0.0',
+    'train_cfg.refine=False',  # a CRF leaves nothing of masks like theirs
     'train_cfg.max_per_image=3',
     'train_cfg.val_interval=3',
 ]

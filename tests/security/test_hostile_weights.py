@@ -7,9 +7,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import hostile_models
+from helpers.drawn import write_depths
 from helpers.tiny_detectors import TINY, tiny_config
 from helpers.training import train_command, write_training_set
 
@@ -24,6 +26,8 @@ def root(tmp_path_factory):
     """Images and labels, and a data set by name, for commands that look for them first."""
     root = write_training_set(tmp_path_factory.mktemp('set'))
     (root / 'coco.json').write_text('{}')
+    names = [path.name for path in (root / 'images').iterdir()]
+    write_depths(root / 'depth', names, np.random.default_rng(0))
     return root
 
 
@@ -80,7 +84,7 @@ COMMANDS = {
     'convert --reverse': lambda root, evil, out: ['detectron2', '--reverse', evil, out],
     'convert dino': lambda root, evil, out: ['dino', evil, out],
     'generate': lambda root, evil, out: [
-        VIT, root / 'images', out, '--depth', root, '--workers', 0, '--cfg-options',
+        VIT, root / 'images', out, '--depth', root / 'depth', '--workers', 0, '--cfg-options',
         f'model.features.checkpoint={evil}',
     ],
     'app': lambda root, evil, out: ['--model', TINY, '--weights', evil],

@@ -103,8 +103,8 @@ def test_a_run_stopped_in_every_way_ends_with_the_bytes_of_an_uninterrupted_one(
     process = after_a_shard(folder, 'out')
     children = psutil.Process(process.pid).children()
     next(child for child in children if 'spawn_main' in ' '.join(child.cmdline())).kill()
-    output = output_of(process)
-    assert process.returncode == 2 and 'a worker process died' in output
+    output = output_of(process)  # goes on by itself
+    assert process.returncode == 0 and 'a worker process died of SIGKILL' in output
     assert finish(cuts3d, folder, 'out') == finish(cuts3d, folder, 'whole')
     assert not list((folder / 'out').glob('.*partial'))
 
