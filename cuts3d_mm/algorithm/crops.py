@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from .cut_instances import ImageCuts, Instance, cut_patches, refine_cuts
 from .masks import mask_iou
-from .params import CropParams, CutParams
+from .params import CutParams
+
+_SIDE_SHARE = 0.55  # share of each side of the image that a window shows [O]
+_MAX_IOU = 0.5  # IoU above which the instance of the lower score is left out [O]
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,32 @@ class Window:
     def placed(self, values: NDArray[Any], whole_hw: tuple[int, int]) -> NDArray[Any]:
         """Spread (h, w) values of the window over an array of the whole image, 0 elsewhere.
 
-        Several values that fall on one entry leave their largest.
+        Several values that fall on one entry leave their largest; an entry in the window takes at
+        least the value at its centre.
         """
         whole = np.zeros(whole_hw, values.dtype)
+        to_whole, from_whole = [], []
+        starts = self.top, self.left
+        for n, size, side, start, image in zip(
+            values.shape, whole_hw, self.window_hw, starts, self.image_hw, strict=True
+        ):
+            centres = (np.arange(n) + 0.5) * side / n + start
+            to_whole.append((centres * size / image).astype(int))
+            centres = ((np.arange(size) + 0.5) * image / size - start) * n / side
+            from_whole.append(np.floor(centres).astype(int))
+        np.maximum.at(whole, (to_whole[0][:, None], to_whole[1]), values)
         rows, columns = (
-            ((np.arange(n) + 0.5) * side / n + start).astype(int) * size // image
-            for n, side, start, size, image in zip(
-                values.shape, self.window_hw, (self.top, self.left), whole_hw, self.image_hw,
-                strict=True,
-            )
-        )  # fmt: skip
-        np.maximum.at(whole, (rows[:, None], columns), values)
+            np.flatnonzero((at >= 0) & (at < n))
+            for at, n in zip(from_whole, values.shape, strict=True)
+        )
+        seen = values[from_whole[0][rows][:, None], from_whole[1][columns]]
+        whole[rows[:, None], columns] = np.maximum(whole[rows[:, None], columns], seen)
         return whole
 
 
-def corner_windows(image_hw: tuple[int, int], params: CropParams) -> Iterator[Window]:
+def corner_windows(image_hw: tuple[int, int]) -> Iterator[Window]:
     """Yield the windows in the four corners of an image; they overlap in its middle."""
-    height, width = (max(1, round(side * params.side_share)) for side in image_hw)
+    height, width = (max(1, round(side * _SIDE_SHARE)) for side in image_hw)
     for top in (0, image_hw[0] - height):
         for left in (0, image_hw[1] - width):
             yield Window(top, left, image_hw, (height, width))
@@ -72,14 +84,15 @@ def cut_crops(image: CroppedCuts, params: CutParams) -> CroppedCuts:
     return CroppedCuts(cut_patches(image.whole, params), parts)
 
 
-def refine_crops(image: CroppedCuts, params: CutParams, crops: CropParams) -> ImageCuts:
+def refine_crops(image: CroppedCuts, params: CutParams) -> ImageCuts:
     """Refine the instances, and add those of the windows to those of the whole image.
 
     An instance that a side of its window cuts off is left out, and so is an instance that
-    overlaps another of a higher score.
+    overlaps another of a higher score. Each window may have `max_instances`.
 
     Returns:
-        The whole image, its instances by falling score.
+        The whole image, its instances by falling score, with the rejected cuts of all parts that
+        are on its own patch grid.
     """
     whole = refine_cuts(image.whole, params)
     found = list(whole.instances)
@@ -89,7 +102,7 @@ def refine_crops(image: CroppedCuts, params: CutParams, crops: CropParams) -> Im
                 found.append(_of_the_whole(one, window, whole.grid_hw))
     kept: list[Instance] = []
     for one in sorted(found, key=lambda one: -one.score):
-        if all(mask_iou(one.mask, other.mask) <= crops.max_iou for other in kept):
+        if all(mask_iou(one.mask, other.mask) <= _MAX_IOU for other in kept):
             kept.append(one)
     return replace(whole, instances=tuple(kept))
 

@@ -354,11 +354,13 @@ def part_cores(
     for end in (cloud.edges.first, cloud.edges.second):
         np.maximum.at(steepest, cloud.patches[end], cloud.edges.length)
     radius = params.evidence.core_radius
+    if radius < 0:
+        raise ValueError(f'core_radius must be at least 0, got {radius}')
     steepest = steepest.reshape(grid_hw)
     for axis in (0, 1):
-        padded = np.pad(steepest, radius, constant_values=-np.inf)
-        middle = padded[radius:-radius] if axis else padded[:, radius:-radius]
-        windows = np.lib.stride_tricks.sliding_window_view(middle, 2 * radius + 1, axis)
+        sides = [(radius, radius) if side == axis else (0, 0) for side in (0, 1)]
+        padded = np.pad(steepest, sides, constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis)
         steepest = windows.max(axis=2)
     steepest = steepest.ravel()
     cuts = []

@@ -164,14 +164,6 @@ class ScoreParams:
 
 
 @dataclass(frozen=True)
-class CropParams:
-    """Windows in the corners of an image that are cut like the image, for small objects."""
-
-    side_share: float = 0.55  # share of each side of the image that a window shows [O]
-    max_iou: float = 0.5  # IoU above which the instance of the lower score is left out [O]
-
-
-@dataclass(frozen=True)
 class CutParams:
     """The whole recipe. `CutParams.maskcut()` is the 2D baseline of the same recipe."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import threading
@@ -30,6 +31,7 @@ from cuts3d_mm.labels.merging import (
     RuleName,
     merge_stores,
 )
+from cuts3d_mm.labels.store import shard_paths
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.models.roi_heads import DropLossBBoxHead
 from cuts3d_mm.pipeline.devices import default_workers
@@ -123,16 +125,19 @@ class SelfTrainingHook(Hook):
         """Check the rounds; in a training that is resumed, go on in its round.
 
         Raises:
-            ValueError: a round begins before another or when the training is over, or the data
-                cannot be resumed.
+            ValueError: a round begins before another or when the training is over, the data
+                cannot be resumed, or its labels are no label store.
         """
         require_rounds(self.begins, runner.max_iters)
+        dataset = training_labels(runner.cfg.train_dataloader.dataset)
+        shard_paths(Path(dataset.get('data_root', '')) / dataset.ann_file)
         require_skippable(runner.train_loop.dataloader)
         number = sum(begin <= runner.iter for begin in self.begins)
         if number and not self._is_called_by(runner.train_loop):
             self.begin_round(runner, number)
             loop = runner.train_loop
-            loop.dataloader_iterator = _Resumed(loop.dataloader_iterator, runner.iter)
+            if not getattr(loop, 'fast_forward_on_resume', False):
+                loop.dataloader_iterator = _Resumed(loop.dataloader_iterator, runner.iter)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
@@ -172,7 +177,7 @@ class SelfTrainingHook(Hook):
         elif not folders.labels.is_dir():
             raise ValueError(
                 f'{folders.labels} must hold the labels of the round that the training is in, it '
-                f'is gone; resume from {folders.checkpoint} to make it again'
+                'is gone; resume from the last checkpoint before the round to make it again'
             )
         dataset.ann_file = str(folders.labels)
         if dataset.get('filter_cfg'):
@@ -357,7 +362,7 @@ def label_next_round(
     identity = _identity(labeller)
     select = 'none' if earlier else (dataset.get('filter_cfg') or {}).get('select', 'none')
     source = {'select': str(select), 'earlier_labels': _sizes(earlier or first_labels)}
-    origin = {**identity, **asdict(rule), **source}
+    origin = {'labeller': identity, 'rule': asdict(rule), **source}
     if folders.labels.is_dir():
         found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
         remedy = f'choose another --work-dir, or remove {folders.folder}'
@@ -427,7 +432,7 @@ def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
 
 def merged_config(base: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     """Change a config as a child config would: dicts are merged, lists are replaced."""
-    config = Config({'base': base})
+    config = Config({'base': copy.deepcopy(base)})  # checkpoints hold the config as it was
     config.merge_from_dict({'base': changes})
     return config.base
 

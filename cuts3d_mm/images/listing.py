@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -17,10 +16,8 @@ from cuts3d_mm.files.remote import BucketPath, Place
 from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
 
 from .matching import match_names, with_slashes
+from .reading import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
-) | ({'.avif'} if find_spec('PIL.AvifImagePlugin') else set())
 # Pictures that are left out, since we decode none of them; whoever has such files is told.
 _OTHER_PICTURES = (
     frozenset(

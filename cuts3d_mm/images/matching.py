@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import PurePosixPath
 
+from .reading import IMAGE_SUFFIXES
+
 _SHOWN = 3  # names in a message
 # Label Studio puts eight hexadecimal digits before the name of an upload, Roboflow writes
 # photo_jpg.rf.HASH.jpg for photo.jpg.
@@ -21,8 +23,9 @@ def match_names(
     """Find the image of each annotated name, by the first rule that gives a unique result.
 
     Rules, in turn: the full name, with slashes of either kind; its last part; the last part in
-    any case (`.JPG`); without what upload tools add to names; without the suffix. A log line
-    says how many names each rule has found, but for the first.
+    any case (`.JPG`); without what upload tools have added to the annotated name, or to that of
+    the image; without the suffixes of image files. A log line says how many names each rule has
+    found, but for the first.
 
     Args:
         annotated: names in the annotations.
@@ -39,11 +42,11 @@ def match_names(
     known = set(names)
     found = {name: name for name in annotated if name in known}
     rules: Counter[str] = Counter()
-    for rule, key_of in _RULES.items():
+    for rule, key_annotated, key_image in _RULES:
         if len(found) == len(annotated):
             break
-        more = _match_by(key_of, annotated, names, found)
-        if key_of is _last_part:
+        more = _match_by(key_annotated, key_image, annotated, names, found)
+        if key_image is _last_part:
             _require_clear(annotated, names, {**found, **more}, source)
         found |= more
         rules[rule] += len(more)
@@ -56,7 +59,8 @@ def match_names(
 
 
 def _match_by(
-    key_of: Callable[[str], str],
+    key_annotated: Callable[[str], str],
+    key_image: Callable[[str], str],
     annotated: Collection[str],
     names: Collection[str],
     found: dict[str, str],
@@ -64,11 +68,11 @@ def _match_by(
     """Find the names that are left where only one name on each side has the key."""
     images: dict[str, list[str]] = {}
     for name in names:
-        images.setdefault(key_of(name), []).append(name)
-    counts, taken = Counter(map(key_of, annotated)), set(found.values())
+        images.setdefault(key_image(name), []).append(name)
+    counts, taken = Counter(map(key_annotated, annotated)), set(found.values())
     return {
         name: images[key][0]
-        for name, key in ((name, key_of(name)) for name in annotated if name not in found)
+        for name, key in ((name, key_annotated(name)) for name in annotated if name not in found)
         if counts[key] == 1 == len(images.get(key, ())) and images[key][0] not in taken
     }
 
@@ -109,15 +113,24 @@ def _without_marks(name: str) -> str:
     return _ROBOFLOW.sub(r'.\1', _UPLOAD.sub('', _in_lower_case(name)))
 
 
+def _without_suffix(name: str) -> str:
+    lower = PurePosixPath(_in_lower_case(name))
+    return lower.stem if lower.suffix in IMAGE_SUFFIXES else lower.name
+
+
 def key_of(name: str) -> str:
-    """Give what names of the same image share by the loosest rule."""
-    return PurePosixPath(_without_marks(name)).stem
+    """Give what all names have in common that a rule can match."""
+    return _without_suffix(_without_marks(name))
 
 
-_RULES: dict[str, Callable[[str], str]] = {
-    '': with_slashes,
-    'their last part': _last_part,
-    'their last part in lower case': _in_lower_case,
-    'their last part without what an upload added': _without_marks,
-    'their last part without its suffix': key_of,
-}
+# A rule, what it compares of an annotated name, and of the name of an image. Marks are taken off
+# one side alone: a date before two names looks like the marks of two uploads.
+_Key = Callable[[str], str]
+_RULES: tuple[tuple[str, _Key, _Key], ...] = (
+    ('', with_slashes, with_slashes),
+    ('their last part', _last_part, _last_part),
+    ('their last part in lower case', _in_lower_case, _in_lower_case),
+    ('their last part without what an upload added', _without_marks, _in_lower_case),
+    ('the last part of images without what an upload added', _in_lower_case, _without_marks),
+    ('their last part without its suffix', _without_suffix, _without_suffix),
+)

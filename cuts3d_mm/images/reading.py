@@ -35,6 +35,10 @@ IMAGE_FORMATS = tuple(
     for name in 'BMP GIF JPEG JPEG2000 PNG PPM TIFF WEBP AVIF'.split()
     if name != 'AVIF' or find_spec('PIL.AvifImagePlugin') is not None
 )
+# Names that are listed as images.
+IMAGE_SUFFIXES = frozenset(
+    '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
+) | ({'.avif'} if find_spec('PIL.AvifImagePlugin') else set())
 
 
 class ImageFailure(Exception):

@@ -14,8 +14,8 @@ from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.files.remote import Place, find_place
 from cuts3d_mm.hub.client import HubError, fetch_url
 
-from .listing import IMAGE_SUFFIXES, first_repeated, list_images
-from .reading import ImageFailure, read_image, read_named_image
+from .listing import first_repeated, list_images
+from .reading import IMAGE_SUFFIXES, ImageFailure, read_image, read_named_image
 
 VIDEO_SUFFIXES = frozenset('.avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv'.split())
 WEBCAM_PREFIX = 'webcam:'

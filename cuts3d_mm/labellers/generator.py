@@ -18,7 +18,7 @@ from cuts3d_mm.algorithm.cut_instances import (
     refine_cuts,
 )
 from cuts3d_mm.algorithm.ncut import NoConvergence
-from cuts3d_mm.algorithm.params import CropParams, CutParams, Similarity, complete_stored
+from cuts3d_mm.algorithm.params import CutParams, Similarity, complete_stored
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize_rgb
 
@@ -79,7 +79,8 @@ class PseudoLabelGenerator:
         input_hw (tuple[int, int]): Size that images are brought to for features and
             refinement, not keeping the aspect, in pixels. Defaults to (480, 480).
         crops (bool): Whether the four corners of each image, 55 % of its sides, are cut too.
-            That finds smaller objects for five times the work. Defaults to False.
+            That finds smaller objects for five times the work; each of the five parts may have
+            `max_instances`, and instances come by falling score. Defaults to False.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class PseudoLabelGenerator:
         self.params = build_params(recipe)
         require_depth(self.params, depth)
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
-        self.crops = CropParams() if crops else None
+        self.crops = bool(crops)
         self.features: FeatureExtractor = FEATURES.build(features)
         self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
 
@@ -176,7 +177,7 @@ class PseudoLabelGenerator:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What follows `extract`, image by image, in any process."""
-        return cutting_stages(self.params, self.crops)
+        return cutting_stages(self.params)
 
     def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts | CroppedCuts]:
         """Run the extractors on images, and link their patches.
@@ -188,11 +189,11 @@ class PseudoLabelGenerator:
             check_rgb(image.pixels)
         depths = self._depths(images)
         whole = self._link([image.pixels for image in images], depths)
-        if self.crops is None:
+        if not self.crops:
             return list(whole)
         cropped: list[ImageCuts | CroppedCuts] = []
         for image, depth, cuts in zip(images, depths, whole, strict=True):
-            windows = list(corner_windows(image.pixels.shape[:2], self.crops))
+            windows = list(corner_windows(image.pixels.shape[:2]))
             pixels = [window.of(image.pixels) for window in windows]
             parts = self._link(
                 pixels, [None if depth is None else window.of(depth) for window in windows]
@@ -218,7 +219,7 @@ class PseudoLabelGenerator:
         Raises:
             ImageFailure: no solver finds how to cut it.
         """
-        return _refine(_cut(image, self.params), self.params, self.crops)
+        return _refine(_cut(image, self.params), self.params)
 
     def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
         if self.depth is None:
@@ -238,11 +239,11 @@ class Stage:
     run: Callable[[Any], Any]
 
 
-def cutting_stages(params: CutParams, crops: CropParams | None = None) -> tuple[Stage, ...]:
+def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
     """Stages that lead from linked patches to instances."""
     return (
         Stage('cut', partial(_cut, params=params)),
-        Stage('refine', partial(_refined_instances, params=params, crops=crops)),
+        Stage('refine', partial(_refined_instances, params=params)),
     )
 
 
@@ -255,15 +256,11 @@ def _cut(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts | Cropp
         raise ImageFailure(str(error)) from error
 
 
-def _refine(
-    image: ImageCuts | CroppedCuts, params: CutParams, crops: CropParams | None
-) -> ImageCuts:
+def _refine(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts:
     if isinstance(image, CroppedCuts):
-        return refine_crops(image, params, crops or CropParams())
+        return refine_crops(image, params)
     return refine_cuts(image, params)
 
 
-def _refined_instances(
-    image: ImageCuts | CroppedCuts, params: CutParams, crops: CropParams | None
-) -> Sequence[Instance]:
-    return _refine(image, params, crops).instances
+def _refined_instances(image: ImageCuts | CroppedCuts, params: CutParams) -> Sequence[Instance]:
+    return _refine(image, params).instances

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from contextlib import suppress
 from typing import Any
 
+_NUMBER = re.compile(r'[-+]?[0-9]{1,15}(?:\.0*)?')  # an id as text; others are words
 _WORDS = 2**52  # ids that are words become numbers from here on down
 _UNNUMBERED = 2**51  # and annotations without an id from here on down
 _INTEGERS = ('id', 'image_id', 'category_id', 'iscrowd', 'ignore', 'height', 'width')
@@ -52,7 +54,8 @@ def in_plain_form(part: str, position: int, value: Any) -> Any:
 
 
 def _integer(value: Any, is_id: bool) -> Any:
-    number = _number(value)
+    is_word = is_id and isinstance(value, str) and not _NUMBER.fullmatch(value)
+    number = value if is_word else _number(value)
     if isinstance(number, float) and number.is_integer():
         return int(number)
     if is_id and isinstance(number, str) and number:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, repeat
+from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -54,7 +55,7 @@ class LabelSelection:
     def threshold(self, scores: Double) -> float:
         """Smallest score of a selected label, for the scores (N,) of all labels of the set."""
         if self.best_share == 1 or not len(scores):
-            return self.min_score
+            return _as_stored(self.min_score)
         return float(np.quantile(scores, 1 - self.best_share, method='higher'))
 
     def describe(self) -> str:
@@ -72,6 +73,11 @@ class LabelSelection:
         if self.best_share < 1:
             return f'{100 * self.best_share:g}%'
         return f'{self.min_score:g}' if self.min_score else 'none'
+
+
+def _as_stored(score: float) -> float:
+    """The largest number that scores equal to one reach, stored in single precision or not."""
+    return min(score, float(np.float32(score)))
 
 
 def select_records(records: Iterable[ImageRecord], threshold: float) -> Iterator[ImageRecord]:
@@ -104,8 +110,10 @@ class MergeRule:
         """Check the ranges."""
         for name in ('score_thr', 'max_overlap', 'agreement'):
             value = getattr(self, name)
-            if value != 'auto' and not 0 <= value <= 1:
-                raise ValueError(f'{name} must lie in [0, 1], got {value}')
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            is_auto = name == 'score_thr' and value == 'auto'
+            if not is_auto and not (is_number and 0 <= value <= 1):
+                raise ValueError(f'{name} must lie in [0, 1], got {value!r}')
         if self.name not in get_args(RuleName):
             raise ValueError(f'name must be one of {get_args(RuleName)}, got {self.name!r}')
 
@@ -128,13 +136,20 @@ class KeptPredictions:
         return text if self.num_kept else f'{text}; the labels stay as they are'
 
 
-def settle_rule(rule: MergeRule, new: Place, old: Place, old_thr: float = 0.0) -> MergeRule:
+def settle_rule(
+    rule: MergeRule,
+    new: Place,
+    old: Place,
+    excluded: Set[str] = frozenset(),
+    old_thr: float = 0.0,
+) -> MergeRule:
     """Find the smallest score of a rule that says 'auto', on 10,000 images at most.
 
     Args:
         rule: rule; with a score it is returned as it is.
         new: store with the predictions.
         old: store with the labels of the round before.
+        excluded: names of images that are left out.
         old_thr: smallest score of an old label; a prediction in other labels is not counted.
 
     Returns:
@@ -144,9 +159,8 @@ def settle_rule(rule: MergeRule, new: Place, old: Place, old_thr: float = 0.0) -
     if rule.score_thr != 'auto':
         return rule
     scores, agrees = list[float](), list[bool]()
-    pairs = zip(read_store(new), read_store(old), strict=False)
-    for ours, theirs in islice(pairs, _SETTLED_IMAGES):
-        if ours.name != theirs.name or ours.failure is not None or not ours.instances:
+    for ours, theirs in islice(_paired(new, old, excluded), _SETTLED_IMAGES):
+        if ours.failure is not None or theirs.failure is not None or not ours.instances:
             continue
         labels, others = (
             tuple(one for one in theirs.instances if (one.score >= old_thr) == is_label)
@@ -160,10 +174,27 @@ def settle_rule(rule: MergeRule, new: Place, old: Place, old_thr: float = 0.0) -
         ]
         agrees += is_right[is_counted].tolist()
     order = np.argsort(scores)[::-1]
+    falling = np.array(scores)[order]
     share = np.cumsum(np.array(agrees, bool)[order]) / np.arange(1, len(order) + 1)
-    reached = np.flatnonzero(share >= rule.agreement)
-    score = scores[order[reached[-1]]] if len(reached) else 1.0
-    return replace(rule, score_thr=float(score))
+    is_last = np.append(falling[:-1] > falling[1:], np.ones(min(len(order), 1), bool))
+    reached = np.flatnonzero((share >= rule.agreement) & is_last)
+    return replace(rule, score_thr=float(falling[reached[-1]]) if len(reached) else 1.0)
+
+
+def _paired(
+    new: Place, old: Place, excluded: Set[str]
+) -> Iterator[tuple[ImageRecord, ImageRecord]]:
+    """Join two stores by the names of the images; a failure stands for an absent record."""
+    # Both in the order of the names.
+    streams = (
+        zip(read_store(place), repeat(is_new)) for place, is_new in ((new, True), (old, False))
+    )
+    joined = heapq.merge(*streams, key=lambda item: item[0].name)
+    for name, group in groupby(joined, lambda item: item[0].name):
+        if name not in excluded:
+            found = {is_new: record for record, is_new in group}
+            absent = ImageRecord(name, (0, 0), failure='not labelled')
+            yield found.get(True, absent), found.get(False, absent)
 
 
 def merge_records(
@@ -184,7 +215,8 @@ def merge_records(
     """
     if new.failure is not None:
         return old, ()
-    kept = tuple(one for one in new.instances if one.score >= float(rule.score_thr))
+    score_thr = _as_stored(float(rule.score_thr))
+    kept = tuple(one for one in new.instances if one.score >= score_thr)
     if old.failure is not None:
         old = replace(new, instances=())
     if new.image_hw != old.image_hw:
@@ -258,22 +290,13 @@ def merge_stores(
         ValueError: a folder is no label store, or an image has two sizes.
         FileExistsError: `out` is there already.
     """
-    rule = settle_rule(rule, new, old, old_thr)
+    rule = settle_rule(rule, new, old, excluded, old_thr)
     kept = KeptPredictions(float(rule.score_thr))
-    predicted, earlier = (
-        (record for record in read_store(folder) if record.name not in excluded)
-        for folder in (new, old)
-    )
-    # Both in the order of the names.
-    streams = zip(predicted, repeat(True)), zip(select_records(earlier, old_thr), repeat(False))
 
     def merged() -> Iterator[ImageRecord]:
-        joined = heapq.merge(*streams, key=lambda item: item[0].name)
-        for name, group in groupby(joined, lambda item: item[0].name):
-            found = {is_new: record for record, is_new in group}
-            absent = ImageRecord(name, (0, 0), failure='not labelled')
-            ours = found.get(True, absent)
-            record, taken = merge_records(ours, found.get(False, absent), rule)
+        for ours, theirs in _paired(new, old, excluded):
+            (selected,) = select_records([theirs], old_thr)
+            record, taken = merge_records(ours, selected, rule)
             kept.num_kept += len(taken)
             kept.num_all += len(ours.instances)
             kept.best_score = max([kept.best_score, *(one.score for one in ours.instances)])

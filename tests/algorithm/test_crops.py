@@ -1,21 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from helpers.drawn import iou
 
 import cuts3d_mm
 from cuts3d_mm.algorithm.crops import Window, corner_windows
-from cuts3d_mm.algorithm.params import CropParams
 
 IMAGE_HW = (120, 200)
 
 
 def test_four_windows_cover_the_image_and_overlap_in_its_middle():
     seen = np.zeros(IMAGE_HW, int)
-    for window in corner_windows(IMAGE_HW, CropParams(side_share=0.55)):
+    for window in corner_windows(IMAGE_HW):
         assert window.window_hw == (66, 110)
         part = window.of(seen)
         assert part.shape == (66, 110)
@@ -40,6 +37,14 @@ def test_values_of_a_window_land_on_the_place_that_it_shows():
     assert np.count_nonzero(whole) == 3 and not whole[:6].any()
 
 
+def test_a_mask_of_a_window_has_no_holes_where_its_grid_is_finer_than_the_pixels():
+    for image_hw in ((32, 32), (48, 64), (480, 640)):
+        window = list(corner_windows(image_hw))[-1]
+        whole = window.placed(np.ones((60, 60), bool), (60, 60))
+        rows, columns = np.nonzero(whole)
+        assert whole.sum() == (60 - rows.min()) * (60 - columns.min()) > 0.2 * whole.size
+
+
 @pytest.fixture(scope='module')
 def small_object():
     """A grey wall, near its right lower corner a small box that stands before it."""
@@ -56,7 +61,7 @@ def test_crops_find_an_object_below_the_smallest_area_of_the_whole_image(small_o
     generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
     whole = generator.predict(image, depth=depth)
     assert max((iou(one.mask, box) for one in whole), default=0) < 0.5
-    generator.crops = CropParams()
+    generator.crops = True
     found = generator.predict(image, depth=depth)
     best = max(found, key=lambda one: iou(one.mask, box))
     assert iou(best.mask, box) > 0.8 and best.confidence.shape == (60, 60)
@@ -71,7 +76,7 @@ def test_an_object_that_a_window_cuts_off_is_taken_from_the_whole_image(small_ob
     middle[100:280, 160:340] = True
     image[middle], depth[middle] = (40, 40, 200), 1.5
     generator = cuts3d_mm.load_generator('cuts3d_color-texture_file-depth')
-    generator.crops = replace(CropParams(), max_iou=0.5)
+    generator.crops = True
     found = generator.predict(image, depth=depth)
     on_it = [one for one in found if (one.mask & middle).sum() > 0.5 * one.mask.sum()]
     assert len(on_it) == 1 and iou(on_it[0].mask, middle) > 0.9

@@ -385,3 +385,17 @@ def test_an_object_with_one_core_is_not_parted():
     eigenvector = np.where(LEFT, 2.0, 1.0).ravel()
     inputs = eigenvector, step_of(0.1), LocalCutParams(), ConfidenceParams()
     assert part_cores(LEFT.ravel(), *inputs).shape == (0, LEFT.size)
+
+
+def test_cores_of_any_radius_hold_the_discs_and_a_negative_one_is_refused():
+    eigenvector = np.where(LEFT, 2.0, 1.0).ravel()
+    inputs = eigenvector, step_of(0.1)
+    for radius, is_parted in ((0, True), (1, True), (40, False)):
+        evidence = replace(LocalCutParams().evidence, core_radius=radius)
+        params = replace(LocalCutParams(), evidence=evidence)
+        assert (
+            bool(len(part_cores(BOTH.ravel(), *inputs, params, ConfidenceParams()))) == is_parted
+        )
+    params = replace(params, evidence=replace(evidence, core_radius=-1))
+    with pytest.raises(ValueError, match='core_radius must be at least 0'):
+        part_cores(BOTH.ravel(), *inputs, params, ConfidenceParams())

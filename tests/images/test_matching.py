@@ -29,6 +29,9 @@ TRUTH = Path('truth.json')
         (['x_jpg.rf.01234567.jpg', 'x_jpg.rf.89abcdef.jpg'], ['x.jpg'], {}),
         (['x.png'], ['x.jpg'], {'x.png': 'x.jpg'}),
         (['x.png'], ['x.jpg', 'x.jpeg'], {}),
+        (['x.jpg'], ['x_jpg.rf.0123456789.jpg'], {'x.jpg': 'x_jpg.rf.0123456789.jpg'}),
+        (['20240101-1.jpg'], ['20240102-1.jpg'], {}),  # two days, not two uploads
+        (['img_v1.5'], ['img_v1.png'], {}),
     ],
 )
 def test_images_are_found_by_the_first_rule_with_a_unique_result(annotated, names, expected):

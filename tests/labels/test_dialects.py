@@ -9,6 +9,7 @@ import pytest
 
 from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.dialects import in_plain_form
 
 RECTANGLE, BOX = [20, 30, 60, 30, 60, 70, 20, 70], [20, 30, 40, 40]
 
@@ -142,3 +143,10 @@ def test_boxes_alone_score_boxes_alone(cuts3d, tmp_path):
     assert scores.keys() == {'bbox'} and scores['bbox']['AR100'] > 0
     code, _, err = cuts3d('score', labels, boxes, '--gate', '0-100')
     assert code == 2 and 'holds boxes alone' in err
+
+
+def test_ids_that_are_words_stay_apart():
+    ids = ['1_2', '12', '20240101123456789012', '12.0', 'a']
+    found = [in_plain_form('images', 0, {'id': one})['id'] for one in ids]
+    assert found[1] == found[3] == 12 and all(isinstance(one, int) for one in found)
+    assert len(set(found)) == 4

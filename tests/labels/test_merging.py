@@ -12,6 +12,7 @@ from cuts3d_mm.labels.merging import (
     MergeRule,
     merge_records,
     merge_stores,
+    select_records,
     settle_rule,
 )
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
@@ -75,6 +76,45 @@ def test_the_smallest_score_is_where_predictions_agree_with_labels_as_far_as_ask
     write_store(tmp_path / 'wrong', [record('a', (RIGHT, 0.9))])
     assert settle_rule(rule, tmp_path / 'wrong', tmp_path / 'old', old_thr=0.5).score_thr == 1
     assert settle_rule(settled, tmp_path, tmp_path) == settled
+
+
+def test_failed_and_excluded_images_do_not_disturb_the_smallest_score(tmp_path):
+    names = [f'{number:02}' for number in range(6)]
+    found = [record(name, (LEFT, 0.9), (RIGHT, 0.2)) for name in names]
+    write_store(tmp_path / 'new', [*found, record('x', (RIGHT, 0.95))])
+    labels = [record(name, (LEFT, 0.9)) for name in names]
+    write_store(tmp_path / 'old', [failed('..'), *labels, record('x', (LEFT, 0.9))])
+    write_store(tmp_path / 'half', [failed('00'), *labels[1:], record('x', (LEFT, 0.9))])
+    rule = MergeRule('auto', agreement=1.0)
+    for old in ('old', 'half'):
+        folders = tmp_path / 'new', tmp_path / old
+        assert settle_rule(rule, *folders, {'x'}).score_thr == pytest.approx(0.9)
+    _, kept = merge_stores(*folders, tmp_path / 'out', rule, excluded={'x'})
+    assert (kept.num_kept, kept.num_all) == (6, 12)
+
+
+def test_predictions_of_one_score_become_labels_together_or_not_at_all(tmp_path):
+    write_store(tmp_path / 'new', [record('a', (LEFT, 0.5), (RIGHT, 0.5))])
+    write_store(tmp_path / 'old', [record('a', (LEFT, 0.9))])
+    folders = tmp_path / 'new', tmp_path / 'old'
+    assert settle_rule(MergeRule('auto', agreement=1.0), *folders).score_thr == 1
+    assert settle_rule(MergeRule('auto', agreement=0.5), *folders).score_thr == 0.5
+
+
+def test_a_score_that_was_stored_reaches_the_same_number(tmp_path):
+    write_store(tmp_path / 'new', [record('a', (LEFT, 0.7))])
+    write_store(tmp_path / 'old', [record('a')])
+    _, kept = merge_stores(tmp_path / 'new', tmp_path / 'old', tmp_path / 'out', MergeRule(0.7))
+    assert kept.num_kept == 1
+    (stored,) = read_store(tmp_path / 'new')
+    (chosen,) = select_records([stored], LabelSelection.parse('0.7').threshold(np.zeros(0)))
+    assert len(chosen.instances) == 1
+
+
+@pytest.mark.parametrize('score', ['autos', '0.5', True, 1.5])
+def test_a_score_in_other_words_is_refused(score):
+    with pytest.raises(ValueError, match='score_thr must lie in'):
+        MergeRule(score)
 
 
 @pytest.mark.parametrize(
