@@ -43,7 +43,7 @@ MAY_IMPORT = {
         '__version__',
     },
     'structures': {'structures', 'algorithm'},
-    'datasets': {'datasets', 'structures', 'labels', 'algorithm', 'registry'},
+    'datasets': {'datasets', 'structures', 'images', 'labels', 'algorithm', 'registry'},
     'models': {'models', 'labellers', 'structures', 'algorithm', 'registry'},
     'engine': {
         'engine',

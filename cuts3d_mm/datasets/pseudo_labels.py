@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import BaseDetDataset, CocoDataset, MultiImageMixDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.datasets.transforms import LoadAnnotations
+from mmengine.logging import print_log
 
 from cuts3d_mm.files.paths import require_inside
+from cuts3d_mm.images.reading import ImageFailure, read_image
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.merging import LabelSelection
@@ -22,8 +26,91 @@ from cuts3d_mm.registry import DATASETS
 from .samplers import SeededIndex
 
 
+class ReadableImages(BaseDetDataset):
+    """Base of the data sets: images are read as `cuts3d generate` reads them.
+
+    This holds for `LoadImageFromFile` with `color_type='color_ignore_orientation'`, the stored
+    pixels. An image that cannot be read is named in the log, and another image is trained on
+    instead; where the detector is tested, it is given a black image.
+
+    Args:
+        max_failures (float): Share of the images, in [0, 1], that may be unreadable; one image
+            always may. Defaults to 0.01, as for `cuts3d generate`.
+        failures (str, optional): Text file that unreadable images are named in. `cuts3d train`
+            sets it to `unreadable_images.txt` of the work dir. Defaults to None.
+
+    All other arguments are those of the data set.
+    """
+
+    def __init__(
+        self, *args: Any, max_failures: float = 0.01, failures: str | None = None, **kwargs: Any
+    ) -> None:
+        self.max_failures = max_failures
+        self.failures = failures
+        self._failed: set[str] = set()  # paths, in this process
+        super().__init__(*args, **kwargs)
+        steps = self.pipeline.transforms
+        steps[:] = [_StoredImage(step) if _reads_stored(step) else step for step in steps]
+
+    def prepare_data(self, idx: int) -> Any:
+        """Make a sample; None where its image cannot be read, so that another one is made.
+
+        Raises:
+            ValueError: more images than `max_failures` allows cannot be read.
+        """
+        info = self.get_data_info(idx)
+        try:
+            return self.pipeline(info)
+        except ImageFailure as failure:
+            self._note(info['img_path'], failure)
+        if not self.test_mode:
+            return None
+        info['img'] = np.zeros((info['height'], info['width'], 3), np.uint8)
+        return self.pipeline(info)
+
+    def _note(self, path: str, failure: ImageFailure) -> None:
+        if path in self._failed:
+            return
+        self._failed.add(path)
+        print_log(f'left out: {path}: {failure}', 'current', logging.WARNING)
+        if self.failures is not None:
+            with open(self.failures, 'a+', encoding='utf-8', errors='backslashreplace') as file:
+                file.seek(0)
+                if not any(line.startswith(f'{path}: ') for line in file):  # by another process
+                    file.write(f'{path}: {failure}\n')
+        most = max(1, int(self.max_failures * len(self)))
+        if len(self._failed) > most:
+            raise ValueError(
+                f'at most {most} of {len(self)} images may be unreadable, {len(self._failed)} '
+                f'are, the last with "{failure}": {path}; look at the disk, or set a larger '
+                'max_failures of the data set'
+            )
+
+
+class _StoredImage:
+    """Read an image as it is stored, unless its pixels are there, in place of a stock step."""
+
+    def __init__(self, stock: LoadImageFromFile) -> None:
+        self._dtype = np.float32 if stock.to_float32 else np.uint8
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        if 'img' not in results:
+            results['img'] = read_image(Path(results['img_path']))[..., ::-1]  # RGB -> BGR
+        results['img'] = np.ascontiguousarray(results['img'], self._dtype)
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+
+def _reads_stored(step: Any) -> bool:
+    return (
+        type(step) is LoadImageFromFile
+        and step.color_type == 'color_ignore_orientation'
+        and not (step.backend_args or step.file_client_args)
+    )
+
+
 @DATASETS.register_module()
-class PseudoLabelDataset(BaseDetDataset):
+class PseudoLabelDataset(ReadableImages):
     """Pseudo-labels of one class, `object`, with their confidence.
 
     The labels of an image are read when the image is used, so that a data set of any size takes
@@ -42,7 +129,7 @@ class PseudoLabelDataset(BaseDetDataset):
         crowd (str): Whether regions of a COCO JSON that are marked `iscrowd` are left out
             (`ignore`) or are objects (`objects`). Defaults to `ignore`.
 
-    All other arguments are those of `mmdet.BaseDetDataset`.
+    All other arguments are those of `ReadableImages` and `mmdet.BaseDetDataset`.
 
     Raises:
         ValueError: the pipeline would drop every mask, as `LoadAnnotations(poly2mask=False)`.
@@ -168,7 +255,7 @@ class ClassAgnosticCOCO(COCO):
 
 
 @DATASETS.register_module()
-class ClassAgnosticCocoDataset(CocoDataset):
+class ClassAgnosticCocoDataset(ReadableImages, CocoDataset):
     """`mmdet.CocoDataset` of one class, `object`; crowd regions stay ignored."""
 
     METAINFO: ClassVar[dict[str, Any]] = DATASET_META
@@ -176,7 +263,7 @@ class ClassAgnosticCocoDataset(CocoDataset):
 
 
 @DATASETS.register_module()
-class SeededCocoDataset(CocoDataset):
+class SeededCocoDataset(ReadableImages, CocoDataset):
     """`mmdet.CocoDataset` that seeds its random transforms as `SeededInfiniteSampler` says."""
 
     def get_data_info(self, idx: int) -> dict[str, Any]:

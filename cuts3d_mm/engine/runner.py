@@ -13,11 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from cuts3d_mm.registry import MODELS
+from cuts3d_mm.datasets.pseudo_labels import ReadableImages
+from cuts3d_mm.registry import DATASETS, MODELS
 from cuts3d_mm.weights import StateFile, read_state
 from cuts3d_mm.weights.mmengine_loader import install, reading_as_data
 
 _CHECKPOINT = re.compile(r'(?:iter|epoch)_(\d+)\.pth|round_(\d+)/begin\.pth')
+_FAILURES = 'unreadable_images.txt'
 _LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last checkpoint
 
 
@@ -30,6 +32,7 @@ def build_runner(config: Config) -> Any:
     hooks = config.get('custom_hooks') or []
     if not any(str(hook.get('type')).endswith('FiniteLossHook') for hook in hooks):
         config.custom_hooks = [*hooks, {'type': 'cuts3d_mm.FiniteLossHook'}]
+    _name_file_of_failures(config)
     settle_resume(config)
     if config.launcher == 'pytorch' and not torch.cuda.is_available():
         if not torch.distributed.is_initialized():
@@ -40,6 +43,17 @@ def build_runner(config: Config) -> Any:
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def _name_file_of_failures(config: Config) -> None:
+    """Let our data sets name images that they cannot read in a file of the work dir."""
+    for part in ('train', 'val', 'test'):
+        dataset = (config.get(f'{part}_dataloader') or {}).get('dataset')
+        while isinstance(dataset, dict):
+            kind = DATASETS.get(str(dataset.get('type')))
+            if isinstance(kind, type) and issubclass(kind, ReadableImages):
+                dataset.setdefault('failures', str(Path(config.work_dir, _FAILURES).absolute()))
+            dataset = dataset.get('dataset')
 
 
 @reading_as_data()

@@ -208,7 +208,7 @@ def _set_data(
     )
     for part in ('val', 'test'):
         dataset, evaluator = config[f'{part}_dataloader'].dataset, recipe[f'{part}_evaluator']
-        dataset.update(type='CocoDataset', ann_file=str(files[1]), **common)
+        dataset.update(type=loader.dataset.type, ann_file=str(files[1]), **common)
         config[f'{part}_evaluator'] = ConfigDict({**evaluator, 'ann_file': str(files[1])})
 
 

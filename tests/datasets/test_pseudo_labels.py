@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from helpers.drawn import LOADING, dataset_config, disc, write_labelled_images
 from mmdet.registry import DATASETS, TRANSFORMS
+from PIL import Image
 from torch.utils.data import DataLoader
 
+from cuts3d_mm.images.reading import read_image
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import encode_instance
@@ -86,6 +88,41 @@ def test_workers_read_the_same_samples(folder, is_sent):
     loader = DataLoader(given, num_workers=2, collate_fn=lambda batch: batch[0]['gt_masks'].masks)
     for index, masks in enumerate(loader):
         assert (masks == dataset[index]['gt_masks'].masks).all()
+
+
+@pytest.mark.parametrize('color_type', ['color_ignore_orientation', 'color'])
+def test_images_are_read_as_they_are_labelled_unless_the_pipeline_says_otherwise(
+    folder, color_type
+):
+    path = folder / 'images/000.png'
+    Image.fromarray(np.full((60, 90), 2000, np.uint16)).save(path)  # 12 bits in 16
+    load = {'type': 'LoadImageFromFile', 'color_type': color_type, 'to_float32': True}
+    found = DATASETS.build(dataset_config(folder, [load]))[0]
+    is_ours = (found['img'] == read_image(path)[..., ::-1]).all()
+    assert is_ours == (color_type != 'color')
+    assert found['img'].dtype == np.float32 and found['ori_shape'] == (60, 90)
+
+
+def test_an_image_that_cannot_be_read_is_a_record_and_another_takes_its_place(folder):
+    def dataset(**options):
+        return DATASETS.build(
+            dataset_config(folder, LOADING, failures=str(folder / 'failed.txt'), **options)
+        )
+
+    paths = sorted((folder / 'images').iterdir())
+    paths[0].write_bytes(paths[0].read_bytes()[:90])
+    trained_on = dataset()
+    found = [trained_on[0]['img_path'] for _ in range(20)]
+    assert str(paths[0]) not in found and set(found) <= set(map(str, paths))
+    watched = dataset(test_mode=True)[0]
+    assert watched['img_path'] == str(paths[0]) and watched['img'].shape == (60, 90, 3)
+    (line,) = (folder / 'failed.txt').read_text().splitlines()
+    assert line.startswith(f'{paths[0]}: cannot be read as an image')
+    paths[1].unlink()
+    with pytest.raises(ValueError, match='at most 1 of 4 images .*max_failures'):
+        trained_on[1]
+    generous = dataset(max_failures=0.5)
+    assert generous[0] and generous[1]
 
 
 @pytest.mark.slow

@@ -47,6 +47,18 @@ def test_training_ends_with_scores_and_weights(uninterrupted):
     assert (uninterrupted / 'iter_8.pth').is_file()
 
 
+def test_images_that_cannot_be_read_are_named_and_the_training_goes_on(root, tmp_path):
+    shutil.copytree(root, tmp_path / 'scenes')
+    broken = ['images/001.png', 'held_out/images/000.png']
+    for name in broken:
+        (tmp_path / 'scenes' / name).write_bytes(b'')
+    said = run_warm(train_command(tmp_path / 'scenes', tmp_path / 'out', 4))
+    named = (tmp_path / 'out/unreadable_images.txt').read_text()
+    assert all(f'{name}: cannot be read' in text for name in broken for text in (said, named))
+    assert set(losses(tmp_path / 'out')) == {1, 2, 3, 4} and named.count('\n') == 2
+    assert set(final_scores(read_log(tmp_path / 'out'))) == {'AP', 'AP50'}
+
+
 def test_the_same_seed_gives_the_same_losses(root, uninterrupted, tmp_path):
     run_warm(train_command(root, tmp_path, 3, 'train_cfg.val_interval=100'))
     again, before = losses(tmp_path), losses(uninterrupted)
