@@ -16,7 +16,6 @@ from cuts3d_mm.cli import (
     at_least,
     config_name,
     existing_file,
-    existing_folder,
     generator_name,
     images_path,
     local_place,
@@ -63,9 +62,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--depth',
-        type=existing_folder,
+        type=local_place,
         metavar='DIR',
-        help='folder of depth maps, by relative path; without it --offline cuts in 2D',
+        help='folder of depth maps, by relative path, or a pattern, such as DIR/{}_depth.npy; '
+        'without it --offline cuts in 2D',
+    )
+    parser.add_argument(
+        '--larger-is',
+        choices=['far', 'near'],
+        help='what larger values of the depth maps are (default: as the config says; far)',
     )
     parser.add_argument(
         '--offline', action='store_true', help='download nothing: embedded features, tiny detector'

@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.configs import read_generator_config
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
-from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.gate import check_labels
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_scores, read_store, write_store
 from cuts3d_mm.pipeline.labelling import label
+from cuts3d_mm.pipeline.run import is_whole
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
 from cuts3d_mm.visualization.pictures import save_picture
 
@@ -34,7 +33,7 @@ from .plan import (
     watched_names,
     write_plan,
 )
-from .planning import Planned, describe_plan, look_at, plan_run
+from .planning import Planned, describe_plan, labeller_of, look_at, plan_run
 from .report import (
     NUM_SHOWN,
     Results,
@@ -44,7 +43,7 @@ from .report import (
     write_run_report,
 )
 from .training import (
-    keep_last_round,
+    keep_rounds,
     read_log,
     release,
     timed,
@@ -175,11 +174,8 @@ def _write_sheet(
 
 def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:
     """Cut instances out of images, as `cuts3d generate` does."""
-    config = read_generator_config(settings.generator, [])
-    model = with_depth_folder(config.to_dict()['model'], settings.depth)
     task = f'cutting {Path(str(images.root)).name}'
-    labeller = ConfiguredLabeller(model, config.get('custom_imports'))
-    return label(labeller, images, store, workers, task)
+    return label(labeller_of(settings), images, store, workers, task)
 
 
 def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> None:
@@ -240,10 +236,10 @@ def _train(planned: Planned, folders: Folders, say: Say) -> Any:
     """Train all rounds, release the last detector, and return the config."""
     plan = planned.plan
     config = write_training_config(plan, folders, planned.root)
-    if not keep_last_round(folders, plan.schedule):
+    if not keep_rounds(folders, plan.schedule):
         with timed(folders.costs, 'train'):
             train(folders.config, folders.work_dir, plan.settings.gpus, say)
-        keep_last_round(folders, plan.schedule)
+        keep_rounds(folders, plan.schedule)
     release(config, weights_after(folders, planned.num_rounds), folders.release)
     say(f'the detector is in {folders.release}')
     return config
@@ -267,10 +263,15 @@ def detect_after_each_round(
     images, stores = ImageList(planned.images.root, names), []
     for number in range(planned.num_rounds + 1):
         weights = str(weights_after(folders, number))
-        model = labeller_config(
-            config, weights, max_per_image=_MOST_PER_IMAGE, confidence_source='none'
-        )
         stores.append(folders.detections(number))
+        try:
+            model = labeller_config(
+                config, weights, max_per_image=_MOST_PER_IMAGE, confidence_source='none'
+            )
+        except ValueError:  # the checkpoint is damaged
+            if not is_whole(stores[-1], len(names)):
+                raise
+            continue
         task = f'detecting after round {number}'
         labeller = ConfiguredLabeller(model, config.get('custom_imports'))
         label(labeller, images, stores[-1], workers, task)

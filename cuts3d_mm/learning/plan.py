@@ -35,7 +35,8 @@ class Request:
     out: Path
     config: str | None = None  # config of the generator of pseudo-labels
     detector: str | None = None  # config of a training
-    depth: Path | None = None
+    depth: Path | None = None  # folder of depth maps, or a pattern
+    larger_is: str | None = None  # what larger values of depth maps are: 'far' or 'near'
     offline: bool = False
     rounds: int | None = None
     steps: int | None = None  # steps of the initial round
@@ -56,13 +57,14 @@ class Settings:
 
     images: str  # folder, list or COCO JSON
     generator: str  # config
-    depth: str | None  # folder of depth maps
+    depth: str | None  # folder of depth maps, or a pattern
     detector: str  # config of the training
     select: str  # labels to train on, as `LabelSelection` reads it
     load_from: str | None  # weights to begin with
     is_offline: bool  # embedded features, tiny detector
     gpus: int  # 0: the CPU
     seed: int
+    larger_is: str | None = None  # 'far' or 'near' of depth maps; None: as the generator says
 
 
 @dataclass(frozen=True)
@@ -80,24 +82,23 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def read_plan(path: Path) -> Plan | None:
-    """Read a plan; None where there is no file.
+    """Read a plan; None where there is no file, or it is damaged.
 
     Raises:
-        ValueError: the file is not the plan of a run of this version.
+        ValueError: the file is the plan of a run of another version.
     """
-    if not path.is_file():
-        return None
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        if content['version'] != _VERSION:
-            raise ValueError(f'version must be {_VERSION}, got {content["version"]}')
-        settings, schedule = Settings(**content['settings']), _read_schedule(content['schedule'])
-        return Plan(settings, content['num_images'], schedule)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path} must be the plan of a run of this version ({error}); choose another '
-            f'OUT{advise_weights(path.parent)}'
-        ) from error
+        version = content['version']
+        if version == _VERSION:
+            schedule = _read_schedule(content['schedule'])
+            return Plan(Settings(**content['settings']), content['num_images'], schedule)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    raise ValueError(
+        f'{path} must be the plan of a run of this version (version must be {_VERSION}, got '
+        f'{version}); choose another OUT{advise_weights(path.parent)}'
+    )
 
 
 def advise_weights(out: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,14 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from cuts3d_mm.configs import load_config, read_generator_config
+from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.paths import BadName, path_inside
 from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
+from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.pipeline.identity import find_changes, read_image_stats, stat_images
+from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
 from .classes import divide_labels, name_as
 from .plan import (
@@ -78,20 +83,63 @@ def plan_run(request: Request) -> Planned:
     """
     images = _list(request)
     _check_request(request, images)
-    earlier = read_plan(Folders(request.out).plan)
-    settings = choose_settings(request, None if earlier is None else earlier.settings)
+    folders = Folders(request.out)
+    earlier = read_plan(folders.plan)
+    if earlier is None and folders.plan.exists():
+        logging.getLogger(__name__).warning(f'{folders.plan} is damaged; made again')
+    begun = earlier or _read_training(request, folders.config, images.names)
+    settings = choose_settings(request, None if begun is None else begun.settings)
+    if settings.depth is not None or settings.larger_is is not None:
+        labeller_of(settings)
     held_out, num_images = held_out_names(images.names), len(images.names)
     if num_images == 1:
         raise ValueError('IMAGES must hold at least 2 images: one is held out, got 1')
-    if earlier is not None:
-        _require_same(settings, images, earlier, Folders(request.out))
-        schedule = _continue_schedule(request, earlier)
+    if begun is not None:
+        _require_same(settings, images, begun, folders)
+        schedule = _continue_schedule(request, begun)
     else:
         schedule = _make_schedule(settings, num_images - len(held_out), request.steps)
         schedule = schedule.with_rounds(
             DEFAULT_ROUNDS if request.rounds is None else request.rounds
         )
     return Planned(Plan(settings, num_images, schedule), earlier, images, held_out)
+
+
+def _read_training(request: Request, path: Path, names: tuple[str, ...]) -> Plan | None:
+    """Make the plan again that a training was made from; None where there is no training."""
+    if not path.is_file():
+        return None
+    config = load_config(str(path), [])
+    settings = replace(
+        choose_settings(request, None),
+        select=training_labels(config.train_dataloader.dataset).filter_cfg.select,
+        load_from=config.get('load_from'),
+        seed=config.randomness.seed,
+    )
+    if load_detector_config(settings.detector).model != config.model:
+        raise ValueError(
+            f'--detector must be the config that {path} was made from, {settings.detector} has '
+            'another model'
+        )
+    trained_on = len(names) - len(held_out_names(names))
+    batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
+    schedule = replace(schedule_of(config), num_images=trained_on, batch_size=batch_size)
+    return Plan(settings, len(names), schedule)
+
+
+def labeller_of(settings: Settings) -> ConfiguredLabeller:
+    """Make the labeller that cuts the images, as `cuts3d generate` does.
+
+    Raises:
+        ValueError: there is no such config, or it reads no depth maps and `settings` names some.
+    """
+    if settings.larger_is is not None and settings.depth is None:
+        raise ValueError('--larger-is says how to read the maps of --depth, give both')
+    config = read_generator_config(settings.generator, [])
+    model = with_depth_folder(config.to_dict()['model'], settings.depth)
+    if settings.larger_is is not None:
+        model['depth']['larger_is'] = settings.larger_is
+    return ConfiguredLabeller(model, config.get('custom_imports'))
 
 
 def _list(request: Request) -> ImageList:
@@ -190,6 +238,7 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
         is_offline=request.offline or before.is_offline,
         gpus=gpus,
         seed=before.seed if request.seed is None else request.seed,
+        larger_is=request.larger_is or before.larger_is,
     )
 
 
@@ -256,7 +305,8 @@ def describe_plan(planned: Planned) -> list[str]:
 
 def _depth(settings: Settings) -> str:
     if settings.depth is not None:
-        return f'depth maps of {settings.depth}'
+        meaning = f', larger is {settings.larger_is}' if settings.larger_is else ''
+        return f'depth maps of {settings.depth}{meaning}'
     is_flat = settings.generator == EMBEDDED_2D
     return 'in 2D, since no --depth is given' if is_flat else 'depth as the config says'
 

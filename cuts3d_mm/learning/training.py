@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import ConfigDict
 
 from cuts3d_mm.configs import load_config
@@ -103,19 +104,24 @@ def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
     return work_dir / f'iter_{num_steps}.pth'
 
 
-def keep_last_round(folders: Folders, schedule: Schedule) -> bool:
+def keep_rounds(folders: Folders, schedule: Schedule) -> bool:
     """Keep the last checkpoint of a training as the one that another round would begin with.
+
+    Such a checkpoint that is damaged is made again where the training has saved the step, too.
 
     Returns:
         Whether the training has ended.
     """
-    kept = weights_after(folders, len(schedule.round_steps))
-    if not kept.is_file() and has_ended(folders.work_dir, schedule.total_steps):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        last = checkpoint_after(folders.work_dir, schedule.total_steps)
-        with last.open('rb') as source, open_atomically(kept) as target:
-            shutil.copyfileobj(source, target)
-    return kept.is_file()
+    for number, end in enumerate([*schedule.begins, schedule.total_steps]):
+        kept, saved = weights_after(folders, number), checkpoint_after(folders.work_dir, end)
+        is_kept = kept.is_file() and _is_whole(kept)
+        is_due = kept.is_file() or end == schedule.total_steps
+        if not is_kept and is_due and has_ended(folders.work_dir, end):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with saved.open('rb') as source, open_atomically(kept) as target:
+                shutil.copyfileobj(source, target)
+            is_kept = True
+    return is_kept
 
 
 def read_log(work_dir: Path) -> list[dict[str, Any]]:
@@ -266,11 +272,10 @@ def schedule_of(config: Any) -> Schedule:
     `schedule_images` of the config is the number of images that its steps are for; without it they
     are for ImageNet.
     """
-    begins = [one.begin for one in config.train_cfg.rounds]
-    ends = [*begins[1:], config.train_cfg.max_iters]
-    rounds = tuple(end - begin for begin, end in zip(begins, ends, strict=True))
+    begins = [one.begin for one in config.train_cfg.get('rounds', ())]
+    initial, *rounds = np.diff([0, *begins, config.train_cfg.max_iters]).tolist()
     images = config.get('schedule_images', IMAGENET_IMAGES)
-    return Schedule(images, config.auto_scale_lr.base_batch_size, begins[0], rounds)
+    return Schedule(images, config.auto_scale_lr.base_batch_size, initial, tuple(rounds))
 
 
 # seconds; peak_bytes: main memory of the largest process so far, 0 where it is not known

@@ -83,7 +83,7 @@ class RunIdentity:
             extraction: how the networks run; it changes the last bits of what they compute.
         """
         digest = digest_of_names(images.names)
-        return cls(model, digest, len(images.names), images_per_shard, extraction)
+        return cls(_placeless(model), digest, len(images.names), images_per_shard, extraction)
 
     def claim(self, folder: Place, images: ImageList) -> tuple[StoredRun, bool]:
         """Write `run.json` into a fresh folder, or check that it is this run's.
@@ -226,7 +226,7 @@ def _parse_run(path: Place) -> StoredRun:
     if not _is_extraction(run.extraction):
         raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')
     mark = None if found != FORMAT else replace(run.mark, run=content['run'])
-    return StoredRun(replace(run, model=_completed(run.model)), found, mark)
+    return StoredRun(replace(run, model=_placeless(_completed(run.model))), found, mark)
 
 
 def _is_extraction(value: Any) -> bool:
@@ -242,6 +242,13 @@ def _completed(model: Any) -> Any:
         return resolve_config(model)
     except ValueError:  # an argument that there is no longer: then they differ
         return model
+
+
+def _placeless(model: Any) -> Any:
+    """Leave out where the weights of a labeller lie, if their digest is known."""
+    if not isinstance(model, dict) or model.get('weights_sha256') is None:
+        return model
+    return {key: value for key, value in model.items() if key != 'checkpoint'}
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

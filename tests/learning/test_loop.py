@@ -112,14 +112,19 @@ def test_the_report_says_how_many_predictions_became_labels(learned):
 
 
 @pytest.mark.slow
-def test_the_same_command_again_changes_nothing(root, learned):
-    files = [
-        learned / 'plan.json',
-        learned / 'training' / f'iter_{INITIAL + ROUND}.pth',
-    ]
-    before = [path.stat().st_mtime_ns for path in files]
-    run_learn(root, learned)
-    assert [path.stat().st_mtime_ns for path in files] == before
+def test_the_same_command_again_in_a_moved_folder_makes_again_what_is_damaged(root, learned):
+    moved = learned.rename(root / 'moved')
+    first, last = (moved / 'training' / f'round_{number}/begin.pth' for number in (1, 2))
+    whole = {path: path.read_bytes() for path in (moved / 'plan.json', last, first)}
+    saved = moved / 'training' / f'iter_{INITIAL + ROUND}.pth'
+    before = saved.stat().st_mtime_ns
+    for path, content in whole.items():
+        path.write_bytes(content[:100])
+    run_learn(root, moved)
+    assert saved.stat().st_mtime_ns == before
+    first.write_bytes(whole[first])  # its step is not saved, but what it detects is there
+    assert [path.read_bytes() for path in whole] == list(whole.values())
+    moved.rename(learned)
 
 
 @pytest.mark.slow

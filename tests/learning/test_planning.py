@@ -13,9 +13,9 @@ from PIL import Image
 
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.learning.loop import learn
-from cuts3d_mm.learning.plan import Request, write_plan
-from cuts3d_mm.learning.planning import look_at, plan_run
-from cuts3d_mm.learning.training import train_command
+from cuts3d_mm.learning.plan import Folders, Request, write_plan
+from cuts3d_mm.learning.planning import describe_plan, labeller_of, look_at, plan_run
+from cuts3d_mm.learning.training import train_command, write_training_config
 
 
 @pytest.fixture(scope='module')
@@ -111,13 +111,39 @@ def test_the_same_request_is_recognized_however_it_is_spelled(request_of, tmp_pa
         ('{', '['),
     ],
 )
-def test_a_damaged_plan_is_named(request_of, tmp_path, old, new):
+def test_a_damaged_plan_is_made_again(request_of, tmp_path, old, new, caplog):
     request = replace(request_of(), out=tmp_path)
-    keep(request)
+    first = keep(request)
     path = tmp_path / 'plan.json'
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ValueError, match='plan.json must .*; choose another OUT'):
+    assert plan_run(request).plan == first.plan
+    assert 'plan.json is damaged; made again' in caplog.text
+
+
+@pytest.mark.parametrize('rounds', [0, 1])
+def test_a_plan_that_is_gone_is_made_again_from_the_training(request_of, tmp_path, rounds):
+    request = replace(request_of(seed=3, steps=7, rounds=rounds), out=tmp_path)
+    first, folders = keep(request), Folders(tmp_path)
+    folders.held_out.write_text('{"annotations": []}')
+    write_training_config(first.plan, folders, first.root)
+    folders.plan.unlink()
+    bare = replace(request, seed=None, steps=None, rounds=None)
+    assert plan_run(bare).plan == first.plan
+    with pytest.raises(ValueError, match='--detector must be the config that .*training.py was'):
+        plan_run(replace(bare, detector=None))
+    with pytest.raises(ValueError, match='differing: --seed: 3 -> 4'):
+        plan_run(replace(bare, seed=4))
+
+
+def test_what_larger_depth_is_can_be_said(request_of, tmp_path):
+    request = request_of(config='cuts3d_color-texture_file-depth', larger_is='near')
+    with pytest.raises(ValueError, match='--larger-is says how to read the maps of --depth'):
         plan_run(request)
+    planned = plan_run(replace(request, depth=tmp_path))
+    assert labeller_of(planned.plan.settings).config['depth'] == {
+        'type': 'cuts3d_mm.DepthFromFile', 'root': str(tmp_path), 'larger_is': 'near',
+    }  # fmt: skip
+    assert any(line.endswith('larger is near') for line in describe_plan(planned))
 
 
 def test_a_folder_in_that_of_the_images_is_refused(request_of):

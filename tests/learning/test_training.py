@@ -10,7 +10,7 @@ import torch
 from cuts3d_mm.learning.plan import Folders, Schedule
 from cuts3d_mm.learning.training import (
     has_checkpoint,
-    keep_last_round,
+    keep_rounds,
     read_costs,
     read_log,
     shorten_line,
@@ -31,9 +31,12 @@ def test_a_checkpoint_that_a_kill_has_torn_does_not_end_a_training(tmp_path):
     torch.save({**CONTENT, 'message_hub': HUB}, last)
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    assert not keep_last_round(folders, SCHEDULE) and not weights_after(folders, 1).exists()
+    assert not keep_rounds(folders, SCHEDULE) and not weights_after(folders, 1).exists()
     last.write_bytes(whole)
-    assert keep_last_round(folders, SCHEDULE) and weights_after(folders, 1).read_bytes() == whole
+    for _ in range(2):
+        assert keep_rounds(folders, SCHEDULE)
+        assert weights_after(folders, 1).read_bytes() == whole
+        weights_after(folders, 1).write_bytes(whole[:-100])  # it is made again
 
 
 def test_a_training_with_nothing_but_a_torn_checkpoint_begins_again(tmp_path):

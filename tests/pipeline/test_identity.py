@@ -75,6 +75,16 @@ def test_defaults_that_are_written_out_are_the_same_run(images, tmp_path):
     claim(tmp_path / 'out', images, recipe=recipe, input_hw=(480, 480))
 
 
+def test_weights_of_a_digest_may_lie_elsewhere(images, tmp_path):
+    for checkpoint in ('here.pth', 'there.pth'):
+        claim(tmp_path / 'out', images, checkpoint=checkpoint, weights_sha256='a' * 64)
+    with pytest.raises(RunMismatch, match='model.weights_sha256: aaaaaaaaaaaa'):
+        claim(tmp_path / 'out', images, checkpoint='here.pth', weights_sha256='b' * 64)
+    claim(tmp_path / 'unknown', images, checkpoint='here.pth')
+    with pytest.raises(RunMismatch, match='model.checkpoint'):
+        claim(tmp_path / 'unknown', images, checkpoint='there.pth')
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
