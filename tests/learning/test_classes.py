@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.training import run_learn, write_inputs
 
@@ -18,7 +19,7 @@ from cuts3d_mm.learning.classes import (
     with_classes_of,
 )
 from cuts3d_mm.learning.plan import Folders, Settings
-from cuts3d_mm.learning.training import load_detector_config
+from cuts3d_mm.learning.training import load_detector_config, read_log
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
 CUTLER = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds'
@@ -147,7 +148,13 @@ def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
     run_learn(root, out, rounds=0)
     truth = write_labels(tmp_path / 'truth.json', out / 'cut')
     few = write_labels(tmp_path / 'few.json', out / 'cut', ('000.png', '001.png', '002.png'))
+    content = json.loads(few.read_text())
+    flat = {'bbox': [50.5, 20.25, 2.0, 0.0], 'area': 0.0, 'segmentation': [[50.5, 20.25] * 3]}
+    content['annotations'].append({**content['annotations'][0], 'id': 99, **flat})
+    few.write_text(json.dumps(content))
     run_learn(root, out, labels=few, annotations=truth)
+    (log,) = map(read_log, out.glob('classes_*/training'))
+    assert all(np.isfinite(line['loss']) for line in log if 'loss' in line)
     page = (out / 'report.html').read_text()
     with_objects = {one['image_id'] for one in json.loads(few.read_text())['annotations']}
     assert 'on 3 images whose labels are not trained on' in page

@@ -15,6 +15,7 @@ from PIL import Image
 from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.files.stored_run import RunMismatch
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 from cuts3d_mm.pipeline.identity import FORMAT
 from cuts3d_mm.pipeline.local import LocalExecutor
@@ -306,11 +307,18 @@ def resume(out, **changes):
 
 
 @pytest.mark.parametrize('number', range(1, FORMAT + 1))
-def test_a_store_of_each_format_is_read_and_continued(number, tmp_path):
-    out = tmp_path / 'out'
+def test_a_store_of_each_format_is_read_exported_and_continued(number, tmp_path, cuts3d):
+    out, exported = tmp_path / 'out', tmp_path / 'labels.json'
     shutil.copytree(STORES / f'format{number}', out)
     before = list(read_store(out))
     assert len(before) == 8 and sum(len(record.instances) for record in before) == 8
+    code, _, err = cuts3d('export', out, exported)
+    assert code == 0, err
+    found = [(record.name, [one.rle for one in record.instances]) for record in before]
+    again = [
+        (record.name, [one.rle for one in record.instances]) for record in read_coco(exported)
+    ]
+    assert again == found
     assert resume(out) == (Counts(9, 9, 0), Counts(8, 8, 0))
     assert list(read_store(out))[:8] == before
     assert json.loads((out / 'run.json').read_text())['format'] == max(number, 2)
