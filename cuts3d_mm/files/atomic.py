@@ -105,6 +105,9 @@ def name_atomically(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
         (folder / path.name).replace(path)
+    except BaseException as error:
+        _explain(error, path)
+        raise
     finally:
         _remove(folder)
 

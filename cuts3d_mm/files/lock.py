@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .remote import BucketPath, Place
@@ -86,7 +86,8 @@ def _lock(held: ExitStack, path: Path, is_shared: bool) -> None:
     held.callback(_unlock, handle, path)
     os.truncate(handle, 0)
     if not is_shared:
-        os.write(handle, str(os.getpid()).encode())
+        with suppress(OSError):  # a full disk; the number is for messages alone
+            os.write(handle, str(os.getpid()).encode())
 
 
 def _unlock(handle: int, path: Path) -> None:

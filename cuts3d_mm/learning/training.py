@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -56,7 +58,7 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
         say: is given the lines about progress.
 
     Raises:
-        TrainingFailed: the message is the end of its output.
+        TrainingFailed: the message is the error that it names, or the end of its output.
     """
     command = train_command(config, work_dir, gpus, has_checkpoint(work_dir))
     hidden = None if gpus else {'CUDA_VISIBLE_DEVICES': ''}
@@ -69,7 +71,11 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
 
     done = run_command_in_child([sys.executable, '-m', *command], report, hidden)
     if done.returncode:
-        raise TrainingFailed(f'training failed: {done.stdout[-2000:].strip()}')
+        said = [line for line in done.stdout.splitlines() if line.startswith('cuts3d train: ')]
+        reason = said[-1] if said else done.stdout[-2000:].strip()
+        if os.strerror(errno.ENOSPC) in reason and 'make room' not in reason:
+            reason += f': {work_dir} is full; make room, then run the same command again'
+        raise TrainingFailed(f'training failed: {reason}')
 
 
 def train_command(config: Path, work_dir: Path, gpus: int, resumes: bool) -> list[str]:

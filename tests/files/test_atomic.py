@@ -12,6 +12,7 @@ import pytest
 from cuts3d_mm.files.atomic import (
     ProcessMark,
     make_folder_atomically,
+    name_atomically,
     open_atomically,
     remove_leftovers,
 )
@@ -59,11 +60,9 @@ def test_a_full_disk_is_one_line_with_the_remedy_and_no_half_file(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_told_also_where_a_library_hides_it(tmp_path):
-    with (
-        pytest.raises(OSError, match='file is not written; make room'),
-        open_atomically(tmp_path / 'file'),
-    ):
+@pytest.mark.parametrize('way', [open_atomically, name_atomically])
+def test_a_full_disk_is_told_also_where_a_library_hides_it(tmp_path, way):
+    with pytest.raises(OSError, match='file is not written; make room'), way(tmp_path / 'file'):
         try:
             raise OSError(errno.ENOSPC, 'No space left on device')
         except OSError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from cuts3d_mm.learning import training
 from cuts3d_mm.learning.plan import Folders, Schedule
 from cuts3d_mm.learning.training import (
     has_checkpoint,
@@ -45,6 +48,21 @@ def test_a_training_with_nothing_but_a_torn_checkpoint_begins_again(tmp_path):
     assert has_checkpoint(tmp_path)
     first.write_bytes(first.read_bytes()[:-100])
     assert not has_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('output', 'message'),
+    [
+        ('INFO\ncuts3d train: no GPU\nnoise', 'cuts3d train: no GPU$'),
+        ('cuts3d train: [Errno 28] No space left on device', 'device: work is full; make room'),
+        ('INFO\nKilled', 'INFO\nKilled$'),
+    ],
+)
+def test_a_training_that_fails_is_one_line_where_it_says_why(monkeypatch, output, message):
+    done = subprocess.CompletedProcess([], 2, output)
+    monkeypatch.setattr(training, 'run_command_in_child', lambda *arguments: done)
+    with pytest.raises(training.TrainingFailed, match=message):
+        training.train(Path('config.py'), Path('work'), 0, print)
 
 
 def test_the_log_of_a_killed_training_is_read_up_to_its_torn_line(tmp_path):
