@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import BaseDetDataset, CocoDataset, MultiImageMixDataset
@@ -31,7 +32,7 @@ class ReadableImages(BaseDetDataset):
 
     This holds for `LoadImageFromFile` with `color_type='color_ignore_orientation'`, the stored
     pixels. An image that cannot be read is named in the log, and another image is trained on
-    instead; where the detector is tested, it is given a black image.
+    instead. A validation with `failures` gets a black image for it; in other tests it is an error.
 
     Args:
         max_failures (float): Share of the images, in [0, 1], that may be unreadable; one image
@@ -57,11 +58,14 @@ class ReadableImages(BaseDetDataset):
 
         Raises:
             ValueError: more images than `max_failures` allows cannot be read.
+            ImageFailure: the image cannot be read, in a test whose scores it would change.
         """
         info = self.get_data_info(idx)
         try:
             return self.pipeline(info)
         except ImageFailure as failure:
+            if self.test_mode and self.failures is None:
+                raise ImageFailure(f'{info["img_path"]}: {failure}') from failure
             self._note(info['img_path'], failure)
         if not self.test_mode:
             return None
@@ -95,8 +99,9 @@ class _StoredImage:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         if 'img' not in results:
-            results['img'] = read_image(Path(results['img_path']))[..., ::-1]  # RGB -> BGR
-        results['img'] = np.ascontiguousarray(results['img'], self._dtype)
+            image = read_image(Path(results['img_path']))
+            results['img'] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        results['img'] = results['img'].astype(self._dtype, copy=False)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 

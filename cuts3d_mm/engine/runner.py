@@ -46,8 +46,8 @@ def build_runner(config: Config) -> Any:
 
 
 def _name_file_of_failures(config: Config) -> None:
-    """Let our data sets name images that they cannot read in a file of the work dir."""
-    for part in ('train', 'val', 'test'):
+    """Let the data sets of a training name images that they cannot read in a file."""
+    for part in ('train', 'val'):
         dataset = (config.get(f'{part}_dataloader') or {}).get('dataset')
         while isinstance(dataset, dict):
             kind = DATASETS.get(str(dataset.get('type')))

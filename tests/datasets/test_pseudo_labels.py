@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from cuts3d_mm.images.reading import read_image
+from cuts3d_mm.images.reading import ImageFailure, read_image
 from cuts3d_mm.labels.coco import coco_annotation, write_coco
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import encode_instance
@@ -104,10 +104,9 @@ def test_images_are_read_as_they_are_labelled_unless_the_pipeline_says_otherwise
 
 
 def test_an_image_that_cannot_be_read_is_a_record_and_another_takes_its_place(folder):
-    def dataset(**options):
-        return DATASETS.build(
-            dataset_config(folder, LOADING, failures=str(folder / 'failed.txt'), **options)
-        )
+    def dataset(failures=folder / 'failed.txt', **options):
+        failures = failures and str(failures)
+        return DATASETS.build(dataset_config(folder, LOADING, failures=failures, **options))
 
     paths = sorted((folder / 'images').iterdir())
     paths[0].write_bytes(paths[0].read_bytes()[:90])
@@ -118,6 +117,8 @@ def test_an_image_that_cannot_be_read_is_a_record_and_another_takes_its_place(fo
     assert watched['img_path'] == str(paths[0]) and watched['img'].shape == (60, 90, 3)
     (line,) = (folder / 'failed.txt').read_text().splitlines()
     assert line.startswith(f'{paths[0]}: cannot be read as an image')
+    with pytest.raises(ImageFailure, match=r'images/000\.png: cannot be read as an image'):
+        dataset(failures=None, test_mode=True)[0]
     paths[1].unlink()
     with pytest.raises(ValueError, match='at most 1 of 4 images .*max_failures'):
         trained_on[1]
