@@ -111,9 +111,9 @@ def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
 
 
 def keep_rounds(folders: Folders, schedule: Schedule) -> bool:
-    """Keep the last checkpoint of a training as the one that another round would begin with.
+    """Keep the checkpoints that rounds begin with, and the last one for a round to come.
 
-    Such a checkpoint that is damaged is made again where the training has saved the step, too.
+    A checkpoint that is damaged, or was not written, is that of the same step.
 
     Returns:
         Whether the training has ended.
@@ -121,8 +121,7 @@ def keep_rounds(folders: Folders, schedule: Schedule) -> bool:
     for number, end in enumerate([*schedule.begins, schedule.total_steps]):
         kept, saved = weights_after(folders, number), checkpoint_after(folders.work_dir, end)
         is_kept = kept.is_file() and _is_whole(kept)
-        is_due = kept.is_file() or end == schedule.total_steps
-        if not is_kept and is_due and has_ended(folders.work_dir, end):
+        if not is_kept and has_ended(folders.work_dir, end):
             kept.parent.mkdir(parents=True, exist_ok=True)
             with saved.open('rb') as source, open_atomically(kept) as target:
                 shutil.copyfileobj(source, target)

@@ -264,6 +264,7 @@ def test_images_that_were_added_or_changed_since_the_cut_are_named(resumed_root)
 BEFORE_TRAINING = 'plan.json', 'labels'
 IN_TRAINING = 'training/iter_1.pth'
 LATER = (
+    'training/round_1',  # before its first checkpoint
     'training/round_1/predictions',
     'training/iter_4.pth',
     'release/config.py',

@@ -35,6 +35,8 @@ def test_a_checkpoint_that_a_kill_has_torn_does_not_end_a_training(tmp_path):
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     assert not keep_rounds(folders, SCHEDULE) and not weights_after(folders, 1).exists()
+    (folders.work_dir / 'iter_3.pth').write_bytes(whole)  # killed before the round began
+    assert not keep_rounds(folders, SCHEDULE) and weights_after(folders, 0).read_bytes() == whole
     last.write_bytes(whole)
     for _ in range(2):
         assert keep_rounds(folders, SCHEDULE)
