@@ -24,6 +24,7 @@ from cuts3d_mm.mmengine_imports import silence
 from cuts3d_mm.processes import advise, guard, was_interrupted
 
 if TYPE_CHECKING:
+    from cuts3d_mm.labels.store import Counts
     from cuts3d_mm.pipeline.work import LabellerSource
 
 RESUMES = 'run the same command again to resume'
@@ -287,6 +288,11 @@ def at_least(lowest: int) -> Callable[[str], int]:
 def add_generator_argument(parser: argparse.ArgumentParser) -> None:
     """Add the CONFIG of a generator, --cfg-options and --import to a command."""
     add_config_argument(parser, 'model.recipe.local_cut.tau_knn=0.05', generator_name)
+    add_import_argument(parser)
+
+
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --import to a command."""
     parser.add_argument(
         '--import',
         dest='files',
@@ -309,6 +315,11 @@ def add_config_argument(
         metavar='CONFIG',
         help='config file, or name of a shipped config',
     )
+    add_options_argument(parser, example)
+
+
+def add_options_argument(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add --cfg-options to a command; its help shows the `example`."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -555,10 +566,12 @@ def label_many(
         address=args.address,
         trace=args.profile,
     )
-    print(
-        f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
-        f'-> {args.out}'
-    )
+    return report_counts(counts, args, f' {counts.instances} instances,')
+
+
+def report_counts(counts: Counts, args: argparse.Namespace, found: str = '') -> int:
+    """Print how many images a command has worked on, and return the exit code."""
+    print(f'{counts.images} images:{found} {counts.failures} failures -> {args.out}')
     if counts.failures > args.max_failures * counts.images:
         print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
         return EXIT_FAILURES

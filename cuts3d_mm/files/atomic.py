@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import json
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .remote import BucketPath, Place
 
@@ -65,6 +66,14 @@ def write_whole(path: Place, content: bytes | str) -> None:
     """Write a file that takes its name only when all of it is on disk; text as UTF-8."""
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_lines(path: Place, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a whole file with a JSON object a line."""
+    with open_atomically(path) as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False)
+            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')
 
 
 def write_first(path: Place, content: bytes) -> bool:

@@ -267,7 +267,10 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     # Of a pattern such as depth/{}_depth.npy, the folder is what stands before the name.
     place = Path(f'{str(path).partition("{}")[0]}x').parent if '{}' in str(path) else Path(path)
     if not place.is_dir() and (folder or uses_depth(build_params(model.get('recipe')))):
-        raise ValueError(f'depth folder must exist, got {path}; name one with --depth DIR')
+        raise ValueError(
+            f'depth folder must exist, got {path}; name one with --depth DIR, as cuts3d depth '
+            'writes it'
+        )
     if argument is None:
         depth, argument = {'type': 'cuts3d_mm.DepthFromFile'}, 'root'
     return {**model, 'depth': {**depth, argument: path}}

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cuts3d_mm import __version__
 from cuts3d_mm.arrays import Double
-from cuts3d_mm.files.atomic import make_folder_atomically, open_atomically
+from cuts3d_mm.files.atomic import make_folder_atomically, open_atomically, write_lines
 from cuts3d_mm.files.remote import Place, map_files, parquet_source
 
 from .record import (
@@ -227,15 +227,16 @@ def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
 
 def write_failures(folder: Place) -> None:
     """Write the failures of all shards to `failures.jsonl`, a line for each."""
-    with open_atomically(folder / 'failures.jsonl') as file:
-        paths = shard_paths(folder)
-        for path, counts in zip(paths, map_files(read_counts, paths), strict=True):
-            if counts.failures == 0:
-                continue
-            for row in read_table(path, ['name', 'failure']).to_pylist():
-                if row['failure'] is not None:
-                    line = {'path': row['name'], 'reason': row['failure']}
-                    file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
+    paths = shard_paths(folder)
+    counts = zip(paths, map_files(read_counts, paths), strict=True)
+    rows = (
+        {'path': row['name'], 'reason': row['failure']}
+        for path, counted in counts
+        if counted.failures
+        for row in read_table(path, ['name', 'failure']).to_pylist()
+        if row['failure'] is not None
+    )
+    write_lines(folder / 'failures.jsonl', rows)
 
 
 @dataclass(frozen=True)

@@ -139,10 +139,10 @@ class ProgressLine:
         print(f'{self._name}: {done}, {what}', file=sys.stderr, flush=True)
 
     def _facts(self) -> str:
-        facts = f'{self._rate():.2f} images/s, {self._counts.instances} instances'
+        found = f', {self._counts.instances} instances' if self._counts.instances else ''
         stage = self._totals.limiting_stage()
         limit = f', limited by {stage}' if stage else ''
-        return f'{facts}, {self._counts.failures} failures{limit}'
+        return f'{self._rate():.2f} images/s{found}, {self._counts.failures} failures{limit}'
 
     def _rate(self) -> float:
         """Images per second of this call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import islice, product
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
-from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.atomic import write_lines
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
@@ -229,10 +228,8 @@ def draw_records(
             num_drawn += 1
         except (ImageFailure, BadName) as failure:
             failures.append((record.name, str(failure)))
-    with open_atomically(out / 'not_drawn.jsonl') as file:
-        for name, reason in failures:
-            line = json.dumps({'path': name, 'reason': reason}, ensure_ascii=False)
-            file.write(line.encode('utf-8', 'backslashreplace') + b'\n')
+    lines = ({'path': name, 'reason': reason} for name, reason in failures)
+    write_lines(out / 'not_drawn.jsonl', lines)
     return num_drawn, failures
 
 

@@ -37,6 +37,8 @@ HERE = Path(__file__).parent
         (('browse', 'cuts4d'), NO_CONFIG),
         (('convert', 'labels', '/nowhere', 'out'), NO_LABELS),
         (('convert', 'detectron2', '/no.pth', 'out'), NO_WEIGHTS),
+        (('depth', '/nowhere', 'out'), 'IMAGES must be a folder, a text file or a COCO'),
+        (('depth', HERE, 'out', '--network', 'cuts4d'), NO_CONFIG),
         (('describe', '/nowhere'), NO_LABELS),
         (('detect', '/nowhere', '--model', TINY), 'INPUT must be an image, a folder'),
         (('detect', HERE, '--model', TINY, '--weights', '/no.pth'), NO_WEIGHTS),

@@ -7,11 +7,14 @@ import math
 import re
 import zipfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cuts3d_mm.algorithm.depth import depth_from_disparity
 from cuts3d_mm.arrays import Float, Mask
@@ -25,6 +28,7 @@ _CONFIG_2D = 'maskcut_color-texture'
 # 8192 x 8192: more than any image needs whose depth is brought to a patch grid. With 8 bytes a
 # pixel and the copy in float32, one map takes 0.8 GB at most.
 MAX_DEPTH_PIXELS = 2**26
+_LARGEST_VALUE = 2**16 - 1  # of a PNG of 16 bits
 _DEPTH_WORD = re.compile('depth|disp', re.IGNORECASE)
 _MAX_PFM_HEADER = 128  # bytes
 _PFM_HEADER = re.compile(
@@ -43,7 +47,8 @@ class DepthFromFile:
     PNG may have 8 or 16 bits, TIFF also floats; colours must be three equal channels. An NPZ must
     hold one array, or one whose name says depth or disparity. NaN, inf, 0 and what `sentinels`
     finds, such as -1, 65535 and 1e10, are invalid and filled from the nearest valid pixel. A map
-    may have `MAX_DEPTH_PIXELS` pixels.
+    may have `MAX_DEPTH_PIXELS` pixels. A PNG of `cuts3d depth` says that all of its pixels hold
+    depth; the options are not for it.
 
     Args:
         root (str): Folder of the depth maps; or a pattern with `{}` for the name of the image,
@@ -92,6 +97,8 @@ class DepthFromFile:
             values = read_depth(path)
         except UnusableDepth as error:
             raise ImageFailure(f'depth map {path} {error}') from error
+        if read_marks(path):
+            return values
         source = f'depth map {path}'
         return finite_depth(values, self.larger_is, self.zero_is_invalid, source, self.invalid)
 
@@ -102,7 +109,8 @@ class DepthFromFile:
             require_orientation(depth.shape, image.pixels.shape[:2])
         except ValueError as error:
             raise ImageFailure(f'depth map {path}: {error}') from error
-        _warn_of_aspect(path, depth.shape, image.pixels.shape[:2])
+        if not read_marks(path):  # a network may return a square for any image
+            _warn_of_aspect(path, depth.shape, image.pixels.shape[:2])
         return depth
 
     def check_first(self, names: Sequence[str]) -> None:
@@ -190,6 +198,42 @@ def read_depth(path: Path) -> Float:
         raise UnusableDepth(f'cannot be read: {reason}') from error
     with np.errstate(over='ignore'):  # what 32 bits cannot hold becomes inf: not valid
         return depth.astype(np.float32)
+
+
+def read_marks(path: Path) -> dict[str, str]:
+    """Read what a PNG of `encode_depth` says about its depth; {} for other files."""
+    if path.suffix.lower() != '.png':
+        return {}
+    with open_image(path, ('PNG',)) as image:
+        marks = {str(key): v for key, v in image.info.items() if isinstance(v, str)}
+    return marks if marks.get('larger_is') == 'far' else {}
+
+
+def encode_depth(depth: Float, unit: str, network: str) -> bytes:
+    """Encode depth as a PNG of 16 bits that says in text chunks what its values mean.
+
+    The chunks are `larger_is`, which is far; `unit`, m or relative; `step`, the depth of one
+    step of the values, which begin at 0; and `network`.
+
+    Args:
+        depth: (h, w), larger is farther.
+        unit: unit of the depth.
+        network: what has estimated the depth.
+
+    Raises:
+        ImageFailure: the depth is not finite, or negative.
+    """
+    if not np.isfinite(depth).all() or depth.min() < 0:
+        raise ImageFailure('depth must be finite and at least 0; use another network')
+    step = float(depth.max()) / _LARGEST_VALUE or 1.0
+    text = PngInfo()
+    marks = {'larger_is': 'far', 'unit': unit, 'step': f'{step:.9g}', 'network': network}
+    for key, value in marks.items():
+        text.add_text(key, value)
+    file = BytesIO()
+    values = np.rint(depth / step).astype(np.uint16)
+    Image.fromarray(values).save(file, 'PNG', pnginfo=text)
+    return file.getvalue()
 
 
 def _read_npy_file(path: Path) -> NDArray[Any]:

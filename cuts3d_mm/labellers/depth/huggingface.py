@@ -20,6 +20,7 @@ from cuts3d_mm.labellers.registry import DEPTH
 
 # Whatever else a repository names is another network than a depth estimator.
 MODEL_TYPES = ('depth_anything', 'depth_pro', 'dpt', 'glpn', 'zoedepth')
+_METRIC_TYPES = ('depth_pro', 'glpn', 'zoedepth')
 _BACKBONE_TYPES = ('beit', 'bit', 'dinov2', 'dinov2_with_registers', 'swinv2')
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
 _ZOE_PADDING = 3
@@ -65,6 +66,10 @@ class HFDepth:
         self.network = network.eval().requires_grad_(False).to(self.dtype)
         self.device = torch.device('cpu')
         self.predicts = predicts
+        is_metric = config.model_type in _METRIC_TYPES or (
+            getattr(config, 'depth_estimation_type', '') == 'metric'
+        )
+        self.unit = 'm' if is_metric and predicts == 'depth' else 'relative'
         self.is_padded = bool(getattr(self.processor, 'do_pad', False))
         if self.is_padded and network.config.model_type != 'zoedepth':
             raise ValueError(

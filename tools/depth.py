@@ -1,0 +1,87 @@
+"""Estimate a depth map for each image, for configs that read them; run again to resume.
+
+A map is a PNG of 16 bits in which larger is farther. Its text chunks say `unit`, which is m or
+relative, and `step`, the depth of one step of its values.
+
+Examples:
+    cuts3d depth images depth
+    cuts3d depth images depth --network zoedepth --device cpu
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cuts3d_mm.cli import (
+    IMAGES_HELP,
+    RESUMES,
+    add_device_argument,
+    add_import_argument,
+    add_max_failures_argument,
+    add_options_argument,
+    at_least,
+    generator_name,
+    images_path,
+    local_place,
+    make_parser,
+    report_counts,
+    run_command,
+)
+from cuts3d_mm.configs import load_generator_config
+from cuts3d_mm.files.paths import require_writable
+
+NETWORKS = ('depth-anything-v2', 'zoedepth', 'midas', 'marigold')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
+    parser.add_argument(
+        'out', type=local_place, metavar='OUT', help='folder of depth maps to write, for --depth'
+    )
+    parser.add_argument(
+        '--network',
+        dest='config',
+        type=config_of,
+        default=NETWORKS[0],
+        metavar='NAME',
+        help=f'{", ".join(NETWORKS)}, or the generator config whose depth source is used; it is '
+        'downloaded on first use (default depth-anything-v2: the small one, Apache-2.0)',
+    )
+    add_options_argument(parser, 'model.depth.model=FOLDER')
+    add_import_argument(parser)
+    add_device_argument(parser)
+    parser.add_argument(
+        '--batch-size',
+        type=at_least(1),
+        metavar='N',
+        help='images that go through the network together (default: by the memory of the GPU, 1 '
+        'on the CPU)',
+    )
+    add_max_failures_argument(parser)
+    return parser.parse_args()
+
+
+def config_of(network: str) -> str:
+    """Find the config whose depth source is that network."""
+    return generator_name(f'cuts3d_dino-vitb8_{network}' if network in NETWORKS else network)
+
+
+def main() -> int:
+    """Run the command."""
+    args = parse_args()
+    require_writable(args.out, 'OUT')
+    model = load_generator_config(args.config, args.cfg_options, args.files)
+    from cuts3d_mm.images.listing import list_images
+    from cuts3d_mm.labellers.networks import check_device
+    from cuts3d_mm.pipeline.depth_maps import write_depth_maps
+
+    check_device(args.device)
+    images = list_images(args.images)
+    counts = write_depth_maps(model.get('depth'), images, args.out, args.device, args.batch_size)
+    return report_counts(counts, args)
+
+
+if __name__ == '__main__':
+    run_command(main, RESUMES)
