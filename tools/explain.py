@@ -1,15 +1,17 @@
-"""Show the stages of the recipe on one image, side by side.
+"""Draw the stages of the recipe on one image, and say why cuts were rejected.
 
 Examples:
     cuts3d explain maskcut_color-texture images/a.jpg --out stages.png
     cuts3d explain cuts3d_color-texture_file-depth images/a.jpg --depth depth
+    cuts3d explain maskcut_color-texture images/a.jpg --json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cuts3d_mm.cli import (
     add_device_argument,
@@ -21,6 +23,9 @@ from cuts3d_mm.cli import (
 )
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.files.paths import require_writable
+
+if TYPE_CHECKING:
+    from cuts3d_mm.algorithm.cut_instances import ImageCuts
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +41,11 @@ def parse_args() -> argparse.Namespace:
         default=Path('explain.png'),
         metavar='FILE',
         help='figure to write',
+    )
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help='print one JSON object, with figures of the instances and of the rejected cuts',
     )
     return parser.parse_args()
 
@@ -67,7 +77,30 @@ def _draw(generator: Any, args: argparse.Namespace) -> None:
     except ImageFailure as failure:
         raise ValueError(f'{args.image}: {failure}') from failure
     save_figure(args.out, draw_stages(image, cuts, args.image.name), dpi=120)
+    if args.json:
+        print(json.dumps({'image': args.image.name, **describe(cuts)}, indent=1))
+        return
     print(f'{len(cuts.instances)} instances -> {args.out}')
+    for cut in cuts.rejected:
+        print(f'rejected, {cut.mask.sum()} patches: {cut.reason}')
+
+
+def describe(cuts: ImageCuts) -> dict[str, Any]:
+    """Figures of an image: areas in pixels and patches, the rest as in `Instance`."""
+    instances = [
+        {
+            'score': float(one.score),
+            'area_px': int(one.mask.sum()),
+            'patches': int(one.patches.sum()),
+            'confidence': float(one.confidence[one.patches].mean()),
+            'eigenvalue': float(one.eigenvalue),
+            'eigengap': float(one.eigengap),
+        }
+        for one in cuts.instances
+    ]
+    rejected = [{'patches': int(cut.mask.sum()), 'reason': cut.reason} for cut in cuts.rejected]
+    sizes = {'image_hw': cuts.image_hw, 'grid_hw': cuts.grid_hw}
+    return {**sizes, 'instances': instances, 'rejected': rejected}
 
 
 if __name__ == '__main__':

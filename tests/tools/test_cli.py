@@ -127,12 +127,19 @@ def test_view_without_the_images_says_so(cuts3d, store, tmp_path):
     assert code == 2 and 'IMAGES must be the folder' in err
 
 
-def test_explain_writes_a_figure(cuts3d, folder, tmp_path):
+def test_explain_writes_a_figure_and_says_why_each_cut_was_rejected(cuts3d, folder, tmp_path):
     figure = tmp_path / 'figure.png'
     arguments = (folder / 'images/a/000.png', '--depth', folder / 'depth/a', '--out', figure)
-    code, out, _ = cuts3d('explain', CUTS3D, *arguments, *QUICK)
-    assert code == 0 and 'instances' in out
+    large = (*QUICK, 'model.recipe.min_area_ratio=0.3')
+    code, out, _ = cuts3d('explain', CUTS3D, *arguments, *large)
+    assert code == 0 and 'must be above 30.0%' in out
     assert Image.open(figure).size[0] > 800
+    code, text, _ = cuts3d('explain', CUTS3D, *arguments, *large, '--json')
+    found = json.loads(text)
+    assert code == 0 and found['image_hw'] == list(Image.open(arguments[0]).size[::-1])
+    lines = [f'rejected, {cut["patches"]} patches: {cut["reason"]}' for cut in found['rejected']]
+    assert lines and out.splitlines()[1:] == lines
+    assert out.startswith(f'{len(found["instances"])} instances -> ')
 
 
 def test_too_many_failures_end_with_three(cuts3d, folder):
