@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from cuts3d_mm.arrays import Double, Float, Index, Mask
 from .depth import project_depth
 from .kernels.kernel import Kernel
 from .masks import component_of
-from .params import Capacity, ConfidenceParams, LocalCutParams
+from .params import ConfidenceParams, LocalCutParams
 from .score import border_contrast
 
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
-CAPACITIES: dict[Capacity, Callable[[Double, Double, float, LocalCutParams], Double]] = {
+LocalCutRule = Callable[[Double, Double, float, LocalCutParams], Double]
+LOCAL_CUTS: dict[str, LocalCutRule] = {
     # Cheap where depth or the eigenvector steps. A flat object seen in 2D has the same price
     # everywhere, so that the eigenvector also decides between cuts that depth leaves equal.
     'step': lambda length, steps, tau, params: np.exp(
@@ -103,12 +105,32 @@ def cut_cloud(
     short = np.flatnonzero(cloud.edges.length <= tau_knn)
     edges = Edges(cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short])
     steps = cloud.eigenvector_steps[short]
-    capacities = CAPACITIES[params.capacity](edges.length, steps, tau_knn, params)
+    capacities = find_rule(params.capacity)(edges.length, steps, tau_knn, params)
     side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
     mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
     mask[cloud.patches[side]] = True
     seed = divmod(int(cloud.patches[cloud.sources[0]]), grid_hw[1])
     return component_of(mask.reshape(grid_hw), seed).ravel()
+
+
+def find_rule(name: str) -> LocalCutRule:
+    """Find a rule by its name in LOCAL_CUTS, or a function of another module by MODULE.FUNCTION.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+    if name in LOCAL_CUTS:
+        return LOCAL_CUTS[name]
+    module, _, function = name.rpartition('.')
+    try:
+        rule: LocalCutRule = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f'capacity must be {", ".join(LOCAL_CUTS)}, or MODULE.FUNCTION of a package or a file '
+            f'in the folder of CONFIG, got {name!r}: {error}; a file of another folder: '
+            '--import FILE.py'
+        ) from error
+    return rule
 
 
 def _share_of(params: LocalCutParams) -> float:
@@ -218,10 +240,15 @@ def source_side(
         (n,) True on the source side.
 
     Raises:
-        ValueError: a node is source and sink at once, or a capacity is negative.
+        ValueError: a node is source and sink at once, or a capacity is negative or not finite.
     """
-    if capacities.size and capacities.min() < 0:
-        raise ValueError(f'capacities must not be negative, got {capacities.min()}')
+    if capacities.shape != edges.first.shape or not (
+        np.isfinite(capacities).all() and (capacities >= 0).all()
+    ):
+        raise ValueError(
+            f'capacities must be {edges.first.shape} finite numbers that must not be negative, '
+            f'got {capacities.shape} from {capacities.min(initial=0)}'
+        )
     terminal = np.zeros(num_nodes, np.int8)
     terminal[sources] = _SOURCE
     if terminal[sinks].any():

@@ -19,7 +19,8 @@ Claimed = Literal['removed', 'epsilon']
 Refinement = Literal['permutohedral', 'pydensecrf', 'none']
 MaskResize = Literal['linear', 'bicubic']
 Neighborhood = Literal['grid', 'knn']
-Capacity = Literal['step', 'affinity', 'distance']
+_OWN = 'MODULE.FUNCTION'  # among the choices: a function of any module
+Capacity = Literal['step', 'affinity', 'distance', 'MODULE.FUNCTION']
 Spacing = Literal['linear', 'geometric']
 Terminals = Literal['single', 'regional']
 Outside = Literal['drop', 'far']
@@ -50,7 +51,7 @@ class LocalCutParams:
     # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
     tau_knn: float = 0.25
     num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
-    capacity: Capacity = 'step'  # edge length -> capacity [O]
+    capacity: Capacity = 'step'  # rule of `LOCAL_CUTS`, or a function of your own [O]
     depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
     eigenvector_step: float = 0.2  # the same of its eigenvector step, largest entry 1 [O]
     terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
@@ -350,7 +351,8 @@ def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
     if value is None and type(None) in options:
         return None
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
+        is_own = _OWN in get_args(hint) and isinstance(value, str) and '.' in value
+        if value not in get_args(hint) and not is_own:
             raise ValueError(f'{name} must be one of {get_args(hint)}, got {value!r}')
         return value
     plain = next(option for option in options if option is not type(None))

@@ -217,6 +217,10 @@ def check_labeller(model: Any) -> None:
         params = build_params(model.get('recipe'))
         kinds.append(FEATURES.check(model['features']))
         require_depth(params, model.get('depth'))
+        if params.local_cut is not None:
+            from cuts3d_mm.algorithm.local_cut import find_rule
+
+            find_rule(params.local_cut.capacity)
         if uses_depth(params):
             kinds.append(DEPTH.check(model['depth']))
     if not all(map(is_ours, kinds)):

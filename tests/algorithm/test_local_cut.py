@@ -11,13 +11,14 @@ from helpers.drawn import GRID_HW, disc, iou, two_touching_discs
 
 from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.algorithm.local_cut import (
-    CAPACITIES,
+    LOCAL_CUTS,
     Edges,
     build_cloud,
     connect_neighbors,
     connect_patches,
     cut_cloud,
     cut_in_3d,
+    find_rule,
     part_cores,
     source_side,
     spatial_confidence,
@@ -37,7 +38,7 @@ def step_world(gap, rng):
 
 
 def _capacity(length, steps, tau, capacity, params):
-    return CAPACITIES[capacity](length, steps, tau, params)
+    return LOCAL_CUTS[capacity](length, steps, tau, params)
 
 
 def cut(semantic, points, eigenvector, params):
@@ -225,9 +226,16 @@ def test_shared_terminal_is_refused():
         source_side(2, edges_of([(0, 1)]), np.ones(1), np.array([0]), np.array([0]))
 
 
-def test_negative_capacity_is_refused():
+@pytest.mark.parametrize('capacities', [-np.ones(1), np.full(1, np.nan), np.ones(2)])
+def test_capacities_that_no_cut_can_add_up_are_refused(capacities):
     with pytest.raises(ValueError, match='must not be negative'):
-        source_side(2, edges_of([(0, 1)]), -np.ones(1), np.array([0]), np.array([1]))
+        source_side(2, edges_of([(0, 1)]), capacities, np.array([0]), np.array([1]))
+
+
+@pytest.mark.parametrize('name', ['x', 'nowhere.rule', 'numpy.no_such_rule'])
+def test_a_rule_that_is_not_there_is_named_with_the_remedy(name):
+    with pytest.raises(ValueError, match=f"got '{name}'.*--import FILE.py"):
+        find_rule(name)
 
 
 LOCAL = LocalCutParams(neighborhood='knn', tau_knn=0.115, capacity='affinity')
@@ -255,7 +263,7 @@ def test_confidence_is_the_mean_of_the_cuts():
     params = replace(LOCAL, evidence=None, min_share=0.0)
     found = cut_of(RAMP, ConfidenceParams(num_cuts=6, tau_min_ratio=0.5, spacing='linear'), params)
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
-    affinity = partial(CAPACITIES['affinity'], params=LOCAL)
+    affinity = partial(LOCAL_CUTS['affinity'], params=LOCAL)
     cuts = [oracles.local_cut(ramp_cloud(), tau, GRID_HW, affinity) for tau in taus]
     assert (found.mask == cuts[-1]).all()
     expected = np.where(cuts[-1], np.mean(cuts, axis=0), 0)

@@ -108,9 +108,9 @@ def test_python_examples_run(folder, cuts3d, monkeypatch, page):
 
 
 @pytest.mark.slow
-def test_configs_with_a_class_of_their_own_run_as_written(folder, cuts3d, monkeypatch, tmp_path):
+def test_configs_with_a_class_or_a_rule_of_their_own_run(folder, cuts3d, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'path', [*sys.path])
-    own, inherits = blocks('python', ROOT / 'docs/extend.md')[-2:]
+    own, inherits, rule = blocks('python', ROOT / 'docs/extend.md')[-3:]
     classes = own.partition('model = ')[0]
     (tmp_path / 'my_config.py').write_text(own)
     (tmp_path / 'brightness.py').write_text(classes)
@@ -125,6 +125,18 @@ def test_configs_with_a_class_of_their_own_run_as_written(folder, cuts3d, monkey
         code, _, errors = cuts3d('generate', *arguments)
         assert code == 0, (name, errors)
         assert '.Brightness"' in (out / 'run.json').read_text()
+    (tmp_path / 'my_rule.py').write_text(rule)
+    (tmp_path / 'elsewhere/rules_of_mine.py').write_text(rule)
+    changed = '--cfg-options', 'model.recipe.local_cut.capacity=rules_of_mine.heavy_tail'
+    imports = ('--import', tmp_path / 'elsewhere/rules_of_mine.py', *changed)
+    shipped, found = 'cuts3d_color-texture_file-depth', []
+    for config, options in ((shipped, ()), (tmp_path / 'my_rule.py', ()), (shipped, imports)):
+        inputs = folder / 'PHOTOS/one.png', '--depth', folder / 'DEPTH_MAPS'
+        call = 'explain', config, *inputs, '--out', tmp_path / 'x.png', '--json', *options
+        code, text, errors = cuts3d(*call)
+        assert code == 0, errors
+        found.append(text)
+    assert found[0] != found[1] == found[2]
 
 
 def test_pictures_of_the_pages_are_there_and_have_a_text():
