@@ -1,4 +1,7 @@
-"""Label photos and rendered scenes, train on them, write a page; nothing to download.
+"""Label photos and rendered scenes, train on them, write a page.
+
+Nothing must be downloaded. Where the Hub answers within 5 s, or its cache has them, the photos are
+cut with DINO and a depth network, too (190 MB).
 
 Examples:
     cuts3d demo

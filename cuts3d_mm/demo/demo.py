@@ -18,8 +18,9 @@ from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.evaluation.label_scores import compare, labels_as_detections, score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.listing import list_images
-from cuts3d_mm.images.reading import read_image
-from cuts3d_mm.labellers.registry import build_labeller
+from cuts3d_mm.images.reading import ImageFailure, read_image
+from cuts3d_mm.labellers.networks import build_on
+from cuts3d_mm.labellers.registry import build_labeller, check_labeller, fetch_weights
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import select_records
 from cuts3d_mm.labels.record import decode_mask
@@ -48,6 +49,11 @@ RECIPES = {
     'MaskCut (2D)': 'maskcut_color-texture.py',
     'CutS3D': 'cuts3d_color-texture_file-depth.py',
 }
+_DINO, _WITH_DINO = 'cuts3d_dino-vits8_zoedepth', 'CutS3D with DINO'
+_SMALL_DEPTH = (  # Apache-2.0, as DINO
+    'model.depth.model=depth-anything/Depth-Anything-V2-Small-hf',
+    'model.depth.predicts=disparity',
+)
 METRICS = ('AP', 'AP50', 'AR100')
 _PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
 _PICTURE_DPI = 110
@@ -102,6 +108,7 @@ def run_demo(
     scores = _score_table(sets[-1], stores[-1])
     write_whole(out / 'scores.json', json.dumps(scores.rows, indent=1))
     *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
+    photos = _cut_with_dino(photos)
     trainings = dict(learn_from_scenes(out, workers, rounds, num_seeds)) if num_seeds else {}
     shown = [one for photo in photos for one in photo]
     write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
@@ -175,6 +182,24 @@ def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]
         yield Comparison(title, image, flat, cuts)
 
 
+def _cut_with_dino(photos: list[list[Comparison]]) -> list[list[Comparison]]:
+    """Add what CutS3D finds with DINO and a depth network, if both can be had."""
+    try:
+        model = load_generator_config(_DINO, [*_SMALL_DEPTH])
+        check_labeller(model)
+        fetch_weights(model)  # from the cache, if the Hub does not answer within 5 s
+        generator = build_on(model, 'cpu')
+        return [
+            [replace(one, dino=generator.explain(one.image)) for one in photo] for photo in photos
+        ]
+    except (ImportError, OSError, ValueError, RuntimeError, ImageFailure) as error:
+        _say(
+            f'the page has no column "{_WITH_DINO}": {str(error).partition(";")[0]}; the same '
+            'command adds it once both networks, 190 MB, can be downloaded'
+        )
+        return photos
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What both recipes found in one image."""
@@ -183,6 +208,7 @@ class Comparison:
     image: Pixels  # (H, W, 3) RGB
     flat: Sequence[Mask]  # masks of MaskCut, (H, W)
     cuts: ImageCuts  # instances and stages of CutS3D
+    dino: ImageCuts | None = None  # the same with DINO and the depth of a network
 
 
 @dataclass(frozen=True)
@@ -228,10 +254,13 @@ def write_page(
 def _draw_comparison(one: Comparison) -> list[Block]:
     """Show both recipes on the same image, large, and the stages of CutS3D after a click."""
     image = one.image
-    masks = [instance.mask for instance in one.cuts.instances]
+    masks = {'MaskCut (2D)': one.flat}
+    for name, cuts in (('CutS3D', one.cuts), (_WITH_DINO, one.dino)):
+        if cuts is not None:
+            masks[name] = [instance.mask for instance in cuts.instances]
     return [
         Text(one.title),
-        Row([_outlined(image, one.flat, 'MaskCut (2D)'), _outlined(image, masks, 'CutS3D')]),
+        Row([_outlined(image, each, name) for name, each in masks.items()]),
         Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.image, one.cuts))]),
     ]
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.training import trainings_forked, write_detector
+from helpers.servers import Repository
+from helpers.training import VIT, trainings_forked, write_detector
 
 pytest.importorskip('skimage')
 pytest.importorskip('imgviz')
@@ -14,13 +15,40 @@ from cuts3d_mm.demo.photos import scenes_to_coco, write_training_scenes  # noqa:
 from cuts3d_mm.learning import planning  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
+SMALL_DEPTH = 'depth-anything/Depth-Anything-V2-Small-hf'
+
 
 def load_small(config, options):
-    return load_generator_config(config, [*options, 'model.input_hw=(96,128)'])
+    model = load_generator_config(config, [*options, 'model.input_hw=(96,128)'])
+    if 'backbone' in model['features']:
+        model['features']['backbone'] = {'arch': VIT, 'patch_size': 8, 'img_size': 32}
+    return model
+
+
+@pytest.fixture(params=[False, True], ids=['without networks', 'with networks'])
+def has_networks(request, hub, tmp_path):
+    """Whether the Hub has the two networks; they are tiny and random."""
+    if request.param:
+        import safetensors.torch
+        from helpers.tiny_networks import depth_anything
+        from timm.models.vision_transformer import VisionTransformer
+
+        sizes = {'img_size': 32, 'patch_size': 8, 'embed_dim': 32, 'depth': 2, 'num_heads': 2}
+        network = VisionTransformer(**sizes, mlp_ratio=2, num_classes=0)
+        dino = {'model.safetensors': safetensors.torch.save(network.state_dict())}
+        for part in depth_anything():
+            part.save_pretrained(tmp_path / 'depth')
+        depth = {path.name: path.read_bytes() for path in (tmp_path / 'depth').iterdir()}
+        for name, files in {'timm/vit_small_patch8_224.dino': dino, SMALL_DEPTH: depth}.items():
+            hub.repositories['models', name] = Repository(private=False)
+            hub.repositories['models', name].commit(files)
+    return request.param
 
 
 @pytest.mark.slow
-def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_path, monkeypatch):
+def test_demo_writes_one_page_with_all_recipes_on_every_image_and_a_table(
+    tmp_path, monkeypatch, has_networks, capsys
+):
     monkeypatch.setattr(demo, 'load_generator_config', load_small)
     pictures = tmp_path / 'pictures'
     table = demo.run_demo(
@@ -28,8 +56,13 @@ def test_demo_writes_one_page_with_both_recipes_on_every_image_and_a_table(tmp_p
     )
     page = (tmp_path / 'index.html').read_text()
     num_images = 3 + 3  # photos and scenes
-    assert page.count('<figcaption>') == 2 * page.count('<details>') == 2 * num_images
-    assert page.count('<figure><img loading="lazy" src="data:image/') == 3 * num_images
+    num_more = 3 * has_networks  # photos with DINO
+    assert page.count('<details>') == num_images
+    assert page.count('<figcaption>') == 2 * num_images + num_more
+    assert page.count('<figure><img loading="lazy" src="data:image/') == 3 * num_images + num_more
+    assert page.count('<figcaption>CutS3D with DINO: ') == num_more
+    why = [line for line in capsys.readouterr().err.splitlines() if 'CutS3D with DINO' in line]
+    assert len(why) == (not has_networks)
     assert '<td>MaskCut (2D)</td>' in page and '<pre>' not in page
     assert {path.name for path in pictures.iterdir()} == {'photo.jpg', 'stages.jpg'}
     rows = json.loads((tmp_path / 'scores.json').read_text())
