@@ -31,7 +31,7 @@ from cuts3d_mm.visualization.charts import (
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
 
-from .metric import KINDS, class_agnostic_ap, run_evaluation
+from .average_precision import KINDS, class_agnostic_ap, run_evaluation
 
 # Smallest and largest number of annotated instances, for each group of images.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))

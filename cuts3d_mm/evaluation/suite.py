@@ -18,8 +18,8 @@ from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import digest_weights
 
+from .average_precision import KINDS
 from .datasets import EVALUATION_SETS
-from .metric import KINDS
 
 Scores = dict[str, float]
 _NUM_IMAGES = 'num_images'  # a key among the scores

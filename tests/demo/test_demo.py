@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from helpers.servers import Repository
@@ -101,3 +103,10 @@ def test_ground_truth_of_scenes_has_the_size_of_the_scenes():
     truth = scenes_to_coco(render_scenes(2))
     assert {(i['height'], i['width']) for i in truth['images']} == {(300, 400)}
     assert all(a['segmentation']['size'] == [300, 400] for a in truth['annotations'])
+
+
+def test_masks_are_cut_and_scored_where_mmdetection_is_not_installed_yet():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['mmdet', 'mmcv', 'torch']))\n"
+    code = f'{blocked}import cuts3d_mm.demo.demo, cuts3d_mm.evaluation.label_scores'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
