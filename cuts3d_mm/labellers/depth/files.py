@@ -383,6 +383,7 @@ _MOST_NEGATIVE = 0.2
 # from the next value, and farther from it than all other values from each other [O]. The last
 # rule keeps a flat object in front of a wall.
 _LEAST_SHARE, _LEAST_GAP = 0.001, 0.05
+_CLEAR_GAP = 4.0  # times the range of the other values; a wall behind a room is nearer than that
 _FEWEST_VALUES = 16  # a map with fewer values is drawn: its planes lie apart
 _LARGEST_NUMBERS = (2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1)  # for these the gap is enough
 _EIGHT_BITS = 255
@@ -394,8 +395,9 @@ def sentinels(values: Float, valid: Mask) -> dict[str, Mask]:
 
     Negative values are sentinels in whole numbers, and in other maps unless more than a fifth of
     the pixels are negative, with more than one value. The largest and the smallest value are
-    sentinels if they are repeated and isolated. A map of 8 bits, whole numbers from 0 to 255,
-    has its end values in use.
+    sentinels if they are repeated and isolated: by four times the range of the other values, or
+    by 5 % of it for the largest numbers of 16 and 32 bits. A map of 8 bits, whole numbers from 0
+    to 255, has its end values in use.
 
     Args:
         values: (H, W).
@@ -434,7 +436,7 @@ def _is_sentinel(steps: Float, counts: NDArray[np.int64], is_top: bool, num_pixe
         return False
     if is_top and float(end) in [float(np.float32(one)) for one in _LARGEST_NUMBERS]:
         return True
-    return gap > spread and len(rest) >= _FEWEST_VALUES
+    return gap > _CLEAR_GAP * spread and len(rest) >= _FEWEST_VALUES
 
 
 def _say_once(name: str, source: object, count: int, num_pixels: int) -> None:

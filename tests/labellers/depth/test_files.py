@@ -21,7 +21,7 @@ from PIL import Image
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
 from cuts3d_mm.labellers.depth import files
-from cuts3d_mm.labellers.depth.files import DepthFromFile
+from cuts3d_mm.labellers.depth.files import DepthFromFile, sentinels
 from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth, to_depth
 
 DEPTH = np.array([[1, 2, 3], [4, 5, 200]], np.float32)
@@ -323,6 +323,15 @@ def test_sentinels_are_filled_and_said_once(
         found = read(folder)
         assert (found[3:] == expected[3:]).all() and (found[:3] == expected[3]).all()
     assert caplog.text.count('not measured') == 1 and '384 of 12288 pixels' in caplog.text
+
+
+def test_a_flat_wall_far_behind_a_room_is_no_sentinel():
+    rows, columns = np.mgrid[:30, :40]
+    depth = (3 + 5 * rows / 30 + columns / 100).astype(np.float32)
+    depth[:12] = 14.0
+    assert not sentinels(depth, np.ones_like(depth, bool))
+    depth[:12] = 100.0
+    assert list(sentinels(depth, np.ones_like(depth, bool))) == ['the value 100']
 
 
 @pytest.mark.parametrize(('dtype', 'unit'), [(np.uint16, 1000), (np.float32, 1)])
