@@ -324,7 +324,7 @@ def read_rows(folder: Path, gpus: int = 8) -> dict[str, list[Call]]:
 
     Args:
         folder: folder that the commands run in.
-        gpus: GPUs that the page is told of; 8: nothing, since that is its default.
+        gpus: number of GPUs that the page gets as GPUS; 8 is its default and is not passed.
     """
     environment = {**os.environ, **({} if gpus == 8 else {'GPUS': str(gpus)})}
     setup, *blocks = re.findall(r'```bash\n(.*?)```', PAGE.read_text(), flags=re.DOTALL)

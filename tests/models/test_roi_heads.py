@@ -312,7 +312,7 @@ def test_later_stages_have_as_many_positives_as_in_detectron2(rng):
         for results, found in seen:
             sizes = [len(one.priors) for one in results]
             deltas.append(found.split(sizes)[image].double().numpy())
-        # Samples are sorted anew in each stage: positives first.
+        # Each stage sorts its samples again: positives first.
         order = [np.arange(len(deltas[0]))]
         for one in stages[1:]:
             order.append(torch.cat([one.pos_inds, one.neg_inds]).argsort().numpy())

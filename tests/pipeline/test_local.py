@@ -103,9 +103,9 @@ def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(
     source = BuiltLabeller(generator, {})
     counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)
     executor = LocalExecutor(2, is_beside=True)
-    beside, log = run(tmp_path / 'images', tmp_path / 'beside', executor, source)
-    assert counts == beside == log.counts and counts.failures == 2 and counts.instances
-    assert content(tmp_path / 'one') == content(tmp_path / 'beside') and not segments()
+    next_to, log = run(tmp_path / 'images', tmp_path / 'next_to', executor, source)
+    assert counts == next_to == log.counts and counts.failures == 2 and counts.instances
+    assert content(tmp_path / 'one') == content(tmp_path / 'next_to') and not segments()
     assert sum(span.images for span in log.spans if span.stage == 'write') == 20
 
 

@@ -27,7 +27,7 @@ MASKCUT = ('generate', 'maskcut_color-texture')
 def cases():
     folder = Path(os.environ.get('CUTS3D_TEST_DATA') or 'none').parent / 'cases'
     if not folder.is_dir():
-        pytest.skip('CUTS3D_TEST_DATA does not name a folder beside the drawn cases')
+        pytest.skip('CUTS3D_TEST_DATA does not name a folder next to the drawn cases')
     return folder
 
 
