@@ -45,7 +45,12 @@ def make_labels(root: Path, workers: int) -> None:
     """Scenes and both kinds of labels."""
     training, _ = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
     for name, config in RECIPES.items():
-        label_set(config, training, root / f'labels_{name}', workers)
+        label_set(config, training, label_folder(root, name), workers)
+
+
+def label_folder(root: Path, name: str) -> Path:
+    """Folder with the labels of a recipe; options of a config hold no spaces."""
+    return root / f'labels_{name.replace(" ", "_")}'
 
 
 def train_variant(out: Path, name: str, seed: int, max_iters: int) -> dict[str, float]:
@@ -58,14 +63,14 @@ def train_variant(out: Path, name: str, seed: int, max_iters: int) -> dict[str, 
         root, truth = f'{out.absolute()}/', f'{out.absolute()}/held_out/instances.json'
         paths = [
             f'{data}.data_root={root}',
-            f'{data}.ann_file={root}labels_{labels}',
+            f'{data}.ann_file={label_folder(out.absolute(), labels)}',
             *(f'{part}_dataloader.dataset.data_root={root}' for part in ('val', 'test')),
             *(f'{part}_evaluator.ann_file={truth}' for part in ('val', 'test')),
         ]
         config = load_config(CONFIG, [*paths, *changes, *schedule, f'randomness.seed={seed}'])
         work_dir.mkdir(parents=True, exist_ok=True)
-        work_dir.with_suffix('.py').write_text(config.pretty_text)
-        train(work_dir.with_suffix('.py'), work_dir, 0, lambda line: print(line, flush=True))
+        Path(f'{work_dir}.py').write_text(config.pretty_text)
+        train(Path(f'{work_dir}.py'), work_dir, 0, lambda line: print(line, flush=True))
     scored = [line for line in read_log(work_dir) if SCORES['AP'] in line]
     return {name: 100 * scored[-1][key] for name, key in SCORES.items()}
 

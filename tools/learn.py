@@ -127,8 +127,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--yes',
         action='store_true',
-        help='go on, without a question, where many of the first images have no label or many '
-        'masks are tiny',
+        help='go on, without a question, where many of the first images have no label, many masks '
+        'are tiny, or images have changed or are gone since they were labelled',
     )
     parser.add_argument('--dry-run', action='store_true', help='print the plan and end')
     return parser.parse_args()

@@ -18,6 +18,7 @@ from cuts3d_mm.labels.gate import check_labels
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_scores, read_store, write_store
+from cuts3d_mm.pipeline.identity import accept_changes
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.run import is_whole
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
@@ -28,6 +29,7 @@ from .plan import (
     Folders,
     Request,
     Settings,
+    advise_weights,
     in_random_order,
     read_plan,
     watched_names,
@@ -67,14 +69,15 @@ def learn(
         request: the command line.
         say: is given lines to show.
         is_dry: say what would be done, and end.
-        ask: answers a question about labels that look wrong; True: train on them.
+        ask: answers whether to go on where labels look wrong, or images have changed since they
+            were labelled.
 
     Returns:
         What was made; None for a dry run.
 
     Raises:
-        ValueError: the request cannot be done, or contradicts the plan of its folder; or the first
-            labels look wrong and nobody says that they are to be trained on.
+        ValueError: the request cannot be done, or contradicts the plan of its folder; or nobody
+            says that the run is to go on, see `ask`.
         TrainingFailed: a training has ended with an error.
         FolderInUse: another run works in the folder, or has changed its plan meanwhile.
     """
@@ -83,6 +86,8 @@ def learn(
     text = [*look_at(planned.images), *describe_plan(planned)]
     for line in text:
         say(line)
+    if planned.changes:
+        _agree_on_changes(planned, request, say, ask)
     if is_dry:
         return None
     folders = Folders(request.out)
@@ -95,7 +100,24 @@ def learn(
             )
         if planned.plan != planned.earlier:
             write_plan(folders.plan, planned.plan)
+        if planned.changes:
+            accept_changes(folders.out, planned.root)
         return _run(request, planned, text, say, ask)
+
+
+def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) -> None:
+    changes, out = ' and '.join(planned.changes), request.out
+    say(f'since they were labelled: {changes}')
+    question = (
+        f'{changes} since the labels in {out} were made. Go on with the labels that are there, '
+        'without the files that are gone?'
+    )
+    if not (request.yes or ask(question)):
+        raise ValueError(
+            f'the images must be those that {out} was planned for, since then {changes}; choose '
+            f'another OUT{advise_weights(out)}, or go on with --yes: labels that are there stay, '
+            'and files that are gone are left out of the training, 1 % of the images at most'
+        )
 
 
 def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,7 +22,13 @@ from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
-from cuts3d_mm.pipeline.identity import find_changes, read_image_stats, stat_images
+from cuts3d_mm.pipeline.identity import (
+    NO_FILE,
+    ImageStats,
+    find_changes,
+    read_image_stats,
+    stat_images,
+)
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
 from .classes import divide_labels, name_as
@@ -63,6 +70,7 @@ class Planned:
     earlier: Plan | None
     images: ImageList
     held_out: tuple[str, ...]  # names of images that are not trained on
+    changes: Sequence[str] = ()  # of the images since they were labelled, in words
 
     @property
     def root(self) -> Path:
@@ -87,6 +95,8 @@ def plan_run(request: Request) -> Planned:
     earlier = read_plan(folders.plan)
     if earlier is None and folders.plan.exists():
         logging.getLogger(__name__).warning(f'{folders.plan} is damaged; made again')
+    before = read_image_stats(folders.cut / 'images.arrow')
+    images = _with_gone(images, before)
     begun = earlier or _read_training(request, folders.config, images.names)
     settings = choose_settings(request, None if begun is None else begun.settings)
     if settings.depth is not None or settings.larger_is is not None:
@@ -95,14 +105,15 @@ def plan_run(request: Request) -> Planned:
     if num_images == 1:
         raise ValueError('IMAGES must hold at least 2 images: one is held out, got 1')
     if begun is not None:
-        _require_same(settings, images, begun, folders)
+        changes = _require_same(settings, images, begun, folders, before)
         schedule = _continue_schedule(request, begun)
     else:
+        changes = []
         schedule = _make_schedule(settings, num_images - len(held_out), request.steps)
         schedule = schedule.with_rounds(
             DEFAULT_ROUNDS if request.rounds is None else request.rounds
         )
-    return Planned(Plan(settings, num_images, schedule), earlier, images, held_out)
+    return Planned(Plan(settings, num_images, schedule), earlier, images, held_out, changes)
 
 
 def _read_training(request: Request, path: Path, names: tuple[str, ...]) -> Plan | None:
@@ -167,15 +178,37 @@ def _check_request(request: Request, images: ImageList) -> None:
         divide_labels(request.labels, request.annotations, images.names)
 
 
-def _require_same(settings: Settings, images: ImageList, earlier: Plan, folders: Folders) -> None:
-    """Check that the settings and the images are those which were planned for."""
-    stats = read_image_stats(folders.cut / 'images.arrow')
+def _with_gone(images: ImageList, before: ImageStats | None) -> ImageList:
+    """Keep the images of a run whose files are gone: they have labels, or become failures."""
+    unlisted = sorted(set(before.names) - set(images.names)) if before is not None else []
+    if not unlisted:
+        return images
+    found = stat_images(ImageList(images.root, tuple(unlisted)))
+    gone = (name for name, size in zip(unlisted, found.size, strict=True) if size == NO_FILE)
+    return ImageList(images.root, tuple(sorted({*images.names, *gone})))
+
+
+def _require_same(
+    settings: Settings,
+    images: ImageList,
+    earlier: Plan,
+    folders: Folders,
+    stats: ImageStats | None,
+) -> list[str]:
+    """Check that the settings and the images are those which were planned for.
+
+    Returns:
+        Images whose files have changed or are gone, in words: the user is to decide about them.
+    """
     changes = find_changes(folders.cut, images, stats, stat_images(images))
     if changes is None and len(images.names) != earlier.num_images:
         changes = [f'{earlier.num_images} -> {len(images.names)} images']
+    has_same_names = stats is not None and stats.names == images.names
+    others = () if has_same_names else changes or ()
     before, now = (_by_argument(one) for one in (earlier.settings, settings))
     remedy = f'choose another OUT for other settings or images{advise_weights(folders.out)}'
-    require_same_run(folders.out, 'the plan', before, now, remedy, changes or ())
+    require_same_run(folders.out, 'the plan', before, now, remedy, others)
+    return changes or []
 
 
 def _by_argument(settings: Settings) -> dict[str, Any]:

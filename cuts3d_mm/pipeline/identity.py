@@ -42,7 +42,7 @@ _PACKAGES = ('torch', 'numpy', 'scipy', 'numba', 'pillow', 'mmpretrain', 'onedl-
 _THREADS = 16  # a network file system answers many questions at a time
 _NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
-_NO_FILE = -1
+NO_FILE = -1
 _REMEDY = (
     'choose another OUT, or the same images and settings, --exclude, --precision and '
     '--batch-size included'
@@ -284,7 +284,7 @@ def stat_images(images: ImageList) -> ImageStats:
 
 def _stat_objects(root: BucketPath, names: tuple[str, ...]) -> ImageStats:
     found = root.list_files(recursive=True)  # a thousand with each request
-    missing = ObjectInfo(_NO_FILE, 0)
+    missing = ObjectInfo(NO_FILE, 0)
     stats = [found.get(name, missing) for name in names]
     size, mtime_ns = ([getattr(one, key) for one in stats] for key in ('st_size', 'st_mtime_ns'))
     return ImageStats(names, np.array(size, np.int64), np.array(mtime_ns, np.int64))
@@ -292,7 +292,7 @@ def _stat_objects(root: BucketPath, names: tuple[str, ...]) -> ImageStats:
 
 def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
     """Size and time of each file, (N, 2)."""
-    rows = np.full((len(names), 2), (_NO_FILE, 0), np.int64)
+    rows = np.full((len(names), 2), (NO_FILE, 0), np.int64)
     for row, name in zip(rows, names, strict=True):
         if not is_inside(name):
             continue
@@ -351,6 +351,19 @@ def find_changes(
     return [part for part in parts if part]
 
 
+def accept_changes(folder: Path, root: Place) -> None:
+    """Take the images of all stores in a folder as they are now; labels that are there stay.
+
+    Args:
+        folder: folder of the stores.
+        root: folder of the images.
+    """
+    for path in sorted(folder.rglob('images.arrow')):
+        before = read_image_stats(path)
+        if before is not None:
+            write_image_stats(path, stat_images(ImageList(root, before.names)))
+
+
 def _by_name(stats: ImageStats | None) -> dict[str, tuple[int, int]]:
     """Size and time of each file; nothing where they are not known."""
     if stats is None:
@@ -406,8 +419,8 @@ def _change(then: tuple[int, int] | None, now: tuple[int, int]) -> str:
     """Say how a file changed, by size and time of the last change before and now."""
     if then is None:
         return 'its content'
-    if _NO_FILE in (then[0], now[0]):
-        return 'was missing' if then[0] == _NO_FILE else 'is missing'
+    if NO_FILE in (then[0], now[0]):
+        return 'was missing' if then[0] == NO_FILE else 'is missing'
     if then[0] != now[0]:
         return f'size {then[0]} -> {now[0]} bytes'
     return f'time {_day(then[1])} -> {_day(now[1])}'

@@ -246,18 +246,34 @@ def test_a_plan_that_another_run_has_written_meanwhile_is_not_overwritten(
     assert '"seed": 1' in plan.read_text()
 
 
-def test_images_that_were_added_or_changed_since_the_cut_are_named(resumed_root):
+def test_images_that_were_added_since_the_cut_are_named(resumed_root):
     begin(resumed_root)
     write_photos(resumed_root / 'images', 1, first=6)
     with pytest.raises(ValueError, match=r'1 image more: 006\.png; choose another OUT'):
-        run_learn(resumed_root, resumed_root / 'out')
+        run_learn(resumed_root, resumed_root / 'out', yes=True)
     (resumed_root / 'new.txt').write_text('006.png')
     begin(resumed_root, exclude=resumed_root / 'new.txt')
-    os.utime(resumed_root / 'images/005.png', (1, 1))  # the same picture
-    begin(resumed_root, exclude=resumed_root / 'new.txt')
-    (resumed_root / 'images/005.png').write_bytes((resumed_root / 'images/004.png').read_bytes())
-    with pytest.raises(ValueError, match=r'1 image changed: 005\.png .* choose another OUT'):
-        run_learn(resumed_root, resumed_root / 'out', exclude=resumed_root / 'new.txt')
+
+
+def test_images_that_are_gone_or_changed_since_the_cut_are_asked_about_once(resumed_root):
+    begin(resumed_root)
+    images, questions = resumed_root / 'images', []
+    os.utime(images / '005.png', (1, 1))  # the same picture
+    begin(resumed_root)
+    shutil.copy(images / '004.png', images / '005.png')
+    (images / '003.png').unlink()
+    with pytest.raises(ValueError, match=r'003\.png \(is missing\), .* or go on with --yes'):
+        run_learn(resumed_root, resumed_root / 'out')
+
+    def agree(question):
+        questions.append(question)
+        return True
+
+    begin(resumed_root, ask=agree)
+    assert '2 images changed: 003.png (is missing), 005.png (size ' in questions[0]
+    begin(resumed_root)  # the answer is kept
+    names = [record.name for record in read_store(resumed_root / 'out/cut')]
+    assert len(questions) == 1 and '003.png' in names
 
 
 # What has just appeared when the run is killed, in order.
