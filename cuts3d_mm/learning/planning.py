@@ -22,6 +22,7 @@ from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
+from cuts3d_mm.pipeline.devices import memory_limit
 from cuts3d_mm.pipeline.identity import (
     NO_FILE,
     ImageStats,
@@ -57,6 +58,7 @@ EMBEDDED_2D, EMBEDDED_3D = 'maskcut_color-texture', 'cuts3d_color-texture_file-d
 EMBEDDED_DETECTOR = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
 NETWORKS = 'cuts3d_dino-vitb8_zoedepth'
 NETWORKS_DETECTOR = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_learn'
+_LEAST_MEMORY = 3 * 2**29  # bytes; `learn --offline` with small images was killed at 1.4 GiB
 _MOST_IMAGES = 10_000  # images that are opened; where there are more, these at random
 _THREADS = 16  # a network file system answers many questions at a time
 _SHOWN = 3  # unreadable files that are named
@@ -164,7 +166,13 @@ def _list(request: Request) -> ImageList:
 
 
 def _check_request(request: Request, images: ImageList) -> None:
-    """Check where a run writes, and the files that it reads at the end."""
+    """Check where a run writes, its memory, and the files that it reads at the end."""
+    limit = memory_limit()
+    if limit is not None and limit < _LEAST_MEMORY:
+        raise ValueError(
+            f'learning must have {_LEAST_MEMORY / 2**30:.1f} GiB of memory at least, and most '
+            f'trainings more; the limit of this container or job is {limit / 2**30:.1f} GiB'
+        )
     out, root = request.out.resolve(), request.images.resolve()
     if root.is_dir() and out.is_relative_to(root):
         raise ValueError(

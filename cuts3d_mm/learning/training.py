@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
     if done.returncode:
         said = [line for line in done.stdout.splitlines() if line.startswith('cuts3d train: ')]
         reason = said[-1] if said else done.stdout[-2000:].strip()
+        if done.returncode == -SIGKILL:
+            reason = (
+                'it was ended by SIGKILL, most likely out of memory; run the same command again, '
+                'with more memory, to resume'
+            )
         if os.strerror(errno.ENOSPC) in reason and 'make room' not in reason:
             reason += f': {work_dir} is full; make room, then run the same command again'
         raise TrainingFailed(f'training failed: {reason}')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labellers.networks import check_device, choose_device
@@ -112,3 +114,27 @@ def _memory_of(device: str) -> int:
     if torch is None or not device.startswith('cuda'):
         return 0
     return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+
+
+def memory_limit(root: Path = Path('/')) -> int | None:
+    """Smallest limit on the memory of this process by its control groups, as of a container.
+
+    Args:
+        root: folder in which `proc` and `sys` lie.
+
+    Returns:
+        Bytes; None where nothing limits it, as on a system other than Linux.
+    """
+    limits = []
+    with suppress(OSError):
+        for line in (root / 'proc/self/cgroup').read_text().splitlines():
+            _, kinds, group = line.split(':', 2)
+            if kinds not in ('', 'memory'):
+                continue
+            name, folder = ('memory.limit_in_bytes', 'memory') if kinds else ('memory.max', '')
+            top = root / 'sys/fs/cgroup' / folder
+            # A container sees its own group as the top.
+            for place in (top / group.lstrip('/'), top):
+                with suppress(OSError, ValueError):  # 'max': no limit
+                    limits.append(int((place / name).read_text()))
+    return min(limits, default=None)

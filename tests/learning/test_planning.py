@@ -208,3 +208,11 @@ def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
     with pytest.raises(ValueError, match='must hold an image that can be read'):
         look_at(list_images(tmp_path))
+
+
+def test_too_little_memory_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr('cuts3d_mm.learning.planning.memory_limit', lambda: 700 * 2**20)
+    root = write_inputs(tmp_path)
+    with pytest.raises(ValueError, match=r'1\.5 GiB of memory .* job is 0\.7 GiB'):
+        plan_run(Request(root / 'images', root / 'out', offline=True))
+    assert not (root / 'out').exists()

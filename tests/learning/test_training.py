@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 import torch
@@ -53,15 +54,16 @@ def test_a_training_with_nothing_but_a_torn_checkpoint_begins_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('output', 'message'),
+    ('code', 'output', 'message'),
     [
-        ('INFO\ncuts3d train: no GPU\nnoise', 'cuts3d train: no GPU$'),
-        ('cuts3d train: [Errno 28] No space left on device', 'device: work is full; make room'),
-        ('INFO\nKilled', 'INFO\nKilled$'),
+        (2, 'INFO\ncuts3d train: no GPU\nnoise', 'cuts3d train: no GPU$'),
+        (2, 'cuts3d train: [Errno 28] No space left on device', 'work is full; make room'),
+        (2, 'INFO\nKilled', 'INFO\nKilled$'),
+        (-SIGKILL, 'INFO\n' * 99, 'failed: it was ended by SIGKILL, most likely out of memory'),
     ],
 )
-def test_a_training_that_fails_is_one_line_where_it_says_why(monkeypatch, output, message):
-    done = subprocess.CompletedProcess([], 2, output)
+def test_a_training_that_fails_is_one_line_where_it_says_why(monkeypatch, code, output, message):
+    done = subprocess.CompletedProcess([], code, output)
     monkeypatch.setattr(training, 'run_command_in_child', lambda *arguments: done)
     with pytest.raises(training.TrainingFailed, match=message):
         training.train(Path('config.py'), Path('work'), 0, print)

@@ -14,6 +14,7 @@ from cuts3d_mm.pipeline.devices import (
     batch_size_for,
     choose_batch_size,
     default_workers,
+    memory_limit,
     parse_devices,
     resolve_devices,
 )
@@ -111,3 +112,24 @@ def test_a_run_keeps_the_batch_size_that_it_began_with(tmp_path, monkeypatch):
 
 def test_the_cpu_takes_one_image_at_a_time(tmp_path):
     assert choose_batch_size(tmp_path, 'cpu') == 1
+
+
+@pytest.mark.parametrize(
+    ('groups', 'limits', 'expected'),
+    [
+        ('0::/job\n', {'job/memory.max': '700', 'memory.max': '900'}, 700),
+        ('0::/job\n', {'memory.max': '900'}, 900),  # in a container
+        ('0::/\n', {'memory.max': 'max'}, None),
+        ('4:memory:/a/b\n3:cpu:/\n', {'memory/a/b/memory.limit_in_bytes': '800'}, 800),
+        (None, {}, None),
+    ],
+)
+def test_the_smallest_limit_of_the_control_groups_counts(tmp_path, groups, limits, expected):
+    for name, text in limits.items():
+        path = tmp_path / 'sys/fs/cgroup' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'{text}\n')
+    if groups is not None:
+        (tmp_path / 'proc/self').mkdir(parents=True)
+        (tmp_path / 'proc/self/cgroup').write_text(groups)
+    assert memory_limit(tmp_path) == expected
