@@ -34,7 +34,7 @@ SCORES = {'AP': 'coco/segm_mAP', 'AP50': 'coco/segm_mAP_50'}
 VARIANTS = {
     'MaskCut labels': ('MaskCut (2D)', [RANDOM, HARD, STOCK_LOSS]),
     'CutS3D labels': ('CutS3D', [RANDOM, HARD, STOCK_LOSS]),
-    '+ selection': ('CutS3D', [HARD, STOCK_LOSS]),
+    '+ selection of what is pasted': ('CutS3D', [HARD, STOCK_LOSS]),
     '+ alpha-blending': ('CutS3D', [STOCK_LOSS]),
     '+ loss (Eq. 6)': ('CutS3D', []),
     'all three, labels with a score of 0.5': ('CutS3D', [f'{SELECT}=0.5']),
