@@ -71,8 +71,8 @@ def load_detector(
 
     Args:
         model: `owner/repo[@revision]` on the Hugging Face Hub; a folder that `cuts3d download`
-            made; a config, as an object, a path or the name of a shipped one; None, if the
-            weights hold their config.
+            made; a config, as an object, a path or the name of a shipped one; None for the
+            `model.pth` of a release, which holds its config.
         weights: a file, `https://` or `hf://` location; needed with a config.
         device: such as 'cuda:0'; 'auto' for a GPU where there is one.
         score_thr: smallest score of an instance, in [0, 1].

@@ -186,7 +186,7 @@ def test_limits_of_a_detector_that_mean_nothing_are_refused(options, message):
 
 
 def test_the_folder_of_a_release_may_be_a_path(tmp_path):
-    (tmp_path / CONFIG_FILE).write_text('model = (')
+    (tmp_path / CONFIG_FILE).write_text('{"model": (')
     (tmp_path / WEIGHTS_FILE).write_bytes(b'')
     messages = []
     for model in (tmp_path, str(tmp_path)):

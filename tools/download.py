@@ -2,7 +2,7 @@
 
 Examples:
     cuts3d download owner/repo
-    cuts3d download owner/repo@v1 --files config.py model.safetensors
+    cuts3d download owner/repo@v1 --files config.json model.safetensors
     cuts3d download owner/repo-labels --repo-type dataset --out labels
 """
 

@@ -181,6 +181,13 @@ _REASONS = {
         """,
 }
 REASONS = {name: reason for reason, names in _REASONS.items() for name in names.split()}
+# Arguments that their classes take as a tuple only; JSON knows lists.
+TUPLES = frozenset(
+    """
+    act_cfg basesize_ratio_range img_size neg_iou_thr order out_indices pretrain_img_size topk
+    window_size
+    """.split()
+)
 _FLAGS = ' '.join(f'{number:04b}' for number in range(16))  # as GeneralizedAttention takes them
 _RESIZE = 'area bicubic bilinear lanczos nearest'
 _WORDS = {

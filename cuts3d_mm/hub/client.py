@@ -28,7 +28,7 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.paths import path_to_write, require_inside
 
 Result = TypeVar('Result')
-CONFIG_FILE, WEIGHTS_FILE = 'config.py', 'model.safetensors'
+CONFIG_FILE, WEIGHTS_FILE = 'config.json', 'model.safetensors'
 HUB_PREFIX = 'hf://'
 _REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
 # When a server is asked again: after which answers, and after which pauses.

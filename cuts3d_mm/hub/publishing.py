@@ -39,7 +39,12 @@ from .client import (
     hub_client,
 )
 from .private_text import refuse_secrets, without_local_paths
-from .trusted_config import plain_dataset_meta, read_release_config, release_config
+from .trusted_config import (
+    RELEASE_CONFIG,
+    parse_release_config,
+    plain_dataset_meta,
+    release_config,
+)
 
 CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
 NO_LICENCE = 'unknown'  # the Hub's word
@@ -74,7 +79,7 @@ In MMDetection alone, with cuts3d_mm installed:
 ```python
 custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'])
 load_from = 'hf://{repo_id}/model.safetensors'
-# and the model of config.py
+# and the model of config.json
 ```
 
 `model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
@@ -83,7 +88,7 @@ load_from = 'hf://{repo_id}/model.safetensors'
 
 {training}
 
-`config.py` holds the detector and the size of its test images, not its training.
+`config.json` holds the detector and the size of its test images, not its training.
 
 ## Scores
 
@@ -150,9 +155,11 @@ def write_release(
     # Copies, so that no file holds more of a shared storage than the weight itself.
     weights = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
     text = flatten_config(config)
+    read = parse_release_config(text, 'a config that is published')
     meta = {
         'dataset_meta': without_local_paths(plain_dataset_meta(state.meta)),
-        'cfg': text,
+        'cfg': Config(read).pretty_text,  # for MMDetection, which runs it
+        RELEASE_CONFIG: text,
         'cuts3d_mm': __version__,
         'training': describe_training(config.to_dict(), state.meta),
     }
@@ -169,15 +176,12 @@ def write_release(
     for name, data in files.items():
         with open_atomically(folder / name) as file:
             file.write(data)
-    read_release_config(folder / CONFIG_FILE)
     return [folder / name for name in files]
 
 
 def flatten_config(config: Config) -> str:
     """Write the part of a config that a release holds: the detector and its test images' size."""
-    plain = release_config(config.to_dict(), 'a config that is published')
-    text: str = Config(plain).pretty_text
-    return f'# Written by cuts3d_mm {__version__}: data only, safe to read.\n{text}'
+    return json.dumps(release_config(config.to_dict(), 'a config that is published'), indent=1)
 
 
 def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:

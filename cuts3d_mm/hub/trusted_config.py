@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import io
-import keyword
+import json
 import math
 import re
-import tokenize
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +23,12 @@ from .allow_list import (
     REASONS,
     TASK_UTIL_ARGUMENTS,
     TASK_UTILS,
+    TUPLES,
     WORDS,
 )
 
+RELEASE_CONFIG = 'release_config'  # key of the JSON text in the `meta` of a released checkpoint
+MAX_BYTES = 1 << 19
 LARGEST_NUMBER = 1 << 20  # limit of whole numbers
 _LEFT_OUT = frozenset(
     {'init_cfg', 'pretrained', 'load_from', 'resume', 'custom_imports', 'default_scope'}
@@ -71,15 +70,30 @@ def read_release_config(path: Path) -> dict[str, Any]:
         `model`, `test_dataloader`, `visualizer` and `default_scope`; nothing else of the file.
 
     Raises:
-        ValueError: the file holds code, or names something that a release may not name; the
-            message says what and where.
+        ValueError: the file is too large, is no JSON, or names something that a release may not
+            name; the message says what and where.
     """
-    return release_config(read_literals(path), str(path))
+    with path.open('rb') as file:
+        return parse_release_config(file.read(MAX_BYTES + 1), str(path))
 
 
-def parse_release_config(text: str, name: str) -> dict[str, Any]:
+def parse_release_config(text: str | bytes, name: str) -> dict[str, Any]:
     """Read the text of a config that another file holds; see `read_release_config`."""
-    return release_config(parse_literals(text, name), name)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
+    try:
+        try:
+            config = json.loads(text)
+        except ValueError as error:
+            raise ValueError(
+                f'{name} must hold a config as JSON: {error}; a config that you trust is loaded '
+                'by its path'
+            ) from error
+        return release_config(config if isinstance(config, dict) else {}, name)
+    except RecursionError as error:  # also of a message that quotes what is nested
+        raise ValueError(
+            f'{name} must be nested at most {MAX_DEPTH} deep, it is deeper'
+        ) from error
 
 
 def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -130,7 +144,7 @@ class _Check:
         if isinstance(value, Mapping):
             return self.node(value, argument, place, depth)
         if isinstance(value, (list, tuple)):
-            return type(value)(
+            return (tuple if argument in TUPLES else list)(
                 self._value(item, argument, f'{place}[{index}]', depth + 1)
                 for index, item in enumerate(value)
             )
@@ -255,9 +269,9 @@ def _numbers(
 
 
 def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) -> Any:
-    """Check an argument: a size, a flag, a word, or a few of these."""
+    """Check an argument: a size, a flag, a word, or a tuple of these, as steps need it."""
     if isinstance(value, (list, tuple)) and len(value) <= 16 and depth < 3:
-        return type(value)(_number(one, argument, name, place, depth + 1) for one in value)
+        return tuple(_number(one, argument, name, place, depth + 1) for one in value)
     if argument == 'pad_val' and isinstance(value, Mapping) and set(value) <= {'img', 'masks'}:
         return {key: _number(one, argument, name, place, depth + 1) for key, one in value.items()}
     is_word = isinstance(value, str) and value in WORDS.get(argument, ())
@@ -298,138 +312,3 @@ def _are_colors(palette: Any) -> bool:
         and all(type(value) is int and 0 <= value <= 255 for value in color)
         for color in palette
     )
-
-
-MAX_BYTES = 1 << 19
-_PLAIN_TOKENS = {
-    *(tokenize.NAME, tokenize.NUMBER, tokenize.STRING, tokenize.OP),
-    *(tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER),
-}
-_PLAIN_SIGNS = frozenset('=-,:()[]{}')
-_BEFORE_A_VALUE = frozenset('=,:([{')
-_PLAIN_TEXT = re.compile(r'[ru]?[\'"]', re.IGNORECASE)  # with any other prefix it is no literal
-_PLAIN_NUMBER = re.compile(r'[^jJ]{1,40}')
-_CONSTANTS = ('None', 'True', 'False')
-
-
-def read_literals(path: Path) -> dict[str, Any]:
-    """Read a file of assignments such as `model = dict(type='X', depth=18)`.
-
-    Raises:
-        ValueError: the file is too large or holds more than literals; the message says where.
-    """
-    with path.open('rb') as file:
-        content = file.read(MAX_BYTES + 1)
-    try:
-        text = content.decode('utf-8')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} must be a config of MMEngine, it is not Python') from error
-    return parse_literals(text, str(path))
-
-
-def parse_literals(text: str, name: str) -> dict[str, Any]:
-    """Read a text of assignments.
-
-    Args:
-        text: text as MMEngine writes a config.
-        name: name of the text, for errors.
-
-    Raises:
-        ValueError: as for `read_literals`.
-    """
-    if len(text) > MAX_BYTES:
-        raise ValueError(f'{name} must be a config of at most {MAX_BYTES} bytes, it is larger')
-    # Lines end for the parser as they end for the check of the tokens.
-    text = io.StringIO(text, newline=None).read()
-    try:
-        _require_plain_tokens(text, name)
-        with warnings.catch_warnings():  # about escapes that Python does not know
-            warnings.simplefilter('ignore')
-            statements = ast.parse(text).body
-        return _unique(map(_assignment, statements), name)
-    except (tokenize.TokenError, RecursionError, MemoryError) as error:
-        raise ValueError(f'{name} must be a config of MMEngine, it is not Python') from error
-    except SyntaxError as error:
-        number = error.lineno or 1
-        line = ''.join(text.split('\n')[number - 1 : number]).strip()[:80]
-        line = ''.join(sign if sign.isprintable() else '?' for sign in line)
-        raise ValueError(
-            f'{name} must hold literals and dict(...) only, line {number} is code: {line}; a '
-            'config that you trust is loaded by its path'
-        ) from error
-
-
-def _require_plain_tokens(text: str, name: str) -> None:
-    """Refuse what would exhaust the stack of Python's parser, before it sees the text.
-
-    Raises:
-        ValueError: brackets are nested too deep.
-        SyntaxError: a token is of no literal.
-    """
-    depth, before = 0, ''
-    for kind, token, (line, _), *_ in tokenize.generate_tokens(io.StringIO(text).readline):
-        depth += (token in '([{') - (token in ')]}') if kind == tokenize.OP else 0
-        if depth > MAX_DEPTH:
-            raise ValueError(f'{name} must be nested at most {MAX_DEPTH} deep, it is deeper')
-        is_plain = kind in _PLAIN_TOKENS and (before != '-' or kind == tokenize.NUMBER)
-        if kind == tokenize.OP:
-            # No chain, such as f()(), x[0][0] or 1 -1 -1: its tree could be of any depth.
-            is_begin = before in _BEFORE_A_VALUE or (before, token) == ('dict', '(')
-            is_plain = is_plain and token in _PLAIN_SIGNS and (is_begin or token not in '-([{')
-        elif kind == tokenize.NAME:
-            is_plain = is_plain and (token in _CONSTANTS or not keyword.iskeyword(token))
-        elif kind == tokenize.STRING:
-            is_plain = is_plain and _PLAIN_TEXT.match(token) is not None
-        elif kind == tokenize.NUMBER:
-            is_plain = is_plain and _PLAIN_NUMBER.fullmatch(token) is not None
-        if not is_plain:
-            raise _code(line)
-        before = before if kind in (tokenize.NL, tokenize.COMMENT) else token
-
-
-def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, value
-    raise _code(statement.lineno)
-
-
-def _literal(node: ast.expr, name: str) -> Any:
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as size)):
-            return -size
-        case ast.List(elts=items):
-            return [_literal(item, name) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(_literal(item, name) for item in items)
-        case ast.Dict():
-            return _unique(_pairs(node), name)
-        case ast.Call(func=ast.Name(id='dict'), args=args) if len(args) < 2:
-            # MMEngine also writes `dict({...}, key=...)`.
-            pairs = [pair for mapping in args for pair in _pairs(mapping)]
-            return _unique([*pairs, *((one.arg, one.value) for one in node.keywords)], name)
-    raise _code(node.lineno)
-
-
-def _pairs(node: ast.expr) -> Iterator[tuple[Any, ast.expr]]:
-    if not isinstance(node, ast.Dict):
-        raise _code(node.lineno)
-    for key, value in zip(node.keys, node.values, strict=True):
-        if not isinstance(key, ast.Constant) or type(key.value) not in (str, int, float):
-            raise _code(node.lineno)
-        yield key.value, value
-
-
-def _unique(pairs: Iterable[tuple[Any, ast.expr]], name: str) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f'{name} must give every key once, it gives {key!r} twice')
-        found[key] = _literal(value, name)
-    return found
-
-
-def _code(line: int) -> SyntaxError:
-    return SyntaxError('code', (None, line, None, None))

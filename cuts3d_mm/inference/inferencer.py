@@ -35,7 +35,7 @@ class CutS3DInferencer(DetInferencer):
     Args:
         model (str | Config, optional): `owner/repo[@revision]` on the Hugging Face Hub; a folder
             that `cuts3d download` made; a config, its path, or the name of a shipped one.
-            Defaults to None, for weights that hold their config.
+            Defaults to None, for the `model.pth` of a release, which holds its config.
         weights (str, optional): A file, `https://` or `hf://` location. Defaults to None.
         device (str, optional): Such as `cuda:0`. Defaults to None: the best there is.
         show_progress (bool): Whether calls show a bar. Defaults to True.

@@ -27,6 +27,7 @@ from cuts3d_mm.arrays import Double, Float, Index, Mask, Pixels
 from cuts3d_mm.configs import SCORE_THR, find_config, read_arrays
 from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
 from cuts3d_mm.hub.trusted_config import (
+    RELEASE_CONFIG,
     parse_release_config,
     plain_dataset_meta,
     read_release_config,
@@ -425,8 +426,8 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
 
     Args:
         model: `owner/repo[@revision]` on the Hugging Face Hub; a folder that `cuts3d download`
-            made; a config, as an object, a path or the name of a shipped one; None, if the
-            weights hold their config.
+            made; a config, as an object, a path or the name of a shipped one; None for the
+            `model.pth` of a release, which holds its config.
         weights: a file, `https://` or `hf://` location; needed with a config.
 
     Raises:
@@ -463,9 +464,13 @@ def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
     """Add its weights to a checked config; without one, the weights hold it."""
     state = read_state(weights)
     if checked is None:
-        if not isinstance(state.meta.get('cfg'), str):
-            raise ValueError(f'{weights} holds no config; name the model as well')
-        checked = parse_release_config(state.meta['cfg'], weights)
+        text = state.meta.get(RELEASE_CONFIG)
+        if not isinstance(text, str):
+            raise ValueError(
+                f'{weights} holds no config of a release; name the model as well, such as the '
+                'config that it was trained by'
+            )
+        checked = parse_release_config(text, weights)
     names = plain_dataset_meta(state.meta)
     return DetectorSource(Config(checked), state.weights, names, is_release=True)
 

@@ -28,7 +28,7 @@ _STEPS = (  # position in columns and rows, name, what it holds
     (0, 0, 'images', 'a folder'),
     (1, 0, 'label store', 'masks, confidence'),
     (2, 0, 'iter_N.pth', 'weights, optimizer, seeds'),
-    (3, 0, 'release', 'model.safetensors\nconfig.py, README.md'),
+    (3, 0, 'release', 'model.safetensors\nconfig.json, README.md'),
     (2, 1, 'predictions', 'labels by the detector'),
     (1, 1, 'merged labels', 'of the next round'),
 )

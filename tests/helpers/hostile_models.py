@@ -258,45 +258,55 @@ HOSTILE: dict[str, Hostile] = {
         'import',
     ),
 }  # fmt: skip
-# Texts of config.py that run the payload when they are run; `{}` stands for the ordinary config.
+# Texts of a config that run the payload where they are run; ORDINARY stands for the members of the
+# JSON of an ordinary config.
 TEXTS: dict[str, str] = {
-    'import': f'import {PACKAGE}\n{{}}',
-    'call': f'{{}}\nx = {IMPORT}\n',
-    'call in a dict': f'{{}}\nx = dict(y=[1, {IMPORT}])\n',
-    'f-string': f"{{}}\nx = f'{{{{{IMPORT}}}}}'\n",
-    'base': "_base_ = 'SCRIPT'\n{}",
-    'lambda': f'{{}}\nx = (lambda: {IMPORT})()\n',
-    'comprehension': f'{{}}\nx = [{IMPORT} for _ in (1,)]\n',
-    'decorator': f'{{}}\n@{IMPORT}.run\ndef x(): pass\n',
+    'import': f'import {PACKAGE}\n{{ORDINARY}}',
+    'call': f'{{ORDINARY}}\nx = {IMPORT}\n',
+    'call in the JSON': f'{{ORDINARY, "y": [1, {IMPORT}]}}',
+    'text of a call': f'{{ORDINARY, "y": "{{{{{IMPORT.replace(chr(34), chr(39))}}}}}"}}',
+    'base': '{"_base_": "SCRIPT", ORDINARY}',
+    'base alone': '{"_base_": ["SCRIPT"]}',
+    'lambda': f'{{ORDINARY, "y": (lambda: {IMPORT})()}}',
+    'decorator': f'{{ORDINARY}}\n@{IMPORT}.run\ndef x(): pass\n',
 }
+
+
+def _small_retina(**changes: Any) -> str:
+    model = {
+        'type': 'RetinaNet',
+        'backbone': {'type': 'ResNet', 'depth': 18, 'base_channels': 1},
+        'bbox_head': {'type': 'RetinaHead', 'num_classes': 1, 'in_channels': 1},
+        **changes,
+    }
+    dataset = {'pipeline': [{'type': 'LoadImageFromFile'}]}
+    return json.dumps({'model': model, 'test_dataloader': {'dataset': dataset}})
+
+
 # Texts that no reader may stumble over; they hold no payload.
 BROKEN: dict[str, str] = {
-    'deep list': f'x = {"[" * 100_000}',
-    'deep dict': f'x = {"dict(a=" * 50_000}',
-    'many signs': f'x = {"-" * 200_000}1',
-    'many calls': f'x = dict{"()" * 100_000}',
-    'large number': f'x = {"9" * 100_000}',
-    'large file': 'x = 1\n' * 200_000,
-    'no model': 'x = 1\n',
-    'null': 'x = \x00\n',
-    'model that is a list': 'model = [1]\n',
-    'large layer': (
-        "model = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18, "
-        'base_channels=1000000), neck=None, '
-        "bbox_head=dict(type='RetinaHead', num_classes=1, in_channels=1))\n"
-        "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))\n"
+    'deep list': '[' * 100_000,
+    'deep dict': '{"a":' * 50_000,
+    'large number': f'{{"x": {"9" * 100_000}}}',
+    'large file': '{"x": 1' + ' ' * 1_000_000 + '}',
+    'no model': '{"x": 1}',
+    'no object': 'null',
+    'null': '{"x": "\x00"}',
+    'model that is a list': '{"model": [1]}',
+    'no number': _small_retina(neck={'type': 'FPN', 'num_outs': float('nan')}),
+    'large layer': _small_retina(
+        backbone={'type': 'ResNet', 'depth': 18, 'base_channels': 1_000_000}, neck=None
     ),
-    'many layers': (
-        "model = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18, base_channels=1), "
-        "neck=dict(type='FPN', in_channels=[1, 2, 4, 8], out_channels=1, num_outs=4), "
-        "bbox_head=dict(type='RetinaHead', num_classes=1, in_channels=1, stacked_convs=1000000))\n"
-        "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))\n"
+    'many layers': _small_retina(
+        neck={'type': 'FPN', 'in_channels': [1, 2, 4, 8], 'out_channels': 1, 'num_outs': 4},
+        bbox_head={
+            'type': 'RetinaHead', 'num_classes': 1, 'in_channels': 1, 'stacked_convs': 1_000_000,
+        },
     ),
-    'cyclic arguments': (
-        "model = dict(type='RetinaNet', backbone=dict(type='RetinaNet', backbone=dict(x=1)))\n"
-        "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))\n"
+    'cyclic arguments': _small_retina(
+        backbone={'type': 'RetinaNet', 'backbone': {'x': 1}}, bbox_head=None
     ),
-}
+}  # fmt: skip
 WEIGHTS = OrderedDict(a=torch.ones(2, 3))
 TRAINING = {
     'state_dict': WEIGHTS,

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector
-from cuts3d_mm.hub.client import HubRepository, download_repository
+from cuts3d_mm.hub.client import CONFIG_FILE, HubRepository, download_repository
 from cuts3d_mm.hub.publishing import ReleaseFacts, upload_files, write_release
 from cuts3d_mm.inference import CutS3DInferencer, instances_of
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
@@ -119,16 +119,16 @@ def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, t
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
-def test_training_checkpoint_needs_no_config_and_runs_no_pickled_code(trained, inferencer, images):
-    alone = CutS3DInferencer(weights=str(trained[0]), device='cpu', show_progress=False)
-    assert_same(alone.stream(images), inferencer.stream(images))
+def test_the_code_of_a_config_in_a_training_checkpoint_is_not_read(trained):
+    with pytest.raises(ValueError, match='holds no config of a release; name the model as well'):
+        CutS3DInferencer(weights=str(trained[0]), device='cpu', show_progress=False)
 
 
 def test_config_of_a_release_that_holds_code_is_refused(hub, trained, tmp_path):
     files = release(trained, tmp_path / 'release')
-    files['config.py'].write_text('import os\n' + files['config.py'].read_text())
+    files[CONFIG_FILE].write_text('import os\n' + files[CONFIG_FILE].read_text())
     upload_files(files, REPO)
-    with pytest.raises(ValueError, match='is code: import os'):
+    with pytest.raises(ValueError, match='must hold a config as JSON'):
         CutS3DInferencer(REPO, device='cpu')
 
 

@@ -283,7 +283,7 @@ LATER = (
     'training/round_1',  # before its first checkpoint
     'training/round_1/predictions',
     'training/iter_4.pth',
-    'release/config.py',
+    'release/config.json',
 )
 
 

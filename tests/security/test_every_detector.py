@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from mmengine.config import Config
 
 from cuts3d_mm.hub.allow_list import DETECTORS, NETWORKS
-from cuts3d_mm.hub.trusted_config import release_config
+from cuts3d_mm.hub.trusted_config import parse_release_config
 from cuts3d_mm.labellers.detector import build_release_model
 
 SHIPPED = Path(mmdet.__file__).parent / '.mim/configs'
@@ -131,7 +132,7 @@ def test_every_detector_and_part_that_mmdetection_ships_is_built(without_random_
     started = time.process_time()
     for name in FILES:
         config = Config.fromfile(str(SHIPPED / f'{name}.py'))
-        checked = release_config(config.to_dict(), name)
+        checked = parse_release_config(json.dumps(config.to_dict()), name)
         build_release_model(Config(checked).model, ANY_SIZE)
         found |= types_of(checked['model'])
     assert time.process_time() - started < LONGEST_S
@@ -141,7 +142,7 @@ def test_every_detector_and_part_that_mmdetection_ships_is_built(without_random_
 def variant(name, **changes):
     config = Config.fromfile(str(SHIPPED / name))
     config.merge_from_dict(changes)
-    return release_config(config.to_dict(), name)
+    return parse_release_config(json.dumps(config.to_dict()), name)
 
 
 @pytest.mark.parametrize(

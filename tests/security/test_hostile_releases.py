@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from copy import deepcopy
@@ -21,7 +22,8 @@ from mmengine.utils import import_modules_from_strings
 from PIL import Image
 from safetensors.torch import save_file
 
-from cuts3d_mm.hub.trusted_config import release_config
+from cuts3d_mm.hub.client import CONFIG_FILE
+from cuts3d_mm.hub.trusted_config import RELEASE_CONFIG, release_config
 from cuts3d_mm.labellers.registry import LABELLERS
 
 
@@ -51,7 +53,7 @@ def photo(tmp_path):
 
 def write_release(folder, text):
     folder.mkdir()
-    (folder / 'config.py').write_text(text)
+    (folder / CONFIG_FILE).write_text(text)
     save_file({'x': torch.zeros(1)}, folder / 'model.safetensors')
     return folder
 
@@ -107,7 +109,7 @@ def test_payloads_are_live_where_mmengine_is_let_at_them(ordinary, payloads, mon
 @pytest.mark.parametrize('name', HOSTILE)
 def test_no_payload_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
     config = hostile_config(ordinary, HOSTILE[name], payloads)
-    release = write_release(tmp_path / 'release', Config(config).pretty_text)
+    release = write_release(tmp_path / 'release', json.dumps(config))
     assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', release)
 
 
@@ -116,8 +118,9 @@ def test_no_payload_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path
 def test_no_code_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, name):
     text = BROKEN.get(name)
     if text is None:
-        plain = Config(release_config(ordinary, 'ordinary')).pretty_text
-        text = TEXTS[name].format(plain).replace('SCRIPT', payloads.named('script.py'))
+        members = json.dumps(release_config(ordinary, 'ordinary'))[1:-1]
+        text = TEXTS[name].replace('ORDINARY', members)
+        text = text.replace('SCRIPT', payloads.named('script.py'))
     release = write_release(tmp_path / 'release', text)
     assert_harmless(cuts3d, payloads, tmp_path, photo, '--model', release)
 
@@ -126,10 +129,12 @@ def test_no_code_of_a_config_runs(ordinary, payloads, cuts3d, photo, tmp_path, n
 def test_a_config_inside_of_weights_goes_through_the_same_door(
     ordinary, payloads, cuts3d, photo, tmp_path, name
 ):
-    text = f'x = {IMPORT}\n'
+    text = code = f'x = {IMPORT}\n'
     if name in HOSTILE:
-        text = Config(hostile_config(ordinary, HOSTILE[name], payloads)).pretty_text
-    content = {'state_dict': {'x': torch.zeros(1)}, 'meta': {'cfg': text}}
+        config = hostile_config(ordinary, HOSTILE[name], payloads)
+        text, code = json.dumps(config), Config(config).pretty_text
+    meta = {'cfg': code, RELEASE_CONFIG: text}
+    content = {'state_dict': {'x': torch.zeros(1)}, 'meta': meta}
     torch.save(content, tmp_path / 'w.pth')
     assert_harmless(cuts3d, payloads, tmp_path, photo, '--weights', tmp_path / 'w.pth')
 
@@ -140,7 +145,7 @@ def test_a_release_runs_nothing_in_the_folder_that_it_is_used_from(
     """A module with the name of an allowed class is not imported in place of the class."""
     config = deepcopy(ordinary)
     config['model']['backbone'] = {'type': 'ResNet', 'depth': 18, 'norm_cfg': {'type': 'FPN'}}
-    release = write_release(tmp_path / 'release', Config(config).pretty_text)
+    release = write_release(tmp_path / 'release', json.dumps(config))
     for name in ('ResNet', 'FPN', 'CLRHead', 'RoIAlign', 'MaxIoUAssigner'):
         (release / f'{name}.py').write_text(f'open({str(payloads.marker)!r}, "w")\n')
     monkeypatch.syspath_prepend(str(release))

@@ -15,6 +15,7 @@ from helpers.drawn import write_depths
 from helpers.tiny_detectors import TINY, tiny_config
 from helpers.training import train_command, write_training_set
 
+from cuts3d_mm.hub.client import CONFIG_FILE
 from cuts3d_mm.hub.publishing import flatten_config
 
 VIT = 'cuts3d_dino-vits8_zoedepth.py'
@@ -56,7 +57,7 @@ def resume(root, evil, out):
 def release(root, evil, out):
     out.mkdir()
     evil.rename(out / 'model.safetensors')
-    (out / 'config.py').write_text(flatten_config(tiny_config()))
+    (out / CONFIG_FILE).write_text(flatten_config(tiny_config()))
     return [root / 'images', '--model', out, '--out', out / 'found']
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mmdet
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cuts3d_mm.configs import find_config
+from cuts3d_mm.hub.client import CONFIG_FILE
 from cuts3d_mm.hub.trusted_config import read_release_config
 from cuts3d_mm.labellers.detector import build_release_model
 
@@ -78,9 +80,9 @@ def narrow(part):
 def write_release(folder, config):
     """As an author publishes it by hand: the whole config of the training, random weights."""
     folder.mkdir()
-    (folder / 'config.py').write_text(config.pretty_text)
+    (folder / CONFIG_FILE).write_text(json.dumps(config.to_dict()))
     torch.manual_seed(0)
-    checked = Config(read_release_config(folder / 'config.py'))
+    checked = Config(read_release_config(folder / CONFIG_FILE))
     any_size = {'w': torch.empty(1 << 40, device='meta')}
     model = build_release_model(checked.model, any_size)
     model.init_weights()  # whole images as the first boxes of QueryInst

@@ -93,7 +93,7 @@ def folder(tmp_path, rng, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     for name in (
         *('clip.mp4', 'iter_200.pth', 'iter_160000.pth', 'cutler_cascade_final.pth'),
-        *('dino_RN50_pretrain_d2_format.pkl', 'learned/release/config.py'),
+        *('dino_RN50_pretrain_d2_format.pkl', 'learned/release/config.json'),
         'demo_out/learned_0/training.py',
     ):
         (tmp_path / name).touch()

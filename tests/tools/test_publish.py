@@ -11,7 +11,7 @@ from helpers.servers import TOKEN
 from helpers.tiny_detectors import write_checkpoint
 
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.hub.trusted_config import read_literals
+from cuts3d_mm.hub.client import CONFIG_FILE
 from cuts3d_mm.labels.store import read_store, write_shard
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_only_the_model_the_test_sizes_and_the_names_of_classes_are_published(
     for path in files:
         found = path.read_bytes()
         assert not any(private in found for private in (b'verysecret', b'/name', b'\\name')), path
-    published = read_literals(next(path for path in files if path.name == 'config.py'))
+    published = json.loads(next(path for path in files if path.name == CONFIG_FILE).read_text())
     assert set(published) == {'default_scope', 'model', 'test_dataloader', 'visualizer'}
 
 
