@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import inspect
 import io
 import re
@@ -14,14 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from http import HTTPStatus
+from http.client import HTTPException, InvalidURL
 from importlib import import_module
 from json import JSONDecodeError
 from pathlib import Path
-from threading import Lock, Thread
+from threading import RLock, Thread
 from types import ModuleType
 from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cuts3d_mm.files.atomic import open_atomically
@@ -35,15 +36,15 @@ _REPOSITORY = re.compile(r'([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?')
 PASSING_STATUS = {429, 500, 502, 503, 504}
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt of a request
 LONGEST_PAUSE_S = 60.0  # longest pause that a server may ask for
-PROBE_PAUSES_S = (0.5, 1.0)  # before the second and third look for a server
-ANSWER_LIMIT_S = 5.0  # for all looks together, look-up of the name included
+ANSWER_LIMIT_S = 5.0  # for the look for a server, look-up of its name included
 NEEDS_NO_DOWNLOAD = (
     'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
     'or, without depth maps, maskcut_color-texture'
 )
 _CHUNK_BYTES = 1 << 20
 _LONGEST_REASON = 300  # characters of what a server says
-_SHA256, _GIT_SHA1 = re.compile(r'[0-9a-f]{64}'), re.compile(r'[0-9a-f]{40}')
+_SHA256_DIGITS = 64
+_HASH = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # of git, or SHA-256
 
 
 class HubError(OSError):
@@ -221,9 +222,7 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
     return Path(path)
 
 
-_checking = Lock()
-_num_checks = 0
-_ask_for_metadata: Any = None  # function of the client while ours takes its place
+_patching = RLock()
 
 
 @contextmanager
@@ -233,25 +232,19 @@ def _names_of_cache_checked() -> Iterator[None]:
     Raises:
         HubError: in the block, where a server states another name.
     """
-    global _num_checks, _ask_for_metadata
-    module = import_module('huggingface_hub.file_download')
-    with _checking:
-        _num_checks += 1
-        if _num_checks == 1:
-            _ask_for_metadata = module.get_hf_file_metadata
-            module.get_hf_file_metadata = _checked_metadata  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        with _checking:
-            _num_checks -= 1
-            if not _num_checks:
-                module.get_hf_file_metadata = _ask_for_metadata  # type: ignore[attr-defined]
+    module: Any = import_module('huggingface_hub.file_download')
+    with _patching:
+        ask = module.get_hf_file_metadata
+        module.get_hf_file_metadata = partial(_checked_metadata, ask)
+        try:
+            yield
+        finally:
+            module.get_hf_file_metadata = ask
 
 
-def _checked_metadata(*args: Any, **kwargs: Any) -> Any:
+def _checked_metadata(ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
-        metadata = _ask_for_metadata(*args, **kwargs)
+        metadata = ask(*args, **kwargs)
     except Exception as error:
         answer = getattr(error, 'response', None)
         if answer is not None:  # where a file is missing, the client notes this under the commit
@@ -263,8 +256,7 @@ def _checked_metadata(*args: Any, **kwargs: Any) -> Any:
 
 
 def _require_hash(what: str, stated: str | None) -> None:
-    is_hash = stated is None or _GIT_SHA1.fullmatch(stated) or _SHA256.fullmatch(stated)
-    if not is_hash:
+    if stated is not None and not _HASH.fullmatch(stated):
         raise HubError(
             f'the {what} must be a hash of 40 or 64 hexadecimal digits, the server states '
             f'{stated!r:.80}; check HF_ENDPOINT'
@@ -274,62 +266,38 @@ def _require_hash(what: str, stated: str | None) -> None:
 def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
     """Whether the revision is a commit, which cannot change, and the cache has the file."""
     revision = file.repository.revision
-    if revision is None or _GIT_SHA1.fullmatch(revision) is None:
+    if revision is None or not _HASH.fullmatch(revision):
         return False
     arguments = {'revision': revision, 'repo_type': repo_type}
     find = hub_client().try_to_load_from_cache
     return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
 
 
-def list_files(repository: HubRepository, repo_type: str = 'model') -> list[str]:
-    """List the files of a repository.
+MOST_FILES = 50_000  # files up to which the Hub gives the whole list at once
+
+
+def stated_hashes(repository: HubRepository, repo_type: str = 'model') -> dict[str, str]:
+    """List the files of a repository, each with the hash that the Hub states for it.
 
     Raises:
         HubError: the Hub does not give the list.
         ValueError: a name leads out of the repository.
     """
-    client = hub_client()
-    revision = quote(repository.revision or 'main', safe='')
-    path = f'api/{repo_type}s/{repository.repo_id}/tree/{revision}'
-    url = f'{client.HfApi().endpoint}/{path}?recursive=true'
-    entries = call_hub(repository.repo_id, _read_pages, url)
-    names = [entry['path'] for entry in entries if entry['type'] != 'directory']
-    return [require_inside(name) for name in names]
+    name, revision = repository.repo_id, repository.revision
 
+    def ask() -> dict[str, str]:
+        options = {'revision': revision, 'repo_type': repo_type, 'files_metadata': True}
+        files = hub_client().HfApi().repo_info(name, **options).siblings
+        if not all(isinstance(file.rfilename, str) for file in files):
+            raise TypeError('files have no names')
+        return {one.rfilename: str(one.lfs.sha256 if one.lfs else one.blob_id) for one in files}
 
-MOST_PAGES = 10_000  # pages of a listing; the Hub puts up to 1,000 names on each
-
-
-def _read_pages(url: str) -> list[dict[str, Any]]:
-    """Read a list that comes in pages, from one server alone: it is sent the token.
-
-    Raises:
-        HubError: the pages have no end, or lead elsewhere.
-    """
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        build_hf_headers,
-        get_session,
-        hf_raise_for_status,
-    )
-
-    seen: dict[str, None] = {}
-    entries: list[dict[str, Any]] = []
-    page: str | None = url
-    while page is not None:
-        if page in seen or len(seen) == MOST_PAGES:
-            raise HubError(f'the list of files has no end: {len(seen)} pages, then {page[:200]}')
-        if urlsplit(page)[:2] != urlsplit(url)[:2]:
-            raise HubError(f'the list of files leads to another server: {page[:200]}')
-        seen[page] = None
-        answer = get_session().get(page, headers=build_hf_headers(), timeout=TIMEOUT_S)
-        hf_raise_for_status(answer)
-        for entry in answer.json():
-            if not isinstance(entry['path'], str) or not isinstance(entry['type'], str):
-                raise TypeError('files have no names')
-            entries.append(entry)
-        following = answer.links.get('next', {}).get('url')
-        page = None if following is None else urljoin(page, following)
-    return entries
+    hashes = call_hub(name, ask)
+    if len(hashes) >= MOST_FILES:
+        raise HubError(f'{name} must hold fewer than {MOST_FILES} files, it holds more')
+    for file in hashes:
+        require_inside(file)
+    return hashes
 
 
 def download_repository(
@@ -346,11 +314,13 @@ def download_repository(
     Returns:
         Paths of the copies.
     """
-    every = [name for name in list_files(repository, repo_type) if name != '.gitattributes']
-    if not names and not every:
+    names = names or [
+        name for name in stated_hashes(repository, repo_type) if name != '.gitattributes'
+    ]
+    if not names:
         raise HubError(f'{repository.repo_id} holds no files')
     copies = []
-    for name in names or every:
+    for name in names:
         source = fetch_file(HubFile(repository, name), repo_type)
         copies.append(path_to_write(folder, name))
         with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
@@ -360,19 +330,17 @@ def download_repository(
 
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, which the Hub states for large files."""
-    return _digest(path, hashlib.sha256())
-
-
-def git_blob_sha1(path: Path) -> str:
-    """Compute git's id of a content, which the Hub states for small files."""
-    return _digest(path, hashlib.sha1(f'blob {path.stat().st_size}\0'.encode()))
-
-
-def _digest(path: Path, digest: hashlib._Hash) -> str:
     with path.open('rb') as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def has_hash(path: Path, stated: str) -> bool:
+    """Whether a file has the hash that the Hub states: its SHA-256, or git's id of small files."""
+    if len(stated) == _SHA256_DIGITS:
+        return file_sha256(path) == stated
+    header = f'blob {path.stat().st_size}\0'.encode()
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest() == stated
 
 
 def _check_hash(path: Path) -> None:
@@ -381,10 +349,7 @@ def _check_hash(path: Path) -> None:
     A cache of copies instead of links (on Windows) has no such names.
     """
     blob = path.resolve()
-    is_large = _SHA256.fullmatch(blob.name) is not None
-    if not is_large and _GIT_SHA1.fullmatch(blob.name) is None:
-        return
-    if (file_sha256 if is_large else git_blob_sha1)(blob) != blob.name:
+    if _HASH.fullmatch(blob.name) and not has_hash(blob, blob.name):
         path.unlink()
         blob.unlink()
         raise HubError(
@@ -433,62 +398,40 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
     # A RuntimeError is raised by a thread of the client.
     errors = (OSError, ClientError, RuntimeError, *_MALFORMED)
 
-    def may_pass(error: Exception) -> bool:
-        _require_no_malformed_answer(what, error)
-        return _is_worth_repeating(_chain(error))
+    def explain(error: Exception) -> tuple[str, bool]:
+        reason, may_pass = _explain(error)
+        return f'{what}: {reason}', may_pass
 
-    try:
-        return _repeat(partial(function, *args, **kwargs), errors, may_pass)
-    except HubError:
-        raise
-    except errors as error:
-        _require_no_malformed_answer(what, error)
-        raise HubError(f'{what}: {_explain(_chain(error))}') from error
+    return _repeat(partial(function, *args, **kwargs), errors, explain)
 
 
 def _repeat(
     ask: Callable[[], Result],
     errors: tuple[type[Exception], ...],
-    may_pass: Callable[[Exception], bool],
+    explain: Callable[[Exception], tuple[str, bool]],
 ) -> Result:
     """Ask a server, and ask again after temporary errors: five attempts in all.
 
     Args:
         ask: function that asks, and returns the answer.
         errors: errors that `ask` raises.
-        may_pass: function that tells whether an error may be temporary.
+        explain: function that gives the message for an error, and whether it may be temporary.
     """
-    for pause in PAUSES_S:
+    pauses = iter(PAUSES_S)
+    while True:
         try:
             return ask()
         except HubError:
             raise
         except errors as error:
-            if not may_pass(error):
-                raise
-            asked = _asked_pause(_chain(error))
-        time.sleep(asked or pause)
-    return ask()
-
-
-def _require_no_malformed_answer(what: str, error: Exception) -> None:
-    """Replace those errors of the client that do not say what is wrong.
-
-    Raises:
-        HubError: the client could not read the answer.
-        HFValidationError: the client did not ask, because a name is malformed.
-    """
-    from huggingface_hub.errors import HFValidationError
-
-    if isinstance(error, HFValidationError):
-        raise error
-    if isinstance(error, _MALFORMED) and (
-        isinstance(error, JSONDecodeError) or not isinstance(error, OSError)
-    ):
-        reason = f'{type(error).__name__}: {_shortened(error)}'
-        raise HubError(
-            f'{what}: the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later'
-        ) from error
+            message, may_pass = explain(error)
+            pause = next(pauses, None)
+            if pause is None or not may_pass:
+                raise HubError(message) from error
+            answers = [_answer(one) for one in _chain(error)]
+            asked = [one.headers.get('Retry-After') or '' for one in answers if one is not None]
+            seconds = next((float(one) for one in asked if one.isdigit()), pause)
+        time.sleep(min(seconds, LONGEST_PAUSE_S))
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -500,66 +443,62 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return links
 
 
-def _status(error: BaseException) -> int | None:
-    """Read the status in an error of urllib or of the client of the Hub."""
-    if isinstance(error, HTTPError):
-        return error.code
-    return getattr(getattr(error, 'response', None), 'status_code', None)
+def _answer(error: BaseException) -> Any:
+    """Answer of a server in an error of urllib or of the client of the Hub; None without."""
+    return error if isinstance(error, HTTPError) else getattr(error, 'response', None)
 
 
-def _is_worth_repeating(chain: list[BaseException]) -> bool:
-    """Whether the error may be temporary and the client itself has not retried yet."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _explain(error: Exception) -> tuple[str, bool]:
+    """Explain an error of the client, and tell whether asking again may help.
 
-    if any(_status(error) == 429 for error in chain):
-        return True
-    has_given_up = any(isinstance(error, LocalEntryNotFoundError) for error in chain)
-    return not has_given_up and any(_passes(error) for error in chain)
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether the client itself would try again after such an error."""
+    Raises:
+        HFValidationError: the client did not ask, because a name is malformed.
+    """
+    from huggingface_hub import errors
     from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]
 
+    if isinstance(error, errors.HFValidationError):
+        raise error
+    is_json = isinstance(error, JSONDecodeError)
+    if isinstance(error, _MALFORMED) and (is_json or not isinstance(error, OSError)):
+        reason = f'{type(error).__name__}: {_shortened(error)}'
+        return f'the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later', False
+    chain = _chain(error)
+    statuses = [getattr(_answer(one), 'status_code', None) for one in chain]
+    # What the client itself asks again for; where it says that a file is nowhere, it has done so.
     repeated = inspect.signature(http_backoff).parameters['retry_on_exceptions'].default
-    return isinstance(error, repeated) or _status(error) in PASSING_STATUS
+    is_broken = any(isinstance(one, repeated) for one in chain)
+    has_given_up = any(isinstance(one, errors.LocalEntryNotFoundError) for one in chain)
+    is_passing = is_broken or not PASSING_STATUS.isdisjoint(statuses)
+    may_pass = 429 in statuses or (is_passing and not has_given_up)
+    for one, status in zip(chain, statuses, strict=True):
+        if (told := _told(one, status)) is not None:
+            return told, may_pass
+    if has_given_up:
+        return f'it is not in the cache; {no_connection()}', may_pass
+    if is_broken:
+        return f'the connection broke in every attempt; {no_connection()}', may_pass
+    return _shortened(error), may_pass
 
 
-def _asked_pause(chain: list[BaseException]) -> float | None:
-    """Read the seconds in the header Retry-After."""
-    for error in chain:
-        answer = error if isinstance(error, HTTPError) else getattr(error, 'response', None)
-        asked = '' if answer is None else answer.headers.get('Retry-After', '')
-        if asked.isdigit():
-            return min(float(asked), LONGEST_PAUSE_S)
-    return None
-
-
-def _explain(chain: list[BaseException]) -> str:
+def _told(error: BaseException, status: int | None) -> str | None:
+    """Say what an answer means; None if there was no answer."""
     from huggingface_hub import errors
 
-    for error in chain:
-        status = _status(error)
-        if isinstance(error, errors.GatedRepoError):
-            return "access is gated; accept the conditions on the repository's page, then log in"
-        if isinstance(error, errors.RevisionNotFoundError):
-            return 'there is no such revision; name a branch, tag or commit of the repository'
-        if isinstance(error, errors.EntryNotFoundError) and status == 404:
-            return 'there is no such file in the repository'
-        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-            return (
-                'there is no such repository, or you may not read it; check its name, and log in '
-                'by `hf auth login` or HF_TOKEN'
-            )
-        if status in PASSING_STATUS:
-            return f'the Hub answered {status} to every attempt; try later'
-        if status is not None:
-            return f'the Hub answered {status}: {_shortened(error)}'
-    if any(isinstance(error, errors.LocalEntryNotFoundError) for error in chain):
-        return f'it is not in the cache; {no_connection()}'
-    if any(_passes(error) for error in chain):
-        return f'the connection broke in every attempt; {no_connection()}'
-    return _shortened(chain[0])
+    if isinstance(error, errors.GatedRepoError):
+        return "access is gated; accept the conditions on the repository's page, then log in"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return 'there is no such revision; name a branch, tag or commit of the repository'
+    if isinstance(error, errors.EntryNotFoundError) and status == 404:
+        return 'there is no such file in the repository'
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return (
+            'there is no such repository, or you may not read it; check its name, and log in '
+            'by `hf auth login` or HF_TOKEN'
+        )
+    if status in PASSING_STATUS:
+        return f'the Hub answered {status} to every attempt; try later'
+    return None if status is None else f'the Hub answered {status}: {_shortened(error)}'
 
 
 def _shortened(error: BaseException) -> str:
@@ -610,27 +549,19 @@ def require_answer(url: str) -> None:
 def _require_answer(url: str) -> None:
     answers: list[bool] = []
     # A thread, because nothing else ends the look-up of a name in time.
-    asking = Thread(target=lambda: answers.append(_ask(url)), daemon=True)
+    asking = Thread(target=lambda: answers.append(_gives_answer(url)), daemon=True)
     asking.start()
     asking.join(ANSWER_LIMIT_S)
     if not any(answers):
         raise NoAnswer(f'{url} does not answer')
 
 
-def _ask(url: str) -> bool:
-    for pause in PROBE_PAUSES_S:
-        if _ask_once(url):
-            return True
-        time.sleep(pause)
-    return _ask_once(url)
-
-
-def _ask_once(url: str) -> bool:
+def _gives_answer(url: str) -> bool:
     """Whether any answer comes; a refusal is an answer."""
     try:
-        ask: Callable[..., Any] = build_opener(_AnyAnswer).open
-        ask(Request(url, method='HEAD'), timeout=ANSWER_LIMIT_S).close()
-    except (HTTPError, http.client.HTTPException, ValueError):
+        request = Request(url, method='HEAD')
+        build_opener(_Redirects).open(request, timeout=ANSWER_LIMIT_S).close()
+    except (HTTPError, HTTPException, ValueError, HubError):
         return True  # a malformed address, too: the download says more about it
     except URLError as error:
         return isinstance(error.reason, (str, ssl.SSLError))
@@ -639,30 +570,14 @@ def _ask_once(url: str) -> bool:
     return True
 
 
-class _AnyAnswer(HTTPRedirectHandler):
-    """Takes a redirect as an answer instead of following it."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow no redirect."""
-        return None
-
-
-class _SameProtocol(HTTPRedirectHandler):
-    """Follows redirects, but never to another protocol."""
-
-    also: tuple[str, ...] = ()  # protocols that any other may lead to
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects to the same protocol, or to https, as many photos of the web have."""
 
     def redirect_request(self, request: Request, *args: Any) -> Request | None:
         new_url = args[-1]
-        if urlsplit(new_url).scheme not in (urlsplit(request.full_url).scheme, *self.also):
+        if urlsplit(new_url).scheme not in (urlsplit(request.full_url).scheme, 'https'):
             raise HubError(f'{request.full_url} leads to another protocol: {new_url}')
         return super().redirect_request(request, *args)
-
-
-class _SameOrSafe(_SameProtocol):
-    """Also follows redirects to https, as many photos of the web have."""
-
-    also = ('https',)
 
 
 LARGEST_DOWNLOAD_BYTES = 20 << 30  # the largest backbones have 5 GB
@@ -680,7 +595,7 @@ def download_url(url: str, target: Path) -> None:
         HubError: the file cannot be downloaded, even in five attempts, or is too large.
     """
     with open_atomically(target) as file:
-        _download(url, file, LARGEST_DOWNLOAD_BYTES, _SameProtocol)
+        _download(url, file, LARGEST_DOWNLOAD_BYTES)
 
 
 def fetch_url(url: str, most_bytes: int) -> io.BytesIO:
@@ -690,14 +605,12 @@ def fetch_url(url: str, most_bytes: int) -> io.BytesIO:
         HubError: the file cannot be downloaded, even in five attempts, or is too large.
     """
     file = io.BytesIO()
-    _download(url, file, most_bytes, _SameOrSafe)
+    _download(url, file, most_bytes)
     file.seek(0)
     return file
 
 
-def _download(
-    url: str, file: BinaryIO, most_bytes: int, redirects: type[HTTPRedirectHandler]
-) -> None:
+def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
     try:
         require_answer(url)
     except (NoAnswer, ValueError) as error:
@@ -705,63 +618,40 @@ def _download(
             f'{url} cannot be downloaded: {error}, check the connection and try again; '
             f'{NEEDS_NO_DOWNLOAD}'
         ) from error
-    part = _Part(url, file, most_bytes, redirects)
-    errors = (OSError, http.client.HTTPException, ValueError)
-    try:
-        _repeat(part.go_on, errors, _may_pass)
-    except HubError:
-        raise
-    except errors as error:
-        raise HubError(f'{url} cannot be downloaded: {_shortened(error)}') from error
+    version: str | None = None  # version of the content so far, by the server
 
+    def require_room(size: int) -> None:
+        if size > most_bytes:
+            raise HubError(f'{url} must have at most {most_bytes:,} bytes, it has more')
 
-class _Part:
-    """The part of a file that has arrived so far."""
-
-    def __init__(
-        self, url: str, file: BinaryIO, most_bytes: int, redirects: type[HTTPRedirectHandler]
-    ) -> None:
-        self._url, self._file, self._most_bytes = url, file, most_bytes
-        self._opener = build_opener(redirects)
-        self._version: str | None = None  # version of the content, by the server
-
-    def go_on(self) -> None:
-        """Ask for the rest of the file and write it.
-
-        Raises:
-            OSError, HTTPException, ValueError: the connection broke, or the server refuses.
-        """
-        request = Request(self._url)
-        if self._file.tell() and self._version:
-            request.add_header('Range', f'bytes={self._file.tell()}-')
-            request.add_header('If-Range', self._version)
-        with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-            begin = f'bytes {self._file.tell()}-'
+    def go_on() -> None:
+        """Ask for the rest of the file and write it."""
+        nonlocal version
+        request = Request(url)
+        if file.tell() and version:
+            request.add_header('Range', f'bytes={file.tell()}-')
+            request.add_header('If-Range', version)
+        with build_opener(_Redirects).open(request, timeout=TIMEOUT_S) as answer:
+            begin = f'bytes {file.tell()}-'
             is_rest = answer.headers.get('Content-Range', '').startswith(begin)
-            if answer.status != http.client.PARTIAL_CONTENT or not is_rest:
-                self._file.seek(0)
-                self._file.truncate()
-            self._version = answer.headers.get('ETag')
+            if answer.status != HTTPStatus.PARTIAL_CONTENT or not is_rest:
+                file.seek(0)
+                file.truncate()
+            version = answer.headers.get('ETag')
             length = answer.headers.get('Content-Length', '')
-            end = self._file.tell() + int(length) if length.isdigit() else None
-            self._require_room(end or 0)
+            end = file.tell() + int(length) if length.isdigit() else None
+            require_room(end or 0)
             while chunk := answer.read(_CHUNK_BYTES):
-                self._file.write(chunk)
-                self._require_room(self._file.tell())
-        if end is not None and self._file.tell() != end:
-            raise ConnectionError(f'cut after {self._file.tell():,} of {end:,} bytes')
+                file.write(chunk)
+                require_room(file.tell())
+        if end is not None and file.tell() != end:
+            raise ConnectionError(f'cut after {file.tell():,} of {end:,} bytes')
 
-    def _require_room(self, size: int) -> None:
-        if size > self._most_bytes:
-            raise HubError(
-                f'{self._url} must have at most {self._most_bytes:,} bytes, it has more'
-            )
+    def explain(error: Exception) -> tuple[str, bool]:
+        may_pass = isinstance(error, (URLError, ConnectionError, TimeoutError, HTTPException))
+        if isinstance(error, HTTPError):
+            may_pass = error.code in PASSING_STATUS
+        is_told = not isinstance(error, InvalidURL)
+        return f'{url} cannot be downloaded: {_shortened(error)}', may_pass and is_told
 
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, HTTPError):
-        return error.code in PASSING_STATUS
-    if isinstance(error, http.client.InvalidURL):
-        return False
-    is_broken = isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException))
-    return is_broken or isinstance(error, URLError)
+    _repeat(go_on, (OSError, HTTPException, ValueError), explain)

@@ -33,10 +33,11 @@ from .client import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     HubError,
+    HubRepository,
     call_hub,
-    file_sha256,
-    git_blob_sha1,
+    has_hash,
     hub_client,
+    stated_hashes,
 )
 from .private_text import refuse_secrets, without_local_paths
 from .trusted_config import (
@@ -515,46 +516,32 @@ def upload_files(
     Raises:
         HubError: the Hub refused, or its files differ afterwards.
     """
-    api = hub_client().HfApi()
+    client = hub_client()
     options = {'private': is_private, 'repo_type': repo_type, 'exist_ok': True}
-    made = call_hub(repo_id, api.create_repo, repo_id, **options)
-    same = _find_same(files, repo_id, repo_type, None)
-    changed = [name for name in files if name not in same]
-    if not changed:
-        info = call_hub(repo_id, api.repo_info, repo_id, repo_type=repo_type)
-        return Published(str(made), str(info.sha), (), tuple(files))
-    sent = {name: files[name] for name in changed}
-    revision = call_hub(repo_id, _commit, sent, repo_id, repo_type)
-    wrong = set(files) - _find_same(files, repo_id, repo_type, revision)
+    made = call_hub(repo_id, client.HfApi().create_repo, repo_id, **options)
+    same = _find_same(files, HubRepository(repo_id), repo_type)
+    operations = [client.CommitOperationAdd(name, str(path)) for name, path in files.items()]
+    done = call_hub(
+        repo_id,
+        client.HfApi().create_commit,  # which leaves out what the repository has
+        repo_id,
+        operations,
+        commit_message=f'Publish {", ".join(files)}'[:200],
+        repo_type=repo_type,
+    )
+    revision = str(done.oid)
+    wrong = set(files) - _find_same(files, HubRepository(repo_id, revision), repo_type)
     if wrong:
         raise HubError(
             f'{repo_id} does not hold what was sent: {", ".join(sorted(wrong))}; publish again'
         )
-    return Published(str(made), revision, tuple(changed), tuple(sorted(same)))
+    changed = tuple(name for name in files if name not in same)
+    return Published(str(made), revision, changed, tuple(sorted(same)))
 
 
-def _commit(files: dict[str, Path], repo_id: str, repo_type: str) -> str:
-    client = hub_client()
-    operations = [client.CommitOperationAdd(name, str(path)) for name, path in files.items()]
-    message = f'Publish {", ".join(files)}'[:200]
-    done = client.HfApi().create_commit(
-        repo_id, operations, commit_message=message, repo_type=repo_type
-    )
-    return str(done.oid)
-
-
-def _find_same(
-    files: dict[str, Path], repo_id: str, repo_type: str, revision: str | None
-) -> set[str]:
-    """Names of the files that a revision holds with the same content."""
-    client = hub_client()
-    options = {'repo_type': repo_type, 'revision': revision}
-    find = client.HfApi().get_paths_info
-    same = set()
-    for entry in call_hub(repo_id, find, repo_id, list(files), **options):
-        if isinstance(entry, client.hf_api.RepoFile):
-            path, is_large = files[entry.path], entry.lfs is not None
-            stated = entry.lfs.sha256 if is_large else entry.blob_id
-            if stated == (file_sha256 if is_large else git_blob_sha1)(path):
-                same.add(entry.path)
-    return same
+def _find_same(files: dict[str, Path], repository: HubRepository, repo_type: str) -> set[str]:
+    """Names of the files that a repository holds with the same content."""
+    stated = stated_hashes(repository, repo_type)
+    return {
+        name for name, path in files.items() if name in stated and has_hash(path, stated[name])
+    }

@@ -157,7 +157,8 @@ class Handler(BaseHTTPRequestHandler):
             return None
         commits = self.hub.repositories[kind, repo].commits
         sha = commits[-1][0] if revision == 'main' and commits else revision
-        content = {'id': repo, 'sha': sha, 'siblings': [{'rfilename': name} for name in files]}
+        siblings = [_sibling(name, data) for name, data in files.items()]
+        content = {'id': repo, 'sha': sha, 'siblings': siblings}
         return self._send(200, content | {'xetEnabled': False, 'private': False, 'tags': []})
 
     def preupload(self, kind, repo, revision):
@@ -208,18 +209,6 @@ class Handler(BaseHTTPRequestHandler):
         url = f'http://{self.headers["Host"]}/{prefix}{repo}/commit/{oid}'
         return self._send(200, {'commitUrl': url, 'commitOid': oid})
 
-    def paths_info(self, kind, repo, revision):
-        files = self._files(repo, kind, revision)
-        if files is None:
-            return None
-        asked = self.body.decode()
-        names = json.loads(asked)['paths'] if asked.startswith('{') else _form_paths(asked)
-        return self._send(200, _entries(files, names))
-
-    def tree(self, kind, repo, revision):
-        files = self._files(repo, kind, revision)
-        return None if files is None else self._send(200, _entries(files, files))
-
     def resolve(self, repo, revision, name, kind=None):
         files = self._files(repo, kind, revision)
         if files is None:
@@ -241,22 +230,11 @@ class Handler(BaseHTTPRequestHandler):
         return self._send(200, data, headers)
 
 
-def _entries(files, names):
-    entries = []
-    for name in names:
-        if name in files:
-            data = files[name]
-            entry = {'type': 'file', 'path': name, 'size': len(data), 'oid': sha1(data)}
-            if name.endswith(LARGE):
-                entry['lfs'] = {'oid': sha256(data), 'size': len(data), 'pointerSize': 130}
-            entries.append(entry)
-    return json.dumps(entries).encode()
-
-
-def _form_paths(text):
-    from urllib.parse import parse_qs
-
-    return parse_qs(text).get('paths', [])
+def _sibling(name, data):
+    entry = {'rfilename': name, 'size': len(data), 'blobId': sha1(data)}
+    if name.endswith(LARGE):
+        entry['lfs'] = {'sha256': sha256(data), 'size': len(data), 'pointerSize': 130}
+    return entry
 
 
 _KIND, _REPO, _REVISION = (
@@ -269,8 +247,6 @@ ROUTES = [
     (r'/api/validate-yaml', Handler.validate),
     (rf'/api/{_KIND}/{_REPO}/preupload/{_REVISION}', Handler.preupload),
     (rf'/api/{_KIND}/{_REPO}/commit/{_REVISION}', Handler.commit),
-    (rf'/api/{_KIND}/{_REPO}/paths-info/{_REVISION}', Handler.paths_info),
-    (rf'/api/{_KIND}/{_REPO}/tree/{_REVISION}', Handler.tree),
     (rf'/api/{_KIND}/{_REPO}/revision/{_REVISION}', Handler.info),
     (rf'/api/{_KIND}/{_REPO}', Handler.info),
     (rf'/(?:(?P<kind>datasets)/)?{_REPO}\.git/info/lfs/objects/batch', Handler.batch),

@@ -153,31 +153,10 @@ def test_a_client_that_others_use_is_left_as_it_was(hub, content):
     assert file_download.get_hf_file_metadata is ask
 
 
-def page_to(url):
-    """A page of a listing that leads to another one."""
-    body = b'[{"type": "file", "path": "a.bin", "oid": "0", "size": 1}]'
-    return Fault('GET', '/tree/', 200, 99, {'Link': f'<{url}>; rel="next"'}, body)
-
-
-def test_a_listing_that_leads_to_itself_ends(hub, content, monkeypatch):
-    monkeypatch.setattr(client, 'MOST_PAGES', 7)
-    endpoint = client.hub_client().HfApi().endpoint
-    for url in (f'{endpoint}/api/models/x/tree/main', '?cursor=1', '/api/models/y/tree/main'):
-        hub.faults = [page_to(url)]
-        with pytest.raises(HubError, match='the list of files has no end'):
-            client.list_files(REPO)
-
-
-def test_a_listing_of_several_pages_is_read_to_its_end(hub, content):
-    hub.faults = [page_to('?recursive=true&cursor=2')]
-    hub.faults[0].times = 1
-    assert sorted(client.list_files(REPO)) == ['a.bin', 'config.py', 'model.safetensors']
-
-
-def test_a_listing_never_sends_the_token_to_another_host(hub, content):
-    hub.faults = [page_to('http://localhost:9/api/models/x/tree/main')]
-    with pytest.raises(HubError, match='leads to another server: http://localhost:9'):
-        client.list_files(REPO)
+def test_a_list_that_the_hub_does_not_give_whole_is_refused(hub, content, monkeypatch):
+    monkeypatch.setattr(client, 'MOST_FILES', 2)
+    with pytest.raises(HubError, match='must hold fewer than 2 files'):
+        client.stated_hashes(REPO)
 
 
 def test_a_page_of_a_proxy_is_shortened(hub, content):
@@ -185,9 +164,9 @@ def test_a_page_of_a_proxy_is_shortened(hub, content):
     with pytest.raises(HubError) as error:
         fetch_file(HubFile(REPO, 'config.py'))
     assert len(str(error.value)) < 600 and '\n' not in str(error.value)
-    hub.faults = [Fault('GET', '/tree/', 418, 99, body=b'<html>' + b'words ' * 5_000)]
+    hub.faults = [Fault('GET', '/api/models', 418, 99, body=b'<html>' + b'words ' * 5_000)]
     with pytest.raises(HubError) as error:
-        client.list_files(REPO)
+        client.stated_hashes(REPO)
     assert len(str(error.value)) < 600 and '\n' not in str(error.value)
 
 
@@ -375,7 +354,7 @@ def test_what_is_too_large_is_refused(server, tmp_path, monkeypatch, has_length)
 
 
 @pytest.mark.parametrize(
-    'target', ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'https://127.0.0.1/']
+    'target', ['file:///etc/passwd', 'ftp://127.0.0.1/x', 'data:text/plain,x']
 )
 def test_redirects_to_another_protocol_are_refused(server, tmp_path, target):
     server.statuses, server.location = [302], target

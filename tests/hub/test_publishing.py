@@ -108,10 +108,12 @@ def test_only_what_changed_is_uploaded(hub, files):
     assert done.unchanged == ('README.md', 'model.safetensors')
 
 
-@pytest.mark.parametrize('where', ['preupload', 'lfs', 'commit', 'paths-info', 'repos/create'])
+@pytest.mark.parametrize(
+    'where', ['preupload', 'lfs', 'commit', 'api/models/someone', 'repos/create']
+)
 @pytest.mark.parametrize('status', [429, 503])
 def test_answers_that_pass_are_asked_again(hub, files, where, status):
-    method = 'PUT' if where == 'lfs' else 'POST'
+    method = {'lfs': 'PUT', 'api/models/someone': 'GET'}.get(where, 'POST')
     hub.faults = [Fault(method, where, status, times=2)]
     upload_files(files, REPO)
     assert not hub.faults[0].times and len(commits(hub)) == 1

@@ -100,7 +100,7 @@ def test_a_body_without_end_is_not_read_to_its_end(serve, monkeypatch, head):
 
 
 def test_a_photo_may_move_to_https_but_not_back():
-    follow = client._SameOrSafe().redirect_request
+    follow = client._Redirects().redirect_request
     for old, new, is_followed in (
         ('http', 'https', True),
         ('http', 'http', True),
