@@ -149,7 +149,7 @@ def _read_zip(file: BinaryIO) -> Any:
 
         def load(key: str, kind: StorageKind, count: int) -> Storage:
             info = records[f'{root}data/{key}']
-            if info.file_size != count * kind.item_bytes:
+            if info.file_size != count * kind.dtype.itemsize:
                 raise ValueError(f'its record {key[:20]} is not as large as it says')
             storage = Storage(torch.empty(count, dtype=kind.dtype))
             with archive.open(info) as record:
@@ -188,7 +188,7 @@ def _read_pickles(file: BinaryIO) -> Any:
 
     def reserve(key: str, kind: StorageKind, count: int) -> Storage:
         nonlocal reserved
-        reserved += count * kind.item_bytes
+        reserved += count * kind.dtype.itemsize
         if reserved > size:
             raise ValueError('its storages are larger than the file')
         storages[key] = Storage(torch.empty(count, dtype=kind.dtype))

@@ -12,20 +12,11 @@ from torch import Tensor
 
 from .checkpoints import some_of
 
+# Names of a weight in two layouts, theirs and ours, as templates with the same fields. `{n}` is a
+# number, `{n+1}` the next number, `{leaf}` the last part of a name, such as `running_mean`.
+Pair = tuple[str, str]
 _FIELD = re.compile(r'\{(\w+?)(?:\+(\d+))?\}')
 Architecture = Literal['cascade', 'standard']
-
-
-@dataclass(frozen=True)
-class NamePair:
-    """The names of a weight in two layouts, as templates with the same fields.
-
-    `{n}` stands for a number, `{n+1}` for the next number, `{leaf}` for the last part of a name,
-    such as `weight` or `running_mean`.
-    """
-
-    theirs: str
-    ours: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class RenamedWeights:
 
 
 def _rename_all(
-    weights: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], unused: str = r'(?!)'
+    weights: Mapping[str, Tensor], pairs: Sequence[Pair], unused: str = r'(?!)'
 ) -> RenamedWeights:
     """Rename every weight by the first pair that fits.
 
@@ -96,41 +87,36 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 # ResNet without a prefix, which is also the layout of backbone checkpoints.
 RESNET_PAIRS = (
-    NamePair('stem.conv1.weight', 'conv1.weight'),
-    NamePair('stem.conv1.norm.{leaf}', 'bn1.{leaf}'),
-    NamePair('res{s+1}.{i}.conv{j}.weight', 'layer{s}.{i}.conv{j}.weight'),
-    NamePair('res{s+1}.{i}.conv{j}.norm.{leaf}', 'layer{s}.{i}.bn{j}.{leaf}'),
-    NamePair('res{s+1}.{i}.shortcut.weight', 'layer{s}.{i}.downsample.0.weight'),
-    NamePair('res{s+1}.{i}.shortcut.norm.{leaf}', 'layer{s}.{i}.downsample.1.{leaf}'),
+    ('stem.conv1.weight', 'conv1.weight'),
+    ('stem.conv1.norm.{leaf}', 'bn1.{leaf}'),
+    ('res{s+1}.{i}.conv{j}.weight', 'layer{s}.{i}.conv{j}.weight'),
+    ('res{s+1}.{i}.conv{j}.norm.{leaf}', 'layer{s}.{i}.bn{j}.{leaf}'),
+    ('res{s+1}.{i}.shortcut.weight', 'layer{s}.{i}.downsample.0.weight'),
+    ('res{s+1}.{i}.shortcut.norm.{leaf}', 'layer{s}.{i}.downsample.1.{leaf}'),
 )
 _SHARED_PAIRS = (
-    *(
-        NamePair(f'backbone.bottom_up.{pair.theirs}', f'backbone.{pair.ours}')
-        for pair in RESNET_PAIRS
-    ),
-    NamePair('backbone.fpn_lateral{l+2}.norm.{leaf}', 'neck.lateral_convs.{l}.bn.{leaf}'),
-    NamePair('backbone.fpn_lateral{l+2}.{leaf}', 'neck.lateral_convs.{l}.conv.{leaf}'),
-    NamePair('backbone.fpn_output{l+2}.norm.{leaf}', 'neck.fpn_convs.{l}.bn.{leaf}'),
-    NamePair('backbone.fpn_output{l+2}.{leaf}', 'neck.fpn_convs.{l}.conv.{leaf}'),
-    NamePair('proposal_generator.rpn_head.conv.{leaf}', 'rpn_head.rpn_conv.{leaf}'),
-    NamePair('proposal_generator.rpn_head.objectness_logits.{leaf}', 'rpn_head.rpn_cls.{leaf}'),
-    NamePair('proposal_generator.rpn_head.anchor_deltas.{leaf}', 'rpn_head.rpn_reg.{leaf}'),
+    *((f'backbone.bottom_up.{theirs}', f'backbone.{ours}') for theirs, ours in RESNET_PAIRS),
+    ('backbone.fpn_lateral{l+2}.norm.{leaf}', 'neck.lateral_convs.{l}.bn.{leaf}'),
+    ('backbone.fpn_lateral{l+2}.{leaf}', 'neck.lateral_convs.{l}.conv.{leaf}'),
+    ('backbone.fpn_output{l+2}.norm.{leaf}', 'neck.fpn_convs.{l}.bn.{leaf}'),
+    ('backbone.fpn_output{l+2}.{leaf}', 'neck.fpn_convs.{l}.conv.{leaf}'),
+    ('proposal_generator.rpn_head.conv.{leaf}', 'rpn_head.rpn_conv.{leaf}'),
+    ('proposal_generator.rpn_head.objectness_logits.{leaf}', 'rpn_head.rpn_cls.{leaf}'),
+    ('proposal_generator.rpn_head.anchor_deltas.{leaf}', 'rpn_head.rpn_reg.{leaf}'),
 )
 
 
-def _head_pairs(box_stage: str, mask_stage: str) -> tuple[NamePair, ...]:
+def _head_pairs(box_stage: str, mask_stage: str) -> tuple[Pair, ...]:
     """Make the pairs of the RoI heads; a stage is `.{k}`, `.0` or an empty text."""
     box, mask = f'roi_head.bbox_head{box_stage}', f'roi_head.mask_head{mask_stage}'
     predictor = f'roi_heads.box_predictor{box_stage}'
     return (
-        NamePair(
-            f'roi_heads.box_head{box_stage}.fc{{i+1}}.{{leaf}}', f'{box}.shared_fcs.{{i}}.{{leaf}}'
-        ),
-        NamePair(f'{predictor}.cls_score.{{leaf}}', f'{box}.fc_cls.{{leaf}}'),
-        NamePair(f'{predictor}.bbox_pred.{{leaf}}', f'{box}.fc_reg.{{leaf}}'),
-        NamePair('roi_heads.mask_head.mask_fcn{i+1}.{leaf}', f'{mask}.convs.{{i}}.conv.{{leaf}}'),
-        NamePair('roi_heads.mask_head.deconv.{leaf}', f'{mask}.upsample.{{leaf}}'),
-        NamePair('roi_heads.mask_head.predictor.{leaf}', f'{mask}.conv_logits.{{leaf}}'),
+        (f'roi_heads.box_head{box_stage}.fc{{i+1}}.{{leaf}}', f'{box}.shared_fcs.{{i}}.{{leaf}}'),
+        (f'{predictor}.cls_score.{{leaf}}', f'{box}.fc_cls.{{leaf}}'),
+        (f'{predictor}.bbox_pred.{{leaf}}', f'{box}.fc_reg.{{leaf}}'),
+        ('roi_heads.mask_head.mask_fcn{i+1}.{leaf}', f'{mask}.convs.{{i}}.conv.{{leaf}}'),
+        ('roi_heads.mask_head.deconv.{leaf}', f'{mask}.upsample.{{leaf}}'),
+        ('roi_heads.mask_head.predictor.{leaf}', f'{mask}.conv_logits.{{leaf}}'),
     )
 
 
@@ -167,8 +153,7 @@ def from_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
     Raises:
         ValueError: a weight has no place, or the network is no R-CNN.
     """
-    pairs = _PAIRS[architecture_of(weights)]
-    return _rename_all(weights, [(pair.theirs, pair.ours) for pair in pairs], _CONSTANTS)
+    return _rename_all(weights, _PAIRS[architecture_of(weights)], _CONSTANTS)
 
 
 def to_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
@@ -178,21 +163,21 @@ def to_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
         ValueError: a weight has no place, or the network is no R-CNN.
     """
     pairs = _PAIRS[architecture_of(weights)]
-    return _rename_all(weights, [(pair.ours, pair.theirs) for pair in pairs])
+    return _rename_all(weights, [(ours, theirs) for theirs, ours in pairs])
 
 
 VIT_PAIRS = (
-    NamePair('cls_token', 'cls_token'),
-    NamePair('pos_embed', 'pos_embed'),
-    NamePair('patch_embed.proj.{leaf}', 'patch_embed.projection.{leaf}'),
-    NamePair('blocks.{i}.norm{j}.{leaf}', 'layers.{i}.ln{j}.{leaf}'),
-    NamePair('blocks.{i}.attn.qkv.{leaf}', 'layers.{i}.attn.qkv.{leaf}'),
-    NamePair('blocks.{i}.attn.proj.{leaf}', 'layers.{i}.attn.proj.{leaf}'),
-    NamePair('blocks.{i}.mlp.fc1.{leaf}', 'layers.{i}.ffn.layers.0.0.{leaf}'),
-    NamePair('blocks.{i}.mlp.fc2.{leaf}', 'layers.{i}.ffn.layers.1.{leaf}'),
-    NamePair('blocks.{i}.ls1.gamma', 'layers.{i}.attn.gamma1.weight'),
-    NamePair('blocks.{i}.ls2.gamma', 'layers.{i}.ffn.gamma2.weight'),
-    NamePair('norm.{leaf}', 'ln1.{leaf}'),
+    ('cls_token', 'cls_token'),
+    ('pos_embed', 'pos_embed'),
+    ('patch_embed.proj.{leaf}', 'patch_embed.projection.{leaf}'),
+    ('blocks.{i}.norm{j}.{leaf}', 'layers.{i}.ln{j}.{leaf}'),
+    ('blocks.{i}.attn.qkv.{leaf}', 'layers.{i}.attn.qkv.{leaf}'),
+    ('blocks.{i}.attn.proj.{leaf}', 'layers.{i}.attn.proj.{leaf}'),
+    ('blocks.{i}.mlp.fc1.{leaf}', 'layers.{i}.ffn.layers.0.0.{leaf}'),
+    ('blocks.{i}.mlp.fc2.{leaf}', 'layers.{i}.ffn.layers.1.{leaf}'),
+    ('blocks.{i}.ls1.gamma', 'layers.{i}.attn.gamma1.weight'),
+    ('blocks.{i}.ls2.gamma', 'layers.{i}.ffn.gamma2.weight'),
+    ('norm.{leaf}', 'ln1.{leaf}'),
 )
 
 
@@ -239,7 +224,7 @@ def convert_backbone(content: Mapping[str, Any]) -> RenamedWeights:
     weights = unwrap_backbone(content)
     for telling_name, pairs, is_theirs, unused in _LAYOUTS:
         if telling_name in weights:
-            names = [(pair.theirs if is_theirs else pair.ours, pair.ours) for pair in pairs]
+            names = [(theirs if is_theirs else ours, ours) for theirs, ours in pairs]
             return _rename_all(weights, names, unused)
     raise ValueError(
         'checkpoint must hold a ViT or a ResNet, under the names of its authors, timm, '

@@ -6,7 +6,7 @@ import math
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -168,7 +168,7 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, dict):
             raise ValueError(f'it sets an item of a {type(target).__name__}')
-        fill(target, zip(items[::2], items[1::2], strict=True))
+        fill(target, _pairs(items))
 
     def add(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -177,12 +177,12 @@ class _Machine:
         target.update(require_key(item) for item in items)
 
 
+def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(items[::2], items[1::2], strict=True)
+
+
 def _push(machine: _Machine, make: Callable[[Any], Any], content: Any) -> None:
     machine.stack.append(make(content))
-
-
-def _push_dict(machine: _Machine, items: list[Any]) -> None:
-    machine.stack.append(fill({}, zip(items[::2], items[1::2], strict=True)))
 
 
 def require_key(key: Any) -> Any:
@@ -216,7 +216,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     'FROZENSET': lambda machine, _: _push(
         machine, frozenset, [require_key(item) for item in machine.pop_mark()]
     ),
-    'DICT': lambda machine, _: _push_dict(machine, machine.pop_mark()),
+    'DICT': lambda machine, _: _push(machine, _mapping, _pairs(machine.pop_mark())),
     'TUPLE1': lambda machine, _: _push(machine, tuple, machine.pop_last(1)),
     'TUPLE2': lambda machine, _: _push(machine, tuple, machine.pop_last(2)),
     'TUPLE3': lambda machine, _: _push(machine, tuple, machine.pop_last(3)),
@@ -304,10 +304,6 @@ class LogHistory(StandIn):
         is_list = self.values.ndim == 1 and self.values.shape == self.counts.shape
         if not is_list or type(self.max_length) is not int or self.max_length < 1:
             raise ValueError('it has a log whose values and counts do not agree')
-
-    def finish(self) -> LogHistory:
-        """Return the log itself, which is plain."""
-        return self
 
 
 def _make_array(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
@@ -424,14 +420,12 @@ class _Copier:
         return plain, 1 + sum(number for _, number in copies.values())
 
 
-def _ordered(items: Any = ()) -> OrderedDict[Any, Any]:
-    ordered: OrderedDict[Any, Any] = OrderedDict()
-    fill(ordered, items.items() if isinstance(items, dict) else items)
-    return ordered
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    return fill(OrderedDict(), items.items() if isinstance(items, dict) else items)
 
 
 def _mapping(items: Any = ()) -> dict[Any, Any]:
-    return fill({}, items.items() if isinstance(items, dict) else items)
+    return dict(_ordered(items))
 
 
 def _set(items: Any = ()) -> set[Any]:
@@ -503,21 +497,12 @@ class StorageKind:
 
     dtype: torch.dtype
 
-    @property
-    def item_bytes(self) -> int:
-        """Size of an element in bytes."""
-        return torch.empty(0, dtype=self.dtype).element_size()
-
 
 @dataclass
 class Storage:
-    """The memory of one or more tensors.
+    """The memory of one or more tensors."""
 
-    Args:
-        content: (N,) numbers of one kind.
-    """
-
-    content: Tensor
+    content: Tensor  # (N,) numbers of one kind
 
 
 class TensorBuilder:
@@ -560,7 +545,7 @@ class TensorBuilder:
             raise ValueError(f'it has a storage of {shown(count)} elements')
         if key not in self._storages:
             self._storages[key] = self._load(key, kind.rule, count)
-            self._bytes_stored += self._storages[key].content.numel() * kind.rule.item_bytes
+            self._bytes_stored += self._storages[key].content.numel() * kind.rule.dtype.itemsize
         storage = self._storages[key]
         if storage.content.dtype != kind.rule.dtype or storage.content.numel() != count:
             raise ValueError(f'it describes the storage {key[:20]!r} in two ways')
