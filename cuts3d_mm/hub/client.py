@@ -22,7 +22,7 @@ from threading import RLock, Thread
 from types import ModuleType
 from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cuts3d_mm.files.atomic import open_atomically
@@ -71,27 +71,6 @@ class HubRepository:
         return cls(found[1], found[2])
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository."""
-
-    repository: HubRepository
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> HubFile:
-        """Read `hf://owner/repo[@revision]/file`.
-
-        Raises:
-            ValueError: the text is malformed, or the file lies outside of the repository.
-        """
-        parts = text.removeprefix(HUB_PREFIX).split('/')
-        if not text.startswith(HUB_PREFIX) or len(parts) < 3 or not all(parts):
-            raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {text}')
-        repository = HubRepository.parse('/'.join(parts[:2]))
-        return cls(repository, require_inside('/'.join(parts[2:])))
-
-
 def is_repository_name(text: str) -> bool:
     """Whether a text has the form of `owner/repo[@revision]`."""
     return _REPOSITORY.fullmatch(text) is not None
@@ -113,10 +92,9 @@ def find_release(model: str) -> Path | None:
     if Path(model).exists() or not is_repository_name(name):
         return None
     repository = HubRepository.parse(name)
-    config = fetch_file(HubFile(repository, CONFIG_FILE))
+    config = fetch_file(repository, CONFIG_FILE)
     # Both files from one commit, which is the name of the folder in the cache.
-    pinned = HubRepository(repository.repo_id, config.parent.name)
-    fetch_file(HubFile(pinned, WEIGHTS_FILE))
+    fetch_file(HubRepository(repository.repo_id, config.parent.name), WEIGHTS_FILE)
     return config.parent
 
 
@@ -149,7 +127,13 @@ def locate_file(location: str) -> Path:
         HubError: the file cannot be downloaded.
     """
     if location.startswith(HUB_PREFIX):
-        return fetch_file(HubFile.parse(location))
+        owner, _, rest = location.removeprefix(HUB_PREFIX).partition('/')
+        repo, _, name = rest.partition('/')
+        if not name:
+            raise ValueError(
+                f'Hub location must be hf://owner/repo[@revision]/file, got {location}'
+            )
+        return fetch_file(HubRepository.parse(f'{owner}/{repo}'), name)
     if '://' not in location:
         return Path(location).expanduser()
     if urlsplit(location).scheme != 'https':
@@ -197,7 +181,7 @@ def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> 
         raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
 
 
-def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
+def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -> Path:
     """Bring a file into the cache, or find it there, and check its hash.
 
     With HF_HUB_OFFLINE, or without a connection, only the cache is used.
@@ -205,18 +189,23 @@ def fetch_file(file: HubFile, repo_type: str = 'model') -> Path:
     Raises:
         HubError: the file cannot be downloaded, or does not have the hash that the Hub states.
     """
-    client = hub_client()
-    require_inside(file.name)
-    repository = file.repository
+    client, revision = hub_client(), repository.revision
+    require_inside(name)
+    options = {'revision': revision, 'repo_type': repo_type}
+    # A commit cannot change: a file of one that is in the cache is not asked for.
+    is_here = (
+        revision is not None
+        and _HASH.fullmatch(revision) is not None
+        and isinstance(client.try_to_load_from_cache(repository.repo_id, name, **options), str)
+    )
     with _names_of_cache_checked():
         path = call_hub(
-            f'{repository.repo_id}/{file.name}',
+            f'{repository.repo_id}/{name}',
             client.hf_hub_download,
             repository.repo_id,
-            file.name,
-            revision=repository.revision,
-            repo_type=repo_type,
-            local_files_only=_is_pinned_and_cached(file, repo_type) or not hub_answers(),
+            name,
+            **options,
+            local_files_only=is_here or not hub_answers(),
         )
     _check_hash(Path(path))
     return Path(path)
@@ -261,16 +250,6 @@ def _require_hash(what: str, stated: str | None) -> None:
             f'the {what} must be a hash of 40 or 64 hexadecimal digits, the server states '
             f'{stated!r:.80}; check HF_ENDPOINT'
         )
-
-
-def _is_pinned_and_cached(file: HubFile, repo_type: str) -> bool:
-    """Whether the revision is a commit, which cannot change, and the cache has the file."""
-    revision = file.repository.revision
-    if revision is None or not _HASH.fullmatch(revision):
-        return False
-    arguments = {'revision': revision, 'repo_type': repo_type}
-    find = hub_client().try_to_load_from_cache
-    return isinstance(find(file.repository.repo_id, file.name, **arguments), str)
 
 
 MOST_FILES = 50_000  # files up to which the Hub gives the whole list at once
@@ -321,7 +300,7 @@ def download_repository(
         raise HubError(f'{repository.repo_id} holds no files')
     copies = []
     for name in names:
-        source = fetch_file(HubFile(repository, name), repo_type)
+        source = fetch_file(repository, name, repo_type)
         copies.append(path_to_write(folder, name))
         with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
             shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
@@ -541,8 +520,7 @@ def require_answer(url: str) -> None:
     Raises:
         NoAnswer: no answer came within `ANSWER_LIMIT_S`.
     """
-    parts = urlsplit(url)
-    _require_answer(f'{parts.scheme}://{parts.netloc}/')
+    _require_answer(urljoin(url, '/'))
 
 
 @cache  # an error is not cached: a server that did not answer is asked again

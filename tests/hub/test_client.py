@@ -14,7 +14,6 @@ from cuts3d_mm.hub.client import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     HubError,
-    HubFile,
     HubRepository,
     download_repository,
     fetch_file,
@@ -22,7 +21,7 @@ from cuts3d_mm.hub.client import (
 )
 
 REPO = HubRepository('someone/detector')
-WEIGHTS = HubFile(REPO, 'model.safetensors')
+WEIGHTS = REPO, 'model.safetensors'
 
 
 @pytest.fixture
@@ -42,19 +41,19 @@ def gets(hub):
 
 def test_a_file_is_downloaded_once(hub, content):
     for _ in range(2):
-        assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+        assert fetch_file(*WEIGHTS).read_bytes() == content['model.safetensors']
     assert len(gets(hub)) == 1
 
 
 def test_a_revision_is_pinned_by_its_commit(hub, content):
     first = hub.repositories['models', REPO.repo_id].commits[0][0]
-    pinned = HubFile(HubRepository(REPO.repo_id, first), 'model.safetensors')
-    assert fetch_file(pinned).read_bytes() == content['old']
+    pinned = HubRepository(REPO.repo_id, first)
+    assert fetch_file(pinned, 'model.safetensors').read_bytes() == content['old']
 
 
 def test_a_download_that_is_cut_goes_on_where_it_was(hub, content):
     hub.faults = [Fault('GET', 'model.safetensors')]
-    assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+    assert fetch_file(*WEIGHTS).read_bytes() == content['model.safetensors']
     ranges = [headers.get('Range') for _, _, headers in gets(hub)]
     assert len(ranges) == 2 and ranges[0] is None
     assert int(ranges[1].removeprefix('bytes=').removesuffix('-')) > 1_000_000
@@ -64,57 +63,57 @@ def test_a_download_that_is_cut_goes_on_where_it_was(hub, content):
 @pytest.mark.parametrize('status', [429, 500, 503])
 def test_answers_that_pass_are_asked_again(hub, content, method, status):
     hub.faults = [Fault(method, 'model.safetensors', status, 2, {'Retry-After': '0'})]
-    assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+    assert fetch_file(*WEIGHTS).read_bytes() == content['model.safetensors']
 
 
 def test_an_outage_is_one_line(hub, content):
     hub.faults = [Fault('HEAD', 'model.safetensors', 503, 99)]
     with pytest.raises(HubError, match='the Hub answered 503') as error:
-        fetch_file(WEIGHTS)
+        fetch_file(*WEIGHTS)
     assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ('file', 'message'),
     [
-        (HubFile(REPO, 'other.pth'), 'no such file in the repository'),
-        (HubFile(HubRepository('no/body'), 'model.pth'), 'no such repository, or you may not'),
-        (HubFile(HubRepository(REPO.repo_id, 'v9'), 'config.py'), 'no such revision'),
+        ((REPO, 'other.pth'), 'no such file in the repository'),
+        ((HubRepository('no/body'), 'model.pth'), 'no such repository, or you may not'),
+        ((HubRepository(REPO.repo_id, 'v9'), 'config.py'), 'no such revision'),
     ],
 )
 def test_what_is_not_there_is_told_at_once(hub, content, file, message):
     with pytest.raises(HubError, match=message):
-        fetch_file(file)
+        fetch_file(*file)
     assert len(hub.requests) <= 2
 
 
 def test_private_repositories_need_the_token(hub, content, monkeypatch):
     hub.repositories['models', REPO.repo_id].private = True
-    assert fetch_file(HubFile(REPO, 'config.py')).read_bytes() == b'a = 1\n'
+    assert fetch_file(REPO, 'config.py').read_bytes() == b'a = 1\n'
     monkeypatch.delenv('HF_TOKEN')
     with pytest.raises(HubError, match='log in by'):
-        fetch_file(WEIGHTS)
+        fetch_file(*WEIGHTS)
 
 
 def test_the_cache_answers_without_a_connection(hub, content, monkeypatch):
-    fetch_file(WEIGHTS)
+    fetch_file(*WEIGHTS)
     num_requests = len(hub.requests)
     with monkeypatch.context() as offline:
         offline.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-        assert fetch_file(WEIGHTS).read_bytes() == content['model.safetensors']
+        assert fetch_file(*WEIGHTS).read_bytes() == content['model.safetensors']
         with pytest.raises(HubError, match='HF_HUB_OFFLINE is set'):
-            fetch_file(HubFile(REPO, 'config.py'))
+            fetch_file(REPO, 'config.py')
     assert len(hub.requests) == num_requests
 
 
 @pytest.mark.parametrize('name', ['model.safetensors', 'config.py'])
 def test_a_file_damaged_in_the_cache_is_refused_removed_and_then_fetched_again(hub, content, name):
-    file = HubFile(REPO, name)
-    blob = fetch_file(file).resolve()
+    file = REPO, name
+    blob = fetch_file(*file).resolve()
     blob.write_bytes(b'x' + blob.read_bytes()[1:])
     with pytest.raises(HubError, match='did not have the hash that the Hub states'):
-        fetch_file(file)
-    assert fetch_file(file).read_bytes() == content[name]
+        fetch_file(*file)
+    assert fetch_file(*file).read_bytes() == content[name]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_names_in_the_cache_must_be_hashes(hub, content, tmp_path, header, statu
         headers['X-Error-Code'] = 'EntryNotFound'
     hub.faults = [Fault('HEAD', 'model.safetensors', status, 99, headers)]
     with pytest.raises(HubError) as error:
-        fetch_file(WEIGHTS)
+        fetch_file(*WEIGHTS)
     if status == 200 or header == 'X-Repo-Commit':
         assert 'must be a hash of 40 or 64 hexadecimal digits' in str(error.value)
     assert not list(tmp_path.rglob('x')) and not list(tmp_path.parent.glob('x'))
@@ -149,7 +148,7 @@ def test_a_client_that_others_use_is_left_as_it_was(hub, content):
     from huggingface_hub import file_download
 
     ask = file_download.get_hf_file_metadata
-    fetch_file(WEIGHTS)
+    fetch_file(*WEIGHTS)
     assert file_download.get_hf_file_metadata is ask
 
 
@@ -162,7 +161,7 @@ def test_a_list_that_the_hub_does_not_give_whole_is_refused(hub, content, monkey
 def test_a_page_of_a_proxy_is_shortened(hub, content):
     hub.faults = [Fault('HEAD', 'config.py', 418, 99, {'X-Error-Message': 'long ' * 5_000})]
     with pytest.raises(HubError) as error:
-        fetch_file(HubFile(REPO, 'config.py'))
+        fetch_file(REPO, 'config.py')
     assert len(str(error.value)) < 600 and '\n' not in str(error.value)
     hub.faults = [Fault('GET', '/api/models', 418, 99, body=b'<html>' + b'words ' * 5_000)]
     with pytest.raises(HubError) as error:
@@ -186,7 +185,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(hub, content, tmp_path, n
         download_repository(REPO, tmp_path / 'copy')
     assert not (tmp_path / 'copy').exists()
     with pytest.raises(ValueError):
-        HubFile.parse(f'hf://someone/detector/{name}')
+        client.locate_file(f'hf://someone/detector/{name}')
 
 
 def test_hub_locations_name_repository_revision_and_file(hub):
