@@ -8,7 +8,7 @@ Sources: [P] the CutS3D paper (arXiv 2411.16319), [M] MaskCut as released and ru
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -325,44 +325,34 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: A
         ValueError: a key that `cls` does not have or a value outside its choices; the
             message names the key and what is possible.
     """
-    hints = get_type_hints(cls)
-    values = {key: value for key, value in values.items() if not _is_removed(where, key, value)}
-    known = [field.name for field in fields(cls)]
-    changes = {}
+    hints, changes = get_type_hints(cls), {}
     for key, value in values.items():
-        if key not in known:
-            raise ValueError(f'{where}{key} is not a parameter; known: {", ".join(known)}')
+        name = f'{where}{key}'
+        removed = name.removeprefix('recipe.')
+        if removed in _REMOVED and value == _REMOVED[removed]:
+            continue
+        if key not in hints:
+            raise ValueError(f'{name} is not a parameter; known: {", ".join(hints)}')
         inner = None if base is None else getattr(base, key)
-        changes[key] = _convert(hints[key], value, f'{where}{key}', inner)
+        changes[key] = _convert(hints[key], value, name, inner)
     return cls(**changes) if base is None else replace(base, **changes)
-
-
-def _is_removed(where: str, key: str, value: Any) -> bool:
-    """Tell whether a stored recipe holds a removed parameter at the value that remained."""
-    name = f'{where}{key}'.removeprefix('recipe.')
-    return name in _REMOVED and value == _REMOVED[name]
 
 
 def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
     options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    nested: Any = next((option for option in options if is_dataclass(option)), None)
-    if nested is not None and isinstance(value, dict):
-        return params_from_dict(nested, value, f'{name}.', base)
+    plain, choices = options[0], get_args(options[0])
     if value is None and type(None) in options:
         return None
-    if get_origin(hint) is Literal:
-        is_own = _OWN in get_args(hint) and isinstance(value, str) and '.' in value
-        if value not in get_args(hint) and not is_own:
-            raise ValueError(f'{name} must be one of {get_args(hint)}, got {value!r}')
+    if is_dataclass(plain):
+        if not isinstance(value, dict):
+            raise ValueError(f'{name} must be a dict, got {value!r}')
+        return params_from_dict(plain, value, f'{name}.', base)  # type: ignore[arg-type]
+    if choices:
+        is_own = _OWN in choices and isinstance(value, str) and '.' in value
+        if value not in choices and not is_own:
+            raise ValueError(f'{name} must be one of {choices}, got {value!r}')
         return value
-    plain = next(option for option in options if option is not type(None))
-    if nested is not None or not _is_number_for(plain, value):
-        kind = 'a dict' if nested is not None else f'of type {plain.__name__}'
-        raise ValueError(f'{name} must be {kind}, got {value!r}')
+    taken = (int, float) if plain is float else plain
+    if not isinstance(value, taken) or isinstance(value, bool) is not (plain is bool):
+        raise ValueError(f'{name} must be of type {plain.__name__}, got {value!r}')
     return plain(value)
-
-
-def _is_number_for(plain: type, value: Any) -> bool:
-    if isinstance(value, bool) or plain is bool:
-        return isinstance(value, bool) and plain is bool
-    return isinstance(value, (int, float) if plain is float else int)

@@ -6,9 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from cuts3d_mm.files.atomic import write_whole
 
@@ -25,6 +28,7 @@ _LONGEST_WARM_UP = 0.25  # share of a stage; CutLER's longest is 1000 of 3600 st
 MOST_WATCHED = 1000  # held-out images that detectors are compared on
 _HELD_OUT_SHARE = 0.1
 _BITS = 64
+_Count = Annotated[int, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ class Request:
     yes: bool = False  # go on whatever the first pseudo-labels look like
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a run keeps for as long as it lives."""
 
     images: str  # folder, list or COCO JSON
@@ -67,18 +70,18 @@ class Settings:
     larger_is: str | None = None  # 'far' or 'near' of depth maps; None: as the generator says
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that is to be done: the images are cut, then a training with its rounds."""
 
     settings: Settings
-    num_images: int  # held-out images included
+    num_images: _Count  # held-out images included
     schedule: Schedule
 
 
 def write_plan(path: Path, plan: Plan) -> None:
     """Write a plan, whole or not at all."""
-    write_whole(path, json.dumps({'version': _VERSION, **asdict(plan)}, indent=1) + '\n')
+    content = {'version': _VERSION, **msgspec.to_builtins(plan)}
+    write_whole(path, json.dumps(content, indent=1) + '\n')
 
 
 def read_plan(path: Path) -> Plan | None:
@@ -89,11 +92,10 @@ def read_plan(path: Path) -> Plan | None:
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        version = content['version']
+        version = content.pop('version')
         if version == _VERSION:
-            schedule = _read_schedule(content['schedule'])
-            return Plan(Settings(**content['settings']), content['num_images'], schedule)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return msgspec.convert(content, Plan)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     raise ValueError(
         f'{path} must be the plan of a run of this version (version must be {_VERSION}, got '
@@ -107,22 +109,13 @@ def advise_weights(out: Path) -> str:
     return f', and --load-from {release} to begin with its weights' if release.is_dir() else ''
 
 
-def _read_schedule(content: dict[str, Any]) -> Schedule:
-    schedule = Schedule(**{**content, 'round_steps': tuple(content['round_steps'])})
-    counts = (schedule.num_images, schedule.batch_size, schedule.initial_steps)
-    if not all(type(count) is int and count > 0 for count in (*counts, *schedule.round_steps)):
-        raise ValueError(f'numbers of a schedule must be integers above 0, got {content}')
-    return schedule
-
-
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Steps of a training, for a number of images and a batch size."""
 
-    num_images: int  # images to train on
-    batch_size: int  # images of a step, on all GPUs together
-    initial_steps: int
-    round_steps: tuple[int, ...] = ()  # steps of each round of self-training
+    num_images: _Count  # images to train on
+    batch_size: _Count  # images of a step, on all GPUs together
+    initial_steps: _Count
+    round_steps: tuple[_Count, ...] = ()  # steps of each round of self-training
 
     @property
     def total_steps(self) -> int:
