@@ -241,6 +241,7 @@ def _checked_metadata(ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
         raise
     _require_hash('ETag', metadata.etag)
     _require_hash('commit', metadata.commit_hash)
+    _require_room('the file', metadata.size or 0, LARGEST_DOWNLOAD_BYTES)
     return metadata
 
 
@@ -588,6 +589,11 @@ def fetch_url(url: str, most_bytes: int) -> io.BytesIO:
     return file
 
 
+def _require_room(what: str, size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise HubError(f'{what} must have at most {most_bytes:,} bytes, it has more')
+
+
 def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
     try:
         require_answer(url)
@@ -597,10 +603,6 @@ def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
             f'{NEEDS_NO_DOWNLOAD}'
         ) from error
     version: str | None = None  # version of the content so far, by the server
-
-    def require_room(size: int) -> None:
-        if size > most_bytes:
-            raise HubError(f'{url} must have at most {most_bytes:,} bytes, it has more')
 
     def go_on() -> None:
         """Ask for the rest of the file and write it."""
@@ -618,10 +620,10 @@ def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
             version = answer.headers.get('ETag')
             length = answer.headers.get('Content-Length', '')
             end = file.tell() + int(length) if length.isdigit() else None
-            require_room(end or 0)
+            _require_room(url, end or 0, most_bytes)
             while chunk := answer.read(_CHUNK_BYTES):
                 file.write(chunk)
-                require_room(file.tell())
+                _require_room(url, file.tell(), most_bytes)
         if end is not None and file.tell() != end:
             raise ConnectionError(f'cut after {file.tell():,} of {end:,} bytes')
 

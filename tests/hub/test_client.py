@@ -144,6 +144,15 @@ def test_names_in_the_cache_must_be_hashes(hub, content, tmp_path, header, statu
     assert not list(tmp_path.rglob('x')) and not list(tmp_path.parent.glob('x'))
 
 
+def test_a_file_of_the_hub_that_is_too_large_is_refused_before_it_is_fetched(
+    hub, content, monkeypatch
+):
+    monkeypatch.setattr(client, 'LARGEST_DOWNLOAD_BYTES', 20_000_000)
+    with pytest.raises(HubError, match='must have at most 20,000,000 bytes'):
+        fetch_file(*WEIGHTS)
+    assert not gets(hub)
+
+
 def test_a_client_that_others_use_is_left_as_it_was(hub, content):
     from huggingface_hub import file_download
 
