@@ -33,7 +33,9 @@ LARGEST_NUMBER = 1 << 20  # limit of whole numbers
 _LEFT_OUT = frozenset(
     {'init_cfg', 'pretrained', 'load_from', 'resume', 'custom_imports', 'default_scope'}
 )
-_REFUSED_ARGUMENT = re.compile(r'.*_(ckpt|config)|_.*|trust_remote_code|checkpoint.*|.*\W.*')
+_REFUSED_ARGUMENT = re.compile(
+    r'.*_(ckpt|config)|_.*|trust_remote_code|checkpoint.*|.*\W.*', re.DOTALL
+)
 _MODELS = DETECTORS | NETWORKS | LAYERS | LOSSES
 _SAME_AT_TEST = {'MMSyncBN': 'BN'}  # MMSyncBN cannot be built without a process group
 # scope -> (classes in MODELS, classes in TASK_UTILS, the prefix that MMEngine needs)
@@ -156,7 +158,7 @@ class _Check:
             return value
         if isinstance(value, int) and abs(value) <= LARGEST_NUMBER:
             return value
-        raise self._error(place, f'must be a number up to {LARGEST_NUMBER}, got {value!r}')
+        raise self._error(place, f'must be a number up to {LARGEST_NUMBER}, got {value!r:.80}')
 
     def _word(self, value: str, argument: str, place: str) -> str:
         words = WORDS.get(argument, frozenset())
@@ -275,8 +277,8 @@ def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) ->
     if argument == 'pad_val' and isinstance(value, Mapping) and set(value) <= {'img', 'masks'}:
         return {key: _number(one, argument, name, place, depth + 1) for key, one in value.items()}
     is_word = isinstance(value, str) and value in WORDS.get(argument, ())
-    is_size = isinstance(value, (int, float)) and math.isfinite(value)
-    if value is None or is_word or (is_size and abs(value) <= LARGEST_SIDE_PX):
+    is_size = isinstance(value, (int, float)) and abs(value) <= LARGEST_SIDE_PX
+    if value is None or is_word or is_size:
         return value
     raise ValueError(
         f'{name}: {place} must be numbers up to {LARGEST_SIDE_PX}, got {str(value)[:80]!r}'
