@@ -17,51 +17,32 @@ DETECTORS = frozenset(
     YOLOX
     """.split()
 )
-_BACKBONES = frozenset(
+NETWORKS = frozenset(  # backbones, necks and heads
     """
-    CSPDarknet CSPNeXt Darknet DetectoRS_ResNeXt DetectoRS_ResNet EfficientNet HRNet
-    HourglassNet MobileNetV2 PyramidVisionTransformer PyramidVisionTransformerV2 RegNet Res2Net
-    ResNeSt ResNeXt ResNet ResNetV1d SSDVGG SwinTransformer TridentResNet
+    ATSSHead AnchorFreeHead AnchorHead AutoAssignHead BBoxHead BFP BasePanopticFusionHead
+    BaseSemanticHead BoxInstBboxHead BoxInstMaskHead CSPDarknet CSPNeXt CSPNeXtPAFPN
+    CTResNetNeck CascadeRPNHead CascadeRoIHead CenterNetHead CenterNetUpdateHead CentripetalHead
+    ChannelMapper CoarseMaskHead CondInstBboxHead CondInstMaskHead ConditionalDETRHead
+    ConvFCBBoxHead CornerHead DABDETRHead DDODHead DDQDETRHead DETRHead DIIHead DINOHead Darknet
+    DecoupledSOLOHead DecoupledSOLOLightHead DeformableDETRHead DetectoRS_ResNeXt
+    DetectoRS_ResNet DilatedEncoder DoubleConvFCBBoxHead DoubleHeadRoIHead DyHead
+    DynamicMaskHead DynamicRoIHead EfficientNet EmbeddingRPNHead FCNMaskHead FCOSHead FPG FPN
+    FPN_CARAFE FPN_DropBlock FSAFHead FeatureRelayHead FoveaHead FreeAnchorRetinaHead
+    FusedSemanticHead GARPNHead GARetinaHead GFLHead GenericRoIExtractor GlobalContextHead
+    GridHead GridRoIHead GuidedAnchorHead HRFPN HRNet HTCMaskHead HeuristicFusionHead
+    HourglassNet HybridTaskCascadeRoIHead LADHead LDHead Mask2FormerHead MaskFormerFusionHead
+    MaskFormerHead MaskIoUHead MaskPointHead MaskScoringRoIHead MobileNetV2
+    MultiInstanceBBoxHead MultiInstanceRoIHead NASFCOSHead NASFCOS_FPN NASFPN PAAHead PAFPN
+    PISARetinaHead PISARoIHead PISASSDHead PanopticFPNHead PointRendRoIHead
+    PyramidVisionTransformer PyramidVisionTransformerV2 RFP RPNHead RTMDetHead RTMDetInsHead
+    RTMDetInsSepBNHead RTMDetSepBNHead RegNet RepPointsHead Res2Net ResLayer ResLayerExtraNorm
+    ResNeSt ResNeXt ResNet ResNetV1d RetinaHead RetinaSepBNHead SABLHead SABLRetinaHead
+    SCNetBBoxHead SCNetMaskHead SCNetRoIHead SCNetSemanticHead SOLOHead SOLOV2Head SSDHead
+    SSDNeck SSDVGG SSH Shared2FCBBoxHead Shared4Conv1FCBBoxHead SingleRoIExtractor SparseRoIHead
+    StageCascadeRPNHead StandardRoIHead SwinTransformer TOODHead TridentResNet TridentRoIHead
+    VFNetHead YOLACTHead YOLACTProtonet YOLOFHead YOLOV3Head YOLOV3Neck YOLOXHead YOLOXPAFPN
     """.split()
 )
-_NECKS = frozenset(
-    """
-    BFP CSPNeXtPAFPN CTResNetNeck ChannelMapper DilatedEncoder DyHead FPG FPN FPN_CARAFE
-    FPN_DropBlock HRFPN NASFCOS_FPN NASFPN PAFPN RFP SSDNeck SSH YOLOV3Neck YOLOXPAFPN
-    """.split()
-)
-_DENSE_HEADS = frozenset(
-    """
-    ATSSHead AnchorFreeHead AnchorHead AutoAssignHead BoxInstBboxHead BoxInstMaskHead
-    CascadeRPNHead CenterNetHead CenterNetUpdateHead CentripetalHead CondInstBboxHead
-    CondInstMaskHead ConditionalDETRHead CornerHead DABDETRHead DDODHead DDQDETRHead DETRHead
-    DINOHead DecoupledSOLOHead DecoupledSOLOLightHead DeformableDETRHead EmbeddingRPNHead
-    FCOSHead FSAFHead FoveaHead FreeAnchorRetinaHead GARPNHead GARetinaHead GFLHead
-    GuidedAnchorHead LADHead LDHead Mask2FormerHead MaskFormerHead NASFCOSHead PAAHead
-    PISARetinaHead PISASSDHead RPNHead RTMDetHead RTMDetInsHead RTMDetInsSepBNHead
-    RTMDetSepBNHead RepPointsHead RetinaHead RetinaSepBNHead SABLRetinaHead SOLOHead SOLOV2Head
-    SSDHead StageCascadeRPNHead TOODHead VFNetHead YOLACTHead YOLACTProtonet YOLOFHead
-    YOLOV3Head YOLOXHead
-    """.split()
-)
-_ROI_HEADS = frozenset(
-    """
-    BBoxHead CascadeRoIHead CoarseMaskHead ConvFCBBoxHead DIIHead DoubleConvFCBBoxHead
-    DoubleHeadRoIHead DynamicMaskHead DynamicRoIHead FCNMaskHead FeatureRelayHead
-    FusedSemanticHead GenericRoIExtractor GlobalContextHead GridHead GridRoIHead HTCMaskHead
-    HybridTaskCascadeRoIHead MaskIoUHead MaskPointHead MaskScoringRoIHead MultiInstanceBBoxHead
-    MultiInstanceRoIHead PISARoIHead PointRendRoIHead ResLayer ResLayerExtraNorm SABLHead
-    SCNetBBoxHead SCNetMaskHead SCNetRoIHead SCNetSemanticHead Shared2FCBBoxHead
-    Shared4Conv1FCBBoxHead SingleRoIExtractor SparseRoIHead StandardRoIHead TridentRoIHead
-    """.split()
-)
-_SEGMENTATION_HEADS = frozenset(
-    """
-    BasePanopticFusionHead BaseSemanticHead HeuristicFusionHead MaskFormerFusionHead
-    PanopticFPNHead
-    """.split()
-)
-NETWORKS = _BACKBONES | _NECKS | _DENSE_HEADS | _ROI_HEADS | _SEGMENTATION_HEADS
 # mmpretrain's backbones build layers only; TIMMBackbone is left out, as it takes a model's name.
 MMPRETRAIN = frozenset(
     """
@@ -127,7 +108,6 @@ TASK_UTIL_ARGUMENTS = frozenset(
 )
 # Arguments with a `type` that no registry resolves; MMCV evaluates the name of an NMS as code.
 _NMS = frozenset({'nms', 'soft_nms'})
-_TRANSITIONS = frozenset({'conv', 'interpolation_conv', 'last_conv'})
 CHOICES = {
     'nms': _NMS,
     'dqs_cfg': _NMS,
@@ -135,13 +115,13 @@ CHOICES = {
         'DeformRoIPoolPack ModulatedDeformRoIPoolPack RoIAlign RoIPool SimpleRoIAlign'.split()
     ),
     'adapt_cfg': frozenset({'dilation', 'offset'}),
-    'same_down_trans': _TRANSITIONS,
-    'same_up_trans': _TRANSITIONS,
-    'across_lateral_trans': _TRANSITIONS,
-    'across_down_trans': _TRANSITIONS,
-    'across_up_trans': _TRANSITIONS,
-    'across_skip_trans': _TRANSITIONS,
-    'output_trans': _TRANSITIONS,
+    **dict.fromkeys(
+        (
+            *('same_down_trans', 'same_up_trans', 'across_lateral_trans', 'across_down_trans'),
+            *('across_up_trans', 'across_skip_trans', 'output_trans'),
+        ),
+        frozenset({'conv', 'interpolation_conv', 'last_conv'}),
+    ),
 }
 _REASONS = {
     'a language model, which is fetched by its name': """
