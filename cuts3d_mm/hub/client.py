@@ -44,7 +44,7 @@ NEEDS_NO_DOWNLOAD = (
 _CHUNK_BYTES = 1 << 20
 _LONGEST_REASON = 300  # characters of what a server says
 _SHA256_DIGITS = 64
-_HASH = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # of git, or SHA-256
+_HASH = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # id of git, or SHA-256
 
 
 class HubError(OSError):
@@ -410,7 +410,7 @@ def _repeat(
                 raise HubError(message) from error
             answers = [_answer(one) for one in _chain(error)]
             asked = [one.headers.get('Retry-After') or '' for one in answers if one is not None]
-            seconds = next((float(one) for one in asked if one.isdigit()), pause)
+            seconds = next((float(one) for one in asked if one.isdecimal()), pause)
         time.sleep(min(seconds, LONGEST_PAUSE_S))
 
 
@@ -619,7 +619,7 @@ def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
                 file.truncate()
             version = answer.headers.get('ETag')
             length = answer.headers.get('Content-Length', '')
-            end = file.tell() + int(length) if length.isdigit() else None
+            end = file.tell() + int(length) if length.isdecimal() else None
             _require_room(url, end or 0, most_bytes)
             while chunk := answer.read(_CHUNK_BYTES):
                 file.write(chunk)

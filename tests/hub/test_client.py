@@ -61,8 +61,9 @@ def test_a_download_that_is_cut_goes_on_where_it_was(hub, content):
 
 @pytest.mark.parametrize('method', ['HEAD', 'GET'])
 @pytest.mark.parametrize('status', [429, 500, 503])
-def test_answers_that_pass_are_asked_again(hub, content, method, status):
-    hub.faults = [Fault(method, 'model.safetensors', status, 2, {'Retry-After': '0'})]
+@pytest.mark.parametrize('asked', ['0', '\xb2'])
+def test_answers_that_pass_are_asked_again(hub, content, method, status, asked):
+    hub.faults = [Fault(method, 'model.safetensors', status, 2, {'Retry-After': asked})]
     assert fetch_file(*WEIGHTS).read_bytes() == content['model.safetensors']
 
 
