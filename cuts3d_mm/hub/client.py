@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from importlib import import_module
@@ -22,7 +22,7 @@ from threading import RLock, Thread
 from types import ModuleType
 from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cuts3d_mm.files.atomic import open_atomically
@@ -502,51 +502,36 @@ def hub_answers() -> bool:
     """Whether the Hub can be used: it answers within seconds, and HF_HUB_OFFLINE is not set."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return False
+    return not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)
+
+
+_answered: set[str] = set()  # servers that have answered, which are not asked again
+
+
+def _answers(url: str) -> bool:
+    """Whether the server of an address answers within `ANSWER_LIMIT_S`."""
+    server = '/'.join(url.split('/')[:3])
+    if server not in _answered:
+        # A thread, because nothing else ends the look-up of a name in time.
+        asking = Thread(target=_ask_once, args=(server,), daemon=True)
+        asking.start()
+        asking.join(ANSWER_LIMIT_S)
+    return server in _answered
+
+
+def _ask_once(server: str) -> None:
+    """Note a server from which any answer comes; a refusal is an answer."""
     try:
-        require_answer(constants.ENDPOINT)
-    except NoAnswer:
-        return False
-    return True
-
-
-class NoAnswer(ConnectionError):
-    """A server does not answer, or its name cannot be resolved."""
-
-
-def require_answer(url: str) -> None:
-    """Check that the server of an address answers; a server that answered is not asked again.
-
-    Raises:
-        NoAnswer: no answer came within `ANSWER_LIMIT_S`.
-    """
-    _require_answer(urljoin(url, '/'))
-
-
-@cache  # an error is not cached: a server that did not answer is asked again
-def _require_answer(url: str) -> None:
-    answers: list[bool] = []
-    # A thread, because nothing else ends the look-up of a name in time.
-    asking = Thread(target=lambda: answers.append(_gives_answer(url)), daemon=True)
-    asking.start()
-    asking.join(ANSWER_LIMIT_S)
-    if not any(answers):
-        raise NoAnswer(f'{url} does not answer')
-
-
-def _gives_answer(url: str) -> bool:
-    """Whether any answer comes; a refusal is an answer."""
-    try:
-        request = Request(url, method='HEAD')
+        request = Request(f'{server}/', method='HEAD')
         build_opener(_Redirects).open(request, timeout=ANSWER_LIMIT_S).close()
     except (HTTPError, HTTPException, ValueError, HubError):
-        return True  # a malformed address, too: the download says more about it
+        pass  # a malformed address, too: the download says more about it
     except URLError as error:
-        return isinstance(error.reason, (str, ssl.SSLError))
+        if not isinstance(error.reason, (str, ssl.SSLError)):
+            return
     except OSError:
-        return False
-    return True
+        return
+    _answered.add(server)
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -595,13 +580,11 @@ def _require_room(what: str, size: int, most_bytes: int) -> None:
 
 
 def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
-    try:
-        require_answer(url)
-    except (NoAnswer, ValueError) as error:
+    if not _answers(url):
         raise HubError(
-            f'{url} cannot be downloaded: {error}, check the connection and try again; '
-            f'{NEEDS_NO_DOWNLOAD}'
-        ) from error
+            f'{url} cannot be downloaded: the server does not answer, check the connection and '
+            f'try again; {NEEDS_NO_DOWNLOAD}'
+        )
     version: str | None = None  # version of the content so far, by the server
 
     def go_on() -> None:
