@@ -109,7 +109,7 @@ def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
             f'{name}: model.type must be a detector of MMDetection, got {checked.get("type")!r}'
         )
     # The type is for MMDetection's own inferencer, which asks the data set for colours.
-    dataset = {'type': 'BaseDetDataset', 'pipeline': make_pipeline(config, name)}
+    dataset = {'type': 'BaseDetDataset', 'pipeline': _make_pipeline(config, name)}
     return {
         'default_scope': 'mmdet',
         'model': checked,
@@ -135,7 +135,7 @@ class _Check:
             if not isinstance(key, str) or len(key) > 64 or _REFUSED_ARGUMENT.fullmatch(key):
                 raise self._error(f'{place}.{str(key)[:64]!r}', 'may not be set by a release')
             if key == 'data_preprocessor':
-                checked[key] = make_preprocessor(value, self.name, f'{place}.{key}')
+                checked[key] = _make_preprocessor(value, self.name, f'{place}.{key}')
             else:
                 checked[key] = self._value(value, key, f'{place}.{key}', depth + 1)
         return checked
@@ -197,16 +197,8 @@ class _Check:
         )
 
 
-def make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Make the steps from a file to the input of a detector.
-
-    Args:
-        config: config with `test_dataloader`, whose data set may be wrapped in another.
-        name: name of the config, for errors.
-
-    Raises:
-        ValueError: there is no test pipeline, a step is unknown, or an argument is no size.
-    """
+def _make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Make the steps from a file to the input of a detector; its data set may be wrapped."""
     steps = _find_steps(config)
     if steps is None:
         raise ValueError(f'{name} must define test_dataloader with the pipeline of a data set')
@@ -228,17 +220,8 @@ def make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [*made, {'type': 'PackDetInputs', 'meta_keys': _META_KEYS}]
 
 
-def make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | None:
-    """Make the preprocessor that normalises and pads images.
-
-    Args:
-        config: preprocessor of the release, perhaps wrapped in one for several branches.
-        name: name of the config, for errors.
-        place: place in the config, for errors.
-
-    Raises:
-        ValueError: an argument is no number.
-    """
+def _make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | None:
+    """Make what normalises and pads images; it may be wrapped in one for several branches."""
     if config is None:
         return None
     if isinstance(config, Mapping) and isinstance(config.get('data_preprocessor'), Mapping):
