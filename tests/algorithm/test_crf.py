@@ -30,7 +30,7 @@ def rough_masks(count):
 
 
 def masks_of_pydensecrf(name, masks, image):
-    """What pydensecrf 1.1 makes of drawn masks: by the package where it is there, else as recorded.
+    """Masks of pydensecrf 1.1: by the package where it is installed, and as they were recorded.
 
     It has no ready wheel, and tests need no compiler.
     """
