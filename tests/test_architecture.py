@@ -125,7 +125,6 @@ ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensec
 CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
-    'ijson': 'labels/coco_json.py',
     'plotly': 'visualization/figures.py',
     'pydensecrf': 'algorithm/crf.py',
     'ray': 'pipeline/ray.py',

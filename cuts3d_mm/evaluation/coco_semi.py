@@ -93,8 +93,9 @@ def _items(path: Path, part: str, key: str) -> Iterator[dict[str, Any]]:
     """Read the entries of a list at the top of a file, each with a number under `key`."""
     try:
         for entry in read_entries(path, (part,)):
-            if not isinstance(entry.value, dict) or type(entry.value.get(key)) is not int:
+            item = entry.read(dict)
+            if type(item.get(key)) is not int:
                 raise ValueError(f'{entry.where} must be an object whose {key} is an integer')
-            yield entry.value
+            yield item
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error

@@ -177,11 +177,13 @@ class CocoLikeSource:
 
 
 def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
-    """Read the entries of a list at the top of a file, up to the place where it is broken."""
+    """Read the entries of a list at the top of a file; none of a broken file."""
     try:
         for entry in read_entries(path, (part,)):
-            is_object = isinstance(entry.value, dict)
-            yield entry.value if is_object else Problem(entry.where, 'entry is no JSON object')
+            try:
+                yield entry.read(dict)
+            except ValueError:
+                yield Problem(entry.where, 'entry is no JSON object')
     except ValueError as error:
         yield Problem(path.name, f'broken JSON: {error}')
 

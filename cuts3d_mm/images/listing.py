@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.files.paths import is_inside, open_regular, shown
 from cuts3d_mm.files.remote import BucketPath, Place
-from cuts3d_mm.labels.coco_json import CocoName, convert_entry, read_entries
+from cuts3d_mm.labels.coco_json import CocoName, read_entries
 
 from .matching import match_names, with_slashes
 from .reading import IMAGE_SUFFIXES
@@ -176,8 +176,7 @@ def read_coco_names(source: Place, folder: Place | None = None) -> tuple[Place, 
         ValueError: the file is no COCO JSON, or the first names are in none of the folders.
     """
     try:
-        entries = read_entries(source, ('images',))
-        names = [convert_entry(entry, CocoName).file_name for entry in entries]
+        names = [one.read(CocoName).file_name for one in read_entries(source, ('images',))]
     except ValueError as error:
         message = f'{source} must be a COCO JSON with images[].file_name: {error}'
         raise ValueError(message) from error

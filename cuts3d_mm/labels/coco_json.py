@@ -1,18 +1,15 @@
-"""Read COCO JSON in limited memory, and check it entry by entry."""
+"""Read COCO JSON, and check it entry by entry."""
 
 from __future__ import annotations
 
 import math
 import re
 import warnings
-from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-import ijson
 import msgspec
 import numpy as np
 from msgspec import Meta
@@ -49,154 +46,7 @@ Number = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 Length = Annotated[float, Meta(ge=0, le=MAX_COORDINATE_PX)]
 Flag = Annotated[int, Meta(ge=0, le=1)] | bool
 Polygons = list[list[float]]
-T = TypeVar('T', bound=msgspec.Struct)
-
-
-class AnnotatedImage(NamedTuple):
-    """An image and all its annotations."""
-
-    image: CocoImage
-    annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
-
-
-def read_annotated_images(
-    path: Place, crowd: Crowd = 'ignore', remarks: Remarks | None = None
-) -> Iterator[AnnotatedImage]:
-    """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
-
-    What tools write otherwise than COCO, but plainly, is read; see `in_plain_form`.
-    Annotations of images that are not in the file are left out and counted.
-
-    The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
-    codes of an image show it, its size is corrected, with one warning that says how many images.
-
-    Args:
-        path: file to read.
-        crowd: 'objects' gives regions that are marked `iscrowd` as objects; with 'ignore' they
-            stay crowds.
-        remarks: gets the counts.
-
-    Raises:
-        ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
-            to ignore; the message names the file, the entry and what must hold.
-    """
-    require_crowd(crowd)
-    with _Annotations(crowd == 'objects') as annotations:
-        try:
-            images = _read_all(path, annotations, remarks or Remarks())
-            annotations.check_ids()
-        except ValueError as error:
-            raise ValueError(f'{path} must be a COCO JSON: {error}') from error
-        annotations.check_crowds(path)
-        yield from _in_order(path, images, annotations)
-
-
-def _read_all(path: Place, annotations: _Annotations, remarks: Remarks) -> list[CocoImage]:
-    images: dict[int, CocoImage] = {}
-    for entry in read_entries(path, ('images', 'annotations')):
-        if entry.part == 'annotations':
-            annotations.add(convert_entry(entry, CocoAnnotation))
-            continue
-        image = convert_entry(entry, CocoImage)
-        if image.id in images:
-            raise ValueError(f'{entry.where}.id must be unique, got {image.id} again')
-        images[image.id] = image
-    remarks.num_objects = annotations.count
-    remarks.orphans = annotations.assign(images)
-    return list(images.values())
-
-
-def _in_order(
-    path: Place, images: list[CocoImage], annotations: _Annotations
-) -> Iterator[AnnotatedImage]:
-    num_swapped = 0
-    for image, found in zip(images, annotations.by_image(len(images)), strict=True):
-        sizes = {
-            one.segmentation.size for _, one in found if isinstance(one.segmentation, RunLengths)
-        }
-        if sizes - {image.image_hw}:
-            if sizes != {image.image_hw[::-1]}:
-                raise ValueError(
-                    f'{path}: masks of {image.file_name} must have the size of their image '
-                    f'{image.image_hw} (H, W), got {sorted(sizes)}'
-                )
-            num_swapped += 1
-            image = CocoImage(image.file_name, image.id, image.width, image.height)
-        yield AnnotatedImage(image, found)
-    if num_swapped:
-        message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
-        warnings.warn(f'{message}; corrected', stacklevel=4)
-
-
-_MAX_IN_MEMORY = 2**26  # bytes of annotations; a file with more goes to the disk
-
-
-class _Annotations:
-    """Annotations outside of memory, in the order of the file, to be read image by image."""
-
-    def __init__(self, crowds_are_objects: bool) -> None:
-        self._crowds_are_objects = crowds_are_objects
-        self._num_crowds = 0
-        self._file = SpooledTemporaryFile(_MAX_IN_MEMORY)  # noqa: SIM115
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(CocoAnnotation).decode
-        self._ends = array('q', [0])
-        self._ids = array('q')
-        self._image_ids = array('q')
-        self._images: list[int] = []
-
-    def __enter__(self) -> _Annotations:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, annotation: CocoAnnotation) -> None:
-        if annotation.iscrowd and self._crowds_are_objects:
-            annotation = msgspec.structs.replace(annotation, iscrowd=0)
-        self._num_crowds += int(annotation.iscrowd)
-        content = self._encode(annotation)
-        self._file.write(content)
-        self._ends.append(self._ends[-1] + len(content))
-        self._ids.append(annotation.id)
-        self._image_ids.append(annotation.image_id)
-
-    @property
-    def count(self) -> int:
-        return len(self._ids)
-
-    def check_ids(self) -> None:
-        ids = np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64)
-        order = np.argsort(ids, kind='stable')
-        again = order[1:][np.diff(ids[order]) == 0]
-        if again.size:
-            index = int(again.min())
-            raise ValueError(f'annotations[{index}].id must be unique, got {ids[index]} again')
-
-    def check_crowds(self, path: Place) -> None:
-        require_objects(path, len(self._ids), self._num_crowds)
-
-    def assign(self, images: dict[int, CocoImage]) -> int:
-        """Find the image of each annotation; count those that have none."""
-        positions = {image_id: position for position, image_id in enumerate(images)}
-        self._images = [positions.get(image_id, -1) for image_id in self._image_ids]
-        num_orphans = self._images.count(-1)
-        if num_orphans and num_orphans == len(self._images):
-            raise ValueError(
-                f'annotations[0].image_id must be the id of an image, got {self._image_ids[0]}'
-            )
-        return num_orphans
-
-    def by_image(self, num_images: int) -> Iterator[list[tuple[int, CocoAnnotation]]]:
-        positions = np.asarray(self._images, np.int64)
-        order = np.argsort(positions, kind='stable')
-        bounds = np.searchsorted(positions[order], np.arange(num_images + 1))
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-            yield [(int(i), self._read(int(i))) for i in order[first:last]]
-
-    def _read(self, index: int) -> CocoAnnotation:
-        self._file.seek(self._ends[index])
-        return self._decode(self._file.read(self._ends[index + 1] - self._ends[index]))
+T = TypeVar('T')
 
 
 class CocoName(msgspec.Struct, frozen=True):
@@ -269,28 +119,51 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
             raise ValueError('must have finite numbers in bbox, area and score')
 
 
-def convert_entry(entry: Entry, kind: type[T]) -> T:
-    """Check an entry and convert it to its type; keys that the type lacks are left out.
+MAX_ENTRY_BYTES = 2**23  # bytes of JSON text; entries of COCO and LVIS have less than 2**18
+_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
+_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|[\[\]{},]')
+_ODD_NUMBER = re.compile(rb'-?(?:NaN|Infinity)')
 
-    An entry in another form than COCO's is read as `in_plain_form` gives it.
 
-    Raises:
-        ValueError: the entry does not fit the type; the message names it and what must hold.
-    """
-    try:
-        return msgspec.convert(entry.value, kind)
-    except msgspec.ValidationError as error:
-        with suppress(msgspec.ValidationError):
-            return msgspec.convert(in_plain_form(*entry), kind)
-        raise ValueError(entry.where + _describe(str(error))) from None
+class Entry(NamedTuple):
+    """An element of a list at the top of a file, as text."""
+
+    part: str  # name of the list
+    position: int
+    text: msgspec.Raw
+
+    @property
+    def where(self) -> str:
+        """Name of the entry in a message, such as `images[12]`."""
+        return f'{self.part}[{self.position}]'
+
+    def read(self, kind: type[T]) -> T:
+        """Check the entry and convert it to its type; keys that the type lacks are left out.
+
+        An entry in another form than COCO's is read as `in_plain_form` gives it.
+
+        Raises:
+            ValueError: the entry does not fit the type; the message names it and what must hold.
+        """
+        if memoryview(self.text).nbytes > MAX_ENTRY_BYTES:
+            raise ValueError(f'{self.where} must be at most {MAX_ENTRY_BYTES} bytes long')
+        try:
+            return msgspec.json.decode(self.text, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                value = msgspec.json.decode(self.text)
+                return msgspec.convert(in_plain_form(self.part, self.position, value), kind)
+            raise ValueError(self.where + _describe(str(error))) from None
 
 
 def _describe(message: str) -> str:
     """Turn "Expected `int`, got `str` - at `$.id`" into ".id must be int, got str"."""
-    text, _, place = message.replace('`', '').partition(' - at $')
+    message = message.replace('`', '').replace('array', 'list')
+    text, _, place = message.partition(' - at $')
     for theirs, ours in (
         ('Expected ', 'must be '),
         ('Object missing required field ', 'must have '),
+        ('Number out of range', 'must be a finite number of 64 bits'),
         ('must', 'must'),
     ):
         if text.startswith(theirs):
@@ -298,175 +171,169 @@ def _describe(message: str) -> str:
     return f'{place} is wrong: {text[:1].lower()}{text[1:]}'
 
 
-MAX_DEPTH = 32  # nested lists and objects of an entry; COCO needs 3
-MAX_ENTRY_BYTES = 2**23  # bytes of JSON text; entries of COCO and LVIS have less than 2**18
-_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
-Events = Iterator[tuple[str, Any]]
-
-
-class Entry(NamedTuple):
-    """An element of a list at the top of the file."""
-
-    part: str  # name of the list
-    position: int
-    value: Any
-
-    @property
-    def where(self) -> str:
-        """Name of the entry in a message, such as `images[12]`."""
-        return f'{self.part}[{self.position}]'
-
-
-def read_entries(path: Place, parts: Collection[str]) -> Iterator[Entry]:
-    """Read some lists of a JSON object, in the order of the file; the rest is skipped.
+def read_entries(path: Place, parts: Sequence[str]) -> Iterator[Entry]:
+    """Read some lists of a JSON object, list by list; the rest is skipped.
 
     Args:
         path: file to read.
         parts: keys of the lists; each must be in the file once.
 
     Raises:
-        ValueError: the file is no JSON object with these lists, or exceeds a limit. The
-            message does not name the file.
+        ValueError: the file is no JSON object with these lists. The message does not name the
+            file.
     """
     with path.open('rb') as file:
-        source = _Source(file)
-        try:
-            yield from _read_object(ijson.basic_parse(source, use_float=True), source, parts)
-        except ijson.JSONError as error:
-            raise ValueError(source.find_number() or _reason(error)) from error
+        content = file.read()
+    start = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0
+    kind = msgspec.defstruct('CocoFile', [(part, list[msgspec.Raw]) for part in parts])
+    try:
+        lists = msgspec.json.decode(memoryview(content)[start:], type=kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_describe(str(error)).lstrip(' .')) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(_explain(str(error), content, start)) from None
+    except RecursionError:
+        raise ValueError('must not be nested so deep') from None
+    for part in parts:
+        if content.count(f'"{part}"'.encode()) > 1 and _count_keys(content, part) > 1:
+            raise ValueError(f'{part!r} must be there once')
+        for position, text in enumerate(getattr(lists, part)):
+            yield Entry(part, position, text)
 
 
-_ODD_NUMBER = re.compile(
-    rb'("[\w ]{1,40}")?[:\[,\s]*(?<![\w"])(-?(?:NaN|Infinity|\d{19,}|[\d.]+[eE]\+?\d{3,}))'
-)
+def _count_keys(content: bytes, key: str) -> int:
+    """Count how often a key stands in the object at the top of a JSON text."""
+    depth = count = 0
+    for token in _TOKEN.finditer(content):
+        depth += (token[0] in b'[{') - (token[0] in b']}')
+        count += depth == 1 and token[2] is not None and token[1] == key.encode()
+    return count
 
 
-class _Source:
-    """A file that gives at most `MAX_ENTRY_BYTES` for each entry."""
+def _explain(message: str, content: bytes, start: int) -> str:
+    """Name the place in the file where its text is no JSON."""
+    text, _, number = message.removeprefix('JSON is malformed: ').partition(' (byte ')
+    if not number:
+        return f'must be whole JSON in UTF-8: {text[:1].lower()}{text[1:]}'
+    at = start + int(number.rstrip(')'))
+    place = f'{_place_of(content, at)}: got {{}} at byte {at} of the file'
+    odd = _ODD_NUMBER.match(content, at - 1) or _ODD_NUMBER.match(content, at)
+    if odd:
+        return f'numbers must be finite, {place.format(odd[0].decode())}'
+    return f'must be whole JSON in UTF-8, {place.format(text)}'
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._num_bytes = self._start = 0
-        self._read = self._before = b''  # what was read last, and before
-        self._where = 'the beginning'
-        if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
-            file.seek(0)
 
-    def begin(self, where: str) -> None:
-        self._num_bytes, self._where = 0, where
+def _place_of(content: bytes, end: int) -> str:
+    """Name the value at a byte of a JSON text, such as `annotations[3].area`."""
+    steps: list[int | str] = []  # the index or key in each list or object that is open
+    for token in _TOKEN.finditer(content, 0, end):
+        mark = token[0]
+        if mark in b'[{':
+            steps.append(0 if mark == b'[' else '')
+        elif mark in b']}':
+            del steps[-1:]
+        elif mark != b',' and steps and isinstance(steps[-1], str):
+            steps[-1] = token[1][:40].decode('utf-8', 'replace')
+        elif mark == b',' and steps and isinstance(steps[-1], int):
+            steps[-1] += 1
+    names = (f'[{step}]' if isinstance(step, int) else f'.{step}' for step in steps)
+    return ''.join(names).lstrip('.') or 'the beginning'
 
-    def read(self, size: int = -1) -> bytes:
-        self._num_bytes += size
-        if self._num_bytes > MAX_ENTRY_BYTES:
-            raise ValueError(f'{self._where} must be at most {MAX_ENTRY_BYTES} bytes long')
-        self._start += len(self._before)
-        self._before, self._read = self._read, self._file.read(size)
-        return self._read
 
-    def find_number(self) -> str | None:
-        """Say which number in what was read last is none of JSON, or too large."""
-        text = self._before + self._read
-        for found in _ODD_NUMBER.finditer(text):
-            key, number = (part.decode('ascii', 'replace') for part in found.groups(b''))
-            if not (number.lstrip('-').isdecimal() and abs(int(number)) < 2**63):
-                return (
-                    f'{self._where}: numbers must be finite and fit into 64 bits, got '
-                    f'{f"{key}: " if key else ""}{number} at byte '
-                    f'{self._start + found.start(2)} of the file'
+class AnnotatedImage(NamedTuple):
+    """An image and all its annotations."""
+
+    image: CocoImage
+    annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
+
+
+def read_annotated_images(
+    path: Place, crowd: Crowd = 'ignore', remarks: Remarks | None = None
+) -> Iterator[AnnotatedImage]:
+    """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
+
+    What tools write otherwise than COCO, but plainly, is read; see `in_plain_form`.
+    Annotations of images that are not in the file are left out and counted.
+
+    The files of CutLER and CuVLER give the width of an image as its height. Where all run-length
+    codes of an image show it, its size is corrected, with one warning that says how many images.
+
+    Args:
+        path: file to read; its text stays in memory, its objects do not.
+        crowd: 'objects' gives regions that are marked `iscrowd` as objects; with 'ignore' they
+            stay crowds.
+        remarks: gets the counts.
+
+    Raises:
+        ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
+            to ignore; the message names the file, the entry and what must hold.
+    """
+    require_crowd(crowd)
+    try:
+        images, num_crowds, orphans = _read_all(path)
+        num_objects = len(orphans) + sum(len(entries) for _, entries in images.values())
+        if orphans and len(orphans) == num_objects:
+            where = f'{orphans[0].where}.image_id'
+            got = orphans[0].read(CocoAnnotation).image_id
+            raise ValueError(f'{where} must be the id of an image, got {got}')
+    except ValueError as error:
+        raise ValueError(f'{path} must be a COCO JSON: {error}') from error
+    if remarks is not None:
+        remarks.num_objects, remarks.orphans = num_objects, len(orphans)
+    if crowd == 'ignore':
+        require_objects(path, num_objects, num_crowds)
+    yield from _in_order(path, list(images.values()), crowd == 'objects')
+
+
+_Unread = tuple[CocoImage, list[Entry]]  # an image and its annotations
+
+
+def _read_all(path: Place) -> tuple[dict[int, _Unread], int, list[Entry]]:
+    """Give the images by id, the number of crowds, and the annotations of other images."""
+    images: dict[int, _Unread] = {}
+    orphans: list[Entry] = []
+    ids: set[int] = set()
+    num_crowds = 0
+    for entry in read_entries(path, ('images', 'annotations')):
+        if entry.part == 'images':
+            image = entry.read(CocoImage)
+            if image.id in images:
+                raise ValueError(f'{entry.where}.id must be unique, got {image.id} again')
+            images[image.id] = (image, [])
+            continue
+        annotation = entry.read(CocoAnnotation)
+        if annotation.id in ids:
+            raise ValueError(f'{entry.where}.id must be unique, got {annotation.id} again')
+        ids.add(annotation.id)
+        num_crowds += int(annotation.iscrowd)
+        _, entries = images.get(annotation.image_id, (None, orphans))
+        entries.append(entry)
+    return images, num_crowds, orphans
+
+
+def _in_order(
+    path: Place, images: list[_Unread], crowds_are_objects: bool
+) -> Iterator[AnnotatedImage]:
+    num_swapped = 0
+    for image, entries in images:
+        found = [(entry.position, entry.read(CocoAnnotation)) for entry in entries]
+        if crowds_are_objects:
+            found = [(index, msgspec.structs.replace(one, iscrowd=0)) for index, one in found]
+        sizes = {
+            one.segmentation.size for _, one in found if isinstance(one.segmentation, RunLengths)
+        }
+        if sizes - {image.image_hw}:
+            if sizes != {image.image_hw[::-1]}:
+                raise ValueError(
+                    f'{path}: masks of {image.file_name} must have the size of their image '
+                    f'{image.image_hw} (H, W), got {sorted(sizes)}'
                 )
-        return None
-
-
-def _read_object(events: Events, source: _Source, parts: Collection[str]) -> Iterator[Entry]:
-    if next(events)[0] != 'start_map':
-        raise ValueError('must hold one JSON object')
-    found = set()
-    for event, key in events:
-        if event == 'end_map':
-            break
-        if key in found:
-            raise ValueError(f'{key[:40]!r} must be there once')
-        found.add(key)
-        source.begin(repr(key[:40]))
-        event, _ = next(events)
-        if key not in parts:
-            _pass_over(events, source, event, key[:40])
-        elif event == 'start_array':
-            yield from _read_list(events, source, key)
-        else:
-            raise ValueError(f'{key!r} must be a list')
-    for _ in events:  # the parser refuses what follows the object
-        raise ValueError('must hold one JSON object')
-    missing = [part for part in parts if part not in found]
-    if missing:
-        raise ValueError(f'{missing[0]!r} must be there')
-
-
-def _read_list(events: Events, source: _Source, part: str) -> Iterator[Entry]:
-    index = 0
-    for event, value in events:
-        if event == 'end_array':
-            return
-        entry = Entry(part, index, None)
-        source.begin(entry.where)
-        yield entry._replace(value=_build(events, event, value, entry))
-        index += 1
-        source.begin(f'{part}[{index}]')
-
-
-def _build(events: Events, event: str, value: Any, entry: Entry) -> Any:
-    """Build the value that begins with an event."""
-    if event not in ('start_map', 'start_array'):
-        return value
-    top: Any = {} if event == 'start_map' else []
-    key = ''
-    outer: list[Any] = []
-    for event, value in events:
-        if event == 'map_key':
-            if value in top:
-                raise ValueError(f'{entry.where} must have {value[:40]!r} once')
-            key = value
-            continue
-        if event == 'end_map' or event == 'end_array':
-            if not outer:
-                return top
-            top = outer.pop()
-            continue
-        is_nested = event == 'start_map' or event == 'start_array'
-        inner = ({} if event == 'start_map' else []) if is_nested else value
-        if type(top) is list:
-            top.append(inner)
-        else:
-            top[key] = inner
-        if is_nested:
-            outer.append(top)
-            if len(outer) >= MAX_DEPTH:
-                raise ValueError(f'{entry.where} must be nested at most {MAX_DEPTH} deep')
-            top = inner
-    raise ValueError(f'{entry.where} must have an end')
-
-
-def _pass_over(events: Events, source: _Source, event: str, key: str) -> None:
-    depth = 0
-    while True:
-        if event in ('start_map', 'start_array'):
-            depth += 1
-        elif event in ('end_map', 'end_array'):
-            depth -= 1
-        if depth == 0:
-            return
-        if depth > MAX_DEPTH:
-            raise ValueError(f'{key!r} must be nested at most {MAX_DEPTH} deep')
-        if depth == 1:
-            source.begin(repr(key))
-        event, _ = next(events)
-
-
-def _reason(error: Exception) -> str:
-    """Say what must hold, and the first line of the parser's message, which may be bytes."""
-    said = error.args[0] if error.args else ''
-    text = said.decode('utf-8', 'replace') if isinstance(said, bytes) else str(said)
-    return f'must be whole JSON in UTF-8: {text.strip().split(chr(10))[0]}'
+            num_swapped += 1
+            image = CocoImage(image.file_name, image.id, image.width, image.height)
+        yield AnnotatedImage(image, found)
+    if num_swapped:
+        message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
+        warnings.warn(f'{message}; corrected', stacklevel=4)
 
 
 MAX_POLYGONS = 4096  # for each mask; masks of COCO and LVIS have some hundreds
@@ -614,8 +481,7 @@ def read_ground_truth(
 
 def _read_classes(path: Path) -> list[dict[str, Any]]:
     try:
-        entries = read_entries(path, ('categories',))
-        classes = [convert_entry(entry, CocoCategory) for entry in entries]
+        classes = [entry.read(CocoCategory) for entry in read_entries(path, ('categories',))]
     except ValueError as error:
         raise ValueError(f'{path} must be a COCO JSON with classes: {error}') from error
     return [{'id': one.id, 'name': one.name} for one in classes]

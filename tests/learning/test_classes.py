@@ -172,7 +172,7 @@ def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
         ({'categories': []}, r'few\.json: categories must hold the id and name of every class'),
         ({'categories': [{'id': 3}]}, r'COCO JSON with classes: categories\[0\].*must have'),
         ({'categories': CLASSES[1:]}, 'that is annotated, got no category 3'),
-        ({'categories': None}, "'categories' must be a list"),
+        ({'categories': None}, 'categories must be list, got null'),
     ],
 )
 def test_labels_without_classes_are_refused(tmp_path, changes, message):
