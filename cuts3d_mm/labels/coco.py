@@ -278,7 +278,6 @@ def export_store(store: Place, target: Place, as_polygons: bool = False) -> Expo
 TOLERANCE_PX = 0.7  # distance between a diagonal and its steps of one pixel
 LEAST_IOU = 0.95  # IoU of a mask and its polygons; outlines of thin masks stay exact
 _DECIMALS = 2
-_NO_LENGTH = 1e-12  # squared length, px, of a segment from a point to itself
 
 
 def mask_polygons(mask: Mask) -> list[list[float]]:
@@ -314,32 +313,10 @@ def _trace(mask: Mask) -> list[list[Double]]:
 
 
 def _simplify(ring: Double) -> Double:
-    """Drop points by the rule of Douglas and Peucker, between two points that lie far apart."""
-    first = int(np.argmax(np.linalg.norm(ring - ring.mean(axis=0), axis=1)))
-    ring = np.roll(ring, -first, axis=0)
-    second = int(np.argmax(np.linalg.norm(ring - ring[0], axis=1)))
-    closed = np.concatenate([ring, ring[:1]])
-    is_kept = np.zeros(len(closed), bool)
-    is_kept[[0, second]] = True
-    waiting = [(0, second), (second, len(ring))]
-    while waiting:
-        start, end = waiting.pop()
-        if end - start < 2:
-            continue
-        distances = _distances(closed[start + 1 : end], closed[start], closed[end])
-        farthest = int(np.argmax(distances))
-        if distances[farthest] > TOLERANCE_PX:
-            middle = start + 1 + farthest
-            is_kept[middle] = True
-            waiting += [(start, middle), (middle, end)]
-    return closed[is_kept]
+    """Drop points by the rule of Douglas and Peucker."""
+    import cv2
 
-
-def _distances(points: Double, start: Double, end: Double) -> Double:
-    """Compute the distances of points from a line segment, (N,)."""
-    along = end - start
-    share = np.clip((points - start) @ along / max(float(along @ along), _NO_LENGTH), 0, 1)
-    return np.linalg.norm(points - start - share[:, None] * along, axis=1)
+    return cv2.approxPolyDP(ring.astype(np.float32), TOLERANCE_PX, True)[:, 0].astype(float)
 
 
 def _join(rings: list[Double]) -> list[float]:
