@@ -132,23 +132,9 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Write the gradient of the features into `grad_input`; see `roi_align_forward`.
+    """Write the gradient of the features into `grad_input`, (B, C, H, W).
 
-    Args:
-        grad_output: (K, C, aligned_height, aligned_width).
-        rois: (K, 5), index of the image and x1 y1 x2 y2.
-        argmax_y: of maximum pooling, not used.
-        argmax_x: of maximum pooling, not used.
-        grad_input: (B, C, H, W), written.
-        aligned_height: rows of bins.
-        aligned_width: columns of bins.
-        spatial_scale: from coordinates of regions to those of features.
-        sampling_ratio: samples of a bin along an axis; 0 for as many as it has pixels.
-        pool_mode: 1, the mean.
-        aligned: shift by half a pixel.
-
-    Raises:
-        ImportError: it is maximum pooling, which torchvision lacks.
+    `grad_output` has the shape of `output` of `roi_align_forward`; all else is as there.
     """
     import torch
     import torchvision  # noqa: F401  registers the operator

@@ -6,7 +6,6 @@ import os
 import tempfile
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -156,12 +155,7 @@ class Messages:
     def __enter__(self) -> None:
         """Nothing to do."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not isinstance(error, Exception) or isinstance(error, gradio.Error):
             return
         if not is_for_the_user(error):
