@@ -58,8 +58,8 @@ class CocoName(msgspec.Struct, frozen=True):
 class CocoImage(msgspec.Struct, frozen=True):
     """An element of `images`."""
 
-    file_name: Annotated[str, Meta(min_length=1, max_length=4096)]
     id: Id
+    file_name: Annotated[str, Meta(min_length=1, max_length=4096)]
     height: Side
     width: Side
 
@@ -182,6 +182,8 @@ def read_entries(path: Place, parts: Sequence[str]) -> Iterator[Entry]:
         ValueError: the file is no JSON object with these lists. The message does not name the
             file.
     """
+    if isinstance(path, Path) and path.is_char_device():  # such as /dev/zero, which has no end
+        raise ValueError('must be a file, got a device')
     with path.open('rb') as file:
         content = file.read()
     start = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0
@@ -329,7 +331,7 @@ def _in_order(
                     f'{image.image_hw} (H, W), got {sorted(sizes)}'
                 )
             num_swapped += 1
-            image = CocoImage(image.file_name, image.id, image.width, image.height)
+            image = CocoImage(image.id, image.file_name, image.width, image.height)
         yield AnnotatedImage(image, found)
     if num_swapped:
         message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
@@ -452,14 +454,7 @@ def read_ground_truth(
                 f'{path}: names of images must be unique, got {image.file_name!r} again'
             )
         names.add(image.file_name)
-        images.append(
-            {
-                'id': image.id,
-                'file_name': image.file_name,
-                'height': image.height,
-                'width': image.width,
-            }
-        )
+        images.append(msgspec.to_builtins(image))
         for index, annotation in found:
             if needs_classes and annotation.category_id not in class_ids:
                 raise ValueError(
@@ -481,10 +476,10 @@ def read_ground_truth(
 
 def _read_classes(path: Path) -> list[dict[str, Any]]:
     try:
-        classes = [entry.read(CocoCategory) for entry in read_entries(path, ('categories',))]
+        entries = read_entries(path, ('categories',))
+        return [msgspec.to_builtins(entry.read(CocoCategory)) for entry in entries]
     except ValueError as error:
         raise ValueError(f'{path} must be a COCO JSON with classes: {error}') from error
-    return [{'id': one.id, 'name': one.name} for one in classes]
 
 
 def _as_plain(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,11 @@ def test_polygons_are_rasterised_and_crowds_left_out(tmp_path):
     (instance,) = record.instances
     assert decode_mask(instance, (20, 40))[6:14, 6:24].all()
     assert instance.confidence is None and instance.score == 1
+
+
+def test_a_device_without_an_end_is_refused():
+    with pytest.raises(ValueError, match='/dev/zero must be a COCO JSON: must be a file'):
+        next(read_coco(Path('/dev/zero')))
 
 
 @pytest.mark.parametrize('text', ['no json', '[]', '{"images": []}'])
