@@ -125,6 +125,9 @@ _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|[\[\]{},]')
 _ODD_NUMBER = re.compile(rb'-?(?:NaN|Infinity)')
 
 
+_NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class Entry(NamedTuple):
     """An element of a list at the top of a file, as text."""
 
@@ -149,8 +152,8 @@ class Entry(NamedTuple):
             raise ValueError(f'{self.where} must be at most {MAX_ENTRY_BYTES} bytes long')
         try:
             return msgspec.json.decode(self.text, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        except _NOT_DECODED as error:
+            with suppress(*_NOT_DECODED):
                 value = msgspec.json.decode(self.text)
                 return msgspec.convert(in_plain_form(self.part, self.position, value), kind)
             raise ValueError(self.where + _describe(str(error))) from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import suppress
 
 import pytest
 
 from cuts3d_mm.labels.coco import read_coco
-from cuts3d_mm.labels.coco_json import read_ground_truth
+from cuts3d_mm.labels.coco_json import read_entries, read_ground_truth
 from cuts3d_mm.labels.dialects import in_plain_form
 
 RECTANGLE, BOX = [20, 30, 60, 30, 60, 70, 20, 70], [20, 30, 40, 40]
@@ -158,3 +159,15 @@ def test_ids_that_are_words_stay_apart():
     found = [in_plain_form('images', 0, {'id': one})['id'] for one in ids]
     assert found[1] == found[3] == 12 and all(isinstance(one, int) for one in found)
     assert len(set(found)) == 4
+
+
+def test_an_entry_that_is_too_deep_where_it_is_read_is_refused_by_name(tmp_path):
+    path = write(tmp_path / 'a.json', other='[')
+    path.write_text(path.read_text().replace('"["', '[' * 700 + ']' * 700))
+    first = next(read_entries(path, ('annotations',)))
+
+    def read(frames):
+        return read(frames - 1) if frames else first.read(dict)
+
+    with suppress(ValueError):  # later versions of Python read it
+        assert read(300)['other']
