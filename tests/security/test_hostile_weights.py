@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,6 +127,8 @@ def test_no_command_runs_code_of_a_file(cuts3d, root, command, kind, tmp_path):
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_file_is_live(kind, tmp_path):
     """What is refused above does write the marker where PyTorch or pickle loads it."""
+    if kind == 'dotted' and sys.version_info >= (3, 13):
+        pytest.skip('Python 3.13 itself does not load it')
     marker = tmp_path / 'marker'
     evil = tmp_path / 'evil.pth'
     hostile_models.kinds(marker)[kind](evil)
