@@ -45,7 +45,6 @@ def _current_folder() -> str | None:
 _open_closed_streams()
 _distrust_current_folder()  # before anything is imported that could lie there
 
-import ast  # noqa: E402
 import difflib  # noqa: E402
 import runpy  # noqa: E402
 import signal  # noqa: E402
@@ -65,27 +64,34 @@ def main() -> None:
 
 def _run_command_of_arguments() -> None:
     # Imported when Ctrl-C and SIGTERM are handled.
-    from cuts3d_mm.cli import EXIT_USAGE, list_tools
+    from cuts3d_mm.cli import (
+        COMPLETION_KEY,
+        EXIT_USAGE,
+        complete_command,
+        list_tools,
+        overview,
+        run_command,
+    )
 
     tools = list_tools()
-    command = sys.argv[1] if len(sys.argv) > 1 else '--help'
-    if command == '--version':
+    command, *rest = sys.argv[1:] or ['--help']
+    if COMPLETION_KEY in os.environ:
+        command, rest = complete_command() or command, []
+    if command == 'help':
+        command, *rest = [*rest, '--help'] if rest else ['--help']
+    if command in tools:
+        sys.argv = [f'cuts3d {command}', *rest]
+        runpy.run_path(str(tools[command]), run_name='__main__')
+    elif command == '--version':
         from cuts3d_mm import __version__
 
         print(f'cuts3d_mm {__version__}')
-        return
-    if command in tools:
-        sys.argv = [f'cuts3d {command}', *sys.argv[2:]]
-        runpy.run_path(str(tools[command]), run_name='__main__')
-        return
-    print('usage: cuts3d COMMAND ...   (cuts3d COMMAND --help)\n')
-    for name, path in tools.items():
-        summary = (ast.get_docstring(ast.parse(path.read_text())) or '').split('\n')[0]
-        print(f'  {name:16s}{summary}')
-    if command not in ('-h', '--help'):
+    elif command in ('-h', '--help'):
+        run_command(lambda: print(overview()))
+    else:
         alike = difflib.get_close_matches(command, tools, 1)
         meant = f'; did you mean {alike[0]}?' if alike else ''
-        print(f'\ncuts3d: no command {command!r}{meant}', file=sys.stderr)
+        print(f'{overview()}\n\ncuts3d: no command {command!r}{meant}', file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import math
 import os
 import re
+import select
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cuts3d_mm import __version__
-from cuts3d_mm.configs import Kind, find_config, shipped_root
+from cuts3d_mm.configs import Kind, find_config, shipped_configs, shipped_root
 from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.files.remote import Place, find_place
 from cuts3d_mm.mmengine_imports import silence
@@ -36,7 +39,9 @@ LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
 WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
 EXIT_USAGE = 2  # a user error
 EXIT_BUG = 1  # a defect of this package
+EXIT_UNREAD = 141  # who read the output has ended; as a program that SIGPIPE ends
 _DEBUG_KEY = 'CUTS3D_DEBUG'
+COMPLETION_KEY = '_ARGCOMPLETE'  # environment: a shell asks argcomplete
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 # Classes of torch, in whatever module of whatever version, and what plain exceptions say where
 # not the code is wrong but the machine, another process of the run, or a config.
@@ -64,6 +69,51 @@ def list_tools() -> dict[str, Path]:
     return {path.stem.replace('_', '-'): path for path in sorted(tools)}
 
 
+# What commands are for, in the order in which people meet them.
+GROUPS = {
+    'Start': ('demo', 'app', 'configs', 'doctor'),
+    'Cut and look': (
+        'depth',
+        'generate',
+        'explain',
+        'view',
+        'browse-labels',
+        'describe',
+        'score',
+        'export',
+    ),
+    'Train': ('learn', 'browse', 'train', 'test', 'predict', 'merge-labels'),
+    'Use and share': ('detect', 'download', 'publish'),
+    'Paper': ('convert', 'prepare', 'evaluate-suite'),
+}
+
+
+def complete_command() -> str | None:
+    """Complete the name of a command for a shell; return it where it is whole."""
+    line = os.environ['COMP_LINE'][: int(os.environ['COMP_POINT'])]
+    words, tools = line.split(), list_tools()
+    is_whole = len(words) > 2 or (len(words) == 2 and line.endswith(' '))
+    if is_whole and words[1] in tools:
+        os.environ[COMPLETION_KEY] = '2'  # what to complete begins after the second word
+        return words[1]
+    parser = CommandParser(prog='cuts3d')
+    parser.add_argument('command', choices=list(tools))
+    parser.parse_args()
+    return None
+
+
+def overview() -> str:
+    """The commands by what they are for, with the first sentence of each."""
+    tools = list_tools()
+    lines = ['usage: cuts3d COMMAND ...   (cuts3d help COMMAND)']
+    for group, names in GROUPS.items():
+        lines += ['', f'{group}:']
+        for name in names:
+            sentence = ast.get_docstring(ast.parse(tools[name].read_text('utf-8'))) or ''
+            lines.append(f'  {name:16s}{sentence.splitlines()[0]}')
+    return '\n'.join(lines)
+
+
 def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoReturn:
     """Run a command; an error is one line, Ctrl-C and SIGTERM end it within seconds.
 
@@ -82,8 +132,25 @@ def run_command(main: Callable[[], int | None], if_interrupted: str = '') -> NoR
         except Exception as error:
             if was_interrupted():
                 raise
+            if isinstance(error, BrokenPipeError) and _is_unread():
+                sys.exit(EXIT_UNREAD)
             code = report(error, program())
-        sys.exit(code)
+        sys.exit(EXIT_UNREAD if _is_unread() else code)
+
+
+def _is_unread() -> bool:
+    """Write what stdout still holds, and tell whether its reader has ended, such as `head`."""
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    with suppress(AttributeError, OSError, ValueError):  # a stream without a file, or Windows
+        number, poll = sys.stdout.fileno(), select.poll()
+        poll.register(number, 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)  # nothing is left to fail at the end of Python
+            os.close(nowhere)
+            return True
+    return False
 
 
 def _show_warning(
@@ -112,6 +179,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{'formatter_class': _HelpFormatter, **options})
+
+    def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        """Parse arguments, or complete them for a shell that asks by argcomplete."""
+        if COMPLETION_KEY in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(*arguments)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -309,12 +384,14 @@ def add_config_argument(
     parser: argparse.ArgumentParser, example: str, check: Callable[[str], str] = config_name
 ) -> None:
     """Add CONFIG and --cfg-options to a command; its help shows the `example`."""
-    parser.add_argument(
+    action: Any = parser.add_argument(
         'config',
         type=check,
         metavar='CONFIG',
         help='config file, or name of a shipped config',
     )
+    kind: Kind = 'generator' if check is generator_name else 'training'
+    action.completer = lambda **_: [path.stem for path in shipped_configs(kind)]
     add_options_argument(parser, example)
 
 

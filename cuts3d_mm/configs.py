@@ -37,9 +37,10 @@ def shipped_root() -> Path:
     return configs.resolve().parent if configs.is_dir() else _PACKAGE.parent
 
 
-def shipped_configs() -> list[Path]:
-    """Configs that come with the package and can be run, sorted."""
-    return sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+def shipped_configs(kind: Kind | None = None) -> list[Path]:
+    """Configs that come with the package and can be run, of a kind or all, sorted."""
+    configs = sorted((shipped_root() / 'configs').glob('[!_]*/*.py'))
+    return [config for config in configs if kind in (None, _kind(config))]
 
 
 def find_config(name: str, kind: Kind | None = None) -> Path:
@@ -65,7 +66,7 @@ def find_config(name: str, kind: Kind | None = None) -> Path:
     if path.stem in _RENAMED:
         raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
-    stems = [config.stem for config in shipped_configs() if kind in (None, _kind(config))]
+    stems = [config.stem for config in shipped_configs(kind)]
     nearest = difflib.get_close_matches(path.stem, stems, 3, 0.4)
     meant = f'; nearest: {", ".join(nearest)}' if nearest else ''
     folder = "'pseudo_labels'" if kind == 'generator' else ''

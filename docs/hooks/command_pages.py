@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from cuts3d_mm.cli import GROUPS
+
 _ROOT = Path(__file__).parents[2]
 _WIDTH = {'COLUMNS': '80', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
 
@@ -24,14 +26,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def command_reference() -> str:
-    """A section for each command: its sentence, and what `--help` prints."""
-    tools = sorted((_ROOT / 'tools').glob('*.py'))
+    """The commands by what they are for: the sentence of each, and what `--help` prints."""
+    sections = []
     with ThreadPoolExecutor() as pool:
-        helps = pool.map(_help_of, tools)
-    return '\n\n'.join(
-        f'## {_name(path)}\n\n{_sentence(path)}\n\n```text\n{text}```'
-        for path, text in zip(tools, helps, strict=True)
-    )
+        for group, names in GROUPS.items():
+            tools = [_ROOT / f'tools/{name.replace("-", "_")}.py' for name in names]
+            sections.append(f'## {group}')
+            sections += [
+                f'### {_name(path)}\n\n{_sentence(path)}\n\n```text\n{text}```'
+                for path, text in zip(tools, pool.map(_help_of, tools), strict=True)
+            ]
+    return '\n\n'.join(sections)
 
 
 def config_list() -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.commands import quick_answer
+
+from cuts3d_mm.cli import GROUPS, list_tools
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -32,6 +37,7 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (('configs', 'cuts4d'), 'WORD must occur in a config'),
         (('generatee',), "no command 'generatee'; did you mean generate?"),
         (('app', '--config', 'cuts4d'), NO_CONFIG),
         (('browse', 'cuts4d'), NO_CONFIG),
@@ -71,3 +77,43 @@ HERE = Path(__file__).parent
 def test_a_mistake_is_told_quickly(arguments, message):
     answer = quick_answer(MOST_S, *arguments)
     assert answer.returncode == 2 and message in answer.stderr
+
+
+def test_each_command_stands_in_a_group_of_the_overview():
+    named = [name for names in GROUPS.values() for name in names]
+    assert sorted(named) == sorted(list_tools())
+
+
+def test_help_of_a_command_can_be_asked_for_in_words():
+    asked = (quick_answer(MOST_S, *words) for words in (('help', 'view'), ('view', '--help')))
+    first, second = (answer.stdout for answer in asked)
+    assert first == second and 'usage: cuts3d view' in first
+
+
+@pytest.mark.parametrize('words', [(), ('configs',)])
+def test_a_reader_that_ends_is_no_error(words):
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, 'wb') as unread:
+        command = [sys.executable, '-m', 'cuts3d_mm', *words]
+        done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, '')
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('cuts3d gen', ['generate']),
+        ('cuts3d detect --mo', ['--model']),
+        ('cuts3d generate maskcut_c', ['maskcut_color-texture']),
+        ('cuts3d train cuts3d_tiny', [TINY, f'{TINY}-self-training']),
+    ],
+)
+def test_a_shell_completes_commands_options_and_configs(tmp_path, line, expected):
+    pytest.importorskip('argcomplete')
+    found = tmp_path / 'found'
+    asked = {'_ARGCOMPLETE': '1', '_ARGCOMPLETE_STDOUT_FILENAME': str(found)}
+    asked |= {'COMP_LINE': line, 'COMP_POINT': str(len(line)), '_ARGCOMPLETE_IFS': '\n'}
+    command = [sys.executable, '-m', 'cuts3d_mm']
+    subprocess.run(command, check=True, env={**os.environ, **asked}, capture_output=True)
+    assert sorted(word.strip() for word in found.read_text().split('\n')) == expected
