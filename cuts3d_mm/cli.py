@@ -106,7 +106,9 @@ def overview() -> str:
     """The commands by what they are for, with the first sentence of each."""
     tools = list_tools()
     lines = ['usage: cuts3d COMMAND ...   (cuts3d help COMMAND)']
-    for group, names in GROUPS.items():
+    grouped = {name for names in GROUPS.values() for name in names}
+    others = tuple(name for name in tools if name not in grouped)
+    for group, names in {**GROUPS, **({'Others': others} if others else {})}.items():
         lines += ['', f'{group}:']
         for name in names:
             sentence = ast.get_docstring(ast.parse(tools[name].read_text('utf-8'))) or ''

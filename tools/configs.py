@@ -7,17 +7,23 @@ Examples:
 
 from __future__ import annotations
 
+import argparse
 import ast
 
 from cuts3d_mm.cli import UsageError, make_parser, run_command
 from cuts3d_mm.configs import shipped_configs
 
 
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument('words', nargs='*', metavar='WORD', help='words that must all occur')
+    return parser.parse_args()
+
+
 def main() -> None:
     """Run the command."""
-    parser = make_parser(__doc__)
-    parser.add_argument('words', nargs='*', metavar='WORD', help='all of them must occur')
-    words = parser.parse_args().words
+    words = parse_args().words
     sentences = {
         config: (ast.get_docstring(ast.parse(config.read_text('utf-8'))) or '').split('\n')[0]
         for config in shipped_configs()

@@ -246,7 +246,8 @@ def test_unknown_command_is_refused_with_the_list():
         [sys.executable, '-m', 'cuts3d_mm', 'nothing'], capture_output=True, text=True, check=False
     )
     # A mistake of the user, as any other.
-    assert done.returncode == 2 and 'generate' in done.stdout and "'nothing'" in done.stderr
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'generate' in done.stderr and "'nothing'" in done.stderr
 
 
 @pytest.mark.slow
