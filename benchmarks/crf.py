@@ -21,6 +21,7 @@ from cuts3d_mm.algorithm.crf import (
     Lattice,
     _bilateral_lattice,
     _spatial_lattice,
+    filter_values,
     refine_masks,
     refine_masks_pydensecrf,
 )
@@ -132,17 +133,13 @@ def print_parts(images: list[NDArray[np.uint8]], repeats: int) -> None:
 
 
 def steps_of(spatial: Lattice, bilateral: Lattice) -> dict[str, Callable[[], object]]:
-    """The steps of an iteration, on the whole image each."""
-    count = len(spatial.vertices)
-    fields = np.full(4 * count, 0.5, np.float32)
-    steps: dict[str, Callable[[], object]] = {'update': partial(kernels._squash, fields)}
-    for name, lattice in (('spatial', spatial), ('bilateral', bilateral)):
-        values, spare = kernels._empty_lattice(lattice.neighbors)
-        corners = tuple(range(lattice.vertices.shape[1]))
-        points = lattice.vertices, lattice.weights, fields, 0, count, corners
-        steps[f'splat, {name}'] = partial(kernels._add, values, *points)
-        steps[f'blur, {name}'] = partial(kernels._blur, values, spare, lattice.neighbors)
-        steps[f'slice, {name}'] = partial(kernels._read, values, *points)
+    """The filters of an iteration and its update, on the whole image each, four masks at once."""
+    fields = np.full((len(spatial.vertices), 4), 0.5, np.float32)
+    steps: dict[str, Callable[[], object]] = {
+        'update': partial(kernels._squash, fields.ravel()),
+        'spatial filter': partial(filter_values, spatial, fields),
+        'bilateral filter': partial(filter_values, bilateral, fields),
+    }
     for step in steps.values():  # compiles
         step()
     return steps

@@ -20,7 +20,7 @@ from .masks import (
 )
 from .params import CrfParams, RefineParams
 
-LANES = 4  # values filtered together: one vector register of float32
+LANES = 4, 8  # masks filtered together: a vector register of float32
 Nodes = NDArray[np.uint32]
 _Arrays = tuple[Nodes, Float, Nodes]  # of a lattice
 _KEY_BITS = 12  # of one lattice coordinate in the key of a vertex
@@ -104,12 +104,12 @@ def _pixel_positions(height: int, width: int) -> Float:
 
 
 def filter_values(lattice: Lattice, values: Float) -> Float:
-    """Apply the Gaussian of a lattice to (P, 4) values at its points.
+    """Apply the Gaussian of a lattice to (P, n) values at its points.
 
     The result is not normalised: a constant 1 comes back in proportion to the local density.
     """
     flat = np.ascontiguousarray(values, np.float32).ravel()
-    return _filter(*_arrays(lattice), flat).reshape(values.shape)
+    return _filter(*_arrays(lattice), flat, _lanes(values.shape[1])).reshape(values.shape)
 
 
 def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
@@ -118,8 +118,7 @@ def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
     A filter with them is the Gaussian, divided by the root of the local density before and after,
     times the strength.
     """
-    ones = np.ones((len(lattice.vertices), LANES), np.float32)
-    density = filter_values(lattice, ones)[:, :1]
+    density = filter_values(lattice, np.ones((len(lattice.vertices), 1), np.float32))
     factors = np.sqrt(np.float32(strength) / (density + np.float32(1e-20)))
     return Lattice(lattice.vertices, lattice.weights * factors, lattice.neighbors)
 
@@ -140,10 +139,11 @@ def infer_masks(
         bilateral: normalised lattice in 5 dimensions.
     """
     lattices = _arrays(spatial), _arrays(bilateral)
-    inferred = [
-        _infer(masks[start : start + LANES], np.float32(logit), num_iterations, *lattices)
-        for start in range(0, len(masks), LANES)
-    ]
+    inferred = []
+    for start in range(0, len(masks), LANES[-1]):
+        part = masks[start : start + LANES[-1]]
+        lanes = _lanes(next(width for width in LANES if len(part) <= width))
+        inferred.append(_infer(part, np.float32(logit), num_iterations, *lattices, lanes))
     return np.concatenate(inferred)
 
 
@@ -151,7 +151,13 @@ def _arrays(lattice: Lattice) -> _Arrays:
     return lattice.vertices, lattice.weights, lattice.neighbors
 
 
-def _filter_plain(vertices: Nodes, weights: Float, neighbors: Nodes, values: Float) -> Float:
+def _lanes(width: int) -> tuple[int, ...]:
+    return tuple(range(width))  # its length is a part of its type: numba compiles for each
+
+
+def _filter_plain(
+    vertices: Nodes, weights: Float, neighbors: Nodes, values: Float, lanes: tuple[int, ...]
+) -> Float:
     values = values.reshape(len(vertices), -1)
     lattice = np.zeros((neighbors.shape[1] + 1, values.shape[1]), np.float32)
     corners = range(vertices.shape[1])
@@ -166,7 +172,12 @@ def _filter_plain(vertices: Nodes, weights: Float, neighbors: Nodes, values: Flo
 
 
 def _infer_plain(
-    masks: Mask, logit: np.float32, num_iterations: int, spatial: _Arrays, bilateral: _Arrays
+    masks: Mask,
+    logit: np.float32,
+    num_iterations: int,
+    spatial: _Arrays,
+    bilateral: _Arrays,
+    lanes: tuple[int, ...],
 ) -> Mask:
     unary = np.where(masks.T, logit, -logit)
     logits = unary
@@ -174,7 +185,7 @@ def _infer_plain(
         field = np.tanh(logits * np.float32(0.5))
         logits = unary.copy()
         for lattice in (spatial, bilateral):
-            logits += _filter_plain(*lattice, field.ravel()).reshape(field.shape)
+            logits += _filter_plain(*lattice, field.ravel(), lanes).reshape(field.shape)
     return logits.T > 0
 
 

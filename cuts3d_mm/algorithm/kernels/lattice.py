@@ -1,5 +1,7 @@
 """Build the permutohedral lattice and blur values on it, compiled."""
 
+# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
+
 from __future__ import annotations
 
 from typing import Any
@@ -8,23 +10,21 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core.cgutils import create_struct_proxy
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 _BLOCK = 256  # points at a time
 _UNIT = np.float32(2**26)  # of an offset; the largest one is 3
 _AXIS_BITS = 3
 _AXIS = 2**_AXIS_BITS - 1
-_FIRST_SLOTS = 2**18  # of the hash table, doubled as needed
+_FIRST_SLOTS = 2**20  # of the hash table, doubled as needed; photos seldom need more
 _MIX = np.int64(-7046029254386353131)  # 2^64 / golden ratio
-_LANES = 4
 _FILTER_BLOCK = 128  # points at a time, whose values stay in the nearest cache
 _SPATIAL, _BILATERAL = (0, 1, 2), (0, 1, 2, 3, 4, 5)  # vertices of a simplex
-_REGISTER = ir.VectorType(ir.FloatType(), _LANES)
-_EVERY_LANE = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 
 
 @njit(cache=True)
-def lay_out(positions, scale, moves):  # type: ignore[no-untyped-def]
+def lay_out(positions, scale, moves):
     """Return vertices and weights of each point, and neighbours of each vertex.
 
     Args:
@@ -55,7 +55,7 @@ def lay_out(positions, scale, moves):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _elevate(positions, start, stop, scale, moves, offsets, bases):  # type: ignore[no-untyped-def]
+def _elevate(positions, start, stop, scale, moves, offsets, bases):
     """Map points into the plane of zero sum and find the nearest multiples of d + 1.
 
     The sum of the multiples may differ from zero. `bases` are the keys of the point that lies as
@@ -83,7 +83,7 @@ def _elevate(positions, start, stop, scale, moves, offsets, bases):  # type: ign
 
 
 @njit(cache=True)
-def _sort(offsets, count):  # type: ignore[no-untyped-def]
+def _sort(offsets, count):
     """Sort the offsets of each point, the largest first."""
     for last in range(len(offsets) - 1, 0, -1):
         for axis in range(last):
@@ -94,7 +94,7 @@ def _sort(offsets, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _weigh(offsets, weights):  # type: ignore[no-untyped-def]
+def _weigh(offsets, weights):
     """Write barycentric weights, in the order in which `_insert` walks round the simplex."""
     count, size = weights.shape
     share = np.float32(1 / size) / _UNIT
@@ -107,7 +107,7 @@ def _weigh(offsets, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _insert(offsets, bases, moves, table, keys, used, vertices):  # type: ignore[no-untyped-def]
+def _insert(offsets, bases, moves, table, keys, used, vertices):
     """Walk round the simplex of each point and number its vertices."""
     count, size = vertices.shape
     for lane in range(count):
@@ -125,7 +125,7 @@ def _insert(offsets, bases, moves, table, keys, used, vertices):  # type: ignore
 
 
 @njit(cache=True)
-def _find_slot(table, keys, key):  # type: ignore[no-untyped-def]
+def _find_slot(table, keys, key):
     """Slot of a key in an open hash table, or the free slot where it belongs.
 
     A slot holds 1 + the number of a vertex, or 0.
@@ -139,7 +139,7 @@ def _find_slot(table, keys, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _grow(table, keys, used, most):  # type: ignore[no-untyped-def]
+def _grow(table, keys, used, most):
     """Copy a table to a larger one, at most half full with `most` keys."""
     slots = table.size
     while slots < 2 * most:
@@ -152,7 +152,7 @@ def _grow(table, keys, used, most):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _link(table, keys, used, moves):  # type: ignore[no-untyped-def]
+def _link(table, keys, used, moves):
     """Find both neighbours of each vertex along each direction."""
     neighbors = np.empty((len(moves), used, 2), np.uint32)
     for direction in range(len(moves)):
@@ -168,20 +168,23 @@ def _link(table, keys, used, moves):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def filter_values(vertices, weights, neighbors, values):  # type: ignore[no-untyped-def]
-    """Return the values of P points, filtered; four follow one another."""
-    start, count, corners = np.int64(0), len(vertices), range(vertices.shape[1])
-    first, second = _empty_lattice(neighbors)
-    filtered = np.zeros(values.size, np.float32)
-    _add(first, vertices, weights, values, start, count, corners)
-    blurred, _ = _blur(first, second, neighbors)
-    _read(blurred, vertices, weights, filtered, start, count, corners)
+def filter_values(vertices, weights, neighbors, values, lanes):
+    """Return the values of P points, filtered; as many follow one another as there are lanes."""
+    first, second = _empty_lattice(lanes, neighbors)
+    filtered, corners = np.zeros(values.size, np.float32), range(vertices.shape[1])
+    for point in range(len(vertices)):
+        _add(lanes, first, vertices, weights, point, _load(lanes, values, point), corners)
+    blurred, _ = _blur(lanes, first, second, neighbors)
+    for point in range(len(vertices)):
+        nothing = _load(lanes, filtered, point)
+        value = _read(lanes, blurred, vertices, weights, point, nothing, corners)
+        _store(lanes, filtered, point, value)
     return filtered
 
 
 @njit(cache=True)
-def infer_masks(masks, logit, num_iterations, spatial, bilateral):  # type: ignore[no-untyped-def]
-    """Return the masks of which a mean field makes (at most 4, P) masks.
+def infer_masks(masks, logit, num_iterations, spatial, bilateral, lanes):
+    """Return the masks of which a mean field makes some (n, P) masks.
 
     Args:
         masks: (n, P) bool.
@@ -189,62 +192,71 @@ def infer_masks(masks, logit, num_iterations, spatial, bilateral):  # type: igno
         num_iterations: of the mean field.
         spatial: vertices, weights and neighbours of the lattice in 2 dimensions.
         bilateral: the same in 5 dimensions.
+        lanes: tuple as long as a register, with room for n masks.
     """
-    inferred = np.empty(masks.shape, np.bool_)
-    near, near_next = _empty_lattice(spatial[2])
-    far, far_next = _empty_lattice(bilateral[2])
-    fields = np.empty(_LANES * _FILTER_BLOCK, np.float32)
+    count, width = masks.shape[1], len(lanes)
+    signs, inferred = _signs(masks, width), np.empty(masks.shape, np.bool_)
+    near, near_next = _empty_lattice(lanes, spatial[2])
+    far, far_next = _empty_lattice(lanes, bilateral[2])
+    fields = np.empty(width * _FILTER_BLOCK, np.float32)
     for iteration in range(num_iterations + 1):
         if iteration > 0:
-            near, near_next = _blur(near_next, near, spatial[2])
-            far, far_next = _blur(far_next, far, bilateral[2])
+            near, near_next = _blur(lanes, near_next, near, spatial[2])
+            far, far_next = _blur(lanes, far_next, far, bilateral[2])
             _clear(near_next)
             _clear(far_next)
-        for start in range(0, masks.shape[1], _FILTER_BLOCK):
-            count = min(_FILTER_BLOCK, masks.shape[1] - start)
-            _set_unary(fields, masks, logit, start, count)
-            if iteration > 0:
-                _read(near, spatial[0], spatial[1], fields, start, count, _SPATIAL)
-                _read(far, bilateral[0], bilateral[1], fields, start, count, _BILATERAL)
+        for start in range(0, count, _FILTER_BLOCK):
+            block = min(_FILTER_BLOCK, count - start)
+            for place in range(block):
+                point = start + place
+                value = _load_signs(lanes, signs, point, logit)
+                if iteration > 0:
+                    value = _read(lanes, near, spatial[0], spatial[1], point, value, _SPATIAL)
+                    value = _read(lanes, far, bilateral[0], bilateral[1], point, value, _BILATERAL)
+                _store(lanes, fields, place, value)
             if iteration == num_iterations:
-                _threshold(fields, inferred, start, count)
+                _threshold(fields, width, inferred, start, block)
                 continue
             _squash(fields)
-            _add(near_next, spatial[0], spatial[1], fields, start, count, _SPATIAL)
-            _add(far_next, bilateral[0], bilateral[1], fields, start, count, _BILATERAL)
+            for place in range(block):
+                point, value = start + place, _load(lanes, fields, place)
+                _add(lanes, near_next, spatial[0], spatial[1], point, value, _SPATIAL)
+                _add(lanes, far_next, bilateral[0], bilateral[1], point, value, _BILATERAL)
     return inferred
 
 
 @njit(cache=True)
-def _empty_lattice(neighbors):  # type: ignore[no-untyped-def]
-    size = _LANES * (neighbors.shape[1] + 1)  # the last vertex stands for a missing neighbour
+def _empty_lattice(lanes, neighbors):
+    size = len(lanes) * (neighbors.shape[1] + 1)  # the last vertex stands for a missing neighbour
     return np.zeros(size, np.float32), np.zeros(size, np.float32)
 
 
 @njit(cache=True)
-def _clear(values):  # type: ignore[no-untyped-def]
+def _clear(values):
     for index in range(values.size):  # compiles in a fraction of the time of a slice
         values[index] = 0
 
 
 @njit(cache=True)
-def _set_unary(fields, masks, logit, start, count):  # type: ignore[no-untyped-def]
-    _clear(fields)
-    for channel in range(len(masks)):
-        mask = masks[channel]
-        for point in range(count):
-            fields[_LANES * point + channel] = logit if mask[start + point] else -logit
+def _signs(masks, width):
+    """1 where a mask holds a point, -1 where it does not, 0 in lanes without a mask."""
+    signs = np.zeros(width * masks.shape[1], np.int8)
+    for lane in range(len(masks)):
+        mask = masks[lane]
+        for point in range(len(mask)):
+            signs[width * point + lane] = 1 if mask[point] else -1
+    return signs
 
 
 @njit(cache=True)
-def _threshold(fields, masks, start, count):  # type: ignore[no-untyped-def]
-    for channel in range(len(masks)):
-        for point in range(count):
-            masks[channel, start + point] = fields[_LANES * point + channel] > 0
+def _threshold(fields, width, masks, start, count):
+    for lane in range(len(masks)):
+        for place in range(count):
+            masks[lane, start + place] = fields[width * place + lane] > 0
 
 
 @njit(cache=True, error_model='numpy')
-def _squash(fields):  # type: ignore[no-untyped-def]
+def _squash(fields):
     """Set z to tanh(z / 2), by Lambert's continued fraction down to 17, within 1e-5."""
     for index in range(fields.size):
         half = fields[index] * np.float32(0.5)
@@ -263,76 +275,125 @@ def _squash(fields):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _add(lattice, vertices, weights, fields, start, count, corners):  # type: ignore[no-untyped-def]
-    """Add values of points to the vertices around them."""
-    for point in range(count):
-        for corner in range(len(corners)):
-            vertex = np.int64(vertices[start + point, corner])
-            weight = weights[start + point, corner]
-            _add_scaled(lattice, _LANES * vertex, weight, fields, _LANES * point)  # type: ignore[call-arg]
+def _add(lanes, lattice, vertices, weights, point, value, corners):
+    """Add the value of a point to the vertices around it."""
+    for corner in range(len(corners)):
+        vertex = np.int64(vertices[point, corner])
+        old = _load(lanes, lattice, vertex)
+        _store(lanes, lattice, vertex, _plus_product(old, weights[point, corner], value))
 
 
 @njit(cache=True)
-def _read(lattice, vertices, weights, fields, start, count, corners):  # type: ignore[no-untyped-def]
-    """Add values of the vertices around points to those of the points."""
-    for point in range(count):
-        for corner in range(len(corners)):
-            vertex = np.int64(vertices[start + point, corner])
-            weight = weights[start + point, corner]
-            _add_scaled(fields, _LANES * point, weight, lattice, _LANES * vertex)  # type: ignore[call-arg]
+def _read(lanes, lattice, vertices, weights, point, value, corners):
+    """Return a value plus those of the vertices around a point."""
+    for corner in range(len(corners)):
+        found = _load(lanes, lattice, np.int64(vertices[point, corner]))
+        value = _plus_product(value, weights[point, corner], found)
+    return value
 
 
 @njit(cache=True)
-def _blur(values, spare, neighbors):  # type: ignore[no-untyped-def]
+def _blur(lanes, values, spare, neighbors):
     """Blur along all directions; return the result and the other array."""
     for direction in range(len(neighbors)):
         links = neighbors[direction]
         for vertex in range(len(links)):
-            one, two = np.int64(links[vertex, 0]), np.int64(links[vertex, 1])
-            _add_halves(spare, _LANES * vertex, values, _LANES * one, _LANES * two)  # type: ignore[call-arg]
+            one = _load(lanes, values, np.int64(links[vertex, 0]))
+            two = _load(lanes, values, np.int64(links[vertex, 1]))
+            _store(lanes, spare, vertex, _plus_half(_load(lanes, values, vertex), one, two))
         values, spare = spare, values
     return values, spare
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _add_scaled(context: Any, target: Any, at: Any, weight: Any, source: Any, start: Any) -> Any:
-    """Add a weight times four values of the source to four of the target."""
-    signature = types.void(target, types.intp, types.float32, source, types.intp)
+class _Register(types.Type):  # type: ignore[misc]
+    """A vector register of float32; the lanes of an array are those that follow one another."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        places = _places(context, builder, signature, arguments, ((0, 1), (3, 4)))
-        old, added = (builder.load(place, align=4) for place in places)
-        single = builder.insert_element(
-            ir.Constant(_REGISTER, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0)
-        )
-        weight = builder.shuffle_vector(single, single, _EVERY_LANE)
-        product = builder.fmul(weight, added, flags=('contract',))
-        builder.store(builder.fadd(old, product, flags=('contract',)), places[0], align=4)
-        return context.get_dummy_value()
+    def __init__(self, width: int) -> None:
+        self.width = width
+        super().__init__(f'Register({width})')
 
-    return signature, generate
+
+@register_model(_Register)
+class _RegisterModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, register: _Register) -> None:
+        super().__init__(manager, register, ir.VectorType(_FLOAT, register.width))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _add_halves(context: Any, target: Any, at: Any, source: Any, one: Any, two: Any) -> Any:
-    """Set four values of the target to those of the source plus half of two others of it."""
-    signature = types.void(target, types.intp, source, types.intp, types.intp)
+def _load(context: Any, lanes: Any, array: Any, index: Any) -> Any:
+    """Load the register at an index, in units of its width."""
+    width = lanes.count
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        places = _places(context, builder, signature, arguments, ((0, 1), (2, 1), (2, 3), (2, 4)))
-        own, one, two = (builder.load(place, align=4) for place in places[1:])
-        half = builder.fmul(builder.fadd(one, two), ir.Constant(_REGISTER, [0.5] * _LANES))
-        builder.store(builder.fadd(own, half), places[0], align=4)
+        return builder.load(_place(context, builder, signature, arguments, width, _FLOAT), align=4)
+
+    return _Register(width)(lanes, array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _load_signs(context: Any, lanes: Any, signs: Any, index: Any, factor: Any) -> Any:
+    """Load int8 signs, times a factor."""
+    width = lanes.count
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments, width, ir.IntType(8))
+        loaded = builder.sitofp(builder.load(place, align=1), ir.VectorType(_FLOAT, width))
+        return builder.fmul(loaded, _in_all_lanes(builder, arguments[3], width))
+
+    return _Register(width)(lanes, signs, types.intp, types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _store(context: Any, lanes: Any, array: Any, index: Any, register: Any) -> Any:
+    """Store a register at an index, in units of its width."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments, register.width, _FLOAT)
+        builder.store(arguments[3], place, align=4)
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(lanes, array, types.intp, register), generate
 
 
-def _places(context: Any, builder: Any, signature: Any, arguments: Any, pairs: Any) -> list[Any]:
-    """Addresses of registers, from numbers of an array and of an index among the arguments."""
-    places = []
-    for array, index in pairs:
-        view = create_struct_proxy(signature.args[array])(context, builder, arguments[array])
-        place = builder.gep(view.data, [arguments[index]])
-        places.append(builder.bitcast(place, _REGISTER.as_pointer()))
-    return places
+@intrinsic  # type: ignore[untyped-decorator]
+def _plus_product(context: Any, register: Any, weight: Any, other: Any) -> Any:
+    """Return a register plus a weight times another."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weight = _in_all_lanes(builder, arguments[1], register.width)
+        product = builder.fmul(weight, arguments[2], flags=('contract',))
+        return builder.fadd(arguments[0], product, flags=('contract',))
+
+    return register(register, types.float32, other), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _plus_half(context: Any, register: Any, one: Any, two: Any) -> Any:
+    """Return a register plus half of two others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        half = ir.Constant(ir.VectorType(_FLOAT, register.width), [0.5] * register.width)
+        added = builder.fmul(builder.fadd(arguments[1], arguments[2]), half)
+        return builder.fadd(arguments[0], added)
+
+    return register(register, one, two), generate
+
+
+def _place(
+    context: Any, builder: Any, signature: Any, arguments: Any, width: int, kind: Any
+) -> Any:
+    """Address of the register at the index in argument 2, in the array in argument 1."""
+    view = create_struct_proxy(signature.args[1])(context, builder, arguments[1])
+    start = builder.mul(arguments[2], ir.Constant(arguments[2].type, width))
+    place = builder.gep(view.data, [start])
+    return builder.bitcast(place, ir.VectorType(kind, width).as_pointer())
+
+
+def _in_all_lanes(builder: Any, value: Any, width: int) -> Any:
+    register = ir.VectorType(_FLOAT, width)
+    single = builder.insert_element(
+        ir.Constant(register, ir.Undefined), value, ir.Constant(_INT, 0)
+    )
+    return builder.shuffle_vector(
+        single, single, ir.Constant(ir.VectorType(_INT, width), [0] * width)
+    )
