@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from cuts3d_mm import __version__
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.store import Counts, write_shard
-from cuts3d_mm.processes import was_interrupted
+from cuts3d_mm.processes import heap_variables, was_interrupted
 
 from .local import WorkerTraceback
 from .progress import Report, Stopwatch
@@ -176,7 +176,8 @@ def _connect(ray: Any, address: str) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={'env_vars': {'PYTHONSAFEPATH': '1'}},  # no code of a current folder
+            # No code of a current folder.
+            runtime_env={'env_vars': {'PYTHONSAFEPATH': '1', **heap_variables()}},
         )
     except ConnectionError as error:
         raise ConnectionError(
