@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.arrays import Float
+from cuts3d_mm.arrays import Float, Index
 
 from .kernels.kernel import Kernel
 from .params import ImportanceParams, Similarity
@@ -172,12 +172,8 @@ class PackedLinks:
             is_kept: (N,).
         """
         kept = np.flatnonzero(is_kept)
-        rows = PackedLinks(self.words.take(kept, axis=1), self.num_nodes).unpack()
         part = no_links(len(kept))
-        octets = np.packbits(rows.take(kept, axis=1), axis=1, bitorder='little')
-        whole = np.zeros((len(kept), 2 * len(part.words)), np.uint8)
-        whole[:, : octets.shape[1]] = octets
-        part.words[:] = whole.view(part.words.dtype).T
+        _take_nodes(self.words.take(kept, axis=1), kept, part.words)
         return part
 
     def unpack(self) -> NDArray[np.uint8]:
@@ -270,6 +266,17 @@ def _add_linked_plain(words: Words, vector: Float, sums: Float) -> None:
         np.add(sums, entry, out=sums, where=is_linked)
 
 
+def _take_nodes_plain(words: Words, nodes: Index, taken: Words) -> None:
+    """Set bit b of word w to that of node `nodes[16 w + b]`, in empty words."""
+    octets = np.ascontiguousarray(words.T).view(np.uint8)
+    links = np.unpackbits(octets, axis=1, bitorder='little').take(nodes, axis=1)
+    packed = np.packbits(links, axis=1, bitorder='little')
+    whole = np.zeros((words.shape[1], 2 * len(taken)), np.uint8)
+    whole[:, : packed.shape[1]] = packed
+    taken[:] = whole.view(taken.dtype).T
+
+
+_take_nodes = Kernel('links.take_nodes', _take_nodes_plain)
 _mirror = Kernel('links.mirror', _mirror_plain)
 _pack_columns = Kernel('links.pack_columns', _pack_columns_plain)
 _add_linked = Kernel('links.add_linked', _add_linked_plain)

@@ -108,3 +108,13 @@ def pack_columns(block, words):  # type: ignore[no-untyped-def]
         bit = np.uint16(row % 16)
         for column in range(len(entries)):
             word[column] |= np.uint16(entries[column]) << bit
+
+
+@njit(cache=True)
+def take_nodes(words, nodes, taken):  # type: ignore[no-untyped-def]
+    """Set bit b of word w to that of node `nodes[16 w + b]`, in empty words."""
+    for place in range(len(nodes)):
+        entries, shift = words[nodes[place] // 16], np.uint16(nodes[place] % 16)
+        word, bit = taken[place // 16], np.uint16(place % 16)
+        for column in range(len(entries)):
+            word[column] |= ((entries[column] >> shift) & np.uint16(1)) << bit

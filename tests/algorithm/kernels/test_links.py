@@ -9,18 +9,20 @@ from cuts3d_mm.algorithm.affinity import LANES, link_patches
 
 
 @pytest.mark.parametrize('num_rows', [1, 15, 32, 40])
-def test_compiled_and_plain_code_mirror_and_pack_alike(rng, num_rows):
+def test_compiled_and_plain_code_mirror_pack_and_take_alike(rng, num_rows):
     block = rng.random((num_rows, 40)) < 0.4
+    nodes = np.flatnonzero(rng.random(num_rows) < 0.7)
     results = []
     for choice in ('compiled', 'plain'):
-        mirrored, words = block.copy(), np.zeros((8, 40), np.uint16)
+        mirrored, words, taken = block.copy(), *np.zeros((2, 8, 40), np.uint16)
         for kernel, arguments in (
             (affinity._mirror, (mirrored,)),
             (affinity._pack_columns, (mirrored.view(np.uint8), words)),
+            (affinity._take_nodes, (words, nodes, taken)),
         ):
             function = kernel.plain if choice == 'plain' else kernel.compiled()
             function(*arguments)
-        results.append((mirrored.tobytes(), words.tobytes()))
+        results.append((mirrored.tobytes(), words.tobytes(), taken.tobytes()))
     assert results[0] == results[1]
     square = np.frombuffer(results[0][0], bool).reshape(block.shape)[:, :num_rows]
     assert (square == square.T).all()
