@@ -327,23 +327,25 @@ def cut_in_3d(
     evidence = params.evidence
     component = _around_strongest(semantic_mask, eigenvector, depth.shape)
     if evidence is None:
-        cuts = _cuts(semantic_mask, eigenvector, depth, params, confidence)
+        cloud = _cloud_of(semantic_mask, eigenvector, depth, params)
+        cuts = _cuts(cloud, depth.shape, params, confidence)
         is_taken = cuts[-1].sum() >= params.min_share * component.sum()
         mask = cuts[-1] if is_taken else component
         return LocalCut(mask, np.concatenate([cuts[:-1], mask[None]]))
-    inputs = eigenvector, depth, params, confidence
+    inputs = eigenvector, depth, params
     for number in range(evidence.max_rounds):
-        parted = part_cores(component, *inputs)
+        cloud = _cloud_of(component, *inputs)
+        parted = part_cores(component, *inputs, confidence, cloud)
         kept = _supported(component, parted, depth, params, evidence.min_contrast)
         if kept is None:
-            cuts = _cuts(component, *inputs)
+            cuts = _cuts(cloud, depth.shape, params, confidence)
             least = evidence.again_contrast if number else evidence.min_contrast
             kept = _supported(component, cuts, depth, params, least)
             if kept is None:
                 break
         component = _around_strongest(kept, eigenvector, depth.shape)
     else:
-        cuts = _cuts(component, *inputs)
+        cuts = _cuts(_cloud_of(component, *inputs), depth.shape, params, confidence)
     return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
 
 
@@ -353,6 +355,7 @@ def part_cores(
     depth: Float,
     params: LocalCutParams,
     confidence: ConfidenceParams | None,
+    cloud: Cloud | None = None,
 ) -> NDArray[np.bool_]:
     """Cut the core around the strongest patch off the other cores of a component.
 
@@ -368,6 +371,7 @@ def part_cores(
         depth: (h, w) in [0, 1], with h * w = N.
         params: how a cut is made; its evidence must be given.
         confidence: thresholds; None: tau_knn alone.
+        cloud: of the component; None: it is built here.
 
     Returns:
         (K, N) cuts that hold the core of the strongest patch that lies in a core; K = 0 for a
@@ -376,7 +380,7 @@ def part_cores(
     if params.evidence is None:
         raise ValueError('evidence must be given to cut between cores, got None')
     grid_hw = depth.shape
-    cloud = build_cloud(component, project_depth(depth), eigenvector, grid_hw, params)
+    cloud = cloud or _cloud_of(component, eigenvector, depth, params)
     steepest = np.where(component, 0.0, np.inf)  # depth step at or near each patch
     for end in (cloud.edges.first, cloud.edges.second):
         np.maximum.at(steepest, cloud.patches[end], cloud.edges.length)
@@ -448,21 +452,23 @@ def _around_strongest(mask: Mask, eigenvector: Double, grid_hw: tuple[int, ...])
     return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
 
 
+def _cloud_of(mask: Mask, eigenvector: Double, depth: Float, params: LocalCutParams) -> Cloud:
+    return build_cloud(mask, project_depth(depth), eigenvector, depth.shape, params)
+
+
 def _cuts(
-    semantic_mask: Mask,
-    eigenvector: Double,
-    depth: Float,
+    cloud: Cloud,
+    grid_hw: tuple[int, int],
     params: LocalCutParams,
     confidence: ConfidenceParams | None,
 ) -> NDArray[np.bool_]:
     """The cuts between the ends of the eigenvector at rising thresholds, (T, N)."""
-    cloud = build_cloud(semantic_mask, project_depth(depth), eigenvector, depth.shape, params)
     cuts: list[Mask] = []
     previous = np.inf
     for tau in _thresholds(params.tau_knn, confidence):
         is_between = (cloud.edges.length > previous) & (cloud.edges.length <= tau)
         if params.capacity == 'affinity' or not cuts or is_between.any():
-            cuts.append(cut_cloud(cloud, float(tau), depth.shape, params))
+            cuts.append(cut_cloud(cloud, float(tau), grid_hw, params))
         else:
             cuts.append(cuts[-1])  # the same edges
         previous = tau
