@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from cuts3d_mm.mmengine_imports import leave_out_unused
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -94,7 +97,11 @@ def trust_folder(config: Path) -> None:
 
 
 def load_config(
-    name: str, options: list[str], launcher: str = 'none', work_dir: str | None = None
+    name: str,
+    options: list[str],
+    launcher: str = 'none',
+    work_dir: str | None = None,
+    imports: bool = True,
 ) -> Config:
     """Load the config of a training or a test.
 
@@ -103,6 +110,7 @@ def load_config(
         options: `key=value` changes.
         launcher: `none`, `pytorch`, `slurm` or `mpi`.
         work_dir: folder of logs and checkpoints; by default `work_dirs/` and the config's name.
+        imports: whether to import what its `custom_imports` name, which takes seconds.
 
     Raises:
         ValueError: no such config, a malformed option.
@@ -111,11 +119,52 @@ def load_config(
 
     path = find_config(name, 'training')
     trust_folder(path)
-    config = Config.fromfile(str(path))
+    config = Config.fromfile(str(path), import_custom_modules=imports)
     config.merge_from_dict(parse_options(options))
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return config
+
+
+def look_into(
+    name: str, options: list[str], loaders: Sequence[str] = (), advice: str = ''
+) -> None:
+    """Check what can be checked of a config in a moment, and import no more for it than it needs.
+
+    For commands, before they import MMDetection.
+
+    Args:
+        name: path, or file name of a shipped config.
+        options: `key=value` changes.
+        loaders: data loaders whose labels or annotations must be there.
+        advice: how to make what is missing.
+
+    Raises:
+        ValueError: no such config, a malformed option, or no labels.
+    """
+    config = load_config(name, options, imports=False)
+    for loader in loaders:
+        for key, path in _annotation_files(config.get(loader), f'{loader}.'):
+            if '://' not in path and not Path(path).exists():
+                raise ValueError(
+                    f'{key} must be a label store or a COCO JSON, found nothing at {path}; '
+                    f'{advice}name another by --cfg-options {key}=PATH'
+                )
+    leave_out_unused(config)
+
+
+def _annotation_files(part: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Keys and paths of the `ann_file` in a data loader, below its `data_root`."""
+    if isinstance(part, Mapping):
+        file = part.get('ann_file')
+        if isinstance(file, str) and file and not part.get('backend_args'):
+            root = part.get('data_root') or ''
+            yield f'{key}ann_file', file if '://' in file else os.path.join(root, file)
+        for name, value in part.items():
+            yield from _annotation_files(value, f'{key}{name}.')
+    elif isinstance(part, (list, tuple)):
+        for number, value in enumerate(part):
+            yield from _annotation_files(value, f'{key}{number}.')
 
 
 def load_generator_config(

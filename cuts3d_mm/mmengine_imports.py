@@ -1,13 +1,15 @@
-"""Adjust MMEngine when it is imported: it finds our configs, and says less."""
+"""Adjust MMEngine when it is imported: it finds our configs, says less, and imports less."""
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import os
+import re
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,16 @@ _LOGGED = (
     # DetInferencer asks for a function by the scope of models; it gets the right one.
     'Failed to search registry with scope "mmdet" in the "function" registry tree',
 )
+# They take seconds to import; MMDetection and MMEngine take them for optional.
+_UNUSED = 'transformers', 'mmpretrain', 'sklearn'
+_IMPORTER = re.compile(r'(mmdet|mmengine\.optim)\.')
+# Classes that need them: language models, their texts, tracking, an optimizer.
+_USERS = re.compile(
+    r'bert|glip|groundingdino|vlfusion|reid|text|randomsamplingnegpos|token|adafactor|interpolate|paa|lad',
+    re.I,
+)
+_KNOWN_SCOPES = 'mmdet', 'mmcv', 'mmengine', 'cuts3d_mm', 'torch'
+_LEAVES_OUT_KEY = 'CUTS3D_LEAVES_OUT'  # environment: id of the process whose children do so, too
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -124,3 +136,60 @@ def _filter_print_log(logging: ModuleType) -> None:
 
     print_some.is_filtered = True  # type: ignore[attr-defined]
     logging.print_log = print_some  # type: ignore[attr-defined]
+
+
+class _Unused(importlib.abc.MetaPathFinder):
+    """Says to MMDetection and MMEngine, and to nobody else, that these libraries are missing."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        """Raise for the first import of such a library."""
+        if name not in _UNUSED:
+            return
+        frame = sys._getframe(1)
+        while frame.f_back is not None and 'importlib' in frame.f_code.co_filename:
+            frame = frame.f_back
+        if _IMPORTER.match(frame.f_globals.get('__name__', '')):
+            raise ModuleNotFoundError(f'{name} is left out: no class of the config uses it')
+
+
+def leave_out_unused(config: Mapping[str, Any]) -> None:
+    """Let MMDetection not import what takes seconds, unless a class of a config may need it.
+
+    For the process of a command and its children, before MMDetection is imported; never for a
+    process of the user.
+
+    Args:
+        config: of a detector or a training; {} for classes of this package and MMDetection's
+            detectors without language.
+    """
+    imports = (config.get('custom_imports') or {}).get('imports') or []
+    modules = [imports] if isinstance(imports, str) else imports
+    is_plain = config.get('default_scope', 'mmdet') in _KNOWN_SCOPES
+    is_known = all(name.startswith('cuts3d_mm.') for name in modules)
+    if is_plain and is_known and not any(map(_may_use, _kinds(config))):
+        os.environ[_LEAVES_OUT_KEY] = str(os.getpid())
+        sys.meta_path.insert(0, _Unused())
+
+
+def _may_use(kind: str) -> bool:
+    scope, dot, _ = kind.partition('.')
+    return bool(_USERS.search(kind)) or (bool(dot) and scope not in _KNOWN_SCOPES)
+
+
+def _kinds(part: Any) -> Iterator[str]:
+    """Names of the classes of a config, with their scope or module."""
+    if isinstance(part, Mapping):
+        kind = part.get('type')
+        if kind is not None:
+            is_class = isinstance(kind, type)
+            yield f'{kind.__module__}.{kind.__qualname__}' if is_class else str(kind)
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for value in part:
+            yield from _kinds(value)
+
+
+if os.environ.get(_LEAVES_OUT_KEY) == str(os.getppid()):
+    sys.meta_path.insert(0, _Unused())

@@ -26,8 +26,9 @@ from cuts3d_mm.cli import (
     run_command,
     share,
 )
-from cuts3d_mm.configs import SCORE_THR
+from cuts3d_mm.configs import SCORE_THR, look_into
 from cuts3d_mm.files.paths import require_writable
+from cuts3d_mm.mmengine_imports import leave_out_unused
 from cuts3d_mm.processes import advise
 
 if TYPE_CHECKING:
@@ -93,16 +94,15 @@ def main() -> int:
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # What takes seconds to import comes after all that is quick to check.
-    from cuts3d_mm.hub.client import fetch_detector
+    require_writable(args.out, '--out')
+    _check_model(args.model, args.weights)
     from cuts3d_mm.images.streams import VideoSource, open_sources
     from cuts3d_mm.labellers.networks import check_device
 
     check_device(args.device)
-    require_writable(args.out, '--out')
     sources = open_sources(args.inputs)
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
-    fetch_detector(args.model, args.weights)
     from cuts3d_mm.labellers.detector import DetectorLabeller
 
     detector = DetectorLabeller.load(
@@ -110,6 +110,33 @@ def main() -> int:
     )
     advise(f'what was found until now is in {args.out}')
     return _report(_detect(detector, sources, args), args)
+
+
+def _check_model(model: str | None, weights: str | None) -> None:
+    """Find or fetch the detector that the command line names."""
+    from cuts3d_mm.hub.client import find_release, locate_file
+
+    if model is None and weights is None:
+        raise ValueError('--model or --weights must name a detector, got neither')
+    if weights is not None:
+        locate_file(weights)
+    elif find_release(str(model)) is not None:
+        model = None  # what a release may name needs no more than our own classes
+    if model is None:
+        leave_out_unused({})
+        return
+    try:
+        look_into(model, [])
+    except ValueError as error:
+        raise ValueError(
+            '--model must be owner/repo on the Hugging Face Hub, a folder that cuts3d download '
+            f'made, or a config; {error}'
+        ) from error
+    if weights is None:
+        raise ValueError(
+            f'--model {model} is a config without weights; pass --weights, a file or an hf:// '
+            'location, or name a release as owner/repo'
+        )
 
 
 def _detect(

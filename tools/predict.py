@@ -59,7 +59,9 @@ def main() -> int:
 
 def read_detector(args: argparse.Namespace) -> ConfiguredLabeller:
     """Read the config of a detector and the digest of its weights."""
-    from cuts3d_mm.configs import load_config
+    from cuts3d_mm.configs import load_config, look_into
+
+    look_into(args.config, args.cfg_options)
     from cuts3d_mm.labellers.detector import labeller_config
     from cuts3d_mm.pipeline.work import ConfiguredLabeller
 

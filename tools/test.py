@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from cuts3d_mm.cli import (
     WORK_DIR_HELP,
@@ -17,6 +18,8 @@ from cuts3d_mm.cli import (
     make_parser,
     run_command,
 )
+from cuts3d_mm.configs import load_config, look_into
+from cuts3d_mm.files.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,10 +42,11 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end with .pkl or .pickle, got {args.out}')
-    # Imported after parsing, so that --help does not wait for torch.
+    require_writable(Path(args.work_dir or 'work_dirs'), '--work-dir')
+    # What takes seconds to import comes after all that is quick to check.
+    look_into(args.config, args.cfg_options, ['test_dataloader'])
     from mmdet.evaluation import DumpDetResults
 
-    from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.runner import build_runner
 
     config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from cuts3d_mm.cli import (
     WORK_DIR_HELP,
     add_config_argument,
     add_launcher_arguments,
+    existing_file,
     make_parser,
     run_command,
 )
+from cuts3d_mm.configs import load_config, look_into
+from cuts3d_mm.files.paths import require_writable
 
+_ADVICE = 'cuts3d generate makes labels; '
 AUTO = 'auto'  # resume from the latest checkpoint of the work dir
 
 
@@ -47,8 +52,11 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    # Imported after parsing, so that --help does not wait for torch.
-    from cuts3d_mm.configs import load_config
+    if args.resume not in (None, AUTO) and '://' not in args.resume:
+        existing_file(args.resume)
+    require_writable(Path(args.work_dir or 'work_dirs'), '--work-dir')
+    # What takes seconds to import comes after all that is quick to check.
+    look_into(args.config, args.cfg_options, ('train_dataloader', 'val_dataloader'), _ADVICE)
     from cuts3d_mm.engine.optim_wrappers import require_amp
     from cuts3d_mm.engine.runner import build_runner
 
