@@ -28,9 +28,13 @@ _LOGGED = (
     # DetInferencer asks for a function by the scope of models; it gets the right one.
     'Failed to search registry with scope "mmdet" in the "function" registry tree',
 )
-# They take seconds to import; MMDetection and MMEngine take them for optional.
-_UNUSED = 'transformers', 'mmpretrain', 'sklearn'
-_IMPORTER = re.compile(r'(mmdet|mmengine\.optim)\.')
+# Libraries that take up to seconds to import -> modules that take them for optional. PyArrow
+# imports pandas on behalf of who makes a table.
+_OF_MM = re.compile(r'(mmdet|mmengine\.optim)\.')
+_UNUSED = {
+    **dict.fromkeys(('transformers', 'mmpretrain', 'sklearn'), _OF_MM),
+    'pandas': re.compile(r'cuts3d_mm\.'),
+}
 # Classes that need them: language models, their texts, tracking, an optimizer.
 _USERS = re.compile(
     r'bert|glip|groundingdino|vlfusion|reid|text|randomsamplingnegpos|token|adafactor|interpolate|paa|lad',
@@ -139,18 +143,19 @@ def _filter_print_log(logging: ModuleType) -> None:
 
 
 class _Unused(importlib.abc.MetaPathFinder):
-    """Says to MMDetection and MMEngine, and to nobody else, that these libraries are missing."""
+    """Says to some modules, and to no others, that libraries are missing."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> None:
         """Raise for the first import of such a library."""
-        if name not in _UNUSED:
+        importer = _UNUSED.get(name)
+        if importer is None:
             return
         frame = sys._getframe(1)
         while frame.f_back is not None and 'importlib' in frame.f_code.co_filename:
             frame = frame.f_back
-        if _IMPORTER.match(frame.f_globals.get('__name__', '')):
+        if importer.match(frame.f_globals.get('__name__', '')):
             raise ModuleNotFoundError(f'{name} is left out: no class of the config uses it')
 
 

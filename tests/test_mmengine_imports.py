@@ -66,3 +66,49 @@ def test_configs_that_mmengine_finds_are_left_to_it():
     module = SimpleNamespace(Config=SimpleNamespace(_get_cfg_path=lambda *names: found))
     mmengine_imports._look_into_checkout(module)
     assert module.Config._get_cfg_path(OURS, 'mine.py') == found
+
+
+@pytest.fixture
+def leaves_out(monkeypatch):
+    """Whether MMDetection, after a look at a config, may import transformers."""
+    monkeypatch.setattr(sys, 'meta_path', list(sys.meta_path))
+    monkeypatch.setenv(mmengine_imports._LEAVES_OUT_KEY, '')
+    for name in ('transformers', 'sklearn'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def look(config, name='transformers', importer='mmdet.models.layers'):
+        mmengine_imports.leave_out_unused(config)
+        monkeypatch.setattr(sys, 'meta_path', sys.meta_path[:1])  # nobody else finds it
+        try:
+            exec(f'import {name}', {'__name__': importer})
+        except ModuleNotFoundError as error:
+            return 'left out' in str(error)
+        raise AssertionError
+
+    return look
+
+
+@pytest.mark.parametrize(
+    'config', [{}, {'model': {'type': 'CascadeRCNN', 'neck': {'type': 'mmdet.FPN'}}}]
+)
+def test_what_no_class_of_a_config_uses_is_left_out_for_mmdetection(leaves_out, config):
+    assert leaves_out(config)
+
+
+@pytest.mark.parametrize('importer', ['mmpretrain.models', 'cuts3d_mm.labellers', '__main__'])
+def test_others_import_what_is_left_out_for_mmdetection(leaves_out, importer):
+    assert not leaves_out({}, importer=importer)
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        {'model': {'language_model': {'type': 'BertModel'}}},
+        {'model': [{'type': 'mmpretrain.ResNet'}]},
+        {'model': {'type': 'my_file.Detector'}},
+        {'custom_imports': {'imports': ['my_file']}},
+        {'default_scope': 'mmyolo'},
+    ],
+)
+def test_nothing_is_left_out_that_a_class_of_a_config_may_use(leaves_out, config):
+    assert not leaves_out(config)

@@ -48,6 +48,12 @@ HERE = Path(__file__).parent
         (('describe', '/nowhere'), NO_LABELS),
         (('detect', '/nowhere', '--model', TINY), 'INPUT must be an image, a folder'),
         (('detect', HERE, '--model', TINY, '--weights', '/no.pth'), NO_WEIGHTS),
+        (('detect', HERE), 'must name a detector, got neither'),
+        (
+            ('detect', HERE, '--model', 'cuts4d'),
+            'owner/repo on the Hugging Face Hub, a folder that',
+        ),
+        (('detect', HERE, '--model', TINY), 'is a config without weights; pass --weights'),
         (('doctor', 'me'), 'unrecognized arguments: me'),
         (('download', 'nowhere'), 'Hub repository must be owner/repo[@revision], got nowhere'),
         (('evaluate-suite', TINY, '/no.pth', HERE, 'out'), NO_WEIGHTS),
@@ -70,7 +76,10 @@ HERE = Path(__file__).parent
         (('score', '/nowhere', __file__), NO_LABELS),
         (('score', HERE, '/nowhere'), 'must be a file, found none: /nowhere'),
         (('test', TINY, '/no.pth'), NO_WEIGHTS),
+        (('test', TINY, __file__), 'nothing at demo_out/training/held_out/instances.json'),
         (('train', 'cuts4d'), NO_CONFIG),
+        (('train', TINY), 'labels; cuts3d generate makes labels; name another by --cfg-options'),
+        (('train', TINY, '--work-dir', __file__), '--work-dir must be a folder'),
         (('view', '/nowhere', HERE, 'out'), NO_LABELS),
     ],
 )
