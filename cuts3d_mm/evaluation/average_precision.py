@@ -1,14 +1,15 @@
-"""Class-agnostic average precision by pycocotools, for labels and detections alike."""
+"""Class-agnostic average precision as pycocotools computes it, for labels and detections alike.
+
+faster-coco-eval does the work where it is installed, with equal results.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
-
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 
@@ -33,7 +34,7 @@ def class_agnostic_ap(
     detections: list[dict[str, Any]],
     kinds: Sequence[str] = KINDS,
 ) -> dict[str, dict[str, float]]:
-    """Score detections with pycocotools, with all categories taken as one class.
+    """Score detections as pycocotools does, with all categories taken as one class.
 
     Args:
         ground_truth: a COCO dictionary; crowd regions are ignored as COCO does.
@@ -44,23 +45,65 @@ def class_agnostic_ap(
     Returns:
         Kind -> name in `STATISTICS` -> score in [0, 1]; -1 if there is no ground truth.
     """
-    if not detections:
-        empty = dict.fromkeys(STATISTICS, 0.0 if ground_truth['annotations'] else -1.0)
-        return {kind: dict(empty) for kind in kinds}
+    return {
+        kind: statistics_of(ground_truth, run_evaluation(ground_truth, detections, kind))
+        for kind in kinds
+    }
+
+
+def statistics_of(
+    ground_truth: dict[str, Any], evaluation: Any, image_ids: Collection[Any] | None = None
+) -> dict[str, float]:
+    """Summarize an evaluation: name in `STATISTICS` -> score in [0, 1], -1 without ground truth.
+
+    Args:
+        ground_truth: what was evaluated.
+        evaluation: of `run_evaluation`; is not changed.
+        image_ids: images to take into account; None for all. Nothing is matched again.
+    """
+    if evaluation is None:
+        annotations = ground_truth['annotations']
+        is_there = any(image_ids is None or a['image_id'] in image_ids for a in annotations)
+        return dict.fromkeys(STATISTICS, 0.0 if is_there else -1.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        scores = {}
-        for kind in kinds:
-            evaluation = run_evaluation(ground_truth, detections, kind)
-            evaluation.summarize()
-            scores[kind] = dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))
-    return scores
+        if image_ids is not None:
+            evaluation = _of_images(evaluation, image_ids)
+        evaluation.summarize()
+    return dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))
+
+
+def _of_images(evaluation: Any, image_ids: Collection[Any]) -> Any:
+    """Accumulate the matches of some images only."""
+    part = copy.copy(evaluation)
+    part.params, part._paramsEval = map(copy.copy, (evaluation.params, evaluation._paramsEval))
+    every = list(evaluation.params.imgIds)
+    places = [place for place, image_id in enumerate(every) if image_id in image_ids]
+    part.params.imgIds = part._paramsEval.imgIds = [every[place] for place in places]
+    name = '_evalImgs_cpp' if hasattr(evaluation, '_evalImgs_cpp') else 'evalImgs'
+    matches = getattr(evaluation, name)  # of all images, for one range of areas after the other
+    ranges = range(0, len(matches), len(every))
+    setattr(part, name, [matches[start + place] for start in ranges for place in places])
+    part.accumulate()
+    return part
 
 
 def run_evaluation(
     ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str
-) -> COCOeval:
-    """Evaluate at least one detection; the arguments are those of `class_agnostic_ap`."""
-    truth = COCO()
+) -> Any:
+    """Match and accumulate detections; the arguments are those of `class_agnostic_ap`.
+
+    Returns:
+        An object as `pycocotools.cocoeval.COCOeval`; None without detections.
+    """
+    if not detections:
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _evaluate(ground_truth, detections, kind)
+
+
+def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str) -> Any:
+    coco, evaluator, options = _backend()
+    truth = coco()
     truth.dataset = {
         'info': {},
         'images': ground_truth['images'],
@@ -77,7 +120,19 @@ def run_evaluation(
     keys = ('image_id', 'score', shape)
     category = {'category_id': CATEGORY_ID}
     found = truth.loadRes([{k: d[k] for k in keys} | category for d in detections])
-    evaluation = COCOeval(truth, found, kind)
+    evaluation = evaluator(truth, found, kind, **options)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
+
+
+def _backend() -> tuple[Any, Any, dict[str, Any]]:
+    """Classes that hold annotations and compare them, and options of the latter."""
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        return COCO, COCOeval, {}
+    return COCO, COCOeval_faster, {'separate_eval': True}

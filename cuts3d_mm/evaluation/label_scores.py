@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,7 +30,7 @@ from cuts3d_mm.visualization.charts import (
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
 
-from .average_precision import KINDS, class_agnostic_ap, run_evaluation
+from .average_precision import KINDS, class_agnostic_ap, run_evaluation, statistics_of
 
 # Smallest and largest number of annotated instances, for each group of images.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
@@ -102,13 +101,22 @@ def scores_by_count(
     ground_truth: dict[str, Any],
     detections: list[dict[str, Any]],
     kinds: Sequence[str] = KINDS,
+    evaluations: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[int, dict[str, dict[str, float]]]]:
     """Score images with few and with many annotated instances apart.
+
+    Args:
+        ground_truth: as for `class_agnostic_ap`, as are the next two.
+        detections: COCO results.
+        kinds: shapes to compare.
+        evaluations: of `run_evaluation` by kind; None: they are made.
 
     Returns:
         Name of a group -> number of its images, and their scores by `class_agnostic_ap`; groups
         without an image are left out.
     """
+    if evaluations is None:
+        evaluations = _evaluations(ground_truth, detections, kinds)
     counts: dict[Any, int] = dict.fromkeys((i['id'] for i in ground_truth['images']), 0)
     for annotation in ground_truth['annotations']:
         if not annotation.get('iscrowd'):
@@ -118,24 +126,36 @@ def scores_by_count(
         chosen = {k for k, n in counts.items() if n >= first and (last is None or n <= last)}
         if chosen:
             name = f'{first}' if first == last else f'{first}-{last or ""}'
-            part = _of_images(ground_truth, chosen)
-            found = [one for one in detections if one['image_id'] in chosen]
-            groups[name] = len(chosen), class_agnostic_ap(part, found, kinds)
+            groups[name] = len(chosen), _scores(ground_truth, evaluations, chosen)
     return groups
 
 
-def precision_recall(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str = 'segm'
-) -> dict[float, Double]:
+def _evaluations(
+    ground_truth: dict[str, Any], detections: Detections, kinds: Iterable[str]
+) -> dict[str, Any]:
+    return {kind: run_evaluation(ground_truth, detections, kind) for kind in kinds}
+
+
+def _scores(
+    ground_truth: dict[str, Any], evaluations: Mapping[str, Any], chosen: set[Any] | None = None
+) -> dict[str, dict[str, float]]:
+    return {
+        kind: statistics_of(ground_truth, evaluation, chosen)
+        for kind, evaluation in evaluations.items()
+    }
+
+
+def precision_recall(evaluation: Any) -> dict[float, Double]:
     """Compute interpolated precision as pycocotools does.
+
+    Args:
+        evaluation: of `run_evaluation`.
 
     Returns:
         IoU threshold -> (101,) precision at recall 0, 0.01, ..., 1.
     """
-    if not detections:
+    if evaluation is None:
         return {iou: np.zeros(_RECALL_STEPS) for iou in IOU_THRESHOLDS}
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = run_evaluation(ground_truth, detections, kind)
     steps = list(np.round(evaluation.params.iouThrs, 2))
     precision = evaluation.eval['precision'][:, :, 0, 0, -1]
     return {iou: np.clip(precision[steps.index(iou)], 0, 1) for iou in IOU_THRESHOLDS}
@@ -224,7 +244,8 @@ class ScoreReport:
     ground_truth: dict[str, Any]
     detections: Detections
     earlier: Detections | None
-    scores: dict[str, dict[str, float]]
+    evaluations: dict[str, Any]  # of the labels, by kind of shape
+    earlier_evaluations: dict[str, Any]  # empty without earlier labels
     num_annotated: int  # images of the annotations; `ground_truth` holds those that are scored
 
     @classmethod
@@ -274,8 +295,13 @@ class ScoreReport:
             ]
         found = [detections for detections, _ in sides]
         earlier = found[1] if against is not None else None
-        scores = class_agnostic_ap(truth, found[0], kinds)
-        return cls(truth, found[0], earlier, scores, num_annotated)
+        evaluations = [_evaluations(truth, detections, kinds) for detections in found]
+        return cls(truth, found[0], earlier, evaluations[0], (*evaluations, {})[1], num_annotated)
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Scores by kind of shape and name, see `class_agnostic_ap`."""
+        return _scores(self.ground_truth, self.evaluations)
 
     def scope(self) -> str:
         """Say which of the annotated images are scored."""
@@ -292,8 +318,8 @@ class ScoreReport:
 
     def table_by_count(self) -> str:
         """Format the scores of masks by the number of annotated objects in an image."""
-        groups = scores_by_count(self.ground_truth, self.detections, tuple(self.scores))
-        kind = tuple(self.scores)[-1]
+        groups = scores_by_count(self.ground_truth, self.detections, (), self.evaluations)
+        kind = tuple(self.evaluations)[-1]
         rows = []
         for name, (count, scores) in groups.items():
             figures = (percent(scores[kind][m]) for m in ('AP', 'AP50', 'AR100'))
@@ -307,8 +333,8 @@ class ScoreReport:
 
     def comparison(self) -> str:
         """Format the scores of the earlier labels, and the number of images that got better."""
-        earlier = format_scores(class_agnostic_ap(self.ground_truth, self._earlier_labels()))
         changes = self.changes()
+        earlier = format_scores(_scores(self.ground_truth, self.earlier_evaluations))
         counts = ', '.join(f'{count} {name}' for name, count in count_changes(changes).items())
         lines = (f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:]))
         images = f'images: {counts} (mean best mask IoU of their objects)'
@@ -316,10 +342,9 @@ class ScoreReport:
 
     def plot(self) -> Figure:
         """Draw precision against recall."""
-        kind = tuple(self.scores)[-1]
-        curves = {'labels': precision_recall(self.ground_truth, self.detections, kind)}
+        curves = {'labels': precision_recall(tuple(self.evaluations.values())[-1])}
         if self.earlier is not None:
-            curves['compared with'] = precision_recall(self.ground_truth, self.earlier)
+            curves['compared with'] = precision_recall(self.earlier_evaluations['segm'])
         return draw_precision_recall(curves)
 
     def draw_worst(self, images: Place, out: Path, count: int) -> list[str]:

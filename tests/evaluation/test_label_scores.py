@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from helpers.drawn import disc
 from PIL import Image
 
+from cuts3d_mm.evaluation.average_precision import class_agnostic_ap, run_evaluation
 from cuts3d_mm.evaluation.label_scores import (
     ScoreReport,
     compare,
@@ -113,13 +115,65 @@ def test_images_with_few_and_with_many_objects_are_scored_apart():
 
 def test_precision_falls_to_zero_after_the_last_object_that_is_found():
     found = detections(record('a.png', LEFT), record('b.png', LEFT))
-    precision = precision_recall(TRUTH, found)[0.5]
+    precision = precision_recall(run_evaluation(TRUTH, found, 'segm'))[0.5]
     assert precision.shape == (101,)
     assert precision[:66].tolist() == pytest.approx([1] * 66) and precision[68:].max() == 0
 
 
 def test_no_detection_has_no_precision():
-    assert precision_recall(TRUTH, [])[0.5].max() == 0
+    assert precision_recall(run_evaluation(TRUTH, [], 'segm'))[0.5].max() == 0
+
+
+@pytest.fixture
+def crowded(rng):
+    """Annotations of 40 images with crowd regions, and detections with equal scores."""
+    sizes = rng.uniform(3, 12, 240), rng.uniform(0, 1, 240)
+    masks = [disc((20, 60 * x + 5), size, HW) for size, x in zip(*sizes, strict=True)]
+    of_images = [masks[i::40][: 1 + i % 6] for i in range(40)]
+    wanted = truth(*(record(f'{i}.png', *some) for i, some in enumerate(of_images)))
+    for annotation in wanted['annotations'][::9]:
+        annotation['iscrowd'] = 1
+    found = []
+    for index, some in enumerate(of_images):
+        moved = [np.roll(mask, rng.integers(-4, 5), axis=1) for mask in (*some, masks[index])]
+        found.append(record(f'{index}.png', *moved, score=float(rng.integers(1, 9)) / 9))
+    return wanted, labels_as_detections(found, wanted)
+
+
+def test_both_libraries_give_the_same_scores(crowded, monkeypatch):
+    pytest.importorskip('faster_coco_eval')
+    found = []
+    for is_there in (True, False):
+        if not is_there:
+            monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
+        groups = {name: scores for name, (_, scores) in scores_by_count(*crowded).items()}
+        curve = precision_recall(run_evaluation(*crowded, 'segm'))[0.5]
+        found.append((class_agnostic_ap(*crowded), groups, curve))
+    flat = [[value for kind in one[0].values() for value in kind.values()] for one in found]
+    assert flat[0] == pytest.approx(flat[1], abs=1e-12) and 0.2 < flat[0][0] < 0.9
+    for name, scores in found[0][1].items():
+        for kind, values in scores.items():
+            assert values == pytest.approx(found[1][1][name][kind], abs=1e-12)
+    assert found[0][2] == pytest.approx(found[1][2], abs=1e-12)
+
+
+@pytest.mark.parametrize('is_there', [True, False])
+def test_scores_of_some_images_are_those_of_an_evaluation_of_them_alone(
+    crowded, is_there, monkeypatch
+):
+    if not is_there:
+        monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
+    wanted, found = crowded
+    counts = {i['id']: 0 for i in wanted['images']}
+    for annotation in wanted['annotations']:
+        counts[annotation['image_id']] += not annotation['iscrowd']
+    chosen = {key for key, count in counts.items() if count in (2, 3)}
+    part = {
+        'images': [i for i in wanted['images'] if i['id'] in chosen],
+        'annotations': [a for a in wanted['annotations'] if a['image_id'] in chosen],
+    }
+    alone = class_agnostic_ap(part, [one for one in found if one['image_id'] in chosen])
+    assert scores_by_count(wanted, found)['2-3'] == (len(chosen), alone)
 
 
 def test_quality_is_the_mean_of_the_best_overlaps():
