@@ -258,13 +258,17 @@ class Counts:
         )
 
 
+# Images of a shard; a list of two: of a shard, and of a shard of the last tenth of the images.
+ShardSize = int | list[int]
+
+
 @dataclass(frozen=True)
 class RunMark:
     """The run that a shard belongs to, as its footer says it."""
 
     run: str  # digest of all that the labels depend on
     num_images: int
-    images_per_shard: int
+    images_per_shard: ShardSize
     extraction: dict[str, Any]  # how the networks run
 
 

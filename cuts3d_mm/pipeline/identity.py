@@ -32,6 +32,7 @@ from cuts3d_mm.labellers.registry import resolve_config
 from cuts3d_mm.labels.store import (
     DamagedShard,
     RunMark,
+    ShardSize,
     digest_of_names,
     read_mark,
     read_table,
@@ -57,7 +58,7 @@ class RunIdentity:
     model: dict[str, Any]  # identity of the labeller
     images: str  # digest of the image names, in order
     num_images: int
-    images_per_shard: int
+    images_per_shard: ShardSize
     extraction: dict[str, Any] = field(default_factory=dict)  # {}: of an earlier version
 
     @property
@@ -71,7 +72,7 @@ class RunIdentity:
         cls,
         model: dict[str, Any],
         images: ImageList,
-        images_per_shard: int,
+        images_per_shard: ShardSize,
         extraction: dict[str, Any],
     ) -> RunIdentity:
         """Identify a run.
@@ -221,7 +222,12 @@ def _parse_run(path: Place) -> StoredRun:
         run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})
     except (TypeError, KeyError, AttributeError) as error:
         raise _DamagedRun(f'{path} must be the run.json of a label store, it is not') from error
-    if not isinstance(run.images_per_shard, int) or run.images_per_shard < 1:
+    sizes = (
+        run.images_per_shard
+        if isinstance(run.images_per_shard, list)
+        else 2 * [run.images_per_shard]
+    )
+    if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
     if not _is_extraction(run.extraction):
         raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')

@@ -22,6 +22,7 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labels.store import (
     Counts,
     RunMark,
+    ShardSize,
     find_damage,
     ran_out_of_memory,
     read_counts,
@@ -35,11 +36,12 @@ from .progress import ProgressReport, Report
 from .work import Shard, WorkOrder
 
 # A kill costs at most one shard per worker. Small shards leave no worker of a cluster without
-# work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. A
-# million images have 20,000 files, whatever the number of workers.
+# work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. So only
+# the last tenth of the images has the smallest ones: a million images have 30,000 files, whatever
+# the number of workers.
 _SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 100_000
 _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
-
+_LAST_SHARE = 10  # one part in so many
 
 _MOST_LOSSES = 3  # killed processes until a run ends
 _logger = logging.getLogger(__name__)
@@ -151,13 +153,29 @@ class Split:
         return cls(int(part), int(parts))
 
 
-def images_per_shard(num_images: int) -> int:
+def images_per_shard(num_images: int) -> ShardSize:
     """Size of a shard of a new store; depends on the number of images alone."""
     size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
-    return max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))
+    size = max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))
+    last = max(_FEWEST_IMAGES, size // 8)
+    return [size, last] if last < size else size
 
 
-def stored_shard_size(folder: Place) -> int | None:
+def shard_starts(num_images: int, size: ShardSize) -> list[int]:
+    """Number of the first image of each shard.
+
+    Args:
+        num_images: images of the run.
+        size: images of a shard; a list of two: of a shard, and of a shard of the last tenth.
+    """
+    if isinstance(size, int):
+        return list(range(0, num_images, size))
+    first, last = size
+    whole = (num_images - num_images // _LAST_SHARE) // first * first
+    return [*range(0, whole, first), *range(whole, num_images, last)]
+
+
+def stored_shard_size(folder: Place) -> ShardSize | None:
     """Size of the shards of a store, which may be by the rule of an earlier version.
 
     Returns:
@@ -172,21 +190,25 @@ def stored_shard_size(folder: Place) -> int | None:
 
 
 def _divide_shards(
-    order: WorkOrder, images: ImageList, size: int, split: Split
+    order: WorkOrder, images: ImageList, size: ShardSize, split: Split
 ) -> tuple[tuple[int, ...], tuple[Shard, ...]]:
     """Find the shards of this part that are on disk, and those that must be made.
 
     Raises:
         RunMismatch: the store holds more shards than the run has.
     """
-    out, starts = order.out, range(0, len(images.names), size)
-    shards = [(i, images.names[start : start + size]) for i, start in enumerate(starts)]
+    out, starts = order.out, shard_starts(len(images.names), size)
+    ends = [*starts[1:], len(images.names)]
+    shards = [
+        (i, images.names[start:end])
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
     known = {shard_path(out, index).name for index, _ in shards}
     strays = sorted(path.name for path in out.glob('labels-*.parquet') if path.name not in known)
     if strays:
         raise RunMismatch(
-            f'{out} must hold {len(shards)} shards of {size} images, as its run.json says, it '
-            f'also holds {strays[0]}; choose another OUT'
+            f'{out} must hold {len(shards)} shards, as its run.json says, it also holds '
+            f'{strays[0]}; choose another OUT'
         )
     ours = shards[split.part :: split.parts]
     is_done = _are_intact({shard_path(out, index): names for index, names in ours}, order.mark)
@@ -219,5 +241,5 @@ def _find_fault(shard: Place, names: Sequence[str], mark: RunMark | None) -> str
 def is_whole(out: Path, num_images: int) -> bool:
     """Tell whether all shards of a run with `num_images` images are there, of all its parts."""
     size = stored_shard_size(out) or images_per_shard(num_images)
-    num_shards = math.ceil(num_images / size)
+    num_shards = len(shard_starts(num_images, size))
     return all(shard_path(out, index).is_file() for index in range(num_shards))

@@ -19,7 +19,7 @@ from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 from cuts3d_mm.pipeline.identity import FORMAT
 from cuts3d_mm.pipeline.local import LocalExecutor
-from cuts3d_mm.pipeline.run import Split, images_per_shard, label_images
+from cuts3d_mm.pipeline.run import Split, images_per_shard, label_images, shard_starts
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Worker, WorkOrder
 
 
@@ -215,20 +215,28 @@ def test_a_hundred_megapixels_stay_within_memory(tmp_path):
 
 def test_shards_do_not_depend_on_the_number_of_workers():
     assert images_per_shard(60) == 8
-    assert images_per_shard(1_300_000) == 64
-    assert images_per_shard(100_000) == 50
-    assert images_per_shard(14_000_000) == 140
+    assert images_per_shard(1_300_000) == [64, 8]
+    assert images_per_shard(100_000) == [50, 8]
+    assert images_per_shard(14_000_000) == [140, 17]
+
+
+def test_the_last_tenth_of_the_images_is_cut_into_small_shards():
+    assert shard_starts(20, 8) == [0, 8, 16] and shard_starts(0, [8, 2]) == []
+    assert shard_starts(41, [8, 2]) == [0, 8, 16, 24, 32, 34, 36, 38, 40]
 
 
 @pytest.mark.slow
-def test_a_store_with_shards_of_another_size_goes_on_with_them(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda num_images: 11)
+@pytest.mark.parametrize(('size', 'resumed'), [(11, 11), ([11, 3], 17)])
+def test_a_store_with_shards_of_another_size_goes_on_with_them(
+    folder, tmp_path, monkeypatch, size, resumed
+):
+    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda num_images: size)
     run(folder, tmp_path / 'whole')
     run(folder, tmp_path / 'out')
     monkeypatch.undo()
     shard_paths(tmp_path / 'out')[1].unlink()
     counts, log = run(folder, tmp_path / 'out')
-    assert log.resumed.images == 11 and counts.images == 20
+    assert log.resumed.images == resumed and counts.images == 20
     assert content(tmp_path / 'out') == content(tmp_path / 'whole')
 
 
