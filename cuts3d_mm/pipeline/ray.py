@@ -8,11 +8,12 @@ import os
 import pickle
 import signal
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +71,7 @@ class RayExecutor:
         if not shards:
             return
         with _connected(self.address) as (ray, is_ours):
+            _resources_at.cache_clear()  # of another cluster
             job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
             crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
             try:
@@ -88,7 +90,7 @@ def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, Non
     has_cpus = True
     while waiting or running:
         crew.update()
-        if has_cpus and not ray.cluster_resources().get('CPU', 0):
+        if has_cpus and not _resources(ray).get('CPU', 0):
             logging.getLogger(__name__).warning(
                 'the Ray cluster has no CPU; this run waits until a machine with some joins: '
                 '`ray start --address HOST:PORT --num-cpus N` there'
@@ -97,8 +99,11 @@ def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, Non
         while waiting and crew.has_room(len(running)):
             shard = waiting.popleft()
             running[crew.submit(shard)] = shard
-        references = [*running, *crew.pending()]
-        done, _ = ray.wait(references, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        done, left = ray.wait(
+            [*running, *crew.pending()], num_returns=1, timeout=_POLL_S, fetch_local=False
+        )
+        if done and left:  # all that are there: a look at thousands takes milliseconds
+            done += ray.wait(left, num_returns=len(left), timeout=0, fetch_local=False)[0]
         for reference in filter(running.__contains__, done):
             shard = running.pop(reference)
             report = _report_of(ray, reference, losses[shard[0]] < RETRIES)
@@ -354,7 +359,7 @@ class StagedCrew:
             self._ray.kill(actor)
 
     def _places(self) -> int:
-        return int(self._ray.cluster_resources().get('GPU', 0) / self._gpus)
+        return int(_resources(self._ray).get('GPU', 0) / self._gpus)
 
     def _done_of(self, references: list[Any]) -> set[Any]:
         if not references:
@@ -394,7 +399,18 @@ def _cancel(ray: Any, references: list[Any]) -> None:
 
 
 def _cpus(ray: Any) -> int:
-    return max(1, int(ray.cluster_resources().get('CPU', 0)))
+    return max(1, int(_resources(ray).get('CPU', 0)))
+
+
+def _resources(ray: Any) -> dict[str, float]:
+    """CPUs and GPUs of the cluster, asked for once a second: the answer takes a millisecond."""
+    return _resources_at(ray, int(time.monotonic() / _POLL_S))
+
+
+@lru_cache(maxsize=1)
+def _resources_at(ray: Any, second: int) -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()
+    return found
 
 
 @dataclass(frozen=True)
