@@ -258,7 +258,7 @@ class Counts:
         )
 
 
-# Images of a shard; a list of two: of a shard, and of a shard of the last tenth of the images.
+# Images of a shard; a list: see `pipeline.run.shard_starts`.
 ShardSize = int | list[int]
 
 

@@ -222,12 +222,9 @@ def _parse_run(path: Place) -> StoredRun:
         run = RunIdentity(**{key: identity[key] for key in RunIdentity.__annotations__})
     except (TypeError, KeyError, AttributeError) as error:
         raise _DamagedRun(f'{path} must be the run.json of a label store, it is not') from error
-    sizes = (
-        run.images_per_shard
-        if isinstance(run.images_per_shard, list)
-        else 2 * [run.images_per_shard]
-    )
-    if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+    size = run.images_per_shard
+    sizes = size if isinstance(size, list) else [size]
+    if not sizes or not all(isinstance(one, int) and one > 0 for one in sizes):
         raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
     if not _is_extraction(run.extraction):
         raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')

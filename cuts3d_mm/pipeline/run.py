@@ -37,11 +37,12 @@ from .work import Shard, WorkOrder
 
 # A kill costs at most one shard per worker. Small shards leave no worker of a cluster without
 # work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. So only
-# the last tenth of the images has the smallest ones: a million images have 30,000 files, whatever
-# the number of workers.
-_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 100_000
+# the last tenth of the images has small ones: a million images have 21,000 files, whatever the
+# number of workers.
+_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 70_000  # before small ones, which are 4 in 10 more
 _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
-_LAST_SHARE = 10  # one part in so many
+_LAST_SHARE = 10  # the last one of so many parts has smaller shards, and so has its last one
+_SMALLER = 2  # sizes, each a quarter of the one before
 
 _MOST_LOSSES = 3  # killed processes until a run ends
 _logger = logging.getLogger(__name__)
@@ -156,9 +157,12 @@ class Split:
 def images_per_shard(num_images: int) -> ShardSize:
     """Size of a shard of a new store; depends on the number of images alone."""
     size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
-    size = max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))
-    last = max(_FEWEST_IMAGES, size // 8)
-    return [size, last] if last < size else size
+    sizes = [max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))]
+    for _ in range(_SMALLER):
+        smaller = max(_FEWEST_IMAGES, sizes[-1] // 4)
+        if smaller < sizes[-1]:
+            sizes.append(smaller)
+    return sizes if len(sizes) > 1 else sizes[0]
 
 
 def shard_starts(num_images: int, size: ShardSize) -> list[int]:
@@ -166,13 +170,17 @@ def shard_starts(num_images: int, size: ShardSize) -> list[int]:
 
     Args:
         num_images: images of the run.
-        size: images of a shard; a list of two: of a shard, and of a shard of the last tenth.
+        size: images of a shard; a list: each further size is for the last tenth of the images
+            that the one before would have.
     """
-    if isinstance(size, int):
-        return list(range(0, num_images, size))
-    first, last = size
-    whole = (num_images - num_images // _LAST_SHARE) // first * first
-    return [*range(0, whole, first), *range(whole, num_images, last)]
+    starts, begin, sizes = list[int](), 0, [size] if isinstance(size, int) else size
+    for number, one in enumerate(sizes, 1):
+        left = num_images - begin
+        if number < len(sizes):
+            left = (left - left // _LAST_SHARE) // one * one
+        starts += range(begin, begin + left, one)
+        begin += left
+    return starts
 
 
 def stored_shard_size(folder: Place) -> ShardSize | None:

@@ -215,14 +215,16 @@ def test_a_hundred_megapixels_stay_within_memory(tmp_path):
 
 def test_shards_do_not_depend_on_the_number_of_workers():
     assert images_per_shard(60) == 8
-    assert images_per_shard(1_300_000) == [64, 8]
-    assert images_per_shard(100_000) == [50, 8]
-    assert images_per_shard(14_000_000) == [140, 17]
+    assert images_per_shard(1_300_000) == [64, 16, 8]
+    assert images_per_shard(100_000) == [50, 12, 8]
+    assert images_per_shard(14_000_000) == [200, 50, 12]
+    assert len(shard_starts(14_000_000, [200, 50, 12])) < 100_000
 
 
 def test_the_last_tenth_of_the_images_is_cut_into_small_shards():
     assert shard_starts(20, 8) == [0, 8, 16] and shard_starts(0, [8, 2]) == []
     assert shard_starts(41, [8, 2]) == [0, 8, 16, 24, 32, 34, 36, 38, 40]
+    assert shard_starts(200, [60, 9, 3]) == [0, 60, 120, 180, 189, 198]
 
 
 @pytest.mark.slow
