@@ -1,4 +1,4 @@
-"""Compute class-agnostic AP and AR of pseudo-labels against annotations, with pycocotools.
+"""Compute class-agnostic AP and AR of pseudo-labels against annotations, as pycocotools does.
 
 Examples:
     cuts3d score labels annotations.json
