@@ -31,7 +31,7 @@ class Cluster:
     driver_s: float = 0.003  # time of the driver for a shard, one after the other
     storage_s: float = 0.005  # latency of shared storage, for each image
     storage_bytes_s: float = 2e9  # rate of shared storage for the whole cluster
-    image_bytes: float = 110e3  # of a file
+    image_bytes: float = 110e3  # mean size of a file
     join_s: float = 20.0  # nodes come one by one in this time
     start_s: float = 5.0  # start of a worker: imports and networks
     slow_nodes: float = 0.05  # share of nodes with half the speed
@@ -73,7 +73,7 @@ def simulate(
     free = [(joined[w] + cluster.start_s, w) for w in range(workers)]
     heapq.heapify(free)
     slot = [joined[w] for w in range(workers)]  # when a worker had room for its next shard
-    shards, totals = deque(range(len(sizes))), np.zeros(3)  # of images, overhead, lost
+    shards, totals = deque(range(len(sizes))), np.zeros(3)  # images, overhead, lost work
     driver, end = 0.0, 0.0
     while shards:
         now, worker = heapq.heappop(free)

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.mmengine_imports import leave_out_unused
 
 if TYPE_CHECKING:
@@ -127,7 +128,11 @@ def load_config(
 
 
 def look_into(
-    name: str, options: list[str], loaders: Sequence[str] = (), advice: str = ''
+    name: str,
+    options: list[str],
+    loaders: Sequence[str] = (),
+    advice: str = '',
+    work_dir: str | None = None,
 ) -> None:
     """Check what can be checked of a config in a moment, and import no more for it than it needs.
 
@@ -138,11 +143,14 @@ def look_into(
         options: `key=value` changes.
         loaders: data loaders whose labels or annotations must be there.
         advice: how to make what is missing.
+        work_dir: as for `load_config`; with loaders, it must be possible to write there.
 
     Raises:
         ValueError: no such config, a malformed option, or no labels.
     """
-    config = load_config(name, options, imports=False)
+    config = load_config(name, options, work_dir=work_dir, imports=False)
+    if loaders:
+        require_writable(Path(config.work_dir), '--work-dir')
     for loader in loaders:
         for key, path in _annotation_files(config.get(loader), f'{loader}.'):
             if '://' not in path and not Path(path).exists():

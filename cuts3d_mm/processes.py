@@ -31,8 +31,8 @@ KEEP_HEAP_KEY = 'CUTS3D_KEEP_HEAP'  # environment; 0: workers give freed memory 
 # Settings of glibc: what is freed stays with the process, in pages of 2 MB, for the next image.
 _KEPT_HEAP = {
     'hugetlb': 1,
-    'mmap_threshold': 2**30,
-    'trim_threshold': 2**31,
+    'mmap_threshold': 2**27,
+    'trim_threshold': 2**28,
     'top_pad': 2**26,
 }
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -81,6 +81,8 @@ def cuts3d(monkeypatch, capsys):
     def run(command, *arguments):
         capsys.readouterr()  # of what ran before the command
         monkeypatch.setattr(sys, 'argv', [f'cuts3d {command}', *map(str, arguments)])
+        monkeypatch.setattr(sys, 'meta_path', list(sys.meta_path))  # a command may add to it
+        monkeypatch.setenv('CUTS3D_LEAVES_OUT', '')
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(TOOLS / f'{command}.py'), run_name='__main__')
         output = capsys.readouterr()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from cuts3d_mm.cli import (
     WORK_DIR_HELP,
@@ -19,7 +18,6 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.configs import load_config, look_into
-from cuts3d_mm.files.paths import require_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,9 +40,8 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end with .pkl or .pickle, got {args.out}')
-    require_writable(Path(args.work_dir or 'work_dirs'), '--work-dir')
     # What takes seconds to import comes after all that is quick to check.
-    look_into(args.config, args.cfg_options, ['test_dataloader'])
+    look_into(args.config, args.cfg_options, ['test_dataloader'], work_dir=args.work_dir)
     from mmdet.evaluation import DumpDetResults
 
     from cuts3d_mm.engine.runner import build_runner

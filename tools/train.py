@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from cuts3d_mm.cli import (
     WORK_DIR_HELP,
@@ -19,7 +18,6 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.configs import load_config, look_into
-from cuts3d_mm.files.paths import require_writable
 
 _ADVICE = 'cuts3d generate makes labels; '
 AUTO = 'auto'  # resume from the latest checkpoint of the work dir
@@ -54,9 +52,9 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.resume not in (None, AUTO) and '://' not in args.resume:
         existing_file(args.resume)
-    require_writable(Path(args.work_dir or 'work_dirs'), '--work-dir')
     # What takes seconds to import comes after all that is quick to check.
-    look_into(args.config, args.cfg_options, ('train_dataloader', 'val_dataloader'), _ADVICE)
+    loaders = 'train_dataloader', 'val_dataloader'
+    look_into(args.config, args.cfg_options, loaders, _ADVICE, args.work_dir)
     from cuts3d_mm.engine.optim_wrappers import require_amp
     from cuts3d_mm.engine.runner import build_runner
 

@@ -58,7 +58,7 @@ def statistics_of(
 
     Args:
         ground_truth: what was evaluated.
-        evaluation: of `run_evaluation`; is not changed.
+        evaluation: result of `run_evaluation`; is not changed.
         image_ids: images to take into account; None for all. Nothing is matched again.
     """
     if evaluation is None:
@@ -80,7 +80,9 @@ def _of_images(evaluation: Any, image_ids: Collection[Any]) -> Any:
     places = [place for place, image_id in enumerate(every) if image_id in image_ids]
     part.params.imgIds = part._paramsEval.imgIds = [every[place] for place in places]
     name = '_evalImgs_cpp' if hasattr(evaluation, '_evalImgs_cpp') else 'evalImgs'
-    matches = getattr(evaluation, name)  # of all images, for one range of areas after the other
+    matches = getattr(
+        evaluation, name
+    )  # all images for the first range of areas, then for the next
     ranges = range(0, len(matches), len(every))
     setattr(part, name, [matches[start + place] for start in ranges for place in places])
     part.accumulate()
@@ -102,7 +104,7 @@ def run_evaluation(
 
 
 def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str) -> Any:
-    coco, evaluator, options = _backend()
+    coco, evaluator, options = _library(ground_truth)
     truth = coco()
     truth.dataset = {
         'info': {},
@@ -126,10 +128,13 @@ def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], ki
     return evaluation
 
 
-def _backend() -> tuple[Any, Any, dict[str, Any]]:
+def _library(ground_truth: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """Classes that hold annotations and compare them, and options of the latter."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
+
+        if any(image['id'] < 0 for image in ground_truth['images']):
+            raise ImportError('faster_coco_eval takes no ids below 0')
     except ImportError:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -109,7 +109,7 @@ def scores_by_count(
         ground_truth: as for `class_agnostic_ap`, as are the next two.
         detections: COCO results.
         kinds: shapes to compare.
-        evaluations: of `run_evaluation` by kind; None: they are made.
+        evaluations: results of `run_evaluation` by kind; None: they are made.
 
     Returns:
         Name of a group -> number of its images, and their scores by `class_agnostic_ap`; groups
@@ -149,7 +149,7 @@ def precision_recall(evaluation: Any) -> dict[float, Double]:
     """Compute interpolated precision as pycocotools does.
 
     Args:
-        evaluation: of `run_evaluation`.
+        evaluation: result of `run_evaluation`.
 
     Returns:
         IoU threshold -> (101,) precision at recall 0, 0.01, ..., 1.
@@ -244,7 +244,7 @@ class ScoreReport:
     ground_truth: dict[str, Any]
     detections: Detections
     earlier: Detections | None
-    evaluations: dict[str, Any]  # of the labels, by kind of shape
+    evaluations: dict[str, Any]  # results for the labels, by kind of shape
     earlier_evaluations: dict[str, Any]  # empty without earlier labels
     num_annotated: int  # images of the annotations; `ground_truth` holds those that are scored
 

@@ -41,7 +41,7 @@ from .work import Shard, WorkOrder
 # number of workers.
 _SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 70_000  # before small ones, which are 4 in 10 more
 _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
-_LAST_SHARE = 10  # the last one of so many parts has smaller shards, and so has its last one
+_LAST_SHARE = 10  # of ten parts the last has smaller shards, and of its ten parts the last again
 _SMALLER = 2  # sizes, each a quarter of the one before
 
 _MOST_LOSSES = 3  # killed processes until a run ends
