@@ -18,6 +18,7 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py') if '__main__' in path
 TINY = {
     'affinity.py': '--num 1 --sides 30',
     'cluster_simulation.py': '--images 20000 --nodes 2 --runs 1',
+    'evaluation.py': '--images 30 --per-image 30',
     'copy_paste.py': '--rounds 1 --images 4',
     'crf.py': '--num 1 --repeats 1',
     'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
