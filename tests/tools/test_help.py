@@ -18,6 +18,7 @@ TOOLS = {path.stem.replace('_', '-'): path for path in sorted((ROOT / 'tools').g
 POSITIONAL = [
     *('CONFIG', 'CHECKPOINT', 'NAME', 'OWNER/NAME[@REVISION]', 'detectron2|dino|labels', 'INPUT'),
     *('IMAGE', 'NEW', 'OLD', 'STORE', 'LABELS', 'ANNOTATIONS', 'SRC', 'DATA', 'IMAGES', 'OUT'),
+    'WORD',
 ]
 OPTION_VALUES = {
     *('N', 'I/N', 'DIR', 'FILE', 'NAME', 'SCORE', 'SHARE', 'IOU', 'KEY=VALUE', 'CONFIG'),
