@@ -95,7 +95,9 @@ def main() -> int:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     # What takes seconds to import comes after all that is quick to check.
     require_writable(args.out, '--out')
-    _check_model(args.model, args.weights)
+    is_elsewhere = _is_elsewhere(args.model, args.weights)
+    if not is_elsewhere:
+        _check_model(args.model, args.weights)
     from cuts3d_mm.images.streams import VideoSource, open_sources
     from cuts3d_mm.labellers.networks import check_device
 
@@ -103,6 +105,8 @@ def main() -> int:
     sources = open_sources(args.inputs)
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
+    if is_elsewhere:
+        _check_model(args.model, args.weights)
     from cuts3d_mm.labellers.detector import DetectorLabeller
 
     detector = DetectorLabeller.load(
@@ -110,6 +114,16 @@ def main() -> int:
     )
     advise(f'what was found until now is in {args.out}')
     return _report(_detect(detector, sources, args), args)
+
+
+def _is_elsewhere(model: str | None, weights: str | None) -> bool:
+    """Tell whether the detector must be fetched: after all mistakes that can be found here."""
+    from cuts3d_mm.hub.client import HUB_PREFIX, is_repository_name
+
+    if weights is not None:
+        return '://' in weights
+    name = str(model).removeprefix(HUB_PREFIX)
+    return is_repository_name(name) and not Path(str(model)).exists()
 
 
 def _check_model(model: str | None, weights: str | None) -> None:
