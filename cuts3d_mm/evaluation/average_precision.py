@@ -80,9 +80,7 @@ def _of_images(evaluation: Any, image_ids: Collection[Any]) -> Any:
     places = [place for place, image_id in enumerate(every) if image_id in image_ids]
     part.params.imgIds = part._paramsEval.imgIds = [every[place] for place in places]
     name = '_evalImgs_cpp' if hasattr(evaluation, '_evalImgs_cpp') else 'evalImgs'
-    matches = getattr(
-        evaluation, name
-    )  # all images for the first range of areas, then for the next
+    matches = getattr(evaluation, name)  # range of areas by range, each with all images
     ranges = range(0, len(matches), len(every))
     setattr(part, name, [matches[start + place] for start in ranges for place in places])
     part.accumulate()
