@@ -26,6 +26,7 @@ import psutil
 import pytest
 
 _LOADED = [
+    'cuts3d_mm',  # before MMDetection, which finds the operators of mmcv by it
     'mmdet.apis',
     'mmpretrain.models',
     'pandas',  # by pyarrow, where it is installed

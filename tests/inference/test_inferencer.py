@@ -22,6 +22,7 @@ from cuts3d_mm.hub.client import CONFIG_FILE, HubRepository, download_repository
 from cuts3d_mm.hub.publishing import ReleaseFacts, upload_files, write_release
 from cuts3d_mm.inference import CutS3DInferencer, instances_of
 from cuts3d_mm.inference.results import to_coco, to_index_image, to_supervision
+from cuts3d_mm.operators import are_compiled
 
 pytestmark = pytest.mark.slow
 REPO = 'someone/tiny'
@@ -105,6 +106,7 @@ torch.save(found[0].pred_instances.scores, sys.argv[2] + '/scores.pt')
 """
 
 
+@pytest.mark.skipif(not are_compiled(), reason='MMDetection alone needs compiled operators')
 def test_released_checkpoint_loads_in_mmdet_alone(trained, inferencer, images, tmp_path):
     path = release(trained, tmp_path / 'release')['model.pth']
     content = torch.load(path, weights_only=True)
@@ -207,3 +209,16 @@ def test_results_agree_in_every_form(inferencer, images):
     index = to_index_image(found, image_hw)
     best = loaded.annToMask(loaded.anns[1]).astype(bool)
     assert index.dtype == np.uint16 and ((index == 1) == best).all()
+
+
+def test_the_config_of_a_release_can_be_named_with_weights(trained, images, tmp_path):
+    files = release(trained, tmp_path / 'release')
+    found = [
+        CutS3DInferencer(model, weights=weights, device='cpu', show_progress=False)
+        for model, weights in (
+            (str(tmp_path / 'release'), None),
+            (str(files['config.json']), str(files['model.safetensors'])),
+        )
+    ]
+    scores = [next(iter(one.stream(images[:1]))).pred_instances.scores for one in found]
+    torch.testing.assert_close(*scores, atol=0, rtol=0)
