@@ -121,7 +121,8 @@ class CocoAnnotation(msgspec.Struct, frozen=True):
 
 MAX_ENTRY_BYTES = 2**23  # bytes of JSON text; entries of COCO and LVIS have less than 2**18
 _BYTE_ORDER_MARK = b'\xef\xbb\xbf'
-_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|[\[\]{},]')
+# A string that the end of the text cuts off is one token, too: the rest is not searched again.
+_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)(?:"(\s*:)?|\\?\Z)|[\[\]{},]', re.DOTALL)
 _ODD_NUMBER = re.compile(rb'-?(?:NaN|Infinity)')
 
 
@@ -237,7 +238,7 @@ def _place_of(content: bytes, end: int) -> str:
             steps.append(0 if mark == b'[' else '')
         elif mark in b']}':
             del steps[-1:]
-        elif mark != b',' and steps and isinstance(steps[-1], str):
+        elif token[2] is not None and steps and isinstance(steps[-1], str):
             steps[-1] = token[1][:40].decode('utf-8', 'replace')
         elif mark == b',' and steps and isinstance(steps[-1], int):
             steps[-1] += 1

@@ -154,6 +154,13 @@ def test_boxes_alone_score_boxes_alone(cuts3d, tmp_path):
     assert code == 2 and 'holds boxes alone' in err
 
 
+def test_a_long_string_that_is_cut_off_is_searched_once(tmp_path):
+    path = tmp_path / 'bad.json'
+    path.write_text('{"info":"' + '\\"' * 400_000 + '\x01"}')  # hours, if from each quote
+    with pytest.raises(ValueError, match='whole JSON in UTF-8, info: '):
+        list(read_entries(path, ('images', 'annotations')))
+
+
 def test_ids_that_are_words_stay_apart():
     ids = ['1_2', '12', '20240101123456789012', '12.0', 'a']
     found = [in_plain_form('images', 0, {'id': one})['id'] for one in ids]
