@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
         metavar='N',
         help='steps of the initial round; rounds of self-training change by the same factor '
         '(default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images for n images to train on, '
-        'with --offline 300 x (n / 96)^0.543 steps of 2 images; a smaller batch takes as many '
+        'with --offline 600 x (n / 96)^0.543 steps of 2 images; a smaller batch takes as many '
         'more steps)',
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.logging import print_log
 
 from cuts3d_mm.files.paths import require_inside
-from cuts3d_mm.images.reading import ImageFailure, read_image
+from cuts3d_mm.images.reading import UNREADABLE, ImageFailure, most_unreadable, read_image
 from cuts3d_mm.labels.coco_json import DATASET_META, read_ground_truth
 from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.merging import LabelSelection
@@ -44,7 +44,11 @@ class ReadableImages(BaseDetDataset):
     """
 
     def __init__(
-        self, *args: Any, max_failures: float = 0.01, failures: str | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        max_failures: float = UNREADABLE,
+        failures: str | None = None,
+        **kwargs: Any,
     ) -> None:
         self.max_failures = max_failures
         self.failures = failures
@@ -82,7 +86,7 @@ class ReadableImages(BaseDetDataset):
                 file.seek(0)
                 if not any(line.startswith(f'{path}: ') for line in file):  # by another process
                     file.write(f'{path}: {failure}\n')
-        most = max(1, int(self.max_failures * len(self)))
+        most = most_unreadable(len(self), self.max_failures)
         if len(self._failed) > most:
             raise ValueError(
                 f'at most {most} of {len(self)} images may be unreadable, {len(self._failed)} '

@@ -23,6 +23,7 @@ from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.files.paths import BadName, open_regular, path_inside, require_inside
 from cuts3d_mm.files.remote import BucketPath, Place
 
+UNREADABLE = 0.01  # share of the images of a training that may be unreadable
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
 _LARGEST_OBJECT = 2**31  # bytes; an object of a bucket is read as a whole
 _BLOCKS, _BLOCK_BYTES = 16, 2**12  # the part of a file that its digest is made of
@@ -233,3 +234,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if 'transparency' in image.info:
         image = image.convert('RGBA')
     return image.convert('RGB')
+
+
+def most_unreadable(num_images: int, share: float = UNREADABLE) -> int:
+    """Count how many images of a training may be unreadable: a share of them, or one."""
+    return max(1, int(share * num_images))

@@ -116,7 +116,7 @@ def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) ->
         raise ValueError(
             f'the images must be those that {out} was planned for, since then {changes}; choose '
             f'another OUT{advise_weights(out)}, or go on with --yes: labels that are there stay, '
-            'and files that are gone are left out of the training, 1 % of the images at most'
+            'and files that are gone are left out of the training, one image or 1 % at most'
         )
 
 

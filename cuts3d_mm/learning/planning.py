@@ -19,7 +19,7 @@ from cuts3d_mm.files.paths import BadName, path_inside
 from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
-from cuts3d_mm.images.reading import ImageFailure, read_image_hw
+from cuts3d_mm.images.reading import ImageFailure, most_unreadable, read_image_hw
 from cuts3d_mm.labellers.registry import with_depth_folder
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
@@ -108,7 +108,7 @@ def plan_run(request: Request) -> Planned:
     if num_images == 1:
         raise ValueError('IMAGES must hold at least 2 images: one is held out, got 1')
     if begun is not None:
-        changes = _require_same(settings, images, begun, folders, before)
+        changes = _require_same(settings, images, begun, folders, before, held_out)
         schedule = _continue_schedule(request, begun)
     else:
         changes = []
@@ -203,17 +203,23 @@ def _require_same(
     earlier: Plan,
     folders: Folders,
     stats: ImageStats | None,
+    held_out: Sequence[str],
 ) -> list[str]:
     """Check that the settings and the images are those which were planned for.
 
     Returns:
         Images whose files have changed or are gone, in words: the user is to decide about them.
+        More gone images than a training can do without are another plan.
     """
-    changes = find_changes(folders.cut, images, stats, stat_images(images))
+    found = stat_images(images)
+    changes = find_changes(folders.cut, images, stats, found)
     if changes is None and len(images.names) != earlier.num_images:
         changes = [f'{earlier.num_images} -> {len(images.names)} images']
+    is_gone = dict(zip(images.names, found.size == NO_FILE, strict=True))
+    trained_on = [is_gone[name] for name in images.names if name not in set(held_out)]
+    may_go_on = sum(trained_on) <= most_unreadable(len(trained_on))
     has_same_names = stats is not None and stats.names == images.names
-    others = () if has_same_names else changes or ()
+    others = () if has_same_names and may_go_on else changes or ()
     before, now = (_by_argument(one) for one in (earlier.settings, settings))
     remedy = f'choose another OUT for other settings or images{advise_weights(folders.out)}'
     require_same_run(folders.out, 'the plan', before, now, remedy, others)

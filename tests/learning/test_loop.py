@@ -274,6 +274,10 @@ def test_images_that_are_gone_or_changed_since_the_cut_are_asked_about_once(resu
     begin(resumed_root)  # the answer is kept
     names = [record.name for record in read_store(resumed_root / 'out/cut')]
     assert len(questions) == 1 and '003.png' in names
+    for name in ('000.png', '001.png', '002.png'):
+        (images / name).unlink()
+    with pytest.raises(ValueError, match=r'000\.png \(is missing\).* choose another OUT'):
+        run_learn(resumed_root, resumed_root / 'out', yes=True)  # too few are left to train on
 
 
 # What has just appeared when the run is killed, in order.
