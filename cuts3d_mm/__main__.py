@@ -65,9 +65,9 @@ def main() -> None:
 def _run_command_of_arguments() -> None:
     # Imported when Ctrl-C and SIGTERM are handled.
     from cuts3d_mm.cli import (
-        COMPLETION_KEY,
         EXIT_USAGE,
         complete_command,
+        is_completing,
         list_tools,
         overview,
         run_command,
@@ -75,17 +75,17 @@ def _run_command_of_arguments() -> None:
 
     tools = list_tools()
     command, *rest = sys.argv[1:] or ['--help']
-    if COMPLETION_KEY in os.environ:
+    if is_completing():
         command, rest = complete_command() or command, []
     if command == 'help':
-        command, *rest = [*rest, '--help'] if rest else ['--help']
+        command, *rest = [*rest, '--help'] if rest[:1] not in ([], ['help']) else ['--help']
     if command in tools:
         sys.argv = [f'cuts3d {command}', *rest]
         runpy.run_path(str(tools[command]), run_name='__main__')
     elif command == '--version':
         from cuts3d_mm import __version__
 
-        print(f'cuts3d_mm {__version__}')
+        run_command(lambda: print(f'cuts3d_mm {__version__}'))
     elif command in ('-h', '--help'):
         run_command(lambda: print(overview()))
     else:

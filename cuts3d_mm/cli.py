@@ -41,7 +41,7 @@ EXIT_USAGE = 2  # a user error
 EXIT_BUG = 1  # a defect of this package
 EXIT_UNREAD = 141  # who read the output has ended; as a program that SIGPIPE ends
 _DEBUG_KEY = 'CUTS3D_DEBUG'
-COMPLETION_KEY = '_ARGCOMPLETE'  # environment: a shell asks argcomplete
+_COMPLETION_KEYS = '_ARGCOMPLETE', 'COMP_LINE'  # environment: a shell asks argcomplete
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 # Classes of torch, in whatever module of whatever version, and what plain exceptions say where
 # not the code is wrong but the machine, another process of the run, or a config.
@@ -88,16 +88,22 @@ GROUPS = {
 }
 
 
+def is_completing() -> bool:
+    """Tell whether a shell asks what a line may go on with, by argcomplete."""
+    return all(key in os.environ for key in _COMPLETION_KEYS)
+
+
 def complete_command() -> str | None:
     """Complete the name of a command for a shell; return it where it is whole."""
     line = os.environ['COMP_LINE'][: int(os.environ['COMP_POINT'])]
     words, tools = line.split(), list_tools()
     is_whole = len(words) > 2 or (len(words) == 2 and line.endswith(' '))
+    if is_whole:
+        os.environ[_COMPLETION_KEYS[0]] = '2'  # what to complete begins after the second word
     if is_whole and words[1] in tools:
-        os.environ[COMPLETION_KEY] = '2'  # what to complete begins after the second word
         return words[1]
     parser = CommandParser(prog='cuts3d')
-    parser.add_argument('command', choices=list(tools))
+    parser.add_argument('command', choices=[*tools, *(() if is_whole else ('help',))])
     parser.parse_args()
     return None
 
@@ -184,7 +190,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]
         """Parse arguments, or complete them for a shell that asks by argcomplete."""
-        if COMPLETION_KEY in os.environ:
+        if is_completing():
             import argcomplete
 
             argcomplete.autocomplete(self)
@@ -201,7 +207,8 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def program() -> str:
     """Name of the running command, however it was started."""
-    return f'cuts3d {Path(sys.argv[0]).stem.replace("_", "-")}'
+    name = Path(sys.argv[0]).stem
+    return 'cuts3d' if name in ('cuts3d', '__main__') else f'cuts3d {name.replace("_", "-")}'
 
 
 def make_parser(doc: str | None) -> CommandParser:

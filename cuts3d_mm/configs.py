@@ -141,7 +141,7 @@ def look_into(
     Args:
         name: path, or file name of a shipped config.
         options: `key=value` changes.
-        loaders: data loaders whose labels or annotations must be there.
+        loaders: data loaders and evaluators whose labels or annotations must be there.
         advice: how to make what is missing.
         work_dir: as for `load_config`; with loaders, it must be possible to write there.
 
@@ -151,18 +151,24 @@ def look_into(
     config = load_config(name, options, work_dir=work_dir, imports=False)
     if loaders:
         require_writable(Path(config.work_dir), '--work-dir')
-    for loader in loaders:
-        for key, path in _annotation_files(config.get(loader), f'{loader}.'):
-            if '://' not in path and not Path(path).exists():
-                raise ValueError(
-                    f'{key} must be a label store or a COCO JSON, found nothing at {path}; '
-                    f'{advice}name another by --cfg-options {key}=PATH'
-                )
+    missing = [
+        (key, path)
+        for part in loaders
+        for key, path in _annotation_files(config.get(part), f'{part}.')
+        if '://' not in path and not Path(path).exists()
+    ]
+    if missing:
+        places = ', '.join(f'{key} ({path})' for key, path in missing)
+        changes = ' '.join(f'{key}=PATH' for key, _ in missing)
+        raise ValueError(
+            f'label stores and COCO JSON files must be there, found nothing for {places}; '
+            f'{advice}name others by --cfg-options {changes}'
+        )
     leave_out_unused(config)
 
 
 def _annotation_files(part: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Keys and paths of the `ann_file` in a data loader, below its `data_root`."""
+    """Keys and paths of the `ann_file` in a data loader or evaluator, below its `data_root`."""
     if isinstance(part, Mapping):
         file = part.get('ann_file')
         if isinstance(file, str) and file and not part.get('backend_args'):

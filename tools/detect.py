@@ -132,25 +132,23 @@ def _check_model(model: str | None, weights: str | None) -> None:
 
     if model is None and weights is None:
         raise ValueError('--model or --weights must name a detector, got neither')
+    if model is None or (weights is None and find_release(model) is not None):
+        leave_out_unused({})  # what a release may name needs no more than our own classes
+    else:
+        try:
+            look_into(model, [])
+        except ValueError as error:
+            raise ValueError(
+                '--model must be owner/repo on the Hugging Face Hub, a folder that cuts3d '
+                f'download made, or a config; {error}'
+            ) from error
+        if weights is None:
+            raise ValueError(
+                f'--model {model} is a config without weights; pass --weights, a file or an '
+                'hf:// location, or name a release as owner/repo'
+            )
     if weights is not None:
         locate_file(weights)
-    elif find_release(str(model)) is not None:
-        model = None  # what a release may name needs no more than our own classes
-    if model is None:
-        leave_out_unused({})
-        return
-    try:
-        look_into(model, [])
-    except ValueError as error:
-        raise ValueError(
-            '--model must be owner/repo on the Hugging Face Hub, a folder that cuts3d download '
-            f'made, or a config; {error}'
-        ) from error
-    if weights is None:
-        raise ValueError(
-            f'--model {model} is a config without weights; pass --weights, a file or an hf:// '
-            'location, or name a release as owner/repo'
-        )
 
 
 def _detect(

@@ -41,7 +41,12 @@ def main() -> None:
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end with .pkl or .pickle, got {args.out}')
     # What takes seconds to import comes after all that is quick to check.
-    look_into(args.config, args.cfg_options, ['test_dataloader'], work_dir=args.work_dir)
+    look_into(
+        args.config,
+        args.cfg_options,
+        ['test_dataloader', 'test_evaluator'],
+        work_dir=args.work_dir,
+    )
     from mmdet.evaluation import DumpDetResults
 
     from cuts3d_mm.engine.runner import build_runner

@@ -53,7 +53,7 @@ def main() -> None:
     if args.resume not in (None, AUTO) and '://' not in args.resume:
         existing_file(args.resume)
     # What takes seconds to import comes after all that is quick to check.
-    loaders = 'train_dataloader', 'val_dataloader'
+    loaders = 'train_dataloader', 'val_dataloader', 'val_evaluator'
     look_into(args.config, args.cfg_options, loaders, _ADVICE, args.work_dir)
     from cuts3d_mm.engine.optim_wrappers import require_amp
     from cuts3d_mm.engine.runner import build_runner

@@ -88,8 +88,8 @@ def parse_release_config(text: str | bytes, name: str) -> dict[str, Any]:
             config = json.loads(text)
         except ValueError as error:
             raise ValueError(
-                f'{name} must hold a config as JSON: {error}; a config that you trust is loaded '
-                'by its path'
+                f'{name} must hold a config as JSON: {error}; a config that you trust can be '
+                'written as a Python file'
             ) from error
         return release_config(config if isinstance(config, dict) else {}, name)
     except RecursionError as error:  # also of a message that quotes what is nested
@@ -170,7 +170,7 @@ class _Check:
     def _type(self, node: Mapping[str, Any], argument: str, place: str) -> str:
         given, scope = node.get('type'), node.get('_scope_', 'mmdet')
         if not isinstance(given, str) or not isinstance(scope, str):
-            raise self._error(f'{place}.type', f'must be the name of a class, got {given!r}')
+            raise self._error(f'{place}.type', f'must be the name of a class, got {given!r:.80}')
         prefix, _, last = given.rpartition('.')
         scope = prefix or scope
         if scope not in _SCOPES:
@@ -193,7 +193,8 @@ class _Check:
 
     def _error(self, place: str, what: str) -> ValueError:
         return ValueError(
-            f'{self.name}: {place[:200]} {what}; a config that you trust is loaded by its path'
+            f'{self.name}: {place[:200]} {what}; a config that you trust can be written as a '
+            'Python file'
         )
 
 

@@ -452,7 +452,12 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
             f'{model} is a config without published weights; pass weights, a file or an hf:// '
             'location, or name a repository as owner/repo'
         )
-    config = model if isinstance(model, Config) else Config.fromfile(str(find_config(model)))
+    if isinstance(model, Config):
+        config = model
+    elif Path(model).name == CONFIG_FILE:  # of a release: its lists are not yet tuples
+        config = Config(read_release_config(Path(model)))
+    else:
+        config = Config.fromfile(str(find_config(model)))
     state = read_state(weights)
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError(_NO_DETECTOR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labellers.networks import check_device, choose_device
@@ -133,8 +133,9 @@ def memory_limit(root: Path = Path('/')) -> int | None:
                 continue
             name, folder = ('memory.limit_in_bytes', 'memory') if kinds else ('memory.max', '')
             top = root / 'sys/fs/cgroup' / folder
-            # A container sees its own group as the top.
-            for place in (top / group.lstrip('/'), top):
+            path = PurePosixPath(group.lstrip('/'))
+            # Groups above limit it, too; a container sees its own group as the top.
+            for place in (top / part for part in (path, *path.parents)):
                 with suppress(OSError, ValueError):  # 'max': no limit
                     limits.append(int((place / name).read_text()))
     return min(limits, default=None)

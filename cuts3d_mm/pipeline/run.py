@@ -39,7 +39,7 @@ from .work import Shard, WorkOrder
 # work at the end, and cost time and files of their own: benchmarks/cluster_simulation.py. So only
 # the last tenth of the images has small ones: a million images have 21,000 files, whatever the
 # number of workers.
-_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 70_000  # before small ones, which are 4 in 10 more
+_SHARDS_AIMED_AT, _MOST_SHARDS = 2000, 70_000  # before small ones, which are up to 5 in 10 more
 _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
 _LAST_SHARE = 10  # of ten parts the last has smaller shards, and of its ten parts the last again
 _SMALLER = 2  # sizes, each a quarter of the one before

@@ -119,6 +119,7 @@ def test_the_cpu_takes_one_image_at_a_time(tmp_path):
     [
         ('0::/job\n', {'job/memory.max': '700', 'memory.max': '900'}, 700),
         ('0::/job\n', {'memory.max': '900'}, 900),  # in a container
+        ('0::/job/1/step\n', {'job/1/step/memory.max': 'max', 'job/memory.max': '600'}, 600),
         ('0::/\n', {'memory.max': 'max'}, None),
         ('4:memory:/a/b\n3:cpu:/\n', {'memory/a/b/memory.limit_in_bytes': '800'}, 800),
         (None, {}, None),
