@@ -7,12 +7,9 @@ whose bit is set.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +18,6 @@ from cuts3d_mm.arrays import Float, Index
 
 from .kernels.kernel import Kernel
 from .params import ImportanceParams, Similarity
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Nodes of a tile of the affinity: large enough for the matrix product, small enough for the
 # cache, whole words of links.
@@ -280,73 +274,3 @@ _take_nodes = Kernel('links.take_nodes', _take_nodes_plain)
 _mirror = Kernel('links.mirror', _mirror_plain)
 _pack_columns = Kernel('links.pack_columns', _pack_columns_plain)
 _add_linked = Kernel('links.add_linked', _add_linked_plain)
-
-
-def link_patches_on_device(
-    features: Tensor,
-    tau_ncut: float,
-    importance: Float | None = None,
-    similarity: Similarity = 'cosine',
-) -> PackedLinks:
-    """Link the patches whose sharpened similarity exceeds a threshold, as `link_patches` does.
-
-    Only the links leave the device, one bit each. Similarities within rounding of the threshold
-    may fall on the other side of it than on another device.
-
-    Args:
-        features: (N, C) on any device.
-        tau_ncut: threshold on the sharpened similarity, in (0, 1).
-        importance: (N,) in [0, 1], or None for no sharpening.
-        similarity: 'cosine'; features of networks have no other.
-
-    Raises:
-        ValueError: another similarity, or features that are not finite.
-    """
-    import torch
-
-    if similarity != 'cosine':
-        raise ValueError(f"similarity must be 'cosine' on a device, got {similarity!r}")
-    if not torch.isfinite(features).all():
-        raise ValueError('features must be finite, got NaN or inf')
-    unit = torch.nn.functional.normalize(features.float(), dim=1)
-    with torch.no_grad(), full_float32():
-        cosines = unit @ unit.T
-    threshold: Tensor | float = tau_ncut
-    if importance is not None:
-        values = torch.from_numpy(np.ascontiguousarray(importance)).to(unit.device)
-        pairs = values[:, None] * values[None, :]
-        # d = 1: log(tau) / 0 = -inf, every positive similarity passes
-        threshold = torch.exp(math.log(tau_ncut) / (1 - pairs))
-    return _pack(cosines > threshold)
-
-
-def _pack(is_linked: Tensor) -> PackedLinks:
-    """Pack an (N, N) matrix whose upper triangle counts."""
-    import torch
-
-    upper = is_linked.triu()
-    is_linked = upper | upper.T  # rounding must not make the two directions differ
-    packed = no_links(len(is_linked))
-    num_words = len(packed.words)
-    words = is_linked.new_zeros((num_words, len(is_linked)), dtype=torch.int32)
-    for bit in range(LANES):
-        rows = is_linked[bit::LANES]  # nodes 16 w + bit
-        words[: len(rows)] |= rows.int() << bit
-    packed.words[:] = words.cpu().numpy().astype(packed.words.dtype)
-    return packed
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Forbid TF32 in products and convolutions on a GPU, which round factors to 10 bits."""
-    import torch
-
-    places: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed

@@ -7,7 +7,7 @@ repeat; at last bring the masks to image size. The same steps run CutS3D and, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 
-from .affinity import PackedLinks, link_patches, link_patches_on_device, spatial_importance
+from .affinity import PackedLinks, link_patches, spatial_importance
 from .crf import refine_to_image
 from .depth import normalize_depth, resize_depth
 from .local_cut import LocalCut, cut_in_3d, spatial_confidence
@@ -89,6 +89,10 @@ def cut_instances(
     return refine_cuts(cut_patches(image, params), params)
 
 
+class DepthNotFinite(ValueError):
+    """A depth map from a device holds NaN or inf."""
+
+
 def link_image(
     features: Any, depth: Float | None, params: CutParams, similarity: Similarity = 'cosine'
 ) -> ImageCuts:
@@ -100,6 +104,54 @@ def link_image(
         params: the recipe.
         similarity: how two features compare.
     """
+    return link_images([features], [depth], params, similarity)()[0]
+
+
+def link_images(
+    features: Sequence[Any],
+    depths: Sequence[Any],
+    params: CutParams,
+    similarity: Similarity = 'cosine',
+) -> Callable[[], list[ImageCuts]]:
+    """Link the patches of images as `link_image` does; a device is not waited for.
+
+    Args:
+        features: arrays, or tensors on one device.
+        depths: arrays; for features on a device also tensors there, in which NaN and inf are
+            found when the links come.
+        params: the recipe.
+        similarity: how two features compare.
+
+    Returns:
+        What waits for the images and returns them.
+    """
+    if all(isinstance(one, np.ndarray) for one in features):
+        pairs = zip(features, depths, strict=True)
+        linked = [_link_here(*pair, params, similarity) for pair in pairs]
+        return lambda: linked
+    from .on_device import PendingLinks  # torch takes seconds, which CPU features need not
+
+    used = [depth if _uses_depth(params, depth) else None for depth in depths]
+    pending = PendingLinks(features, used, params, similarity)
+
+    def wait() -> list[ImageCuts]:
+        found = []
+        for image, links in zip(features, pending.wait(), strict=True):
+            if not links.features_are_finite:
+                raise ValueError('features must be finite, got NaN or inf')
+            if not links.depth_is_finite:
+                raise DepthNotFinite('depth must be finite, got NaN or inf')
+            grid_hw = image.shape[0], image.shape[1]
+            grids = links.depth, links.importance, links.disparity
+            found.append(ImageCuts(grid_hw, *grids, links.links))
+        return found
+
+    return wait
+
+
+def _link_here(
+    features: Float, depth: Float | None, params: CutParams, similarity: Similarity
+) -> ImageCuts:
     grid_hw = features.shape[0], features.shape[1]
     depth_grid = depth_on_grid(depth, grid_hw, params)
     disparity = None
@@ -109,10 +161,9 @@ def link_image(
     importance = None
     if params.importance is not None and depth_grid is not None:
         importance = spatial_importance(depth_grid, params.importance)
-    link = link_patches if isinstance(features, np.ndarray) else link_patches_on_device
     flat = features.reshape(-1, features.shape[-1])
     values = None if importance is None else importance.ravel()
-    links = link(flat, params.ncut.tau_ncut, values, similarity)
+    links = link_patches(flat, params.ncut.tau_ncut, values, similarity)
     return ImageCuts(grid_hw, depth_grid, importance, disparity, links)
 
 
@@ -120,12 +171,19 @@ def depth_on_grid(
     depth: Float | None, grid_hw: tuple[int, int], params: CutParams
 ) -> Float | None:
     """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
-    if params.importance is None and params.local_cut is None:
+    if depth is None or not _uses_depth(params, depth):
+        _uses_depth(params, depth)
         return None
-    if depth is None:
-        raise ValueError('depth must be given where importance or local_cut is on, got None')
     scaled = normalize_depth(depth, params.depth_outlier_spans, params.depth_function)
     return resize_depth(scaled, grid_hw)
+
+
+def _uses_depth(params: CutParams, depth: Any) -> bool:
+    if params.importance is None and params.local_cut is None:
+        return False
+    if depth is None:
+        raise ValueError('depth must be given where importance or local_cut is on, got None')
+    return True
 
 
 def cut_patches(image: ImageCuts, params: CutParams) -> ImageCuts:

@@ -9,10 +9,10 @@ from cuts3d_mm.arrays import Float
 
 from .params import DepthFunction
 
-_INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
+INLIER_PERCENTILES = (2, 98)  # the depths between them are taken as the scene itself
 # Share of the range that is added to the disparity; without it the farthest pixel would lie at
 # infinity and flatten all others. With 0.1 it lies 11 times as far as the nearest [O].
-_FLOOR = 0.1
+FLOOR = 0.1
 
 
 def normalize_depth(
@@ -45,7 +45,7 @@ def normalize_depth(
 def _without_outliers(depth: Float, low: float, high: float, spans: float) -> tuple[float, float]:
     if spans < 0:
         raise ValueError(f'outlier_spans must be at least 0, got {spans}')
-    near, far = (float(v) for v in np.percentile(depth, _INLIER_PERCENTILES))
+    near, far = (float(v) for v in np.percentile(depth, INLIER_PERCENTILES))
     margin = spans * (far - near)
     if margin == 0 and far <= near:  # one depth almost everywhere: keep the rest
         return low, high
@@ -65,11 +65,12 @@ def resize_depth(depth: Float, grid_hw: tuple[int, int]) -> Float:
     Returns:
         (h, w) depth in the unit of the input.
     """
-    rows, columns = (_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
+    rows, columns = (patch_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
     return np.ascontiguousarray(depth[rows[:, None], columns])
 
 
-def _centres(size: int, cells: int) -> NDArray[np.intp]:
+def patch_centres(size: int, cells: int) -> NDArray[np.intp]:
+    """Pixels at the centres of the patches along a side."""
     return np.minimum(((np.arange(cells) + 0.5) * size / cells).astype(np.intp), size - 1)
 
 
@@ -88,7 +89,7 @@ def apply_depth_function(depth: Float, function: DepthFunction) -> Float:
     if function == 'metric':
         return depth
     nearest = float(depth.min())
-    shift = 0.0 if nearest > 0 else _FLOOR * float(np.ptp(depth)) - nearest
+    shift = 0.0 if nearest > 0 else FLOOR * float(np.ptp(depth)) - nearest
     positive = np.maximum(depth.astype(np.float64) + shift, 1e-12)
     return (np.log(positive) if function == 'log' else -1 / positive).astype(np.float32)
 
@@ -106,7 +107,7 @@ def depth_from_disparity(disparity: Float) -> Float:
     if high <= low:
         return np.zeros(disparity.shape, np.float32)
     nearness = (disparity.astype(np.float64) - low) / (high - low)
-    return (1 / (nearness + _FLOOR)).astype(np.float32)
+    return (1 / (nearness + FLOOR)).astype(np.float32)
 
 
 def project_depth(depth: Float) -> Float:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cuts3d_mm.algorithm.affinity import full_float32
 from cuts3d_mm.algorithm.depth import depth_from_disparity
+from cuts3d_mm.algorithm.on_device import full_float32
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.hub.client import load_pretrained
 from cuts3d_mm.images.reading import ImageFailure, NamedImage

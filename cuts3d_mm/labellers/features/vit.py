@@ -14,7 +14,8 @@ from torch import Tensor, cat, device, nn
 from torch.func import functional_call
 from torch.nn.functional import interpolate, linear, normalize, pad
 
-from cuts3d_mm.algorithm.affinity import full_float32, normalize_features
+from cuts3d_mm.algorithm.affinity import normalize_features
+from cuts3d_mm.algorithm.on_device import full_float32
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.labellers.networks import image_features, normalized_batch
 from cuts3d_mm.labellers.registry import FEATURES
