@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -54,6 +54,7 @@ class NamedImage:
     pixels: Pixels  # (H, W, 3) RGB in the stored pixel grid
     depth: Float | None = None  # (h, w) finite, larger is farther; None: from the depth source
     digest: bytes | None = None  # digest_file() of the file; None: no file
+    prepared: Any = None  # what `prepare` of the labeller made of it; None: nothing yet
 
 
 def read_named_image(root: Place, name: str) -> Pixels:

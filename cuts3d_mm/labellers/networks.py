@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Pixels
 
@@ -125,11 +127,15 @@ def _takes_half(kind: Any) -> bool:
     return kind is not None and 'half' in inspect.signature(kind).parameters
 
 
-def to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """Copy a batch to a device, through pinned memory to a GPU, so that the CPU goes on."""
-    if device.type == 'cuda':
-        return batch.pin_memory().to(device, non_blocking=True)
-    return batch.to(device)
+def to_device(images: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
+    """Stack arrays of one shape on a device; the copy to a GPU is not waited for."""
+    import torch
+
+    dtype = torch.from_numpy(np.empty(0, images[0].dtype)).dtype
+    shape = (len(images), *images[0].shape)
+    batch = torch.empty(shape, dtype=dtype, pin_memory=device.type == 'cuda')
+    np.stack(images, out=batch.numpy())
+    return batch.to(device, non_blocking=device.type == 'cuda')
 
 
 def normalized_batch(
@@ -147,9 +153,7 @@ def normalized_batch(
     Returns:
         (B, 3, H, W).
     """
-    import torch
-
-    pixels = to_device(torch.from_numpy(np.stack(images)), device)
+    pixels = to_device(images, device)
     values = pixels.permute(0, 3, 1, 2).float() / 255
     return ((values - mean.to(device)) / std.to(device)).to(dtype)
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
+from cuts3d_mm.algorithm import on_device
 from cuts3d_mm.algorithm.depth import depth_from_disparity
-from cuts3d_mm.algorithm.on_device import full_float32
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.hub.client import load_pretrained
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
@@ -24,6 +25,8 @@ _METRIC_TYPES = ('depth_pro', 'glpn', 'zoedepth')
 _BACKBONE_TYPES = ('beit', 'bit', 'dinov2', 'dinov2_with_registers', 'swinv2')
 # ZoeDepth's processor adds int(3 sqrt(side / 2)) pixels at either end of a side.
 _ZOE_PADDING = 3
+_LEAST_PADDED = 4  # pixels of a side that is not longer than its padding, which torch refuses
+_ZOE_STEPS = ('do_pad', 'do_rescale', 'do_resize', 'do_normalize')
 
 
 @DEPTH.register_module()
@@ -76,6 +79,7 @@ class HFDepth:
                 'do_pad must be False in the preprocessor config of any model but ZoeDepth, whose '
                 f'padding is known and removed; {model} has do_pad=True'
             )
+        self._is_zoe = _is_plain_zoe(self.processor)
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -91,38 +95,105 @@ class HFDepth:
     def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
         """Estimate depth, (H', W') at the model's own output size.
 
-        Images that the processor brings to the same size go through the network together.
+        Images that are brought to the same size go through the network together.
 
         Raises:
             ImageFailure: the model returns NaN or inf.
         """
-        pixels = [as_processor_input(image.pixels) for image in images]
-        inputs = [self._process(one) for one in pixels]
-        depths: list[Float | None] = [None] * len(images)
-        for shape in dict.fromkeys(one.shape for one in inputs):
-            indices = [index for index, one in enumerate(inputs) if one.shape == shape]
-            batch = torch.cat([inputs[index] for index in indices])
-            predictions = self._predict(batch).float().cpu().numpy()
-            for index, prediction in zip(indices, predictions, strict=True):
-                if self.is_padded:
-                    prediction = _remove_padding(prediction, pixels[index].shape)
-                depths[index] = to_depth(prediction, self.predicts)
-        return [depth for depth in depths if depth is not None]
+        predictions = self._predict([self._input_of(image) for image in images])
+        return [to_depth(one.cpu().numpy(), self.predicts) for one in predictions]
 
-    def _process(self, pixels: Pixels) -> torch.Tensor:
-        """(H, W, 3) -> (1, 3, H', W')."""
+    def launch(self, images: Sequence[NamedImage]) -> list[torch.Tensor]:
+        """Estimate depth as a call does, as tensors on the device, which is not waited for.
+
+        They hold NaN or inf where the model returns them.
+        """
+        predictions = self._predict([self._input_of(image) for image in images])
+        if self.predicts == 'depth':
+            return predictions
+        return [on_device.depth_from_disparity(one) for one in predictions]
+
+    def prepare(self, pixels: Pixels) -> Pixels | Float:
+        """Do what the CPU does for the network, in any thread.
+
+        Returns:
+            (H, W, 3) uint8, which the device brings to the size of the network; or (3, H', W')
+            float32.
+        """
+        pixels = as_processor_input(pixels)
+        if self._is_zoe and min(pixels.shape[:2]) > _LEAST_PADDED:
+            return pixels
         inputs = self.processor(
-            images=pixels, input_data_format='channels_last', return_tensors='pt'
+            images=pixels, input_data_format='channels_last', return_tensors='np'
         )
-        values: torch.Tensor = inputs['pixel_values']
+        values: Float = inputs['pixel_values'][0]
         return values
 
-    def _predict(self, batch: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, H', W')."""
-        batch = to_device(batch, self.device).to(self.dtype)
-        with torch.no_grad(), full_float32():
-            depth: torch.Tensor = self.network(pixel_values=batch).predicted_depth
-            return depth
+    def _input_of(self, image: NamedImage) -> tuple[Pixels | Float, tuple[int, ...]]:
+        """Input of the network, and the shape of the image that the processor sees."""
+        prepared = image.prepared.depth_input if image.prepared is not None else None
+        shape = as_processor_input(image.pixels).shape
+        return (self.prepare(image.pixels) if prepared is None else prepared), shape
+
+    def _predict(
+        self, inputs: Sequence[tuple[Pixels | Float, tuple[int, ...]]]
+    ) -> list[torch.Tensor]:
+        """(H', W') float32 predictions, without the padding of the input."""
+        batches: dict[tuple[int, ...], list[tuple[list[int], torch.Tensor]]] = {}
+        shapes = [one.shape for one, _ in inputs]
+        with torch.no_grad(), on_device.full_float32():
+            for shape in dict.fromkeys(shapes):
+                indices = [index for index, one in enumerate(shapes) if one == shape]
+                batch = to_device([inputs[index][0] for index in indices], self.device)
+                if batch.dtype == torch.uint8:
+                    batch = self._process_zoe(batch)
+                batches.setdefault(tuple(batch.shape[1:]), []).append((indices, batch))
+            found: dict[int, torch.Tensor] = {}
+            for parts in batches.values():
+                batch = torch.cat([part for _, part in parts]).to(self.dtype)
+                predictions = self.network(pixel_values=batch).predicted_depth.float()
+                order = [index for indices, _ in parts for index in indices]
+                found.update(zip(order, predictions, strict=True))
+        if not self.is_padded:
+            return [found[index] for index in range(len(inputs))]
+        return [_remove_padding(found[i], shape) for i, (_, shape) in enumerate(inputs)]
+
+    def _process_zoe(self, batch: torch.Tensor) -> torch.Tensor:
+        """Do what ZoeDepth's processor does, (B, H, W, 3) uint8 -> (B, 3, H', W')."""
+        from transformers.models.zoedepth import image_processing_zoedepth as zoe
+
+        processor, image_hw = self.processor, batch.shape[1:3]
+        padding = [int(_ZOE_PADDING * math.sqrt(side / 2)) for side in image_hw]
+        height, width = (side + 2 * more for side, more in zip(image_hw, padding, strict=True))
+        size_hw = zoe.get_resize_output_image_size(
+            np.broadcast_to(np.uint8(0), (height, width, 3)),
+            output_size=(processor.size['height'], processor.size['width']),
+            keep_aspect_ratio=processor.keep_aspect_ratio,
+            multiple=processor.ensure_multiple_of,
+            input_data_format='channels_last',
+        )
+        values = batch.permute(0, 3, 1, 2).float() / 255
+        sides = (padding[1], padding[1], padding[0], padding[0])
+        values = torch.nn.functional.pad(values, sides, mode='reflect')
+        values = torch.nn.functional.interpolate(
+            values, (int(size_hw[0]), int(size_hw[1])), mode='bilinear', align_corners=True
+        )
+        mean, std = (
+            torch.tensor(one).view(1, 3, 1, 1).to(batch.device)
+            for one in (processor.image_mean, processor.image_std)
+        )
+        return (values - mean) / std
+
+
+def _is_plain_zoe(processor: Any) -> bool:
+    """Whether a processor does what `_process_zoe` does."""
+    return (
+        type(processor).__name__ == 'ZoeDepthImageProcessor'
+        and all(getattr(processor, step) for step in _ZOE_STEPS)
+        and processor.rescale_factor == 1 / 255
+        and processor.resample == Image.Resampling.BILINEAR
+        and len(processor.image_mean) == len(processor.image_std) == 3
+    )
 
 
 def require_depth_model(config: Any, model: str) -> None:
@@ -173,7 +244,7 @@ def to_depth(prediction: Float, predicts: str) -> Float:
     return prediction if predicts == 'depth' else depth_from_disparity(prediction)
 
 
-def _remove_padding(prediction: Float, image_shape: tuple[int, ...]) -> Float:
+def _remove_padding(prediction: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
     """Keep the part of a (H', W') prediction that shows the (H, W, 3) image."""
     kept = []
     for side, length in zip(image_shape, prediction.shape, strict=False):
@@ -192,6 +263,8 @@ def as_processor_input(pixels: Pixels) -> Pixels:
     """Repeat the rows or columns of very thin images: processors keep the aspect ratio."""
     smallest = max(1, max(pixels.shape[:2]) // 8)
     repeats = [max(1, -(-smallest // side)) for side in pixels.shape[:2]]
+    if repeats == [1, 1]:
+        return pixels
     return pixels.repeat(repeats[0], axis=0).repeat(repeats[1], axis=1)
 
 

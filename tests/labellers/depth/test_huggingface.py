@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from helpers.tiny_networks import depth_anything, dpt, marigold, zoe
 
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
-from cuts3d_mm.labellers.depth.huggingface import HFDepth, MarigoldDepth, to_depth
+from cuts3d_mm.labellers.depth.huggingface import (
+    HFDepth,
+    MarigoldDepth,
+    as_processor_input,
+    to_depth,
+)
 
 
 @pytest.fixture(params=[zoe, dpt, depth_anything], ids=lambda make: make.__name__)
@@ -112,12 +119,52 @@ def test_images_of_one_size_go_through_the_network_together(folder, rng):
     shapes = [(40, 70), (33, 50), (40, 70)]
     images = [NamedImage('x', rng.integers(0, 256, (*hw, 3), dtype=np.uint8)) for hw in shapes]
     extractor, sizes = HFDepth(str(folder)), []
-    predict = extractor._predict
-    extractor._predict = lambda batch: sizes.append(len(batch)) or predict(batch)
+    extractor.network.register_forward_pre_hook(
+        lambda module, inputs, options: sizes.append(len(options['pixel_values'])),
+        with_kwargs=True,
+    )
     together = extractor(images)
     assert sum(sizes) == 3 and max(sizes) >= 2
     for image, depth in zip(images, together, strict=True):
         np.testing.assert_allclose(depth, extractor([image])[0], rtol=1e-4, atol=1e-5)
+
+
+ODD_SHAPES = [(480, 640), (427, 640), (375, 500), (5, 7), (4, 9), (1, 1), (333, 81), (61, 900)]
+
+
+@pytest.mark.parametrize('size', [(384, 512), (32, 48)])
+def test_zoedepth_gets_what_its_processor_makes_to_the_last_bit(tmp_path, rng, size):
+    network, _ = zoe()
+    network.save_pretrained(tmp_path)
+    size = {'height': size[0], 'width': size[1]}
+    transformers.ZoeDepthImageProcessor(size=size).save_pretrained(tmp_path)
+    extractor, seen = HFDepth(str(tmp_path)), []
+    extractor.network.register_forward_pre_hook(
+        lambda module, inputs, options: seen.append(options['pixel_values']), with_kwargs=True
+    )
+    for hw in ODD_SHAPES:
+        pixels = rng.integers(0, 256, (2, *hw, 3), dtype=np.uint8)
+        extractor.network.forward = lambda pixel_values: SimpleNamespace(
+            predicted_depth=pixel_values[:, 0]
+        )
+        extractor([NamedImage('x', one) for one in pixels])
+        wanted = [
+            extractor.processor(
+                images=as_processor_input(one),
+                input_data_format='channels_last',
+                return_tensors='pt',
+            )['pixel_values']
+            for one in pixels
+        ]
+        assert torch.equal(seen.pop(), torch.cat(wanted)), hw
+
+
+@pytest.mark.parametrize('predicts', ['depth', 'disparity'])
+def test_depth_that_is_not_waited_for_is_that_of_a_call(folder, rng, predicts):
+    extractor = HFDepth(str(folder), predicts=predicts)
+    images = [NamedImage('x', rng.integers(0, 256, (40, w, 3), dtype=np.uint8)) for w in (70, 50)]
+    for found, wanted in zip(extractor.launch(images), extractor(images), strict=True):
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
 
 
 def test_bfloat16_depth_is_close_to_that_of_float32(folder, rng):
