@@ -22,6 +22,7 @@ TINY = {
     'copy_paste.py': '--rounds 1 --images 4',
     'crf.py': '--num 1 --repeats 1',
     'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
+    'feeder.py': '--num 8 --repeats 1',
     'fit_score.py': '--scenes 2 --cache {}/cache',
     'gpu_box.py': '--cpu-ms 230',
     'half_precision.py': '',

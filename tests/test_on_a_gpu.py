@@ -178,8 +178,8 @@ def test_a_batch_that_does_not_fit_is_halved_on_a_gpu(gpu, rng, tmp_path, zoe_fo
 
     generator.features.network.patch_embed.register_forward_pre_hook(limited)
     extraction = Extraction(generator, tmp_path, 5, Stopwatch())
-    (batch,) = extraction.run(names)
-    assert extraction.was_halved and sizes == [5, 2, 3, 1, 2]
+    batch = [image for _, _, image in extraction.run([(0, names)])]
+    assert all(image.was_halved for image in batch) and sizes == [5, 2, 3, 1, 2]
     assert [image.name for image in batch] == names and not any(one.failure for one in batch)
     pickle.dumps(batch)  # to another process: nothing of it is on the GPU
 

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.crops import CroppedCuts, corner_windows, cut_crops, refine_crops
+from cuts3d_mm.algorithm.crops import CroppedCuts, Window, corner_windows, cut_crops, refine_crops
 from cuts3d_mm.algorithm.cut_instances import (
+    DepthNotFinite,
     ImageCuts,
     Instance,
     cut_patches,
-    link_image,
+    link_images,
     refine_cuts,
 )
 from cuts3d_mm.algorithm.ncut import NoConvergence
@@ -56,13 +58,27 @@ class FeatureExtractor(Protocol):
 
 
 class DepthExtractor(Protocol):
-    """What a depth extractor must be."""
+    """What a depth extractor must be.
+
+    One whose network may be on a GPU can have `launch` besides, which does what a call does but
+    returns tensors without waiting for them, and `prepare(pixels)`, which any thread may call for
+    the part that the CPU does. One that only reads files has a true attribute `reads_files`: then
+    it is called for one image at a time, by the threads that read images.
+    """
 
     def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
         """Map images to finite (H', W') depth, larger is farther."""
 
     def to(self, device: str) -> object:
         """Move networks, if there are any, to a device."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """What the CPU makes of an image for the networks."""
+
+    resized: tuple[Pixels, ...]  # (H', W', 3) of the image, and of each window of it
+    depth_input: Any = None  # of `prepare` of the depth extractor
 
 
 @LABELLERS.register_module()
@@ -179,39 +195,89 @@ class PseudoLabelGenerator:
         """What follows `extract`, image by image, in any process."""
         return cutting_stages(self.params)
 
+    def prepare(self, image: NamedImage) -> NamedImage:
+        """Do what needs no network, in any thread: resize the image, read its depth from a file.
+
+        Raises:
+            ImageFailure: the file holds no usable depth.
+        """
+        check_rgb(image.pixels)
+        depth, depth_input = image.depth, None
+        if self.depth is not None and depth is None:
+            if getattr(self.depth, 'reads_files', False):
+                (depth,) = self.depth([image])
+            elif hasattr(self.depth, 'prepare'):
+                depth_input = self.depth.prepare(image.pixels)
+        parts = [image.pixels, *(window.of(image.pixels) for window in self._windows(image))]
+        resized = tuple(resize_rgb(pixels, self.input_hw) for pixels in parts)
+        return replace(image, depth=depth, prepared=PreparedImage(resized, depth_input))
+
+    def _windows(self, image: NamedImage) -> list[Window]:
+        return list(corner_windows(image.pixels.shape[:2])) if self.crops else []
+
     def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts | CroppedCuts]:
         """Run the extractors on images, and link their patches.
 
         Raises:
             ImageFailure: an image has no usable depth.
         """
-        for image in images:
-            check_rgb(image.pixels)
-        depths = self._depths(images)
-        whole = self._link([image.pixels for image in images], depths)
-        if not self.crops:
-            return list(whole)
-        cropped: list[ImageCuts | CroppedCuts] = []
-        for image, depth, cuts in zip(images, depths, whole, strict=True):
-            windows = list(corner_windows(image.pixels.shape[:2]))
-            pixels = [window.of(image.pixels) for window in windows]
-            parts = self._link(
-                pixels, [None if depth is None else window.of(depth) for window in windows]
-            )
-            cropped.append(CroppedCuts(cuts, tuple(zip(windows, parts, strict=True))))
-        return cropped
+        return self.launch(images)()
 
-    def _link(self, images: list[Pixels], depths: list[Float | None]) -> list[ImageCuts]:
-        resized = [resize_rgb(pixels, self.input_hw) for pixels in images]
+    def launch(self, images: Sequence[NamedImage]) -> Callable[[], list[ImageCuts | CroppedCuts]]:
+        """Start what `extract` does; networks on a GPU are not waited for.
+
+        Returns:
+            What waits and returns the images.
+
+        Raises:
+            ImageFailure: an image has no usable depth; what is returned may raise it, too.
+        """
+        images = [self.prepare(one) if one.prepared is None else one for one in images]
+        prepared: list[PreparedImage] = [image.prepared for image in images]
+        features = self.features([one.resized[0] for one in prepared])
+        depths = self._depths(images, isinstance(features[0], np.ndarray))
+        sizes = [image.pixels.shape[:2] for image in images]
+        whole = self._link(features, depths, [one.resized[0] for one in prepared], sizes)
+        parts = []
+        for image, depth, ready in zip(images, depths, prepared, strict=True):
+            windows, resized = self._windows(image), list(ready.resized[1:])
+            if windows:
+                of_windows = [None if depth is None else one.of(depth) for one in windows]
+                sizes = [one.window_hw for one in windows]
+                linked = self._link(self.features(resized), of_windows, resized, sizes)
+                parts.append((windows, linked))
+
+        def wait() -> list[ImageCuts | CroppedCuts]:
+            if not self.crops:
+                return list(whole())
+            return [
+                CroppedCuts(cuts, tuple(zip(windows, linked(), strict=True)))
+                for cuts, (windows, linked) in zip(whole(), parts, strict=True)
+            ]
+
+        return wait
+
+    def _link(
+        self,
+        features: list[Any],
+        depths: Sequence[Any],
+        resized: Sequence[Pixels],
+        sizes: Sequence[tuple[int, ...]],
+    ) -> Callable[[], list[ImageCuts]]:
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
-        linked = [
-            link_image(features, depth, self.params, similarity)
-            for features, depth in zip(self.features(resized), depths, strict=True)
-        ]
-        return [
-            replace(cuts, resized=small, image_hw=pixels.shape[:2])
-            for cuts, small, pixels in zip(linked, resized, images, strict=True)
-        ]
+        wait_for_links = link_images(features, depths, self.params, similarity)
+
+        def wait() -> list[ImageCuts]:
+            try:
+                linked = wait_for_links()
+            except DepthNotFinite as error:
+                raise ImageFailure('the depth model returned NaN or inf') from error
+            return [
+                replace(cuts, resized=small, image_hw=(size[0], size[1]))
+                for cuts, small, size in zip(linked, resized, sizes, strict=True)
+            ]
+
+        return wait
 
     def cut(self, image: ImageCuts | CroppedCuts) -> ImageCuts:
         """Run the recipe on an image that is linked, and keep what led to the instances.
@@ -221,11 +287,14 @@ class PseudoLabelGenerator:
         """
         return _refine(_cut(image, self.params), self.params)
 
-    def _depths(self, images: Sequence[NamedImage]) -> list[Float | None]:
+    def _depths(self, images: Sequence[NamedImage], is_waited_for: bool) -> list[Any]:
+        """Depth of each image, as arrays if the device is waited for, else also as tensors."""
         if self.depth is None:
             return [None] * len(images)
         without = [image for image in images if image.depth is None]
-        found = iter(self.depth(without) if without else [])
+        launch = None if is_waited_for else getattr(self.depth, 'launch', None)
+        estimate: Callable[..., Any] = launch or self.depth
+        found = iter(estimate(without) if without else [])
         return [next(found) if image.depth is None else image.depth for image in images]
 
 

@@ -40,7 +40,7 @@ from .work import (
 )
 
 _READY = 'ready'  # for a shard; the one before is on disk
-_READERS = 4  # threads that decode images for a device
+READERS = 4  # threads that decode images for a device
 _EXIT_WAIT_S = 1.0  # of a process whose connection is closed
 _MOST_BYTES = 2**31  # from one sender; a hundred masks of a large photo are much of it
 _ALIGNMENT = 64  # bytes; of each array in a segment
@@ -192,8 +192,12 @@ class _Router:
 
     def _send_shard(self, source: Connection, request: Request) -> None:
         self.stages = request.stages
-        if self.waiting:
-            _send(source, self.open_shard())
+        _send(source, self.open_shard() if self.waiting else None)
+
+    def opened_shards(self) -> Iterator[Shard]:
+        """Open one shard after the other."""
+        while self.waiting:
+            yield self.open_shard()
 
     def open_shard(self) -> Shard:
         """Take the next shard, whose images are to come."""
@@ -266,26 +270,20 @@ def label_beside(
             return freed.slots.popleft()
 
         watch, memory = Stopwatch(), Slots(names, wait_for_free)
-        labeller, readers = order.labeller.build(order.device), min(_READERS, order.batch_size)
+        labeller, readers = order.labeller.build(order.device), min(READERS, order.batch_size)
         extraction = Extraction(labeller, order.root, order.batch_size, watch, readers)
         router.stages = extraction.stages
         try:
-            while router.waiting:
-                index, images = router.open_shard()
-                position = 0
-                for image in chain.from_iterable(extraction.run(images)):
-                    parcel = memory.pack(image)
-                    task = Task(index, position, parcel, extraction.was_halved, freed)
-                    router.tasks.append(task)
-                    router.hand_out()
-                    position += 1
-                    if said := [one for one in helpers if one.poll()]:
-                        reports.extend(router.step(said))
-                    while freed.slots:
-                        memory.release(freed.slots.popleft())
-                    yield from reports
-                    reports.clear()
-                yield Report(spans=watch.take())
+            for index, position, image in extraction.run(router.opened_shards()):
+                parcel = memory.pack(image)
+                router.tasks.append(Task(index, position, parcel, image.was_halved, freed))
+                router.hand_out()
+                if said := [one for one in helpers if one.poll()]:
+                    reports.extend(router.step(said))
+                while freed.slots:
+                    memory.release(freed.slots.popleft())
+                yield from (*reports, Report(spans=watch.take()))
+                reports.clear()
             yield from router.run()
         finally:
             memory.close()
@@ -351,19 +349,34 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
         watch = Stopwatch()
         labeller = order.labeller.build(order.device)
         _use_device(order.device)
-        readers = min(_READERS, order.batch_size)
-        extraction = Extraction(labeller, order.root, order.batch_size, watch, readers)
+        extraction = extraction_on_device(labeller, order, watch)
         memory = Slots(slots, connection.recv)
-        connection.send(Request(extraction.stages, ()))
+        shards = _shards_of(connection, memory, extraction.stages, watch)
+        for index, position, image in extraction.run(shards):
+            parcel = memory.pack(image)
+            connection.send(Task(index, position, parcel, image.was_halved))
+        connection.send(Request(extraction.stages, watch.take()))
         while True:
-            index, names = _next_shard(connection, memory)
-            position = 0
-            for batch in extraction.run(names):
-                for image in batch:
-                    parcel = memory.pack(image)
-                    connection.send(Task(index, position, parcel, extraction.was_halved))
-                    position += 1
-            connection.send(Request(extraction.stages, watch.take()))
+            connection.recv()  # until the run ends, and this process with it
+
+
+def extraction_on_device(labeller: Any, order: WorkOrder, watch: Stopwatch) -> Extraction:
+    """Let threads read for a device, and give a GPU a batch before the last one is waited for."""
+    readers = min(READERS, order.batch_size)
+    in_flight = 1 if order.device.partition(':')[0] == 'cpu' else 2
+    return Extraction(labeller, order.root, order.batch_size, watch, readers, in_flight)
+
+
+def _shards_of(
+    connection: Connection, memory: Slots, stages: tuple[Stage, ...], watch: Stopwatch
+) -> Iterator[Shard]:
+    """Ask for one shard after the other until none is left."""
+    while True:
+        connection.send(Request(stages, watch.take()))
+        shard = _next_shard(connection, memory)
+        if shard is None:
+            return
+        yield shard
 
 
 def _use_device(name: str) -> None:
@@ -374,7 +387,7 @@ def _use_device(name: str) -> None:
 
 
 def _next_shard(connection: Connection, memory: Slots) -> Any:
-    """Wait for a shard; slots may be given back before it."""
+    """Wait for a shard, or None where none is left; slots may be given back before it."""
     while True:
         message = connection.recv()
         if not isinstance(message, int):

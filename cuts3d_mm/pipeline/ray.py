@@ -22,7 +22,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.processes import heap_variables, was_interrupted
 
-from .local import WorkerTraceback
+from .local import WorkerTraceback, extraction_on_device
 from .progress import Report, Stopwatch
 from .run import WorkerLost
 from .work import (
@@ -455,7 +455,6 @@ class Extracted:
 
     images: list[ExtractedImage]
     stages: Any
-    was_halved: bool
     spans: Any
 
 
@@ -463,7 +462,7 @@ class Extracted:
 def _extraction_of(pickled: bytes) -> tuple[Extraction, Stopwatch]:
     order, watch = _open_job(pickled).order, Stopwatch()
     labeller = order.labeller.build(order.device)
-    return Extraction(labeller, order.root, order.batch_size, watch), watch
+    return extraction_on_device(labeller, order, watch), watch
 
 
 class Extractor:
@@ -483,8 +482,9 @@ class Extractor:
     def extract(self, names: tuple[str, ...]) -> Extracted:
         """Read the images of a shard and run the networks on them."""
         extraction, watch = _extraction_of(self._pickled)
-        images = [image for batch in extraction.run(names) for image in batch]
-        return Extracted(images, extraction.stages, extraction.was_halved, watch.take())
+        found = {position: image for _, position, image in extraction.run([(0, names)])}
+        images = [found[position] for position in range(len(names))]
+        return Extracted(images, extraction.stages, watch.take())
 
 
 def finish_shard_here(pickled: bytes, index: int, extracted: Extracted) -> Report:
@@ -492,5 +492,6 @@ def finish_shard_here(pickled: bytes, index: int, extracted: Extracted) -> Repor
     order, watch = _open_job(pickled).order, Stopwatch()
     records = [finish_image(image, extracted.stages, watch) for image in extracted.images]
     with watch.measure('write', len(records)):
-        write_shard(order.out, index, records, extracted.was_halved, order.mark)
+        was_halved = any(image.was_halved for image in extracted.images)
+        write_shard(order.out, index, records, was_halved, order.mark)
     return Report(count_images(records), (*extracted.spans, *watch.take()))

@@ -97,7 +97,9 @@ def label_images(
     """
     order.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(order.out, split.part, split.parts):
-        size = stored_shard_size(order.out) or images_per_shard(len(images.names))
+        size = stored_shard_size(order.out) or images_per_shard(
+            len(images.names), order.batch_size
+        )
         identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
         stored, is_fresh = identity.claim(order.out, images)
         order, is_ours_alone = replace(order, mark=stored.mark), is_fresh and split.parts == 1
@@ -154,12 +156,13 @@ class Split:
         return cls(int(part), int(parts))
 
 
-def images_per_shard(num_images: int) -> ShardSize:
-    """Size of a shard of a new store; depends on the number of images alone."""
+def images_per_shard(num_images: int, batch_size: int = 1) -> ShardSize:
+    """Size of a shard of a new store, at least a batch, which never crosses a shard."""
+    fewest = max(_FEWEST_IMAGES, batch_size)
     size = min(math.ceil(num_images / _SHARDS_AIMED_AT), _ENOUGH_IMAGES)
-    sizes = [max(size, _FEWEST_IMAGES, math.ceil(num_images / _MOST_SHARDS))]
+    sizes = [max(size, fewest, math.ceil(num_images / _MOST_SHARDS))]
     for _ in range(_SMALLER):
-        smaller = max(_FEWEST_IMAGES, sizes[-1] // 4)
+        smaller = max(fewest, sizes[-1] // 4)
         if smaller < sizes[-1]:
             sizes.append(smaller)
     return sizes if len(sizes) > 1 else sizes[0]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,8 +33,10 @@ from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, RunMark, write_shard
 
 from .progress import Report, Stopwatch, size_of
 
-Shard = tuple[int, tuple[str, ...]]  # index, image names
+Shard = tuple[int, Sequence[str]]  # index, image names
+Collect = Callable[[], Sequence[Any]]  # waits for a batch, and returns what its images became
 _MOST_PIXEL_BYTES = 2**31  # of a batch, and of what is read ahead: 7 images of 100 megapixels
+_BATCHES_SORTED = 4  # batches among which images are sorted by shape
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
 _SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
 T = TypeVar('T')
@@ -143,15 +145,16 @@ class Worker:
 
     def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Report]:
         """Label the images of one shard, reporting them as they are done, and write it."""
-        records: list[ImageRecord] = []
-        for batch in self._extraction.run(names):
-            for image in batch:
-                record = finish_image(image, self._extraction.stages, self._watch)
-                records.append(record)
-                yield Report(count_images([record]), self._watch.take())
+        records: dict[int, ImageRecord] = {}
+        was_halved = False
+        for _, position, image in self._extraction.run([(index, names)]):
+            record = finish_image(image, self._extraction.stages, self._watch)
+            records[position] = record
+            was_halved |= image.was_halved
+            yield Report(count_images([record]), self._watch.take())
         with self._watch.measure('write', len(records)):
-            halved = self._extraction.was_halved
-            write_shard(self._order.out, index, records, halved, self._order.mark)
+            in_order = [records[position] for position in range(len(names))]
+            write_shard(self._order.out, index, in_order, was_halved, self._order.mark)
         yield Report(spans=self._watch.take())
 
 
@@ -173,9 +176,11 @@ class ExtractedImage:
     content: Any  # of the labeller's first stage
     failure: str | None = None
     digest: bytes | None = None  # of the file
+    was_halved: bool = False  # its batch did not fit into memory
 
 
 Read = NamedImage | ExtractedImage  # an image, or why it cannot be read
+Batch = list[tuple[int, Read]]  # images with their positions in the shard
 
 
 class Extraction:
@@ -183,15 +188,24 @@ class Extraction:
 
     Args:
         labeller: on its device. It has `extract` and `stages`, or only `predict_batch`, which
-            then does all of its work.
+            then does all of its work. With `prepare` it does what needs no network, image by
+            image, in the threads that read. With `launch` a GPU is not waited for, see
+            `PseudoLabelGenerator`.
         root: image folder.
         batch_size: images that go through the networks together; fewer of very large ones.
         watch: measures the stages.
         readers: threads that read images while the networks run; 0: none.
+        in_flight: batches that are given to a GPU before the first of them is waited for.
     """
 
     def __init__(
-        self, labeller: Any, root: Place, batch_size: int, watch: Stopwatch, readers: int = 0
+        self,
+        labeller: Any,
+        root: Place,
+        batch_size: int,
+        watch: Stopwatch,
+        readers: int = 0,
+        in_flight: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
@@ -199,26 +213,49 @@ class Extraction:
         self._extract: Callable[[Sequence[NamedImage]], Sequence[Any]] = (
             labeller.extract if has_stages else labeller.predict_batch
         )
+        self._prepare: Callable[[NamedImage], NamedImage] | None = getattr(
+            labeller, 'prepare', None
+        )
+        self._launch: Callable[[Sequence[NamedImage]], Collect] | None = getattr(
+            labeller, 'launch', None
+        )
+        self._in_flight = in_flight if self._launch is not None else 1
         self.stages: tuple[Stage, ...] = labeller.stages if has_stages else ()
         self._root, self._batch_size, self._watch = root, batch_size, watch
         self._readers = readers
         self._pool = ThreadPoolExecutor(readers) if readers else None
-        self.was_halved = False  # whether a batch did not fit into memory
 
-    def run(self, names: Sequence[str]) -> Iterator[list[ExtractedImage]]:
-        """Extract the images of one shard, batch by batch; a batch never crosses a shard."""
-        self.was_halved = False
-        for batch in _batches(self._read_all(names), self._batch_size):
-            good = [image for image in batch if isinstance(image, NamedImage)]
-            extracted = iter(self._extract_batch(good))
-            yield [next(extracted) if isinstance(image, NamedImage) else image for image in batch]
+    def run(self, shards: Iterable[Shard]) -> Iterator[tuple[int, int, ExtractedImage]]:
+        """Extract the images of shards; a batch never crosses a shard.
+
+        The next shard is asked for, and its images are read, while this one is extracted.
+
+        Yields:
+            Number of the shard, position in it, and the image; images of a shard come in any
+            order.
+        """
+        started: deque[tuple[int, Batch, list[Collect]]] = deque()
+        for index, batch in self._batches_of(shards):
+            started.append((index, batch, self._started(batch)))
+            if len(started) == self._in_flight:
+                yield from self._finished(*started.popleft())
+        while started:
+            yield from self._finished(*started.popleft())
+
+    def _batches_of(self, shards: Iterable[Shard]) -> Iterator[tuple[int, Batch]]:
+        reading = ((index, self._read_all(names)) for index, names in shards)
+        shard = next(reading, None)
+        while shard is not None:
+            following = next(reading, None)
+            for batch in _batches(shard[1], self._batch_size):
+                yield shard[0], batch
+            shard = following
 
     def _read_all(self, names: Sequence[str]) -> Iterator[Read]:
         if self._pool is None:
-            yield from map(self._read, names)
-            return
+            return map(self._read, names)
         most, most_bytes = 2 * self._batch_size, _MOST_PIXEL_BYTES
-        yield from ReadAhead(self._read, names, self._pool, self._readers, most, most_bytes)
+        return ReadAhead(self._read, names, self._pool, self._readers, most, most_bytes).started()
 
     def _read(self, name: str) -> Read:
         with self._watch.measure('read') as work:
@@ -227,17 +264,50 @@ class Extraction:
                 with open_named_image(self._root, name) as file:
                     digest = digest_file(file)
                     image = NamedImage(name, read_image(file), digest=digest)
+                if self._prepare is not None:
+                    image = self._prepare(image)
             except ImageFailure as failure:
-                return ExtractedImage(name, (0, 0), None, str(failure), digest)
+                reason = str(failure) or type(failure).__name__
+                return ExtractedImage(name, (0, 0), None, reason, digest)
+            except MemoryError as failure:
+                reason = require_out_of_memory(failure)
+                return ExtractedImage(name, (0, 0), None, reason, digest)
+            except Exception as error:
+                _name_image(error, name)
+                raise
             work.hands_on(image.pixels)
             return image
 
-    def _extract_batch(self, images: list[NamedImage]) -> list[ExtractedImage]:
+    def _started(self, batch: Batch) -> list[Collect]:
+        """Give a batch to a GPU: what waits for it, or nothing where all is done at once."""
+        images = _good(batch)
+        if self._launch is None or self._in_flight == 1 or not images:
+            return []
+        try:
+            with self._watch.measure('extract', 0):
+                return [self._launch(images)]
+        except Exception as error:  # noqa: BLE001  raised in its turn
+            if isinstance(error, ImageFailure) or _lacks_memory(error):
+                # Its frames would hold the memory of the failed batch.
+                error = error.with_traceback(None)
+            return [partial(_raise, error)]
+
+    def _finished(
+        self, index: int, batch: Batch, started: list[Collect]
+    ) -> Iterator[tuple[int, int, ExtractedImage]]:
+        extracted = iter(self._extract_batch(_good(batch), started))
+        for position, image in batch:
+            found = next(extracted) if isinstance(image, NamedImage) else image
+            yield index, position, found
+
+    def _extract_batch(
+        self, images: list[NamedImage], started: list[Collect], was_halved: bool = False
+    ) -> list[ExtractedImage]:
         if not images:
             return []
         try:
             with self._watch.measure('extract', len(images)) as work:
-                found = self._extract(images)
+                found = started.pop()() if started else self._extract(images)
                 work.hands_on(found)
         except ImageFailure as failure:
             reason = str(failure) or type(failure).__name__
@@ -247,17 +317,24 @@ class Extraction:
             except Exception as error:
                 _name_image(error, self._first_failing(images))
                 raise
-            self.was_halved |= len(images) > 1
+            was_halved |= len(images) > 1
         else:
             return [
-                ExtractedImage(image.name, image.pixels.shape[:2], content, None, image.digest)
+                ExtractedImage(
+                    image.name, image.pixels.shape[:2], content, None, image.digest, was_halved
+                )
                 for image, content in zip(images, found, strict=True)
             ]
         # Outside of the handler: there the traceback would hold the memory of the failed batch.
         if len(images) == 1:
-            return [ExtractedImage(images[0].name, (0, 0), None, reason, images[0].digest)]
+            image = images[0]
+            return [ExtractedImage(image.name, (0, 0), None, reason, image.digest, was_halved)]
         half = len(images) // 2
-        return self._extract_batch(images[:half]) + self._extract_batch(images[half:])
+        return [
+            one
+            for part in (images[:half], images[half:])
+            for one in self._extract_batch(part, [], was_halved)
+        ]
 
     def _first_failing(self, images: list[NamedImage]) -> str | None:
         """Name of the image that fails alone, too; None if each image passes alone."""
@@ -271,6 +348,14 @@ class Extraction:
         return None
 
 
+def _good(batch: Batch) -> list[NamedImage]:
+    return [image for _, image in batch if isinstance(image, NamedImage)]
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
 def _name_image(error: Exception, name: str | None) -> None:
     """Note the image that the networks or the stages failed on, for the user to leave it out."""
     # An OSError is that of a disk or a connection: it comes with any image.
@@ -278,22 +363,36 @@ def _name_image(error: Exception, name: str | None) -> None:
         error.add_note(f'it came with an image: --exclude can leave {name} out')
 
 
-def _batches(images: Iterable[Read], most: int) -> Iterator[list[Read]]:
-    """Batches of images in their order, smaller ones where the images are very large."""
-    batch: list[Read] = []
+def _batches(images: Iterable[Read], size: int) -> Iterator[Batch]:
+    """Batches of images, those of one shape together; smaller ones where images are very large.
+
+    A depth network takes together what has one size after its preprocessing. Images are sorted by
+    shape among a few batches, and come at once where a batch is one image.
+    """
+    most = _BATCHES_SORTED * size if size > 1 else 1
+    window: Batch = []
     num_bytes = 0
-    for image in images:
+    for position, image in enumerate(images):
         image_bytes = size_of(image)
-        if batch and num_bytes + image_bytes > _MOST_PIXEL_BYTES:
-            yield batch
-            batch, num_bytes = [], 0
-        batch.append(image)
+        if window and num_bytes + image_bytes > _MOST_PIXEL_BYTES:
+            yield from _by_shape(window, size)
+            window, num_bytes = [], 0
+        window.append((position, image))
         num_bytes += image_bytes
-        if len(batch) == most:
-            yield batch
-            batch, num_bytes = [], 0
-    if batch:
-        yield batch
+        if len(window) == most:
+            yield from _by_shape(window, size)
+            window, num_bytes = [], 0
+    yield from _by_shape(window, size)
+
+
+def _by_shape(window: Batch, size: int) -> Iterator[Batch]:
+    def shape_of(entry: tuple[int, Read]) -> tuple[int, ...]:
+        image = entry[1]
+        return image.pixels.shape if isinstance(image, NamedImage) else ()
+
+    ranked = sorted(window, key=shape_of)
+    for start in range(0, len(ranked), size):
+        yield ranked[start : start + size]
 
 
 def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatch) -> ImageRecord:
@@ -313,21 +412,25 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
             return record
     except ImageFailure as failure:
         reason = str(failure) or type(failure).__name__
-    except MemoryError as failure:
-        reason = require_out_of_memory(failure)
-    except Exception as error:
-        _name_image(error, image.name)
-        raise
+    except Exception as failure:  # noqa: BLE001  raised again, except for a lack of memory
+        try:
+            reason = require_out_of_memory(failure)
+        except Exception as error:
+            _name_image(error, image.name)
+            raise
     return ImageRecord(image.name, (0, 0), failure=reason, digest=image.digest)
 
 
 def require_out_of_memory(error: Exception) -> str:
     """Say in one line that memory ran out, on a device or on the host; raise any other error."""
-    if not isinstance(error, MemoryError) and not any(
-        words in str(error) for words in _SIGNS_OF_NO_MEMORY
-    ):
+    if not _lacks_memory(error):
         raise error
     return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
+
+
+def _lacks_memory(error: Exception) -> bool:
+    signs = (words in str(error) for words in _SIGNS_OF_NO_MEMORY)
+    return isinstance(error, MemoryError) or any(signs)
 
 
 class ReadAhead(Generic[T]):
@@ -359,6 +462,11 @@ class ReadAhead(Generic[T]):
         self._reads: deque[Future[T]] = deque()
         self._running = self._waiting_bytes = 0
         self._lock = Lock()
+
+    def started(self) -> Iterator[T]:
+        """Begin to read, before the first value is asked for."""
+        self._start_more()
+        return iter(self)
 
     def __iter__(self) -> Iterator[T]:
         try:

@@ -114,6 +114,7 @@ def _run(func, args, kwargs):
         )
     device = next(iter(devices), target) if asked is None or target is not None else None
     options = {**kwargs, **({'device': 'cpu'} if target is not None else {})}
+    options.pop('pin_memory', None)  # pinned memory takes a driver
     result = func(*tree_map(_real, args), **tree_map(_real, options))
     changed = _written_to(func, args, kwargs)
     if changed and devices:
@@ -203,6 +204,7 @@ def fake_gpus(monkeypatch, count=1):
     for name in ('_lazy_init', 'manual_seed_all', 'synchronize', 'reset_peak_memory_stats'):
         monkeypatch.setattr(torch.cuda, name, lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda *_, **__: 0)
+    monkeypatch.setattr(torch.cuda, 'Event', lambda: SimpleNamespace(record=int, synchronize=int))
     properties = SimpleNamespace(name='stand-in', total_memory=2**33, major=8, minor=0)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda *_, **__: properties)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda *_: properties.name)

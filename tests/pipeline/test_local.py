@@ -164,7 +164,7 @@ def test_workers_that_die_each_time_end_the_run_and_leave_no_shared_memory(
 def test_a_killed_worker_does_not_end_a_run_and_changes_no_byte(
     tmp_path, rng, caplog, monkeypatch
 ):
-    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda count: 2)
+    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda *_: 2)
     write_images(tmp_path / 'images', 6, rng)
     (tmp_path / 'lives').mkdir()
     source = BuiltLabeller(DiesOnce(tmp_path / 'lives', SIGSEGV), {})
@@ -204,7 +204,7 @@ def test_a_process_without_networks_imports_what_registers_parts(tmp_path, monke
     label_nothing = pickle.dumps(Job(order, str(tmp_path), __version__)), 0
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'out').mkdir()
-    finish_shard_here(*label_nothing, Extracted([], (), False, ()))
+    finish_shard_here(*label_nothing, Extracted([], (), ()))
     assert 'registers_parts' in sys.modules
 
 

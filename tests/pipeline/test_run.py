@@ -218,6 +218,8 @@ def test_shards_do_not_depend_on_the_number_of_workers():
     assert images_per_shard(1_300_000) == [64, 16, 8]
     assert images_per_shard(100_000) == [50, 12, 8]
     assert images_per_shard(14_000_000) == [200, 50, 12]
+    assert images_per_shard(60, batch_size=32) == 32 and images_per_shard(60, batch_size=2) == 8
+    assert images_per_shard(1_300_000, batch_size=32) == [64, 32]
     assert len(shard_starts(14_000_000, [200, 50, 12])) < 100_000
 
 
@@ -232,7 +234,7 @@ def test_the_last_tenth_of_the_images_is_cut_into_small_shards():
 def test_a_store_with_shards_of_another_size_goes_on_with_them(
     folder, tmp_path, monkeypatch, size, resumed
 ):
-    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda num_images: size)
+    monkeypatch.setattr('cuts3d_mm.pipeline.run.images_per_shard', lambda *_: size)
     run(folder, tmp_path / 'whole')
     run(folder, tmp_path / 'out')
     monkeypatch.undo()

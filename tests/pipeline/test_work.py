@@ -180,7 +180,9 @@ def test_what_a_read_raises_comes_at_its_place():
 
 
 @pytest.mark.parametrize('readers', [0, 3])
-def test_batches_of_very_large_images_are_smaller(tmp_path, rng, monkeypatch, readers):
+def test_batches_are_of_one_shape_and_smaller_where_images_are_very_large(
+    tmp_path, rng, monkeypatch, readers
+):
     names = write_images(tmp_path, 7, rng, (60, 88))
     write_images(tmp_path / 'large', 3, rng, (120, 176))
     names = [*names[:5], 'large/a/000.png', names[5], 'large/a/001.png', 'large/b/000.png']
@@ -193,5 +195,6 @@ def test_batches_of_very_large_images_are_smaller(tmp_path, rng, monkeypatch, re
 
     monkeypatch.setattr(work, '_MOST_PIXEL_BYTES', 5 * 60 * 88 * 3 + 200)  # and for names
     extraction = Extraction(Noting(), tmp_path, 3, Stopwatch(), readers)
-    found = [image.name for batch in extraction.run(names) for image in batch]
-    assert found == names and sizes == [[60] * 3, [60] * 2, [120, 60], [120], [120]]
+    found = {position: image.name for _, position, image in extraction.run([(0, names)])}
+    assert [found[position] for position in range(9)] == names
+    assert sizes == [[60] * 3, [60] * 2, [60, 120], [120], [120]]

@@ -60,6 +60,7 @@ class DepthFromFile:
     """
 
     FOLDER_ARGUMENT = 'root'  # the argument that --depth sets
+    reads_files = True
 
     def __init__(
         self,
