@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,21 +84,21 @@ def refine_masks_pydensecrf(masks: Mask, image: NDArray[np.uint8], params: CrfPa
 
 @lru_cache(maxsize=4)
 def _spatial_lattice(height: int, width: int, sigma_px: float, weight: float) -> Lattice:
-    positions = _pixel_positions(height, width) / np.float32(sigma_px)
+    positions = pixel_positions(height, width) / np.float32(sigma_px)
     return normalize_weights(build_lattice(positions), weight)
 
 
 def _bilateral_lattice(image: NDArray[np.uint8], params: CrfParams) -> Lattice:
     height, width = image.shape[:2]
     positions = np.empty((5, height * width), np.float32)
-    positions[:2] = _pixel_positions(height, width)
+    positions[:2] = pixel_positions(height, width)
     positions[:2] /= np.float32(params.bilateral_sigma_px)
     positions[2:] = image.reshape(-1, 3).T
     positions[2:] /= np.float32(params.bilateral_sigma_rgb)
     return normalize_weights(build_lattice(positions), params.bilateral_weight)
 
 
-def _pixel_positions(height: int, width: int) -> Float:
+def pixel_positions(height: int, width: int) -> Float:
     """(2, P) column and row of each pixel."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns.ravel(), rows.ravel()]).astype(np.float32)
@@ -213,12 +214,28 @@ def build_lattice(positions: Float) -> Lattice:
     """
     if positions.ndim != 2 or not 1 <= len(positions) <= 5:
         raise ValueError(f'positions must have shape (1..5, P), got {positions.shape}')
-    dimensions = len(positions)
+    positions = np.ascontiguousarray(positions, np.float32)
+    farthest = np.maximum(positions.max(axis=1), -positions.min(axis=1))
+    return Lattice(*_lay_out(positions, *lattice_axes(farthest)))
+
+
+def lattice_axes(farthest: Float) -> tuple[Float, Index]:
+    """Scale positions for a lattice, and number the moves along its directions.
+
+    Args:
+        farthest: (d,) largest absolute positions, in units of the standard deviation.
+
+    Returns:
+        (d,) factors, and (d + 1,) differences between the keys of neighbouring vertices.
+
+    Raises:
+        ValueError: positions so far out that keys of vertices would overflow.
+    """
+    dimensions = len(farthest)
     axis = np.arange(1, dimensions + 1, dtype=np.float32)
     scale = np.float32(np.sqrt(2 / 3) * (dimensions + 1)) / np.sqrt(axis * (axis + 1))
-    positions = np.ascontiguousarray(positions, np.float32)
     # A coordinate of the elevated point is a sum of scaled ones and at most d times another.
-    farthest = np.maximum(positions.max(axis=1), -positions.min(axis=1)) * scale
+    farthest = farthest * scale
     reach = float(farthest.sum() + (farthest * axis).max()) + dimensions + 1
     if not reach <= _REACH:
         raise ValueError(
@@ -226,8 +243,7 @@ def build_lattice(positions: Float) -> Lattice:
             'use larger standard deviations or a smaller image'
         )
     cells = np.array([1 << (_KEY_BITS * i) for i in range(dimensions)] + [0], np.int64)
-    moves = cells.sum() - (dimensions + 1) * cells
-    return Lattice(*_lay_out(positions, scale.astype(np.float32), moves))
+    return scale.astype(np.float32), cells.sum() - (dimensions + 1) * cells
 
 
 def _lay_out_plain(positions: Float, scale: Float, moves: Index) -> tuple[Nodes, Float, Nodes]:
@@ -278,6 +294,7 @@ def refine_to_image(
     image: NDArray[np.uint8],
     image_hw: tuple[int, int],
     params: RefineParams,
+    refined: Mask | None = None,
 ) -> list[tuple[Mask | None, float]]:
     """Refine patch masks along the image's edges and bring them to its original size.
 
@@ -285,6 +302,8 @@ def refine_to_image(
         patch_masks: (h, w) masks.
         image: (H'', W'', 3) uint8 RGB, resized.
         image_hw: size of the masks to return.
+        params: of the refinement.
+        refined: (M, H'', W'') what `refine_masks` makes of the masks, where a device has done it.
 
     Returns:
         For each patch mask the (H, W) mask and its IoU before and after the refinement; None in
@@ -292,13 +311,9 @@ def refine_to_image(
     """
     if not patch_masks:
         return []
-    enlarged = np.stack([enlarge_patches(mask, image.shape[:2]) for mask in patch_masks])
-    if params.method == 'permutohedral':
-        refined = refine_masks(enlarged, image, params.crf)
-    elif params.method == 'pydensecrf':
-        refined = refine_masks_pydensecrf(enlarged, image, params.crf)
-    else:
-        refined = enlarged
+    enlarged = enlarged_masks(patch_masks, image)
+    if refined is None:
+        refined = _refine(enlarged, image, params)
     resize = resize_linear if params.resize == 'linear' else resize_bicubic
     results: list[tuple[Mask | None, float]] = []
     for before, after in zip(enlarged, refined, strict=True):
@@ -307,3 +322,16 @@ def refine_to_image(
         resized = resize(filled, image_hw) if iou >= params.min_iou else None
         results.append((resized if resized is not None and resized.any() else None, iou))
     return results
+
+
+def enlarged_masks(patch_masks: Sequence[Mask], image: NDArray[np.uint8]) -> Mask:
+    """Bring patch masks to the size of the resized image, (M, H'', W'')."""
+    return np.stack([enlarge_patches(mask, image.shape[:2]) for mask in patch_masks])
+
+
+def _refine(masks: Mask, image: NDArray[np.uint8], params: RefineParams) -> Mask:
+    if params.method == 'permutohedral':
+        return refine_masks(masks, image, params.crf)
+    if params.method == 'pydensecrf':
+        return refine_masks_pydensecrf(masks, image, params.crf)
+    return masks

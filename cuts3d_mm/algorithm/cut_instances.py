@@ -7,7 +7,7 @@ repeat; at last bring the masks to image size. The same steps run CutS3D and, wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,7 @@ class ImageCuts:
     rejected: tuple[RejectedCut, ...] = ()  # in the order of the cuts; empty and refined ones last
     resized: Pixels | None = None  # (H', W', 3) RGB that masks are refined on
     image_hw: tuple[int, int] | None = None  # size that refined masks have
+    on_edges: Mask | None = None  # (n, H', W') instances that a device has refined; else None
 
 
 def cut_instances(
@@ -196,52 +197,78 @@ def cut_patches(image: ImageCuts, params: CutParams) -> ImageCuts:
     Returns:
         The image with instances on the patch grid, and without its links.
     """
+    links, steps = linked(image), cutting_steps(image, params)
+    was_free = np.ones(len(links), bool)
+    is_free = next_graph(steps, None)
+    while not isinstance(is_free, ImageCuts):
+        if params.ncut.claimed == 'removed' and not np.array_equal(is_free, was_free):
+            links, was_free = links.among(is_free[was_free]), is_free
+        is_free = next_graph(steps, second_eigenvector(links, is_free, params.ncut))
+    return is_free
+
+
+def linked(image: ImageCuts) -> PackedLinks:
+    """Links of an image that is not cut yet."""
+    if image.links is None:
+        raise ValueError('image must have links between its patches, see link_image')
+    return image.links
+
+
+CuttingSteps = Generator[Mask, Eigenpair | None, ImageCuts]
+
+
+def next_graph(steps: CuttingSteps, pair: Eigenpair | None) -> Mask | ImageCuts:
+    """Go on with the eigenpair of the last graph, None at first, to the next one or the end."""
+    try:
+        return steps.send(pair)
+    except StopIteration as end:
+        image: ImageCuts = end.value
+        return image
+
+
+def cutting_steps(image: ImageCuts, params: CutParams) -> CuttingSteps:
+    """Cut instances on the patch grid, and leave the eigenvectors to who drives it.
+
+    Args:
+        image: with links, made with the same parameters.
+        params: the recipe.
+
+    Yields:
+        (N,) patches that are free. The second eigenpair of their graph is sent.
+
+    Returns:
+        The image with instances on the patch grid, and without its links.
+    """
+    depth, grid_hw = image.depth, image.grid_hw
     accepted: list[Instance] = []
     rejected: list[RejectedCut] = []
-    if params.max_instances != 0:
-        for proposal, reason in _judged_proposals(image, params):
-            if reason is None:
-                accepted.append(_finish(proposal, image.grid_hw, params))
-            else:
-                rejected.append(RejectedCut(proposal.mask.reshape(image.grid_hw), reason))
-            counted = len(accepted) + len(rejected) * params.count_rejected
-            if counted == params.max_instances:
-                break
-    separate, emptied = _without_overlap(accepted)
-    return replace(image, links=None, instances=separate, rejected=(*rejected, *emptied))
-
-
-def _judged_proposals(
-    image: ImageCuts, params: CutParams
-) -> Iterator[tuple[Proposal, str | None]]:
-    """Propose cuts until nothing is left, each with the reason to reject it or None."""
-    links, depth, grid_hw = image.links, image.depth, image.grid_hw
-    if links is None:
-        raise ValueError('image must have links between its patches, see link_image')
-    is_free = np.ones(len(links), bool)
+    is_free = np.ones(grid_hw[0] * grid_hw[1], bool)
     previous: Proposal | None = None
     pair, is_solved = None, False
-    for attempt in range(len(links)):
-        if not is_free.any():
-            return
+    for attempt in range(len(is_free)):
+        counted = len(accepted) + len(rejected) * params.count_rejected
+        if counted == params.max_instances or not is_free.any():
+            break
         if not is_solved:
-            pair = second_eigenvector(links, is_free, params.ncut)
+            pair = yield is_free
         if pair is None or pair.value > (params.max_eigenvalue or np.inf):
-            return
+            break
         proposal = propose(pair, is_free, depth, grid_hw, params)
         if proposal is None or is_the_rest(proposal, is_free, params):
-            return
+            break
         reason = reason_to_reject(proposal, previous, attempt, image.disparity, params)
-        yield proposal, reason
-        if is_solved and reason is not None:
-            return  # the same graph gives the same cut in every iteration
+        if reason is None:
+            accepted.append(_finish(proposal, grid_hw, params))
+        else:
+            rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason))
+            if is_solved:
+                break  # the same graph gives the same cut in every iteration
         is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
-            still_free = is_free & ~proposal.mask
-            if params.ncut.claimed == 'removed':
-                links = links.among(still_free[is_free])
-            is_free = still_free
+            is_free = is_free & ~proposal.mask
         previous = proposal if reason is None else None
+    separate, emptied = _without_overlap(accepted)
+    return replace(image, links=None, instances=separate, rejected=(*rejected, *emptied))
 
 
 def _without_overlap(
@@ -280,7 +307,7 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
     if image.resized is None or image.image_hw is None:
         raise ValueError('image must have resized and image_hw to refine its masks, got None')
     masks = [cut.patches for cut in image.instances]
-    refined = refine_to_image(masks, image.resized, image.image_hw, params.refine)
+    refined = refine_to_image(masks, image.resized, image.image_hw, params.refine, image.on_edges)
     instances, rejected = [], [*image.rejected]
     for cut, (mask, iou) in zip(image.instances, refined, strict=True):
         if mask is None:
@@ -292,7 +319,8 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
                 cut.patches, cut.confidence, image.depth, iou, cut.eigenvalue, params.score
             )
         instances.append(replace(cut, mask=mask, score=score))
-    return replace(image, instances=tuple(instances), rejected=tuple(rejected))
+    found, others = tuple(instances), tuple(rejected)
+    return replace(image, instances=found, rejected=others, on_edges=None)
 
 
 def is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:

@@ -68,9 +68,19 @@ def _solve(links: PackedLinks, is_free: Mask, params: NcutParams) -> Eigenpair |
     if params.sign == 'lapack':
         return _solve_as_maskcut(operator)
     vector, value, gap = strongest_below_first(operator, params)
+    return to_eigenpair(vector * operator.inverse_root, value, gap)
+
+
+def to_eigenpair(vector: Double, value: float, gap: float) -> Eigenpair | None:
+    """Give an eigenvector of W its length and its sign; None where W has no other than the first.
+
+    Args:
+        vector: (N,) solution of the generalized problem, of any length.
+        value: second largest eigenvalue of D^-1/2 W D^-1/2.
+        gap: difference to the next value.
+    """
     if value < ROUNDING:  # W is constant but for the first eigenvector
         return None
-    vector = vector * operator.inverse_root
     if vector[np.argmax(np.abs(vector))] < 0:
         vector = -vector
     return Eigenpair(vector / np.linalg.norm(vector), 1 - value, gap)
@@ -201,11 +211,7 @@ def dense_eigenpairs(*matrices: Double, **options: Any) -> tuple[Double, Double]
 def _lanczos(
     operator: NormalizedAffinity, start: Double, params: NcutParams
 ) -> tuple[Double, float, float]:
-    """Largest eigenpair below the first one, and its gap.
-
-    Fully reorthogonalised in double precision. Convergence is judged by the residual norm
-    and, since a near tie needs a smaller one, by the residual over the gap to the next
-    Ritz value.
+    """Largest eigenpair below the first one, and its gap; reorthogonalised in double precision.
 
     Raises:
         NoConvergence: not within `max_steps`.
@@ -225,15 +231,40 @@ def _lanczos(
             product -= off_diagonal[step - 1] * basis[step]
         product -= (basis[: step + 2] @ product) @ basis[: step + 2]
         off_diagonal[step] = np.linalg.norm(product)
-        is_exhausted = off_diagonal[step] < ROUNDING
-        if step + 1 >= _MIN_STEPS or is_exhausted:
-            values, vectors = eigh_tridiagonal(diagonal[: step + 1], off_diagonal[:step])
-            residual = off_diagonal[step] * abs(vectors[-1, -1])
-            gap = values[-1] - values[-2] if step else 0.0
-            if is_exhausted or residual <= min(params.tolerance, 0.01 * gap):
-                return vectors[:, -1] @ basis[1 : step + 2], float(values[-1]), float(gap)
+        found = ritz_pair(diagonal[: step + 1], off_diagonal[: step + 1], params)
+        if found is not None:
+            weights, value, gap = found
+            return weights @ basis[1 : step + 2], value, gap
         basis[step + 2] = product / off_diagonal[step]
     raise NoConvergence(f'Lanczos did not converge in {steps} steps')
+
+
+def ritz_pair(
+    diagonal: Double, off_diagonal: Double, params: NcutParams
+) -> tuple[Double, float, float] | None:
+    """Take the eigenpair from some steps of Lanczos, if they are enough.
+
+    Convergence is judged by the residual norm and, since a near tie needs a smaller one, by the
+    residual over the gap to the next Ritz value.
+
+    Args:
+        diagonal: (k,) of the tridiagonal matrix.
+        off_diagonal: (k,) next to the diagonal, the last one to the next step.
+        params: of the normalized cut.
+
+    Returns:
+        Weights (k,) of the basis, value, and the gap to the next value; None: more steps are
+        needed.
+    """
+    is_exhausted = off_diagonal[-1] < ROUNDING
+    if len(diagonal) < _MIN_STEPS and not is_exhausted:
+        return None
+    values, vectors = eigh_tridiagonal(diagonal, off_diagonal[:-1])
+    residual = off_diagonal[-1] * abs(vectors[-1, -1])
+    gap = float(values[-1] - values[-2]) if len(values) > 1 else 0.0
+    if not is_exhausted and residual > min(params.tolerance, 0.01 * gap):
+        return None
+    return vectors[:, -1], float(values[-1]), gap
 
 
 def _arpack(
