@@ -621,6 +621,7 @@ def label_many(
     labeller: LabellerSource | Callable[[], LabellerSource],
     batch_size: int | None,
     precision: str = 'auto',
+    cut_on: str = 'auto',
 ) -> int:
     """Label the images that `add_labelling_arguments` has read, print a summary.
 
@@ -630,6 +631,7 @@ def label_many(
         batch_size: images that go through the networks together; None: by the memory of the
             device.
         precision: precision of the networks.
+        cut_on: where masks are cut and refined.
 
     Returns:
         The exit code.
@@ -647,6 +649,7 @@ def label_many(
         devices=args.devices,
         batch_size=batch_size,
         precision=precision,
+        cut_on=cut_on,
         part=args.part,
         executor=args.executor,
         address=args.address,

@@ -21,6 +21,7 @@ TINY = {
     'evaluation.py': '--images 30 --per-image 30',
     'copy_paste.py': '--rounds 1 --images 4',
     'crf.py': '--num 1 --repeats 1',
+    'cut_on_device.py': '--num 1 --device cpu',
     'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
     'feeder.py': '--num 8 --repeats 1',
     'fit_score.py': '--scenes 2 --cache {}/cache',

@@ -7,6 +7,7 @@ type by itself.
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,10 +149,14 @@ def build_generator(zoe_folder):
     return build_labeller(generator_config(zoe_folder))
 
 
-def test_a_generator_cuts_what_it_cuts_on_the_cpu(gpu, rng, zoe_folder):
+@pytest.mark.parametrize('is_cut_there', [False, True])
+def test_a_generator_cuts_what_it_cuts_on_the_cpu(gpu, rng, zoe_folder, is_cut_there):
     image = photo(rng, (60, 88))
     wanted = build_generator(zoe_folder).predict(image)
-    found = build_generator(zoe_folder).to('cuda').predict(image)
+    generator = build_generator(zoe_folder).to('cuda:1')
+    if is_cut_there:
+        generator.cut_on('cuda:1')
+    found = generator.predict(image)
     assert found and [one.mask.tobytes() for one in found] == [w.mask.tobytes() for w in wanted]
 
 
@@ -193,7 +198,10 @@ def test_the_process_of_a_device_puts_nothing_on_the_first_gpu(gpu, tmp_path):
 
 
 @pytest.mark.slow
-def test_generate_on_two_gpus_writes_the_labels_of_one_gpu(gpu, cuts3d, rng, tmp_path, zoe_folder):
+@pytest.mark.parametrize('cut_on', ['cpu', 'device'])
+def test_generate_on_two_gpus_writes_the_labels_of_one_gpu(
+    gpu, cuts3d, rng, tmp_path, zoe_folder, cut_on
+):
     write_images(tmp_path / 'images', TWO_SHARDS, rng)
     torch.manual_seed(0)
     weights = ViTKeyFeatures(BACKBONE).network.state_dict()
@@ -205,6 +213,7 @@ def test_generate_on_two_gpus_writes_the_labels_of_one_gpu(gpu, cuts3d, rng, tmp
     for devices, workers in (('0', 1), ('0,1', 2)):
         out = tmp_path / devices
         options = ('--devices', devices, '--workers', workers, '--batch-size', 2)
+        options += ('--cut-on', cut_on)
         arguments = (tmp_path / 'config.py', tmp_path / 'images', out, *options)
         code, _, err = cuts3d('generate', *arguments, '--precision', 'fp32')
         assert code == 0, err
@@ -273,7 +282,7 @@ def test_the_prepared_session_checks_the_device(gpu, cuts3d, monkeypatch, rng, t
     import gpu_session
 
     def run(command, *arguments):
-        if command != 'train' and 'cpu' not in arguments and '--devices' not in arguments:
+        if dict(pairwise(arguments)).get('--device', 'cpu') != 'cpu':
             used.append(command)
         workers = ('--workers', 0) if command in ('generate', 'predict') else ()
         code, _, err = cuts3d(command, *arguments, *workers)
@@ -285,8 +294,9 @@ def test_the_prepared_session_checks_the_device(gpu, cuts3d, monkeypatch, rng, t
     monkeypatch.setattr(gpu_session, 'STEPS', 4)  # in place of 20
     lines = gpu_session.check(run, tmp_path / 'check', images, arch=ARCH, input_hw=(96, 128))
     names = [line.partition(':')[0] for line in lines]
-    assert names == ['labels, fp32', 'labels, bf16', 'training', 'predict', 'detect']
-    assert used == ['generate', 'generate', 'predict', 'detect']
+    ways = ('fp32, cut on the cpu', 'bf16, cut on the cpu', 'fp32, cut on the device')
+    assert names == [*(f'labels, {way}' for way in ways), 'training', 'predict', 'detect']
+    assert used == ['generate'] * 3 + ['predict', 'detect']
 
 
 @pytest.mark.slow

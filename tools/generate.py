@@ -46,6 +46,14 @@ def parse_args() -> argparse.Namespace:
         help='precision of the networks (default auto, as all commands that cut: features in '
         'bfloat16 on a GPU, in float32 on the CPU; depth always in float32; fp32: all of them)',
     )
+    parser.add_argument(
+        '--cut-on',
+        choices=('auto', 'cpu', 'device'),
+        default='auto',
+        help='where masks are cut and refined: on the cpu by the workers, or on the device of the '
+        'networks, where only minimum cuts are left to the CPU (default auto: as the run in OUT, '
+        'in a new run the cpu)',
+    )
     return parser.parse_args()
 
 
@@ -60,7 +68,7 @@ def main() -> int:
     from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
     labeller = ConfiguredLabeller(model, config.get('custom_imports'))
-    return label_many(args, labeller, args.batch_size, args.precision)
+    return label_many(args, labeller, args.batch_size, args.precision, args.cut_on)
 
 
 if __name__ == '__main__':

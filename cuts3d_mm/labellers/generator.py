@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,6 +114,7 @@ class PseudoLabelGenerator:
         self.crops = bool(crops)
         self.features: FeatureExtractor = FEATURES.build(features)
         self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
+        self._cutter: Any = None
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +133,29 @@ class PseudoLabelGenerator:
             if extractor is not None:
                 extractor.to(device)
         return self
+
+    @staticmethod
+    def require_on_device(config: dict[str, Any]) -> None:
+        """Refuse a config whose images cannot be cut on a device.
+
+        Raises:
+            ValueError: a device cannot follow the recipe.
+        """
+        from cuts3d_mm.algorithm.cut_on_device import require_on_device
+
+        require_on_device(build_params(config.get('recipe')))
+
+    def cut_on(self, device: str) -> None:
+        """Let `extract` cut images, too, and refine their masks, on a device.
+
+        Raises:
+            ValueError: a device cannot follow the recipe.
+        """
+        import torch
+
+        from cuts3d_mm.algorithm.cut_on_device import DeviceCutter
+
+        self._cutter = DeviceCutter(self.params, torch.device(device))
 
     def predict(
         self,
@@ -247,15 +272,24 @@ class PseudoLabelGenerator:
                 linked = self._link(self.features(resized), of_windows, resized, sizes)
                 parts.append((windows, linked))
 
-        def wait() -> list[ImageCuts | CroppedCuts]:
-            if not self.crops:
-                return list(whole())
+        def wait_for_all() -> list[ImageCuts]:
             return [
-                CroppedCuts(cuts, tuple(zip(windows, linked(), strict=True)))
-                for cuts, (windows, linked) in zip(whole(), parts, strict=True)
+                image for linked in (whole, *(linked for _, linked in parts)) for image in linked()
             ]
 
-        return wait
+        wait = wait_for_all if self._cutter is None else self._cutter.start(wait_for_all).result
+
+        def collect() -> list[ImageCuts | CroppedCuts]:
+            found = iter(wait())
+            cuts = list(islice(found, len(images)))
+            if not self.crops:
+                return list(cuts)
+            return [
+                CroppedCuts(one, tuple((window, next(found)) for window in windows))
+                for one, (windows, _) in zip(cuts, parts, strict=True)
+            ]
+
+        return collect
 
     def _link(
         self,
@@ -318,6 +352,8 @@ def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
 
 def _cut(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts | CroppedCuts:
     try:
+        if (image.whole if isinstance(image, CroppedCuts) else image).links is None:
+            return image  # a device has cut it
         if isinstance(image, CroppedCuts):
             return cut_crops(image, params)
         return cut_patches(image, params)

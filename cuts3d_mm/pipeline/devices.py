@@ -100,6 +100,29 @@ def choose_batch_size(out: Place, device: str) -> int:
     return batch_size_for(_memory_of(device))
 
 
+def is_cut_on_device(cut_on: str, out: Place, device: str) -> bool:
+    """Decide whether masks are cut and refined on the device of the networks, not on the CPU.
+
+    Args:
+        cut_on: 'cpu', 'device', or 'auto' for what the run in `out` does, in a new run the CPU.
+        out: folder of the label store.
+        device: device of the networks.
+
+    Raises:
+        ValueError: another choice, or a device that does not count in double precision.
+    """
+    if cut_on not in ('auto', 'cpu', 'device'):
+        raise ValueError(f"--cut-on must be 'auto', 'cpu' or 'device', got {cut_on!r}")
+    if cut_on == 'auto':
+        is_begun = (out / 'run.json').is_file()
+        return is_begun and read_run(out).identity.extraction.get('cut_on') == 'device'
+    if cut_on == 'device' and device.partition(':')[0] not in ('cpu', 'cuda'):
+        raise ValueError(
+            f'--cut-on device needs a GPU with double precision, cuda, got {device}; choose cpu'
+        )
+    return cut_on == 'device'
+
+
 def batch_size_for(num_bytes: int) -> int:
     """The largest power of two that fits, at most 32; 1 for a device without memory of its own."""
     size = 1

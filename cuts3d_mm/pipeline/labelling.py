@@ -6,18 +6,20 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.depth.files import require_first_maps
 from cuts3d_mm.labellers.networks import with_precision
-from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
+from cuts3d_mm.labellers.registry import LABELLERS, check_labeller, fetch_weights
 from cuts3d_mm.labels.store import Counts
 
 from .devices import (
     choose_batch_size,
     cluster_devices,
     default_workers,
+    is_cut_on_device,
     parse_devices,
     resolve_devices,
 )
@@ -37,6 +39,7 @@ def label(
     devices: str = 'auto',
     batch_size: int | None = None,
     precision: str = 'auto',
+    cut_on: str = 'auto',
     part: str = '0/1',
     executor: str = 'local',
     address: str = 'auto',
@@ -58,6 +61,7 @@ def label(
         batch_size: images that go through the networks together; None: that of the run in
             `out`, or by the memory of the device.
         precision: precision of the networks, see `with_precision`.
+        cut_on: where masks are cut and refined, see `is_cut_on_device`.
         part: part I of N of the run, as I/N.
         executor: 'local' for this machine, 'ray' for a Ray cluster.
         address: address of the Ray cluster.
@@ -97,7 +101,13 @@ def label(
         is_built = isinstance(source, BuiltLabeller)
         where = _this_machine(workers, used, len(images.names), is_built)
     size = batch_size or choose_batch_size(out, used[0])
-    order = WorkOrder(source, images.root, out, size, used[0])
+    is_cut_there = is_cut_on_device(cut_on, out, used[0])
+    if is_cut_there and isinstance(source, ConfiguredLabeller):
+        kind: Any = LABELLERS.check(source.config)
+        if not hasattr(kind, 'cut_on'):
+            raise ValueError(f'--cut-on device needs a PseudoLabelGenerator, got {kind.__name__}')
+        kind.require_on_device(source.config)
+    order = WorkOrder(source, images.root, out, size, used[0], is_cut_there=is_cut_there)
     with ExitStack() as stack:
         line = progress or stack.enter_context(ProgressLine(task))
         watched = stack.enter_context(profiled(line, trace))

@@ -347,7 +347,7 @@ def serve_device(connection: Connection, order: WorkOrder, slots: Sequence[str])
     with _failures_sent(connection):
         warnings.filterwarnings('ignore', module='PIL')  # files are read in threads
         watch = Stopwatch()
-        labeller = order.labeller.build(order.device)
+        labeller = order.build_labeller()
         _use_device(order.device)
         extraction = extraction_on_device(labeller, order, watch)
         memory = Slots(slots, connection.recv)

@@ -461,7 +461,7 @@ class Extracted:
 @cache
 def _extraction_of(pickled: bytes) -> tuple[Extraction, Stopwatch]:
     order, watch = _open_job(pickled).order, Stopwatch()
-    labeller = order.labeller.build(order.device)
+    labeller = order.build_labeller()
     return extraction_on_device(labeller, order, watch), watch
 
 

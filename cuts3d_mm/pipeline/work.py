@@ -128,11 +128,20 @@ class WorkOrder:
     batch_size: int  # images that go through the networks together
     device: str = 'cpu'  # of the networks
     mark: RunMark | None = None  # None: the run goes on with a store that has no marks
+    is_cut_there: bool = False  # whether images are cut on the device of the networks
 
     @property
     def extraction(self) -> dict[str, Any]:
         """How the networks run, which changes the last bits of what they compute."""
-        return {'device': self.device.partition(':')[0], 'batch_size': self.batch_size}
+        found = {'device': self.device.partition(':')[0], 'batch_size': self.batch_size}
+        return {**found, 'cut_on': 'device'} if self.is_cut_there else found
+
+    def build_labeller(self) -> Any:
+        """Build the labeller on its device."""
+        labeller: Any = self.labeller.build(self.device)
+        if self.is_cut_there:
+            labeller.cut_on(self.device)
+        return labeller
 
 
 class Worker:
@@ -140,7 +149,7 @@ class Worker:
 
     def __init__(self, order: WorkOrder) -> None:
         self._order, self._watch = order, Stopwatch()
-        labeller = order.labeller.build(order.device)
+        labeller = order.build_labeller()
         self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
 
     def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Report]:

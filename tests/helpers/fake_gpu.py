@@ -11,8 +11,9 @@ import ctypes
 import multiprocessing
 import pickle
 import sys
+import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,6 +205,15 @@ def fake_gpus(monkeypatch, count=1):
     for name in ('_lazy_init', 'manual_seed_all', 'synchronize', 'reset_peak_memory_stats'):
         monkeypatch.setattr(torch.cuda, name, lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda *_, **__: 0)
+    monkeypatch.setattr(torch.cuda, 'Stream', lambda device: device)
+    monkeypatch.setattr(torch.cuda, 'stream', nullcontext)
+    run_thread = threading.Thread.run
+
+    def run_with_gpus(thread):  # modes of torch are those of one thread
+        with _Functions(), _Dispatch():
+            run_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, 'run', run_with_gpus)
     monkeypatch.setattr(torch.cuda, 'Event', lambda: SimpleNamespace(record=int, synchronize=int))
     properties = SimpleNamespace(name='stand-in', total_memory=2**33, major=8, minor=0)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda *_, **__: properties)
