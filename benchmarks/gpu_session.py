@@ -8,24 +8,38 @@ Networks have random weights: the labels say whether device and CPU agree, not h
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from helpers.tiny_detectors import write_checkpoint  # noqa: E402
 from helpers.tiny_networks import zoe  # noqa: E402
 from helpers.training import train_command, write_training_set  # noqa: E402
 
+from cuts3d_mm.algorithm.cut_instances import (  # noqa: E402
+    ImageCuts,
+    cut_patches,
+    link_image,
+    link_images,
+    refine_cuts,
+)
+from cuts3d_mm.algorithm.cut_on_device import DeviceCutter  # noqa: E402
+from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 from cuts3d_mm.images.listing import list_images  # noqa: E402
 from cuts3d_mm.labellers.features.vit import ViTKeyFeatures  # noqa: E402
 from cuts3d_mm.labels.record import ImageRecord, decode_mask  # noqa: E402
@@ -114,10 +128,13 @@ def check(
     folder.mkdir(parents=True, exist_ok=True)
     config, lines = write_generator(folder, arch, input_hw, 0.7), list[str]()
     run('generate', config, images, folder / 'cpu', '--device', 'cpu')
-    for precision, least in LEAST_IOU.items():
-        out = folder / precision
-        run('generate', config, images, out, '--device', device, '--precision', precision)
-        lines.append(_require(f'labels, {precision}', folder / 'cpu', out, least))
+    ways = [('fp32', 'cpu'), ('bf16', 'cpu'), ('fp32', 'device')]
+    for precision, place in ways:
+        out = folder / f'{precision}_{place}'
+        options = ('--device', device, '--precision', precision, '--cut-on', place)
+        run('generate', config, images, out, *options)
+        what = f'labels, {precision}, cut on the {place}'
+        lines.append(_require(what, folder / 'cpu', out, LEAST_IOU[precision]))
     data = write_training_set(folder / 'training')
     words = train_command(data, folder / 'run', STEPS)[2:]
     run('train', *words)
@@ -149,8 +166,52 @@ def _require(what: str, cpu: Path, device: Path, least: float) -> str:
     return line
 
 
-def rates(device: str = 'cuda', seconds: float = 5.0) -> list[str]:
-    """Images/s of the networks at full size, with random weights."""
+def cores(counts: tuple[int, ...] = (1, 4, 8, 16), seconds: float = 6.0) -> list[str]:
+    """Time of an image on the CPU while that many processes cut images at the same time."""
+    lines = []
+    for count in counts:
+        if count > (os.cpu_count() or 1):
+            continue
+        with ProcessPoolExecutor(count, get_context('spawn')) as pool:
+            found = np.array(list(pool.map(_cut_for, [seconds] * count)))
+        ncut, crf = 1e3 * np.median(found, axis=0)
+        lines.append(f'{count} processes: cutting {ncut:.0f} ms, CRF {crf:.0f} ms an image')
+    return lines
+
+
+def _cut_for(seconds: float) -> tuple[float, float]:
+    """Mean seconds of cutting and of refining an image."""
+    images, params = linked_scenes(2), CutParams()
+    for image in images:  # compiles
+        refine_cuts(cut_patches(image, params), params)
+    count, spent, began = 0, np.zeros(2), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        times = [time.perf_counter()]
+        cut = cut_patches(images[count % 2], params)
+        times.append(time.perf_counter())
+        refine_cuts(cut, params)
+        spent += np.diff([*times, time.perf_counter()])
+        count += 1
+    return spent[0] / count, spent[1] / count
+
+
+def linked_scenes(num: int) -> list[ImageCuts]:
+    """Scenes with exact depth, ready to be cut."""
+    from samples import argument_parser, load_samples
+
+    samples = load_samples(argument_parser(None).parse_args(['--num', str(num)]))
+    return [
+        replace(
+            link_image(one.features, one.depth, CutParams()),
+            resized=one.image,
+            image_hw=(480, 480),
+        )
+        for one in samples
+    ]
+
+
+def rates(device: str = 'cuda', seconds: float = 3.0) -> list[str]:
+    """Time and arithmetic of the networks at full size, with random weights, and of the links."""
     from transformers import ZoeDepthConfig, ZoeDepthForDepthEstimation
 
     lines, pixels = [], np.zeros((480, 480, 3), np.uint8)
@@ -161,10 +222,14 @@ def rates(device: str = 'cuda', seconds: float = 5.0) -> list[str]:
     network = ZoeDepthForDepthEstimation(ZoeDepthConfig()).eval().to(device)
     for half in (False, True):
         dtype = torch.bfloat16 if half else torch.float32
-        batch = torch.zeros(8, 3, 384, 512, dtype=dtype, device=device)
-        with torch.no_grad():
-            work = partial(network.to(dtype), batch)
-            lines.append(_rate(f'ZoeDepth, {_name(half)}', work, 8, seconds))
+        for size_hw in ((384, 512), (384, 544), (544, 384)):
+            batch = torch.zeros(8, 3, *size_hw, dtype=dtype, device=device)
+            with torch.no_grad():
+                work = partial(network.to(dtype), batch)
+                lines.append(_rate(f'ZoeDepth, {_name(half)}, {size_hw}', work, 8, seconds))
+    features = list(torch.randn(16, 60, 60, 768, device=device))
+    depths = list(torch.rand(16, 384, 512, device=device) + 1)
+    lines.append(_rate('links', lambda: link_images(features, depths, CutParams())(), 16, seconds))
     return lines
 
 
@@ -173,14 +238,46 @@ def _name(half: bool) -> str:
 
 
 def _rate(what: str, work: Callable[[], object], images: int, seconds: float) -> str:
-    work()
+    with FlopCounterMode(display=False) as counter:
+        work()
     torch.cuda.synchronize()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         work()
         torch.cuda.synchronize()
         count += images
-    return f'{what}: {count / (time.perf_counter() - began):.1f} images/s'
+    each = (time.perf_counter() - began) / count
+    tera = counter.get_total_flops() / images / 1e12
+    return f'{what}: {1e3 * each:.2f} ms an image, {tera / each:.1f} TFLOP/s'
+
+
+def cutting(device: str = 'cuda', num: int = 16) -> list[str]:
+    """Time of cutting and refining a batch on the device, and whether the CPU finds the same."""
+    images, params = linked_scenes(num), CutParams()
+    cutter = DeviceCutter(params, torch.device(device))
+    lines, cut = [], cutter.start(lambda: images).result()
+    for name, work in (
+        ('NCut on the device, with minimum cuts', lambda: cutter._cut_patches(images)),
+        ('all of it', lambda: cutter.start(lambda: images).result()),
+    ):
+        began = time.perf_counter()
+        work()
+        lines.append(f'{name}: {1e3 * (time.perf_counter() - began) / num:.1f} ms an image')
+    pairs = [(one, cut_patches(image, params)) for one, image in zip(cut, images, strict=True)]
+    masks = [
+        (ours.mask, theirs.mask)
+        for one, other in pairs
+        for ours, theirs in zip(
+            refine_cuts(one, params).instances, refine_cuts(other, params).instances, strict=False
+        )
+    ]
+    counts = [sum(len(pair[side].instances) for pair in pairs) for side in (0, 1)]
+    overlaps = [_iou(*pair) for pair in masks]
+    lines.append(
+        f'masks of the device {counts[0]}, of the CPU {counts[1]}; IoU mean '
+        f'{np.mean(overlaps):.6f}, least {np.min(overlaps):.6f}'
+    )
+    return lines
 
 
 def machine(run: Run, folder: Path, images: Path) -> list[str]:
@@ -189,31 +286,38 @@ def machine(run: Run, folder: Path, images: Path) -> list[str]:
     many = folder / 'images'
     many.mkdir()
     paths = sorted(images.iterdir())
-    for number in range(40):
+    for number in range(10):
         for path in paths:
             shutil.copy(path, many / f'{number}_{path.name}')
-    config, began = write_generator(folder, 'base', (480, 480), 0.7), time.perf_counter()
-    run('generate', config, many, folder / 'labels', '--profile', folder / 'trace.json')
-    rate = 40 * len(paths) / (time.perf_counter() - began)
-    gpus = torch.cuda.device_count()
-    return [f'the whole command with its start: {rate:.1f} images/s, {gpus} GPUs']
+    config, lines = write_generator(folder, 'base', (480, 480), 0.7), []
+    for place in ('cpu', 'device'):
+        options = ('--cut-on', place, '--profile', folder / f'{place}.json')
+        began = time.perf_counter()
+        run('generate', config, many, folder / place, *options)
+        rate = 10 * len(paths) / (time.perf_counter() - began)
+        gpus = torch.cuda.device_count()
+        lines.append(
+            f'whole command with its start, cut on the {place}: {rate:.1f} images/s, {gpus} GPUs'
+        )
+    return lines
 
 
 def main() -> None:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('part', choices=('check', 'rates', 'machine'))
+    parser.add_argument('part', choices=('cores', 'check', 'rates', 'cutting', 'machine'))
     parser.add_argument('out', type=Path)
     parser.add_argument('--photos', type=Path, metavar='DIR', help='folder with images/')
     args = parser.parse_args()
     images = photos_of(args.photos, args.out / 'photos', 24)
-    if args.part == 'check':
-        lines = check(command, args.out / 'check', images)
-    elif args.part == 'rates':
-        lines = rates()
-    else:
-        lines = machine(command, args.out / 'machine', images)
-    print('\n'.join(lines))
+    parts: dict[str, Callable[[], list[str]]] = {
+        'cores': cores,
+        'check': partial(check, command, args.out / 'check', images),
+        'rates': rates,
+        'cutting': cutting,
+        'machine': partial(machine, command, args.out / 'machine', images),
+    }
+    print('\n'.join(parts[args.part]()))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # At most 8 minutes on a machine with a GPU, from a checkout: OUT [PHOTOS]
 # PHOTOS holds images/ and depth/; without it the photos are rendered scenes.
-# First what must be right on the device, then rates by stage, then the whole machine. Each part has
-# its own limit, and a part that fails does not keep the next one from running.
+# First the cores alone, then the whole machine, what must be right on the device, and rates by stage.
+# Each part has its own limit, and a part that fails does not keep the next one from running.
 set -uo pipefail
 if [ $# -lt 1 ]; then
     echo "usage: gpu_session.sh OUT [PHOTOS]" >&2
@@ -28,7 +28,9 @@ part() {  # SECONDS PART
         failed=1
     fi
 }
-part 180 check
-part 90 rates
-part 90 machine
+part 60 cores
+part 120 machine
+part 150 check
+part 70 rates
+part 60 cutting
 exit $failed
