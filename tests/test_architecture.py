@@ -121,7 +121,17 @@ MAY_IMPORT = {
         'configs',
     },
 }
-ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'numba', 'llvmlite', 'torch', 'pydensecrf', 'PIL'}
+ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'sklearn', 'numba', 'llvmlite', 'torch', 'pydensecrf'}
+ALGORITHM_LIBRARIES |= {'PIL'}
+    'numpy',
+    'scipy',
+    'numba',
+    'llvmlite',
+    'torch',
+    'pydensecrf',
+    'PIL',
+    'sklearn',
+}
 CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {
@@ -130,6 +140,7 @@ SOLVERS = {
     'ray': 'pipeline/ray.py',
     'transformers': 'labellers/depth/huggingface.py',
     'diffusers': 'labellers/depth/huggingface.py',
+    'sklearn': 'algorithm/grouping.py',
     'timm': 'labellers/features/vit.py',
 }
 PAGES = ['app/cutting_page.py', 'app/labels_page.py', 'app/server.py']

@@ -165,6 +165,9 @@ def write_coco(
 ) -> int:
     """Write records as one COCO JSON, streaming; failed images are left out.
 
+    Its categories are the classes of the instances, by name; instances without a class are of the
+    category `object`.
+
     Args:
         path: file to write, atomically.
         read_records: function that gives the records; it is called twice, once for the images
@@ -178,12 +181,14 @@ def write_coco(
         Number of images written.
     """
     with open_atomically(path) as file:
-        info = {'description': 'class-agnostic pseudo-labels by cuts3d_mm'}
+        info = {'description': 'pseudo-labels by cuts3d_mm'}
         file.write(f'{{"info": {json.dumps(info)}, "licenses": [],\n'.encode())
-        file.write(f'"categories": {json.dumps(CATEGORIES)},\n"images": ['.encode())
-        num_images = _write_items(file, _coco_images(read_records()))
-        file.write(b'],\n"annotations": [')
-        _write_items(file, _coco_annotations(read_records(), as_polygons, track_ids))
+        file.write(b'"images": [')
+        ids = {str(CATEGORIES[0]['name']): CATEGORY_ID}  # for labels without an instance
+        num_images = _write_items(file, _coco_images(read_records(), ids))
+        categories = [{'id': number, 'name': name} for name, number in ids.items()]
+        file.write(f'],\n"categories": {json.dumps(categories)},\n"annotations": ['.encode())
+        _write_items(file, _coco_annotations(read_records(), as_polygons, track_ids, ids))
         file.write(b']}\n')
     return num_images
 
@@ -209,15 +214,28 @@ def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[s
     return annotation
 
 
-def _coco_images(records: Iterable[ImageRecord]) -> Iterator[dict[str, Any]]:
+def _coco_images(records: Iterable[ImageRecord], ids: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Make the entries of the images; `ids` then holds the ids of their classes by name."""
     labelled = (record for record in records if record.failure is None)
+    names = set[str]()
     for image_id, record in enumerate(labelled, start=1):
         height, width = record.image_hw
+        names.update(map(_class_of, record.instances))
         yield {'id': image_id, 'file_name': record.name, 'height': height, 'width': width}
+    if names:
+        ids.clear()
+        ids.update({name: number for number, name in enumerate(sorted(names), CATEGORY_ID)})
+
+
+def _class_of(instance: InstanceRecord) -> str:
+    return instance.category or str(CATEGORIES[0]['name'])
 
 
 def _coco_annotations(
-    records: Iterable[ImageRecord], as_polygons: bool, track_ids: Sequence[Sequence[int]]
+    records: Iterable[ImageRecord],
+    as_polygons: bool,
+    track_ids: Sequence[Sequence[int]],
+    ids: dict[str, int],
 ) -> Iterator[dict[str, Any]]:
     numbered = zip(records, chain(track_ids, repeat(())), strict=False)
     labelled = ((record, numbers) for record, numbers in numbered if record.failure is None)
@@ -227,6 +245,7 @@ def _coco_annotations(
         for instance, number in zip(record.instances, known, strict=False):
             annotation_id += 1
             annotation = coco_annotation(instance, record.image_hw)
+            annotation['category_id'] = ids[_class_of(instance)]
             if as_polygons:
                 annotation['segmentation'] = mask_polygons(decode_mask(instance, record.image_hw))
             if number is not None:

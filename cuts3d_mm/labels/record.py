@@ -41,6 +41,7 @@ class InstanceRecord:
     score: float  # mean of the stored confidence, or the score of a detector, in [0, 1]
     confidence: ConfidenceCrop | None  # None: the labeller gives no map
     embedding: bytes | None = None  # float16, little-endian; None: not asked for
+    category: str | None = None  # class; None: an object, of which no more is known
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,11 @@ _COUNTS_KEY = b'cuts3d_counts'
 _VERSION_KEY = b'cuts3d_version'  # version of the package that wrote the shard
 _HALVED_KEY = b'cuts3d_batch_halved'
 _PLACE_KEY = b'cuts3d_place'  # what the shard holds, and of which run; absent in formats 1 and 2
-_EMBEDDING = pa.field('embedding', pa.list_(pa.float16()))  # only in stores that have them
+# Only in stores that have them.
+_OPTIONAL = {
+    'embedding': pa.field('embedding', pa.list_(pa.float16())),
+    'category': pa.field('category', pa.string()),
+}
 _INSTANCE = pa.struct(
     [
         ('box_xywh', pa.list_(pa.float32(), 4)),  # pixels
@@ -60,10 +64,6 @@ SCHEMA = pa.schema(
         ('digest', pa.binary()),
         ('instances', pa.list_(_INSTANCE)),
     ]
-)
-_WITH_EMBEDDINGS = SCHEMA.set(
-    SCHEMA.get_field_index('instances'),
-    pa.field('instances', pa.list_(pa.struct([*_INSTANCE, _EMBEDDING]))),
 )
 _NULLABLE = ('failure', 'digest')
 
@@ -311,9 +311,14 @@ def write_shard(
         **({_HALVED_KEY: b'1'} if was_halved else {}),
     }
     rows = [row_from_record(record) for record in records]
-    instances = (instance for record in records for instance in record.instances)
-    has_embedding = any(instance.embedding is not None for instance in instances)
-    schema = _WITH_EMBEDDINGS if has_embedding else SCHEMA
+    instances = [instance for record in records for instance in record.instances]
+    extra = [
+        field
+        for name, field in _OPTIONAL.items()
+        if any(getattr(instance, name) is not None for instance in instances)
+    ]
+    column = SCHEMA.get_field_index('instances')
+    schema = SCHEMA.set(column, pa.field('instances', pa.list_(pa.struct([*_INSTANCE, *extra]))))
     table = pa.Table.from_pylist(rows, schema.with_metadata(metadata))
     with open_atomically(shard_path(folder, index)) as file:
         pq.write_table(table, file, compression='zstd', write_page_checksum=True)
@@ -520,6 +525,7 @@ def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
     crop, embedding = instance.confidence, instance.embedding
     return {
         'embedding': None if embedding is None else np.frombuffer(embedding, '<f2'),
+        'category': instance.category,
         'box_xywh': instance.box_xywh,
         'area': instance.area,
         'rle': instance.rle,
@@ -560,7 +566,8 @@ def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
     stored = row.get('embedding')
     embedding = None if stored is None else np.asarray(stored, '<f2').tobytes()
     box_xywh = tuple(row['box_xywh'])
-    return InstanceRecord(box_xywh, row['area'], row['rle'], row['score'], crop, embedding)
+    mask = row['area'], row['rle']
+    return InstanceRecord(box_xywh, *mask, row['score'], crop, embedding, row.get('category'))
 
 
 def _check_schema(found: pa.Schema) -> None:
@@ -579,12 +586,12 @@ def _check_schema(found: pa.Schema) -> None:
     if not (pa.types.is_list(instances) and pa.types.is_struct(instances.value_type)):
         raise ValueError('column instances must be a list of structs')
     theirs: dict[str, Any] = {field.name: field.type for field in instances.value_type}
-    known = [*_INSTANCE, _EMBEDDING]
+    known = [*_INSTANCE, *_OPTIONAL.values()]
     unknown = set(theirs) - {field.name for field in known}
     if unknown:  # a damaged name, too: its field would otherwise count as left out
         raise ValueError(f'instances must have no other fields, got {sorted(unknown)}')
     for field in known:
-        if field.name in ('lower_bound', 'embedding') and field.name not in theirs:
+        if field.name in ('lower_bound', *_OPTIONAL) and field.name not in theirs:
             continue
         if not _is_same_type(theirs.get(field.name), field.type):
             raise ValueError(f'field {field.name} of instances must be {field.type}')

@@ -360,7 +360,7 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
 
 
 def _with_every_field(table: pa.Table) -> pa.Table:
-    """Add what an older store lacks, as nulls, and leave out embeddings."""
+    """Add what an older store lacks, as nulls, and leave out embeddings and classes."""
     if table.schema.equals(SCHEMA):
         return table
     instances = table['instances'].combine_chunks()

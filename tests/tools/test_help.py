@@ -17,7 +17,8 @@ TOOLS = {path.stem.replace('_', '-'): path for path in sorted((ROOT / 'tools').g
 # One word for one thing. Positional arguments come in this order.
 POSITIONAL = [
     *('CONFIG', 'CHECKPOINT', 'NAME', 'OWNER/NAME[@REVISION]', 'detectron2|dino|labels', 'INPUT'),
-    *('IMAGE', 'NEW', 'OLD', 'STORE', 'LABELS', 'ANNOTATIONS', 'SRC', 'DATA', 'IMAGES', 'OUT'),
+    *('IMAGE', 'NEW', 'OLD', 'STORE', 'LABELS', 'ANNOTATIONS', 'NAMES', 'SRC', 'DATA'),
+    *('IMAGES', 'OUT'),
     'WORD',
 ]
 OPTION_VALUES = {

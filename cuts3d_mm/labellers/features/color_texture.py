@@ -34,6 +34,7 @@ class ColorTextureFeatures:
     """
 
     similarity: Similarity = 'gaussian'
+    position_channels = 2  # the last of a patch; they say where it is, not what it looks like
 
     def __init__(
         self,

@@ -1,0 +1,170 @@
+"""Describe instances by vectors, and put those that look alike into groups, for names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cuts3d_mm.arrays import Double, Float, Index, Mask
+
+from .params import Similarity
+
+
+@dataclass(frozen=True)
+class GroupingParams:
+    """Numbers of the grouping; all are ours, see docs/recipes/names.md."""
+
+    num_components: int = 64  # most dimensions that PCA leaves
+    most_for_tree: int = 20_000  # instances; a tree needs 4 bytes for the square of their number
+    num_sampled: int = 2_000  # instances that the number of groups is chosen on
+    candidates: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # numbers of groups
+    sure_ratio: float = 0.8  # distance to the own centre, as a share of that to the next centre
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of N instances; group 0 is the largest."""
+
+    group: Index  # (N,)
+    distance: Float  # (N,) to the centre of the own group; the most typical instance has least
+    is_sure: Mask  # (N,) whether the rest of the own group is much nearer than the next group
+    vectors: Float  # (N, D) what distances are measured between
+
+
+def embed_masks(
+    features: Any,
+    masks: Sequence[Mask],
+    confidences: Sequence[Float | None],
+    similarity: Similarity = 'cosine',
+) -> Float:
+    """Average the patch features inside each mask, weighted by confidence.
+
+    Args:
+        features: (h, w, C) patch features.
+        masks: (H, W) masks that are not empty, of the image that the features cover.
+        confidences: map of each mask on a grid of any size, in [0, 1]; None: all is certain.
+        similarity: how two features compare; features that compare by their cosine are brought
+            to length 1 first.
+
+    Returns:
+        (N, C), a vector for each mask.
+    """
+    flat = np.asarray(features, np.float32).reshape(-1, features.shape[-1])
+    if similarity == 'cosine':
+        flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    vectors = np.empty((len(masks), flat.shape[1]), np.float32)
+    for index, (mask, confidence) in enumerate(zip(masks, confidences, strict=True)):
+        weights = share = _pool(mask, features.shape[:2])
+        if confidence is not None:
+            weights = share * _pool(confidence, features.shape[:2])
+        weights = weights if weights.sum() > 0 else share
+        vectors[index] = weights.ravel() @ flat / weights.sum()
+    return vectors
+
+
+def _pool(values: Mask | Float, grid_hw: tuple[int, int]) -> Float:
+    picture = Image.fromarray(np.asarray(values, np.float32))
+    return np.asarray(picture.resize(grid_hw[::-1], Image.Resampling.BOX))
+
+
+def group_vectors(
+    vectors: Float,
+    num_groups: int | None = None,
+    seed: int = 0,
+    params: GroupingParams = GroupingParams(),  # noqa: B008  frozen
+) -> Groups:
+    """Put vectors that are alike into groups: PCA, then Ward's tree, or k-means for many.
+
+    Args:
+        vectors: (N, C) finite.
+        num_groups: number of groups, from 1 to N; None: the candidate of the best silhouette.
+        seed: seed for what is drawn at random; the same seed gives the same groups.
+        params: numbers of the grouping.
+
+    Raises:
+        ValueError: too few vectors for the groups, or vectors that are not finite.
+    """
+    if not len(vectors) or not np.isfinite(vectors).all():
+        raise ValueError(f'vectors must be finite and at least one, got {vectors.shape}')
+    if num_groups is not None and not 1 <= num_groups <= len(vectors):
+        raise ValueError(
+            f'the number of groups must lie between 1 and the {len(vectors)} instances, got '
+            f'{num_groups}'
+        )
+    reduced = reduce_vectors(vectors, params.num_components)
+    if num_groups is None:
+        num_groups = _choose_number(reduced, seed, params)
+    found = _cluster(reduced, num_groups, seed, params)
+    # Numbered by falling size; of equal groups the one of the earlier instance comes first.
+    _, first, group, counts = np.unique(found, True, True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    return measure_groups(reduced, np.argsort(order)[group], params)
+
+
+def measure_groups(vectors: Float, group: Index, params: GroupingParams) -> Groups:
+    """Measure how typical each instance is of its group, 0 to G - 1."""
+    counts = np.bincount(group)
+    centres = np.stack([vectors[group == one].mean(axis=0) for one in range(len(counts))])
+    own, next_ = np.linalg.norm(vectors - centres[group], axis=1), np.full(len(vectors), np.inf)
+    for one, centre in enumerate(centres):  # no (N, G, D) in memory
+        others = np.flatnonzero(group != one)
+        found = np.linalg.norm(vectors[others] - centre, axis=1)
+        next_[others] = np.minimum(next_[others], found)
+    # To the centre of the others of the group: an instance draws the centre towards itself.
+    size = counts[group]
+    to_others = own * size / np.maximum(size - 1, 1)
+    is_sure = (size > 1) & (to_others <= params.sure_ratio * next_)
+    return Groups(group, own.astype(np.float32), is_sure, vectors)
+
+
+def split_group(vectors: Float, seed: int = 0) -> Mask:
+    """Divide the (N, D) vectors of a group, two or more, in two; True marks the smaller part."""
+    found = _cluster(vectors, 2, seed, GroupingParams()) == 1
+    return found if found.sum() * 2 <= len(found) else ~found
+
+
+def reduce_vectors(vectors: Float, num_components: int) -> Float:
+    """Centre (N, C) vectors and turn them to at most `num_components` main directions."""
+    centred = vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float64)
+    covariance: Double = (centred.T @ centred).astype(np.float64)
+    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components]
+    return np.asarray(centred @ directions, np.float32)
+
+
+def _cluster(vectors: Float, num_groups: int, seed: int, params: GroupingParams) -> Index:
+    if num_groups == 1:
+        return np.zeros(len(vectors), np.int64)
+    try:
+        from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
+    except ImportError as error:
+        raise ImportError("grouping needs scikit-learn: pip install 'cuts3d_mm[group]'") from error
+    if len(vectors) <= params.most_for_tree:
+        model = AgglomerativeClustering(num_groups, linkage='ward')
+    else:
+        model = MiniBatchKMeans(num_groups, random_state=seed, n_init=3, batch_size=4096)
+    return np.asarray(model.fit_predict(vectors), np.int64)
+
+
+def _choose_number(vectors: Float, seed: int, params: GroupingParams) -> int:
+    """Choose the number of groups by the silhouette of a sample."""
+    if len(vectors) < 4:
+        return 1
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(seed)
+    if len(vectors) > params.num_sampled:
+        drawn = rng.choice(len(vectors), params.num_sampled, replace=False)
+        vectors = vectors[np.sort(drawn)]
+    best, number = -np.inf, 1
+    for candidate in params.candidates:
+        if candidate > len(vectors) // 2:
+            break
+        found = _cluster(vectors, candidate, seed, params)
+        score = silhouette_score(vectors, found) if len(np.unique(found)) > 1 else -np.inf
+        if score > best:
+            best, number = float(score), candidate
+    return number

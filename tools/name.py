@@ -1,0 +1,70 @@
+"""Write labels with the classes that groups of their instances were given.
+
+Examples:
+    cuts3d name labels groups/names.json named
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from cuts3d_mm.cli import (
+    existing_file,
+    label_store_path,
+    local_place,
+    make_parser,
+    run_command,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        'labels',
+        type=label_store_path,
+        metavar='LABELS',
+        help='label store that was grouped',
+    )
+    parser.add_argument(
+        'names',
+        type=existing_file,
+        metavar='NAMES',
+        help='names.json, which the pages of cuts3d browse-labels --groups write, next to '
+        'groups.json',
+    )
+    parser.add_argument(
+        'out',
+        type=local_place,
+        metavar='OUT',
+        help='label store to write; instances of groups without a name are left out',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    from cuts3d_mm.labels.naming import (
+        GROUPS_FILE,
+        NameCounts,
+        StoredGroups,
+        apply,
+        name_records,
+        read_operations,
+    )
+    from cuts3d_mm.labels.store import read_store, write_store
+
+    groups = StoredGroups.read(args.names.parent / GROUPS_FILE)
+    naming, counts = apply(read_operations(args.names), groups), NameCounts()
+    if not naming.classes:
+        raise ValueError(f'{args.names} must name a group, it names none that has instances')
+    write_store(args.out, name_records(read_store(args.labels), groups, naming, counts))
+    print(
+        f'{counts.named} instances of {len(naming.classes)} classes, {counts.left_out} without a '
+        f'name left out -> {args.out}'
+    )
+
+
+if __name__ == '__main__':
+    run_command(main)
