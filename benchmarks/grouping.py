@@ -3,10 +3,10 @@
     python benchmarks/grouping.py [--photos DIR] [--scenes 60] [--cache DIR] [--groups 3 20 80 320]
 
 Instances are the true masks of photos (DIR has `images` and `instances.json`), or of rendered
-scenes with three classes, each with a shape and a texture of its own. Purity is the share of instances
-whose class is that of most of their group, NMI the normalised mutual information of groups and
-classes, both with 95 % intervals by the jackknife over images. A random vector for each instance shows
-what groups of the same number reach by chance.
+scenes with three classes, each with a shape and a texture of its own. Purity is the share of
+instances whose class is that of most of their group, NMI the normalised mutual information of
+groups and classes, both with 95 % intervals by the jackknife over images. A random vector for
+each instance shows what groups of the same number reach by chance.
 
 Clicks are counted for a person who sees everything: naming a group is one click and gives it the
 class of most of its instances, the largest gain first; moving a wrong instance to its class is one
@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from study_data import INPUT_HW, SIMILARITY, StudyImage, cached_features
+from study_data import INPUT_HW, StudyImage, cached_features
 
 from cuts3d_mm.algorithm.grouping import embed_masks, group_vectors
 from cuts3d_mm.images.reading import read_image, resize_rgb
+from cuts3d_mm.labellers.embedding import describing_features
 from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
 from cuts3d_mm.labels.record import InstanceRecord, decode_mask
@@ -105,12 +106,11 @@ def embed(found: list[tuple[StudyImage, list[int]]], kind: str, cache: Path) -> 
         if kind == 'random':
             vectors.append(rng.standard_normal((len(names), 64)).astype(np.float32))
         else:
-            features = cached_features(image, kind, cache)
-            if kind == 'color-texture':
-                features = features[..., : -ColorTextureFeatures.position_channels]
+            source = ColorTextureFeatures() if kind == 'color-texture' else None
+            features = describing_features(source, cached_features(image, kind, cache))
             masks = list(image.masks.astype(bool))
             certain = [None] * len(masks)
-            vectors.append(embed_masks(features, masks, certain, SIMILARITY[kind]))
+            vectors.append(embed_masks(features, masks, certain))
         classes += names
         images += [number] * len(names)
     numbers = np.unique(classes, return_inverse=True)[1]
@@ -183,6 +183,7 @@ def main() -> None:
         for kind in args.features:
             instances = embed(found, kind, args.cache / name)
             number = len(instances.classes)
+            classes = instances.classes.max() + 1
             for asked in [None, *(g for g in args.groups if g <= number)]:
                 groups = group_vectors(instances.vectors, asked)
                 counts, sure = counts_of(groups.group, instances.classes), groups.is_sure
@@ -192,7 +193,7 @@ def main() -> None:
                 )
                 rows.append(
                     {
-                        'set': f'{name}, {number} objects of {instances.classes.max() + 1} classes',
+                        'set': f'{name}, {number} objects of {classes} classes',
                         'features': kind,
                         'groups': f'{counts.shape[0]}{" (auto)" if asked is None else ""}',
                         'purity': with_interval(purity, groups.group, instances),

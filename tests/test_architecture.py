@@ -36,6 +36,7 @@ MAY_IMPORT = {
     },
     'pipeline': {
         'pipeline',
+        'algorithm',
         'labellers',
         'images',
         'labels',
@@ -121,17 +122,8 @@ MAY_IMPORT = {
         'configs',
     },
 }
-ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'sklearn', 'numba', 'llvmlite', 'torch', 'pydensecrf'}
-ALGORITHM_LIBRARIES |= {'PIL'}
-    'numpy',
-    'scipy',
-    'numba',
-    'llvmlite',
-    'torch',
-    'pydensecrf',
-    'PIL',
-    'sklearn',
-}
+ALGORITHM_LIBRARIES = {'numpy', 'scipy', 'sklearn', 'numba', 'llvmlite', 'torch', 'PIL'}
+ALGORITHM_LIBRARIES |= {'pydensecrf'}
 CUTTING = ('algorithm', 'images', 'labels', 'labellers', 'pipeline')
 WITHOUT_MM = ('algorithm', 'images', 'labels', 'scenes', 'visualization')
 SOLVERS = {

@@ -54,6 +54,11 @@ def parse_args() -> argparse.Namespace:
         'networks, where only minimum cuts are left to the CPU (default auto: as the run in OUT, '
         'in a new run the cpu)',
     )
+    parser.add_argument(
+        '--embed',
+        action='store_true',
+        help='keep a vector for each instance, for cuts3d group',
+    )
     return parser.parse_args()
 
 
@@ -65,6 +70,8 @@ def main() -> int:
     from cuts3d_mm.labellers.registry import with_depth_folder
 
     model = with_depth_folder(config.to_dict()['model'], args.depth)
+    if args.embed:
+        model['embed'] = True
     from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
     labeller = ConfiguredLabeller(model, config.get('custom_imports'))

@@ -85,7 +85,8 @@ def main() -> int:
     if args.features:
         from cuts3d_mm.labellers.embedding import Embedder
 
-        embedder = Embedder(load_generator_config(args.features, []), args.device)
+        model = load_generator_config(args.features, [])
+        embedder = Embedder.of_generator(model, args.device)
     records = read_store(args.labels)
     found = group_labels(records, args.images, args.out, args.groups, args.seed, embedder)
     sheets = write_sheets(read_store(args.labels), args.images, found.groups, args.out)

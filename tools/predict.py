@@ -15,6 +15,7 @@ from cuts3d_mm.cli import (
     add_checkpoint_argument,
     add_config_argument,
     add_labelling_arguments,
+    generator_name,
     label_many,
     make_parser,
     run_command,
@@ -48,6 +49,12 @@ def parse_args() -> argparse.Namespace:
         help='confidence of the labels: probability of each pixel, score of the instance, or '
         'none: all pixels are certain (default none)',
     )
+    parser.add_argument(
+        '--embed',
+        type=generator_name,
+        metavar='CONFIG',
+        help='keep a vector for each instance, by features of this generator, for cuts3d group',
+    )
     return parser.parse_args()
 
 
@@ -59,7 +66,7 @@ def main() -> int:
 
 def read_detector(args: argparse.Namespace) -> ConfiguredLabeller:
     """Read the config of a detector and the digest of its weights."""
-    from cuts3d_mm.configs import load_config, look_into
+    from cuts3d_mm.configs import load_config, load_generator_config, look_into
 
     look_into(args.config, args.cfg_options)
     from cuts3d_mm.labellers.detector import labeller_config
@@ -73,6 +80,10 @@ def read_detector(args: argparse.Namespace) -> ConfiguredLabeller:
         max_per_image=args.max_per_image,
         confidence_source=args.confidence_source,
     )
+    if args.embed:
+        source = load_generator_config(args.embed, [])
+        kept = {key: source[key] for key in ('features', 'input_hw') if key in source}
+        model = {'type': 'cuts3d_mm.EmbeddingLabeller', 'labeller': model, **kept}
     return ConfiguredLabeller(model, config.get('custom_imports'))
 
 

@@ -37,6 +37,7 @@ class Instance:
     eigenvector: Double  # (h, w) larger means more foreground
     eigenvalue: float  # lambda2 of the normalized cut; small means a clear cut
     eigengap: float  # estimate of lambda3 - lambda2; near 0 means an ambiguous cut
+    embedding: Float | None = None  # (C,) see `embed_masks`; None: not asked for
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class ImageCuts:
     resized: Pixels | None = None  # (H', W', 3) RGB that masks are refined on
     image_hw: tuple[int, int] | None = None  # size that refined masks have
     on_edges: Mask | None = None  # (n, H', W') instances that a device has refined; else None
+    described: Any = None  # (h, w, C) float16 features for embeddings; None: not asked for
 
 
 def cut_instances(

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cuts3d_mm.arrays import Double, Float, Index, Mask
-
-from .params import Similarity
 
 
 @dataclass(frozen=True)
@@ -36,26 +35,19 @@ class Groups:
 
 
 def embed_masks(
-    features: Any,
-    masks: Sequence[Mask],
-    confidences: Sequence[Float | None],
-    similarity: Similarity = 'cosine',
+    features: NDArray[Any], masks: Sequence[Mask], confidences: Sequence[Float | None]
 ) -> Float:
     """Average the patch features inside each mask, weighted by confidence.
 
     Args:
-        features: (h, w, C) patch features.
+        features: (h, w, C) patch features, of length 1 if they compare by their cosine.
         masks: (H, W) masks that are not empty, of the image that the features cover.
         confidences: map of each mask on a grid of any size, in [0, 1]; None: all is certain.
-        similarity: how two features compare; features that compare by their cosine are brought
-            to length 1 first.
 
     Returns:
         (N, C), a vector for each mask.
     """
-    flat = np.asarray(features, np.float32).reshape(-1, features.shape[-1])
-    if similarity == 'cosine':
-        flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    flat = features.reshape(-1, features.shape[-1]).astype(np.float32)
     vectors = np.empty((len(masks), flat.shape[1]), np.float32)
     for index, (mask, confidence) in enumerate(zip(masks, confidences, strict=True)):
         weights = share = _pool(mask, features.shape[:2])

@@ -290,6 +290,7 @@ class Detection:
     score: float  # in [0, 1]
     box_xyxy: Float  # (4,) box of the detector, in pixels; the mask may be smaller
     label: int  # number of the class, from 0
+    embedding: Float | None = None  # (C,) see `embed_masks`; None: not asked for
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cuts3d_mm.algorithm.cut_instances import (
     link_images,
     refine_cuts,
 )
+from cuts3d_mm.algorithm.grouping import embed_masks
 from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.algorithm.params import CutParams, Similarity, complete_stored
 from cuts3d_mm.arrays import Float, Pixels
@@ -31,6 +32,7 @@ from .depth.files import (
     given_depth,
     require_orientation,
 )
+from .embedding import describing_features
 from .registry import (
     DEPTH,
     FEATURES,
@@ -98,6 +100,7 @@ class PseudoLabelGenerator:
         crops (bool): Whether the four corners of each image, 55 % of its sides, are cut too.
             That finds smaller objects for five times the work; each of the five parts may have
             `max_instances`, and instances come by falling score. Defaults to False.
+        embed (bool): Whether instances get an embedding, see `embed_masks`. Defaults to False.
     """
 
     def __init__(
@@ -107,11 +110,12 @@ class PseudoLabelGenerator:
         recipe: dict[str, Any] | None = None,
         input_hw: tuple[int, int] = (480, 480),
         crops: bool = False,
+        embed: bool = False,
     ) -> None:
         self.params = build_params(recipe)
         require_depth(self.params, depth)
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
-        self.crops = bool(crops)
+        self.crops, self.embed = bool(crops), bool(embed)
         self.features: FeatureExtractor = FEATURES.build(features)
         self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
         self._cutter: Any = None
@@ -262,14 +266,16 @@ class PseudoLabelGenerator:
         features = self.features([one.resized[0] for one in prepared])
         depths = self._depths(images, isinstance(features[0], np.ndarray))
         sizes = [image.pixels.shape[:2] for image in images]
-        whole = self._link(features, depths, [one.resized[0] for one in prepared], sizes)
+        resized = [one.resized[0] for one in prepared]
+        whole = self._link(features, depths, resized, sizes, self.embed)
         parts = []
         for image, depth, ready in zip(images, depths, prepared, strict=True):
-            windows, resized = self._windows(image), list(ready.resized[1:])
+            windows, parts_of_image = self._windows(image), list(ready.resized[1:])
             if windows:
                 of_windows = [None if depth is None else one.of(depth) for one in windows]
                 sizes = [one.window_hw for one in windows]
-                linked = self._link(self.features(resized), of_windows, resized, sizes)
+                found = self.features(parts_of_image)
+                linked = self._link(found, of_windows, parts_of_image, sizes)
                 parts.append((windows, linked))
 
         def wait_for_all() -> list[ImageCuts]:
@@ -297,6 +303,7 @@ class PseudoLabelGenerator:
         depths: Sequence[Any],
         resized: Sequence[Pixels],
         sizes: Sequence[tuple[int, ...]],
+        embed: bool = False,
     ) -> Callable[[], list[ImageCuts]]:
         similarity: Similarity = getattr(self.features, 'similarity', 'cosine')
         wait_for_links = link_images(features, depths, self.params, similarity)
@@ -306,10 +313,14 @@ class PseudoLabelGenerator:
                 linked = wait_for_links()
             except DepthNotFinite as error:
                 raise ImageFailure('the depth model returned NaN or inf') from error
-            return [
+            found = [
                 replace(cuts, resized=small, image_hw=(size[0], size[1]))
                 for cuts, small, size in zip(linked, resized, sizes, strict=True)
             ]
+            if not embed:
+                return found
+            described = [describing_features(self.features, one) for one in features]
+            return [replace(one, described=f) for one, f in zip(found, described, strict=True)]
 
         return wait
 
@@ -363,8 +374,15 @@ def _cut(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts | Cropp
 
 def _refine(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts:
     if isinstance(image, CroppedCuts):
-        return refine_crops(image, params)
-    return refine_cuts(image, params)
+        cuts = refine_crops(image, params)
+    else:
+        cuts = refine_cuts(image, params)
+    if cuts.described is None or not cuts.instances:
+        return cuts
+    masks, maps = zip(*((one.mask, one.confidence) for one in cuts.instances), strict=True)
+    vectors = embed_masks(cuts.described, masks, maps)
+    pairs = zip(cuts.instances, vectors, strict=True)
+    return replace(cuts, instances=tuple(replace(one, embedding=v) for one, v in pairs))
 
 
 def _refined_instances(image: ImageCuts | CroppedCuts, params: CutParams) -> Sequence[Instance]:

@@ -235,7 +235,7 @@ def fetch_weights(model: dict[str, Any]) -> None:
         HubError: one cannot be downloaded.
         FileNotFoundError: one on this machine is not there.
     """
-    for part in (model, model.get('features'), model.get('depth')):
+    for part in (model, *map(model.get, ('features', 'depth', 'labeller'))):
         location = part.get('checkpoint') if isinstance(part, dict) else None
         if not isinstance(location, str) or location == _NAMED_BY_TIMM:
             continue

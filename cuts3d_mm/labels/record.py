@@ -74,13 +74,16 @@ def turning_advice(annotated_hw: tuple[Any, ...], image_hw: tuple[Any, ...]) -> 
     )
 
 
-def encode_instance(mask: Mask, confidence: Float | None, score: float) -> InstanceRecord:
+def encode_instance(
+    mask: Mask, confidence: Float | None, score: float, embedding: Float | None = None
+) -> InstanceRecord:
     """Pack an instance.
 
     Args:
         mask: (H, W), not empty.
         confidence: (h, w) on the patch grid in [0, 1], or None.
         score: score in [0, 1].
+        embedding: (C,) vector, stored in 16 bits; None: not asked for.
     """
     if not mask.any():
         raise ValueError(f'mask must not be empty, got {mask.shape} without a pixel')
@@ -88,7 +91,9 @@ def encode_instance(mask: Mask, confidence: Float | None, score: float) -> Insta
     left, top, width, height = (float(v) for v in coco_mask.toBbox(code))
     crop = None if confidence is None else crop_confidence(confidence)
     area = int(coco_mask.area(code))
-    return InstanceRecord((left, top, width, height), area, code['counts'], float(score), crop)
+    vector = None if embedding is None else embedding.astype('<f2').tobytes()
+    box = left, top, width, height
+    return InstanceRecord(box, area, code['counts'], float(score), crop, vector)
 
 
 def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:

@@ -119,8 +119,11 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
         for one in record.instances
     ]
     vectors = embedder.describe(pixels, masks, maps)
-    described = zip(record.instances, vectors, strict=True)
-    return replace(record, instances=tuple(replace(i, embedding=v) for i, v in described))
+    described = [
+        replace(one, embedding=vector.astype('<f2').tobytes())
+        for one, vector in zip(record.instances, vectors, strict=True)
+    ]
+    return replace(record, instances=tuple(described))
 
 
 _STEPS = np.float32(CONFIDENCE_STEPS)

@@ -415,7 +415,10 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
                 content = stage.run(content)
                 work.hands_on(content)
         with watch.measure('encode') as work:
-            instances = tuple(encode_instance(i.mask, i.confidence, i.score) for i in content)
+            instances = tuple(
+                encode_instance(i.mask, i.confidence, i.score, getattr(i, 'embedding', None))
+                for i in content
+            )
             record = ImageRecord(image.name, image.image_hw, instances, digest=image.digest)
             work.hands_on(record)
             return record

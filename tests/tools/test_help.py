@@ -25,7 +25,7 @@ OPTION_VALUES = {
     *('N', 'I/N', 'DIR', 'FILE', 'NAME', 'SCORE', 'SHARE', 'IOU', 'KEY=VALUE', 'CONFIG'),
     *('CHECKPOINT', 'LABELS', 'STORE', 'OWNER/NAME', 'MODEL', 'TIME', 'RANGE'),
 }
-RUN = {'convert', 'describe', 'doctor', 'explain', 'export', 'generate', 'score', 'view'}
+RUN = {'convert', 'describe', 'doctor', 'explain', 'export', 'generate', 'group', 'score', 'view'}
 
 
 def parser_of(command, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_an_image_that_cannot_be_read_costs_its_own_instances(folder, cuts3d):
     assert code == 3 and 'left out: 2.png: cannot be read' in errors
     rows = json.loads((folder / 'groups/groups.json').read_text())['images']
     assert rows[2]['group'] == [-1, -1, -1] and min(rows[1]['group']) >= 0
+
+
+def test_embeddings_that_generate_keeps_are_grouped_without_the_features(folder, cuts3d):
+    shutil.rmtree(folder / 'labels')
+    run = ('maskcut_color-texture', folder / 'images', folder / 'labels', '--workers', 0)
+    assert cuts3d('generate', *run, '--embed')[0] == 0
+    code, text, errors = group(cuts3d, folder, '--groups', 2)
+    assert code == 0 and ': 2 groups' in text, errors
+    assert cuts3d('generate', *run)[0] == 2  # another config of the same folder
 
 
 def test_groups_are_the_same_each_time(folder, cuts3d):
