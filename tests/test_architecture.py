@@ -135,7 +135,7 @@ SOLVERS = {
     'sklearn': 'algorithm/grouping.py',
     'timm': 'labellers/features/vit.py',
 }
-PAGES = ['app/cutting_page.py', 'app/labels_page.py', 'app/server.py']
+PAGES = [f'app/{name}.py' for name in ('cutting_page', 'groups_page', 'labels_page', 'server')]
 PYARROW = ['files/remote.py', 'labels/store.py', 'labels/table.py', 'pipeline/identity.py']
 
 

@@ -54,7 +54,7 @@ def embed_masks(
         if confidence is not None:
             weights = share * _pool(confidence, features.shape[:2])
         weights = weights if weights.sum() > 0 else share
-        vectors[index] = weights.ravel() @ flat / weights.sum()
+        vectors[index] = weights.ravel() @ flat / max(float(weights.sum()), 1e-12)
     return vectors
 
 

@@ -22,7 +22,13 @@ from cuts3d_mm.labels.naming import (
     LabelsDigest,
     StoredGroups,
 )
-from cuts3d_mm.labels.record import ImageRecord, decode_confidence, decode_mask, turning_advice
+from cuts3d_mm.labels.record import (
+    ConfidenceCrop,
+    ImageRecord,
+    decode_confidence,
+    decode_mask,
+    turning_advice,
+)
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,7 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
         )
     masks = [decode_mask(one, record.image_hw) for one in record.instances]
     maps: list[Float | None] = [
-        None if one.confidence is None else decode_confidence(one.confidence) / _STEPS
-        for one in record.instances
+        None if one.confidence is None else _unpack(one.confidence) for one in record.instances
     ]
     vectors = embedder.describe(pixels, masks, maps)
     described = [
@@ -126,4 +131,5 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
     return replace(record, instances=tuple(described))
 
 
-_STEPS = np.float32(CONFIDENCE_STEPS)
+def _unpack(crop: ConfidenceCrop) -> Float:
+    return decode_confidence(crop).astype(np.float32) / CONFIDENCE_STEPS

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cuts3d_mm.arrays import Index, Pixels
+from cuts3d_mm.arrays import Float, Index, Pixels
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.images.reading import ImageFailure, read_named_image
+from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
 from cuts3d_mm.labels.naming import Member, StoredGroups
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 
@@ -19,7 +19,7 @@ from .overlays import draw_outlines, instance_color
 from .pictures import save_picture
 
 TILE_PX = 128
-_COLUMNS, _TYPICAL, _EDGE = 8, 24, 8  # columns of a sheet; most typical instances and edge cases
+COLUMNS, _TYPICAL, _EDGE = 8, 24, 8  # columns of a sheet; most typical instances and edge cases
 _MARGIN = 0.15  # share of the longer side of the box that is shown around it
 _GREY, _WHITE = 200, 255  # 8-bit luminance of what is missing, and of the gaps
 _GAP_PX = 12  # px between the typical instances and the edge cases
@@ -40,18 +40,13 @@ def draw_tile(pixels: Pixels, record: ImageRecord, index: int) -> Pixels:
     height, width = (max(1, round(side * scale)) for side in part.shape[:2])
     tile = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
-    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    small = resize_rgb(part, (height, width))
     inside = cv2.resize(
         mask[window].astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
     )
     drawn = draw_outlines(small, [inside > 0], [instance_color(0)])
     tile[top : top + height, left : left + width] = drawn
     return tile
-
-
-def missing_tile() -> Pixels:
-    """Draw a grey tile, for an image that cannot be read."""
-    return np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
 
 
 def draw_tiles(
@@ -76,38 +71,39 @@ def draw_tiles(
         except ImageFailure:
             pixels = None
         for index in wanted[record.name]:
-            fits = pixels is not None and pixels.shape[:2] == record.image_hw
-            tile = draw_tile(pixels, record, index) if fits else missing_tile()
-            tiles[record.name, index] = tile
+            if pixels is None or pixels.shape[:2] != record.image_hw:
+                tiles[record.name, index] = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
+            else:
+                tiles[record.name, index] = draw_tile(pixels, record, index)
     return tiles
 
 
-def choose_shown(group: Index, distance: Sequence[float]) -> dict[int, tuple[Index, Index]]:
-    """Choose the most typical instances of each group, and its edge cases, farthest last.
+def choose_shown(places: Index, distance: Float) -> tuple[Index, Index]:
+    """Choose the most typical instances of a group, and its edge cases, the farthest last.
 
     Args:
-        group: (N,) group of each instance; a group below 0 is none.
-        distance: (N,) distance to the centre of the group.
+        places: (N,) numbers of the instances.
+        distance: (N,) distance of each to the centre of the group.
     """
-    order = np.lexsort((distance, group))
-    chosen = {}
-    for number in np.unique(group[group >= 0]).tolist():
-        here = order[np.searchsorted(group[order], number) :][: int((group == number).sum())]
-        chosen[number] = here[:_TYPICAL], here[max(_TYPICAL, len(here) - _EDGE) :]
-    return chosen
+    ordered = places[np.argsort(distance, kind='stable')]
+    return ordered[:_TYPICAL], ordered[max(_TYPICAL, len(ordered) - _EDGE) :]
 
 
 def write_sheets(
     records: Iterable[ImageRecord], images: Place, groups: StoredGroups, out: Path
 ) -> list[Path]:
     """Write a contact sheet for each group: most typical instances first, then edge cases."""
-    chosen = choose_shown(groups.group, groups.distance)
-    shown = [place for parts in chosen.values() for part in parts for place in part]
-    tiles = draw_tiles(records, images, [groups.members[place] for place in shown])
+    numbers = np.unique(groups.group[groups.group >= 0]).tolist()
+    members = [np.flatnonzero(groups.group == number) for number in numbers]
+    chosen = [choose_shown(places, groups.distance[places]) for places in members]
+    shown = [groups.members[place] for parts in chosen for place in np.concatenate(parts)]
+    tiles = draw_tiles(records, images, shown)
     paths = []
-    for number, parts in chosen.items():
+    for number, parts in zip(numbers, chosen, strict=True):
         rows = [
-            _grid([tiles[groups.members[place]] for place in part]) for part in parts if len(part)
+            join_tiles([tiles[groups.members[place]] for place in part], COLUMNS)
+            for part in parts
+            if len(part)
         ]
         gap = np.full((_GAP_PX, rows[0].shape[1], 3), _WHITE, np.uint8)
         sheet = np.concatenate([rows[0], *(one for row in rows[1:] for one in (gap, row))])
@@ -116,8 +112,9 @@ def write_sheets(
     return paths
 
 
-def _grid(tiles: Sequence[Pixels]) -> Pixels:
+def join_tiles(tiles: Sequence[Pixels], columns: int) -> Pixels:
+    """Put tiles of one size side by side, row by row."""
     blank = np.full_like(tiles[0], _WHITE)
-    padded = [*tiles, *[blank] * (-len(tiles) % _COLUMNS)]
-    rows = [padded[start : start + _COLUMNS] for start in range(0, len(padded), _COLUMNS)]
+    padded = [*tiles, *[blank] * (-len(tiles) % columns)]
+    rows = [padded[start : start + columns] for start in range(0, len(padded), columns)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])

@@ -23,12 +23,13 @@ FLAGS = (
 def app():
     """The parts of the app; gradio takes seconds to load."""
     gradio = pytest.importorskip('gradio')
-    from cuts3d_mm.app import cutting_page, labels_page, server
+    from cuts3d_mm.app import cutting_page, groups_page, labels_page, server
 
     return SimpleNamespace(
         Error=gradio.Error,
         write_examples=cutting_page.write_examples,
         build_page=cutting_page.build_page,
+        build_groups_page=groups_page.build_groups_page,
         build_labels_page=labels_page.build_labels_page,
         launch=lambda site, **options: server.launch(
             site, server.LOOPBACK, None, quiet=True, **options
