@@ -26,6 +26,7 @@ TINY = {
     'feeder.py': '--num 8 --repeats 1',
     'fit_score.py': '--scenes 2 --cache {}/cache',
     'gpu_box.py': '--cpu-ms 230',
+    'grouping.py': '--scenes 3 --groups 3 --cache {}/cache --out {}/rows.json',
     'half_precision.py': '',
     'label_store.py': '{}/store --images 200 --samples 50',
     'local_cut.py': '--num 1',

@@ -132,4 +132,4 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
 
 
 def _unpack(crop: ConfidenceCrop) -> Float:
-    return decode_confidence(crop).astype(np.float32) / CONFIDENCE_STEPS
+    return decode_confidence(crop) / np.float32(CONFIDENCE_STEPS)

@@ -114,9 +114,7 @@ def test_a_visitor_names_merges_undoes_and_finds_it_all_after_a_restart(app, bro
         expect(page.locator('#group input')).to_have_value('1: ? (6)')
         choose(page, 'into', '0: cat (6)')
         page.locator('#merge').click()
-        expect(status_of(page)).to_have_value(
-            f'12 of 18 instances have a name, 1 classes: {names}'
-        )
+        expect_named(page, 12)
         expect(page.locator('#groups button')).to_have_count(2)
         operations = [{'name': 0, 'as': 'cat'}, {'merge': 1, 'into': 0}]
         assert json.loads(names.read_text()) == {'operations': operations}
