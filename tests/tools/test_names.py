@@ -14,6 +14,7 @@ from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.labels.table import LabelTable
+from cuts3d_mm.learning.classes import divide_labels
 
 COLORS = ((220, 60, 40), (40, 90, 230), (60, 200, 60))
 FEATURES = '--features', 'cuts3d_color-texture_file-depth', '--groups', 3
@@ -69,6 +70,9 @@ def test_a_folder_of_groups_named_gives_coco_json_with_classes(folder, cuts3d):
     named = {one['id']: one['name'] for one in truth['categories']}
     assert [named[one['category_id']] for one in truth['annotations']] == kept
     assert [one['name'] for one in truth['categories']] == ['blue thing', 'red thing']
+    names = [f'{number}.png' for number in range(4)]
+    few, test = divide_labels(folder / 'named.json', None, names)  # as learn --labels does
+    assert few['annotations'] and test['annotations'] and few['categories'] == truth['categories']
 
 
 def test_what_stands_in_the_way_of_groups_and_names_is_said(folder, cuts3d):
