@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ def group_vectors(
 
     Raises:
         ValueError: too few vectors for the groups, or vectors that are not finite.
+        ImportError: scikit-learn is missing.
     """
     if not len(vectors) or not np.isfinite(vectors).all():
         raise ValueError(f'vectors must be finite and at least one, got {vectors.shape}')
@@ -87,6 +89,8 @@ def group_vectors(
             f'the number of groups must lie between 1 and the {len(vectors)} instances, got '
             f'{num_groups}'
         )
+    if find_spec('sklearn') is None:
+        raise ImportError("grouping needs scikit-learn: pip install 'cuts3d_mm[group]'")
     reduced = reduce_vectors(vectors, params.num_components)
     if num_groups is None:
         num_groups = _choose_number(reduced, seed, params)
@@ -130,10 +134,8 @@ def reduce_vectors(vectors: Float, num_components: int) -> Float:
 def _cluster(vectors: Float, num_groups: int, seed: int, params: GroupingParams) -> Index:
     if num_groups == 1:
         return np.zeros(len(vectors), np.int64)
-    try:
-        from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
-    except ImportError as error:
-        raise ImportError("grouping needs scikit-learn: pip install 'cuts3d_mm[group]'") from error
+    from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
+
     if len(vectors) <= params.most_for_tree:
         model = AgglomerativeClustering(num_groups, linkage='ward')
     else:

@@ -18,6 +18,7 @@ from cuts3d_mm.labels.naming import (
     NAMES_FILE,
     VECTORS_FILE,
     LabelsDigest,
+    Member,
     Operation,
     StoredGroups,
     apply,
@@ -32,6 +33,7 @@ from cuts3d_mm.visualization.contact_sheets import COLUMNS, choose_shown, draw_t
 from .server import Messages, make_page
 
 _COMMAND = 'cuts3d browse-labels'
+_MOST_TILES = 4_000  # pictures of instances that are kept, 48 kB each
 _ROW = 6  # instances of a group that stand side by side
 _INTRODUCTION = (
     '# Groups\nClick a group to see its instances, the most typical first, then its edge cases. '
@@ -161,7 +163,7 @@ class GroupBrowser:
                 'something; run cuts3d group again'
             )
         self._numbers = {name: number for number, name in enumerate(self._table.names())}
-        self._lock = Lock()
+        self._lock, self._tiles = Lock(), dict[Member, Pixels]()
         self.naming = apply(read_operations(self.path), self.groups)
 
     def change(self, operation: Operation | None) -> None:
@@ -230,7 +232,10 @@ class GroupBrowser:
 
     def _draw(self, places: list[int]) -> dict[int, Pixels]:
         members = {place: self.groups.members[place] for place in places}
-        names = sorted({name for name, _ in members.values()})
+        if len(self._tiles) > _MOST_TILES:
+            self._tiles = {}
+        missing = set(members.values()) - self._tiles.keys()
+        names = sorted({name for name, _ in missing})
         records = (self._table[self._numbers[name]] for name in names)
-        tiles = draw_tiles(records, self._images, members.values())
-        return {place: tiles[member] for place, member in members.items()}
+        self._tiles |= draw_tiles(records, self._images, missing)
+        return {place: self._tiles[member] for place, member in members.items()}

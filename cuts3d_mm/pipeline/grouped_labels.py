@@ -17,7 +17,6 @@ from cuts3d_mm.images.reading import ImageFailure, read_named_image
 from cuts3d_mm.labellers.embedding import Embedder
 from cuts3d_mm.labels.naming import (
     GROUPS_FILE,
-    NAMES_FILE,
     VECTORS_FILE,
     LabelsDigest,
     StoredGroups,
@@ -52,18 +51,17 @@ def group_labels(
     Args:
         records: labels, with embeddings unless there is an embedder.
         images: folder that was labelled.
-        out: folder to write; it holds no names that were given to other groups.
+        out: folder to write; it must not hold the groups of an earlier call, or their names.
         num_groups: number of groups; None: chosen by the vectors.
         seed: seed for what is drawn at random.
         embedder: describes the instances in place of the embeddings of the labels.
 
     Raises:
-        ValueError: `out` has names already, or there are too few instances with a vector.
+        ValueError: `out` holds files, or there are too few instances with a vector.
     """
-    if (out / NAMES_FILE).exists():
+    if out.exists() and any(out.iterdir()):
         raise ValueError(
-            f'OUT must be a new folder, {out} has names for its groups in {NAMES_FILE}; write to '
-            'another folder'
+            f'OUT must be a new or an empty folder, {out} holds files; write to another folder'
         )
     digest, reasons, vectors, found = LabelsDigest(), list[str](), list[bytes | None](), []
     for record in records:
