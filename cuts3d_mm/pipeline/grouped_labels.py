@@ -130,4 +130,4 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
 
 
 def _unpack(crop: ConfidenceCrop) -> Float:
-    return decode_confidence(crop) / np.float32(CONFIDENCE_STEPS)
+    return np.asarray(decode_confidence(crop) / CONFIDENCE_STEPS, np.float32)
