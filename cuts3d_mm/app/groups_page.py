@@ -150,7 +150,12 @@ class GroupBrowser:
     def __init__(self, labels: Place, images: Place, folder: Path) -> None:
         self.path = folder / NAMES_FILE
         self.groups = StoredGroups.read(folder / GROUPS_FILE)
-        self._vectors = np.load(folder / VECTORS_FILE, allow_pickle=False)
+        try:
+            self._vectors = np.load(folder / VECTORS_FILE, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f'{folder / VECTORS_FILE} is damaged: run cuts3d group again'
+            ) from error
         digest = LabelsDigest()
         for record in read_store(labels):
             digest.add(record)

@@ -82,7 +82,7 @@ class StoredGroups:
             if not len(group) == len(distance) == len(is_sure) or group.min(initial=0) < -1:
                 raise ValueError('each instance must have a group, a distance and sure')
             return cls(images, group, distance, is_sure, str(content['labels']))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f'{path} must be what cuts3d group writes, run it again: {error}'
             ) from error
@@ -95,10 +95,11 @@ class LabelsDigest:
     """Digest of the instances of labels: their images and masks."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self._hash, self.num_instances = hashlib.sha256(), 0
 
     def add(self, record: ImageRecord) -> None:
         """Take the next image."""
+        self.num_instances += len(record.instances)
         head = json.dumps([record.name, record.image_hw, len(record.instances)])
         parts = [head.encode(), *(instance.rle for instance in record.instances)]
         self._hash.update(b'\n'.join(parts) + b'\n')
@@ -216,7 +217,7 @@ def read_operations(path: Path) -> list[Operation]:
         return []
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} must be JSON: {error}') from error
     operations = content.get('operations') if isinstance(content, dict) else None
     if not isinstance(operations, list):
@@ -271,7 +272,7 @@ def require_labels(digest: LabelsDigest, groups: StoredGroups) -> None:
     Raises:
         ValueError: they are others.
     """
-    if str(digest) != groups.labels:
+    if str(digest) != groups.labels or digest.num_instances != len(groups.group):
         raise ValueError(
             'LABELS must be those that were grouped, these have other images or masks; run cuts3d '
             'group again'

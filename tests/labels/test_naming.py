@@ -117,13 +117,15 @@ def test_operations_survive_and_a_broken_file_is_named(tmp_path):
     for operations in ([], [{'name': 0, 'as': 'a "b" ü'}, {'drop': 1}]):
         write_operations(path, operations)
         assert read_operations(path) == operations
-    for text in ('{', '[]', '{"operations": {}}'):
+    for text in ('{', '[]', '[' * 100_000, '{"operations": {}}'):
         path.write_text(text)
         with pytest.raises(ValueError, match='names.json must'):
             read_operations(path)
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{"labels": "x", "images": [{"name": "a"}]}'])
+@pytest.mark.parametrize(
+    'text', ['{', '[]', '[' * 100_000, '{"labels": "x", "images": [{"name": "a"}]}']
+)
 def test_a_broken_file_of_groups_is_named(tmp_path, text):
     (tmp_path / 'groups.json').write_text(text)
     with pytest.raises(ValueError, match='groups.json must be what cuts3d group writes'):

@@ -10,7 +10,7 @@ MODELS = {
     'x': ("'x'", "labeller must be a dict with a type, as dict(type='cuts3d_mm."),
     'none': ('None', 'labeller must be a dict with a type'),
     'no type': (f'dict(features={FEATURES})', 'labeller must be a dict with a type'),
-    'a dot': ("dict(type='.Foo')", 'type must be a labeller (DetectorLabeller, Pseudo'),
+    'a dot': ("dict(type='.Foo')", 'type must be a labeller (DetectorLabeller, Emb'),
     'a number': ('dict(type=3)', 'in the folder of CONFIG, got 3'),
     'no such class': (
         "dict(type='cuts3d_mm.Foo')",
@@ -27,7 +27,7 @@ MODELS = {
     ),
     'unknown argument': (
         f"dict(type='cuts3d_mm.PseudoLabelGenerator', features={FEATURES}, colour=1)",
-        'has no argument colour; it has crops, depth, features, input_hw, recipe',
+        'has no argument colour; it has crops, depth, embed, features, input_hw, recipe',
     ),
     'depth without a type': (
         f"dict(type='cuts3d_mm.PseudoLabelGenerator', features={FEATURES}, depth=dict(root='d'))",
