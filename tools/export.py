@@ -1,15 +1,24 @@
-"""Write a label store as one COCO JSON that any COCO tool reads.
+"""Write a label store as COCO JSON, or as the files of YOLO, labelme or Pascal VOC.
 
 Examples:
     cuts3d export labels labels.json
     cuts3d export labels polygons.json --polygons
+    cuts3d export labels yolo --format yolo-seg --images images
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from cuts3d_mm.cli import label_store_path, make_parser, place, report_refused, run_command
+from cuts3d_mm.cli import (
+    existing_folder,
+    label_store_path,
+    make_parser,
+    place,
+    report_refused,
+    run_command,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,11 +30,28 @@ def parse_args() -> argparse.Namespace:
         metavar='STORE',
         help='label store, the OUT of cuts3d generate',
     )
-    parser.add_argument('json', type=place, metavar='OUT', help='COCO JSON to write')
+    parser.add_argument(
+        'out', type=place, metavar='OUT', help='COCO JSON to write, or the folder of a format'
+    )
+    parser.add_argument(
+        '--format',
+        choices=['coco', 'yolo-seg', 'labelme', 'voc-png'],
+        default='coco',
+        help='coco: one JSON, every mask to the pixel; yolo-seg: data.yaml, labels/ with an '
+        'outline a line, images/; labelme: a JSON an image, which X-AnyLabeling reads, too; '
+        'voc-png: palette PNGs of classes and objects (default: coco)',
+    )
     parser.add_argument(
         '--polygons',
         action='store_true',
-        help='write outlines of masks, as annotation tools edit them, not run-length codes',
+        help='write outlines of masks into a COCO JSON, as annotation tools edit them, not '
+        'run-length codes',
+    )
+    parser.add_argument(
+        '--images',
+        type=existing_folder,
+        metavar='DIR',
+        help='folder of the images: yolo-seg links to them, labelme files name their paths',
     )
     return parser.parse_args()
 
@@ -33,10 +59,21 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    from cuts3d_mm.labels.coco import export_store
+    if args.format == 'coco':
+        if args.images is not None:
+            raise ValueError('--images is for yolo-seg and labelme; leave it out, or add --format')
+        from cuts3d_mm.labels.coco import export_store
 
-    exported = export_store(args.store, args.json, args.polygons)
-    print(f'{exported.num_images} images -> {args.json}')
+        exported = export_store(args.store, args.out, args.polygons)
+    else:
+        if args.polygons:
+            raise ValueError(f'--polygons is for a COCO JSON; leave it out with {args.format}')
+        from cuts3d_mm.labels.formats import export_folder
+
+        if not isinstance(args.out, Path):
+            raise ValueError(f'OUT must be a folder on this machine, got {args.out}; copy it then')
+        exported = export_folder(args.store, args.out, args.format, args.images)
+    print(f'{exported.num_images} images -> {args.out}')
     return report_refused(exported.refused)
 
 

@@ -1,0 +1,221 @@
+"""Write a label store as a folder of another tool: YOLO polygons, labelme JSON, Pascal VOC PNG."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from cuts3d_mm.arrays import Double
+from cuts3d_mm.files.atomic import make_folder_atomically, write_whole
+from cuts3d_mm.files.paths import BadName, path_inside, path_to_write
+from cuts3d_mm.files.remote import Place
+
+from .coco import Exported, mask_polygons
+from .coco_json import CATEGORIES
+from .record import ImageRecord, InstanceRecord, decode_mask, with_safe_name
+from .store import read_store, shard_paths
+
+MOST_VOC_OBJECTS = 254  # of 8 bits, 0 is the background and 255 is void
+_SUFFIX = re.compile(r'(?<=[^/])\.[A-Za-z0-9]+$')  # frames of videos, CLIP.mp4#000001, keep theirs
+_CLASSES = tuple(one['name'] for one in CATEGORIES)
+
+
+def export_folder(store: Place, out: Path, form: str, images: Path | None = None) -> Exported:
+    """Write the labelled images of a store whose names stay in the image folder.
+
+    Args:
+        store: label store.
+        out: folder to write, which must not exist yet.
+        form: 'yolo-seg', 'labelme' or 'voc-png'.
+        images: folder of the images. YOLO gets links to them, or copies where there are no
+            links; labelme gets their paths. None: they are to be put into `out` later.
+
+    Raises:
+        ValueError: `store` is no label store.
+        FileExistsError: `out` exists.
+    """
+    shard_paths(store)  # an error names the store before anything is written
+    write, num_images = _FORMS[form], 0
+    refused: list[str] = []
+    taken: dict[str, str] = {}  # name without suffix -> name
+    with make_folder_atomically(out) as folder:
+        for record in read_store(store):
+            checked = with_safe_name(record)
+            if record.failure is not None:
+                continue
+            stem = _SUFFIX.sub('', record.name)
+            try:
+                if checked.failure is not None:
+                    raise BadName(checked.failure)
+                if stem in taken:
+                    raise BadName(
+                        f'{record.name} must differ from {taken[stem]} in more than its suffix; '
+                        'rename the image'
+                    )
+                image = None if images is None else path_inside(images, record.name)
+                if image is not None and not image.is_file():
+                    raise BadName(f'image must exist, found no {image}')
+                left_out = write(folder, out, stem, record, image)
+            except BadName as reason:
+                refused.append(str(reason))
+                continue
+            taken[stem] = record.name
+            num_images += 1
+            if left_out:
+                refused.append(f'{left_out} objects of {record.name}, those of the lowest score')
+        _write_lists(folder, form, list(taken))
+    return Exported(num_images, tuple(refused))
+
+
+def yolo_line(instance: InstanceRecord, image_hw: tuple[int, int], label: int = 0) -> str:
+    """Outline of an instance as YOLO has it: its class, then x and y in turn, in [0, 1].
+
+    YOLO has one polygon for an object: parts are joined by double lines, as holes are.
+    """
+    outline = _join_parts(mask_polygons(decode_mask(instance, image_hw)))
+    shares = np.clip(outline / image_hw[::-1], 0, 1).ravel()
+    return ' '.join([str(label), *(f'{share:.6f}' for share in shares)])
+
+
+def _join_parts(polygons: list[list[float]]) -> Double:
+    """Join polygons to one, (N, 2), each at the points where they lie nearest to each other."""
+    joined, *others = (np.reshape(polygon, (-1, 2)) for polygon in polygons)
+    for part in others:
+        distances, places = cKDTree(joined).query(part)
+        start = int(distances.argmin())
+        place = int(places[start])
+        part = np.roll(part, -start, axis=0)
+        detour = [joined[: place + 1], part, part[:1], joined[place:]]
+        joined = np.concatenate(detour)
+    return joined
+
+
+def labelme_content(record: ImageRecord, image_path: str) -> dict[str, Any]:
+    """Content of a labelme file, which X-AnyLabeling reads, too.
+
+    Args:
+        record: labels of an image.
+        image_path: path of the image as seen from the folder of the file.
+    """
+    height, width = record.image_hw
+    return {
+        'version': '5.5.0',
+        'flags': {},
+        'shapes': list(_shapes(record)),
+        'imagePath': image_path,
+        'imageData': None,
+        'imageHeight': height,
+        'imageWidth': width,
+    }
+
+
+def _shapes(record: ImageRecord) -> Iterator[dict[str, Any]]:
+    for number, instance in enumerate(_with_area(record), start=1):
+        polygons = mask_polygons(decode_mask(instance, record.image_hw))
+        for polygon in polygons:
+            yield {
+                'label': _CLASSES[0],
+                'points': np.reshape(polygon, (-1, 2)).tolist(),
+                'group_id': number if len(polygons) > 1 else None,  # parts of one object
+                'description': '',
+                'shape_type': 'polygon',
+                'flags': {},
+                'mask': None,
+                'score': round(float(instance.score), 6),
+            }
+
+
+def voc_images(record: ImageRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class and object of every pixel, (H, W) each: 0 is the background.
+
+    Objects are numbered from 1 by falling score, and the best lies on top; those beyond
+    `MOST_VOC_OBJECTS` are left out.
+    """
+    classes, objects = np.zeros((2, *record.image_hw), np.uint8)
+    best = sorted(_with_area(record), key=lambda one: -one.score)[:MOST_VOC_OBJECTS]
+    for number, instance in reversed(list(enumerate(best, start=1))):
+        mask = decode_mask(instance, record.image_hw)
+        classes[mask], objects[mask] = 1, number
+    return classes, objects
+
+
+def voc_palette() -> NDArray[np.uint8]:
+    """Colours of Pascal VOC, (256, 3) RGB: the bits of a number in turn, highest bit first."""
+    numbers = np.arange(256)[:, None, None]
+    bits = numbers >> (3 * np.arange(8)[None, :, None] + np.arange(3)) & 1  # (256, 8, 3)
+    return (bits << (7 - np.arange(8))[None, :, None]).sum(axis=1).astype(np.uint8)
+
+
+def _with_area(record: ImageRecord) -> list[InstanceRecord]:
+    return [instance for instance in record.instances if instance.area]
+
+
+def _write_yolo(
+    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None
+) -> int:
+    lines = [yolo_line(one, record.image_hw) for one in _with_area(record)]
+    target = path_to_write(folder / 'labels', f'{stem}.txt')
+    if image is not None:
+        link = path_to_write(folder / 'images', record.name)
+        try:
+            link.symlink_to(os.path.realpath(image))
+        except (OSError, NotImplementedError):  # a file system without links
+            shutil.copyfile(image, link)
+    target.write_text(''.join(f'{line}\n' for line in lines))
+    return 0
+
+
+def _write_labelme(
+    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None
+) -> int:
+    target = path_to_write(folder, f'{stem}.json')
+    path = PurePosixPath(record.name).name
+    if image is not None:
+        start = (out / f'{stem}.json').parent
+        path = Path(os.path.relpath(os.path.realpath(image), os.path.realpath(start))).as_posix()
+    target.write_text(json.dumps(labelme_content(record, path)))
+    return 0
+
+
+def _write_voc(folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None) -> int:
+    places = ('SegmentationClass', 'SegmentationObject')
+    for place, pixels in zip(places, voc_images(record), strict=True):
+        picture = Image.fromarray(pixels)
+        picture.putpalette(voc_palette().tobytes())
+        picture.save(path_to_write(folder / place, f'{stem}.png'))
+    return max(len(_with_area(record)) - MOST_VOC_OBJECTS, 0)
+
+
+def _write_lists(folder: Path, form: str, stems: list[str]) -> None:
+    """Write what a format says of all images at once."""
+    if form == 'yolo-seg':
+        names = ''.join(
+            f'  {number}: {json.dumps(name)}\n' for number, name in enumerate(_CLASSES)
+        )
+        write_whole(folder / 'data.yaml', f'train: images\nval: images\nnames:\n{names}')
+        for name in ('images', 'labels'):
+            (folder / name).mkdir(exist_ok=True)
+    elif form == 'voc-png':
+        colors = enumerate(voc_palette()[: len(_CLASSES) + 1].tolist())
+        rows = [f'{("background", *_CLASSES)[i]}:{",".join(map(str, c))}::' for i, c in colors]
+        lines = '\n'.join(['# label:color_rgb:parts:actions', *rows, ''])
+        write_whole(folder / 'labelmap.txt', lines)
+        listing = path_to_write(folder, 'ImageSets/Segmentation/default.txt')
+        write_whole(listing, ''.join(f'{stem}\n' for stem in stems))
+
+
+_FORMS: dict[str, Callable[[Path, Path, str, ImageRecord, Path | None], int]] = {
+    'yolo-seg': _write_yolo,
+    'labelme': _write_labelme,
+    'voc-png': _write_voc,
+}
