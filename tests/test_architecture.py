@@ -80,6 +80,7 @@ MAY_IMPORT = {
         'visualization',
         'configs',
     },
+    'testing': {'testing', 'algorithm', 'images', 'labels', 'labellers'},
     'app': {
         'algorithm',
         'app',

@@ -22,6 +22,7 @@ from cuts3d_mm.labellers.detector import (
     _mean_inside,
     read_detections,
 )
+from cuts3d_mm.testing import check_labeller
 from cuts3d_mm.weights.checkpoints import digest_weights
 
 
@@ -44,13 +45,13 @@ def labeller(parts, **options):
     return DetectorLabeller(parts[0], parts[1], **options)
 
 
-def test_masks_have_the_size_of_their_image_and_scores_fall(parts, rng):
+@pytest.mark.parametrize('confidence_source', ['none', 'map', 'score'])
+def test_it_is_a_labeller_and_its_scores_fall(parts, rng, confidence_source):
     batch = images(rng)
-    for image, found in zip(batch, labeller(parts).predict_batch(batch), strict=True):
-        assert found
-        assert all(one.mask.shape == image.pixels.shape[:2] and one.mask.any() for one in found)
+    check_labeller(labeller(parts, confidence_source=confidence_source), images=batch, exact=True)
+    for found in labeller(parts).predict_batch(batch):
         scores = [one.score for one in found]
-        assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
+        assert scores and scores == sorted(scores, reverse=True)
 
 
 @pytest.mark.parametrize('confidence_source', ['none', 'map'])
@@ -78,14 +79,6 @@ def test_detections_are_made_one_at_a_time():
     finally:
         tracemalloc.stop()
     assert areas == [35] * 100 and peak < 10 * 1000 * 2000
-
-
-def test_labels_of_an_image_do_not_depend_on_its_neighbours(parts, rng):
-    batch = images(rng)
-    together = labeller(parts).predict_batch(batch)[1]
-    alone = labeller(parts).predict_batch(batch[1:])[0]
-    assert [one.score for one in together] == [one.score for one in alone]
-    assert all((a.mask == b.mask).all() for a, b in zip(together, alone, strict=True))
 
 
 def test_best_instances_are_kept(parts, rng):

@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from cuts3d_mm.algorithm import cut_instances
 from cuts3d_mm.algorithm.ncut import NoConvergence
 from cuts3d_mm.images.reading import ImageFailure, NamedImage
+from cuts3d_mm.testing import check_labeller
 
 
 @pytest.fixture
@@ -21,20 +22,12 @@ def test_any_mmdetection_project_can_build_and_use_it(generator, rng):
     assert instances and all(instance.mask.shape == (90, 130) for instance in instances)
 
 
-def test_a_batch_equals_single_images(rng):
-    generator = MODELS.build(MASKCUT)
+def test_it_is_a_labeller_for_images_of_any_shape(rng):
+    sizes = [(60, 88), (61, 88), (1, 1), (1, 500), (700, 3)]
+    images = [NamedImage(str(hw), rng.integers(0, 256, (*hw, 3), np.uint8)) for hw in sizes]
+    check_labeller(MODELS.build(MASKCUT), images=images, exact=True)
     images = [NamedImage(str(i), photo(rng, (60 + i, 88))) for i in range(3)]
-    together = generator.predict_batch(images)
-    for image, instances in zip(images, together, strict=True):
-        alone = generator.predict(image.pixels)
-        assert [i.mask.tobytes() for i in alone] == [i.mask.tobytes() for i in instances]
-
-
-@pytest.mark.parametrize('image_hw', [(1, 1), (1, 500), (700, 3)])
-def test_extreme_shapes_get_masks_of_their_own_size(rng, image_hw):
-    generator = MODELS.build(MASKCUT)
-    image = rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8)
-    assert all(instance.mask.shape == image_hw for instance in generator.predict(image))
+    check_labeller(MODELS.build(MASKCUT), images=images, exact=True)
 
 
 @pytest.mark.parametrize('preset', ['maskcut', 'cuts3d', 'paper', 'paper_v3'])

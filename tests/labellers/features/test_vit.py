@@ -22,6 +22,7 @@ from cuts3d_mm.labellers.features.vit import (  # noqa: E402  # noqa: E402
     interpolate_positions,
     locate_weights,  # noqa: E402
 )
+from cuts3d_mm.testing import check_feature_source  # noqa: E402
 from cuts3d_mm.weights.converters import convert_backbone  # noqa: E402
 
 mmpretrain = pytest.importorskip('mmpretrain.models')
@@ -68,9 +69,9 @@ def images(rng):
 
 
 def test_keys_lie_on_the_patch_grid(images):
-    features = ViTKeyFeatures(TINY)(images)
-    assert [f.shape for f in features] == [(4, 6, 24)] * 2
-    assert features[0].dtype == np.float32 and not np.allclose(*features)
+    source = ViTKeyFeatures(TINY)
+    check_feature_source(source, image_hw=(32, 48))
+    assert [f.shape for f in source(images)] == [(4, 6, 24)] * 2
 
 
 def test_sides_that_are_no_multiple_of_the_patch_are_padded(rng):
@@ -279,15 +280,16 @@ def reference_stage(network, model, timm_images, stage):
 @pytest.mark.parametrize(
     'where', [{'model': 'test_vit', 'block': -1}, {'model': 'test_resnet', 'stage': -1}]
 )
-def test_features_are_the_same_on_every_run_and_for_any_batch_size(timm_images, tmp_path, where):
+def test_features_of_timm_are_the_same_for_any_batch_and_have_length_one(
+    timm_images, tmp_path, where
+):
     path = saved(seeded(where['model']), tmp_path / 'w.safetensors')
-    first, second = (TimmFeatures(**where, checkpoint=path)(timm_images) for _ in range(2))
-    assert [a.tobytes() for a in first] == [b.tobytes() for b in second]
-    alone = [TimmFeatures(**where, checkpoint=path)([image])[0] for image in timm_images]
-    assert np.abs(np.stack(first) - np.stack(alone)).max() < 1e-5
-    assert first[0].dtype == np.float32
-    assert np.allclose(np.linalg.norm(np.stack(first), axis=-1), 1, atol=1e-5)
-    assert not np.allclose(first[0], first[1], atol=0.01)
+    first, second = (TimmFeatures(**where, checkpoint=path) for _ in range(2))
+    check_feature_source(first, tolerance=1e-5)
+    found, again = first(timm_images), second(timm_images)
+    assert [a.tobytes() for a in found] == [b.tobytes() for b in again]
+    assert np.allclose(np.linalg.norm(np.stack(found), axis=-1), 1, atol=1e-5)
+    assert not np.allclose(found[0], found[1], atol=0.01)
 
 
 @pytest.mark.parametrize(
