@@ -3,6 +3,7 @@ r"""Outline every object in photos, folders, URLs, videos or a webcam by a train
 Examples:
     cuts3d detect images clip.mp4 --model owner/repo
     cuts3d detect clip.mp4 --model owner/repo --track
+    cuts3d detect scan.tif --model owner/repo --tiles 640 --overlap 0.2 --save coco
     cuts3d detect images --model cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
       --weights iter_200.pth --save masks --out detected
 """
@@ -20,6 +21,7 @@ from cuts3d_mm.cli import (
     add_device_argument,
     add_max_failures_argument,
     add_model_arguments,
+    at_least,
     image_source,
     local_place,
     make_parser,
@@ -63,6 +65,20 @@ def parse_args() -> argparse.Namespace:
         metavar='N',
         help='images that the network sees at once',
     )
+    parser.add_argument(
+        '--tiles',
+        type=at_least(1),
+        metavar='PX',
+        help='side of the tiles that large images are cut into (default: whole images)',
+    )
+    parser.add_argument(
+        '--overlap',
+        type=share,
+        default=0.2,
+        metavar='SHARE',
+        help='overlap of two tiles, as a share of their side; at least as large as the objects '
+        '(default: 0.2)',
+    )
     add_device_argument(parser)
     add_max_failures_argument(parser)
     return parser.parse_args()
@@ -72,9 +88,10 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--save',
         nargs='+',
-        choices=['pictures', 'masks', 'coco'],
+        choices=['pictures', 'masks', 'coco', 'results'],
         default=['pictures', 'coco'],
-        help='drawn images and videos; uint16 PNGs, a number per instance; COCO JSON '
+        help='drawn images and videos; uint16 PNGs, a number per instance; COCO JSON; COCO '
+        'results list, with the image ids of INPUT if that is a COCO JSON '
         '(default: pictures coco)',
     )
     parser.add_argument(
@@ -105,6 +122,9 @@ def main() -> int:
     sources = open_sources(args.inputs)
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
+    if args.track and args.tiles is not None:
+        raise ValueError('--track follows objects in whole frames; leave out --tiles')
+    image_ids = _image_ids(args.inputs) if 'results' in args.save else None
     if is_elsewhere:
         _check_model(args.model, args.weights)
     from cuts3d_mm.labellers.detector import DetectorLabeller
@@ -113,7 +133,7 @@ def main() -> int:
         args.model, args.weights, args.device, args.score_thr, fill_boxes=True
     )
     advise(f'what was found until now is in {args.out}')
-    return _report(_detect(detector, sources, args), args)
+    return _report(_detect(detector, sources, args, image_ids), args)
 
 
 def _is_elsewhere(model: str | None, weights: str | None) -> bool:
@@ -151,21 +171,38 @@ def _check_model(model: str | None, weights: str | None) -> None:
         locate_file(weights)
 
 
+def _image_ids(inputs: Sequence[str]) -> dict[str, int] | None:
+    """Read the ids of the images where INPUT is a COCO JSON."""
+    from cuts3d_mm.labels.coco import read_image_ids
+
+    tables = [Path(one) for one in inputs if one.lower().endswith('.json')]
+    if tables and len(inputs) > 1:
+        raise ValueError('--save results must have one COCO JSON as its only INPUT, or none')
+    return read_image_ids(tables[0]) if tables else None
+
+
 def _detect(
-    detector: DetectorLabeller, sources: Sequence[Source], args: argparse.Namespace
+    detector: DetectorLabeller,
+    sources: Sequence[Source],
+    args: argparse.Namespace,
+    image_ids: dict[str, int] | None,
 ) -> Counts:
     from cuts3d_mm.algorithm.tracking import MaskTracker
+    from cuts3d_mm.inference.tiles import TiledDetector
     from cuts3d_mm.inference.writing import DetectionWriter, detect_all
     from cuts3d_mm.labels.store import Counts
     from cuts3d_mm.pipeline.progress import ProgressLine, Report
 
+    tiled = None
+    if args.tiles is not None:
+        tiled = TiledDetector(detector, args.tiles, args.overlap)
     with (
-        DetectionWriter(args.out, args.save) as writer,
+        DetectionWriter(args.out, args.save, image_ids) as writer,
         ProgressLine(f'detecting in {args.inputs[0]}') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())
         return detect_all(
-            detector,
+            detector if tiled is None else tiled,
             sources,
             writer,
             args.batch_size,

@@ -28,7 +28,12 @@ from cuts3d_mm.cli import (
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument(
+        'labels',
+        type=labels_path,
+        metavar='LABELS',
+        help=f'{LABELS_HELP}, or a COCO results list, whose image ids are those of ANNOTATIONS',
+    )
     parser.add_argument(
         'ground_truth',
         type=existing_file,

@@ -17,7 +17,7 @@ from cuts3d_mm.files.paths import BadName, path_to_write, shown
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.matching import key_of, match_names
 from cuts3d_mm.images.reading import ImageFailure, read_named_image
-from cuts3d_mm.labels.coco import coco_annotation, read_labels
+from cuts3d_mm.labels.coco import coco_annotation, is_results_list, read_labels, read_results
 from cuts3d_mm.labels.coco_json import mask_code, read_ground_truth
 from cuts3d_mm.labels.left_out import BoxesAlone, Crowd
 from cuts3d_mm.labels.record import ImageRecord, turning_advice
@@ -59,6 +59,14 @@ def labels_as_detections(
         ValueError: no labelled image is annotated, or sizes differ.
     """
     return _match(records, ground_truth)[0]
+
+
+def _match_side(side: Place, truth: dict[str, Any], crowd: Crowd) -> tuple[Detections, set[Any]]:
+    """Read labels; a results list speaks of all annotated images."""
+    if not is_results_list(side):
+        return _match(read_labels(side, crowd), truth)
+    sizes = {image['id']: (image['height'], image['width']) for image in truth['images']}
+    return list(read_results(side, sizes)), set(sizes)
 
 
 def _match(
@@ -262,7 +270,7 @@ class ScoreReport:
         Annotations of boxes alone score boxes alone.
 
         Args:
-            labels: label store or COCO JSON.
+            labels: label store, COCO JSON or COCO results list.
             ground_truth: COCO JSON of the true objects.
             against: earlier labels to compare with.
             all_images: whether annotated images without labels count as images without
@@ -278,11 +286,7 @@ class ScoreReport:
                 raise
             truth, kinds = read_ground_truth(ground_truth, False, True, crowd=crowd), KINDS[:1]
         num_annotated = len(truth['images'])
-        sides = [
-            _match(read_labels(side, crowd), truth)
-            for side in (labels, against)
-            if side is not None
-        ]
+        sides = [_match_side(side, truth, crowd) for side in (labels, against) if side is not None]
         if not all_images:
             scored = set.intersection(*(labelled for _, labelled in sides))
             if not scored:

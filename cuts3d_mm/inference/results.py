@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from cuts3d_mm.labels.coco import coco_annotation
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 
+from .tiles import TiledDetection
+
 if TYPE_CHECKING:
     from cuts3d_mm.labellers.detector import Detection
 
@@ -46,9 +48,28 @@ def to_supervision(
     return arguments
 
 
-def to_record(instances: Sequence[Detection], image_hw: tuple[int, int], name: str) -> ImageRecord:
+def to_mask_generation(instances: Sequence[Detection]) -> dict[str, Any]:
+    """Result of the pipeline `mask-generation` of transformers, which runs SAM.
+
+    Returns:
+        `masks`: list of (H, W) bool, the best first; `scores`: (N,) float32.
+    """
+    return {
+        'masks': [one.mask for one in instances],
+        'scores': np.array([one.score for one in instances], np.float32),
+    }
+
+
+def to_record(
+    instances: Sequence[Detection | TiledDetection], image_hw: tuple[int, int], name: str
+) -> ImageRecord:
     """Row of a label store."""
-    encoded = tuple(encode_instance(one.mask, one.confidence, one.score) for one in instances)
+    encoded = tuple(
+        one.record
+        if isinstance(one, TiledDetection)
+        else encode_instance(one.mask, one.confidence, one.score)
+        for one in instances
+    )
     return ImageRecord(name, image_hw, encoded)
 
 
@@ -64,7 +85,7 @@ def to_coco(
 
 
 def to_index_image(
-    instances: Sequence[Detection],
+    instances: Sequence[Detection | TiledDetection],
     image_hw: tuple[int, int],
     numbers: Sequence[int] | None = None,
 ) -> NDArray[np.uint16]:

@@ -5,35 +5,38 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from cuts3d_mm.algorithm.tracking import MaskTracker
-from cuts3d_mm.arrays import Pixels
+from cuts3d_mm.arrays import Mask, Pixels
 from cuts3d_mm.files.atomic import name_atomically, remove_leftovers, write_whole
 from cuts3d_mm.files.lock import hold_folder
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.images.streams import Frame, Source, VideoSource
 from cuts3d_mm.labellers.detector import Detection, DetectorLabeller
-from cuts3d_mm.labels.coco import write_coco
+from cuts3d_mm.labels.coco import write_coco, write_results
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
 from .results import to_index_image, to_record
+from .tiles import TiledDetection, TiledDetector
 
-KINDS = ('pictures', 'masks', 'coco')
+KINDS = ('pictures', 'masks', 'coco', 'results')
 _IMAGES_PER_SHARD = 512
 _SAVE_EVERY_S = 2.0  # at least; what a process that is killed may lose
 _PAUSE_PER_SAVE = 20.0  # times as long as the last save took, as it writes all of the JSON again
 PICTURES, MASKS, LABELS, DETECTIONS = 'pictures', 'masks', 'labels', 'detections.json'
+RESULTS = 'results.json'
 _MARK = 'detect.json'
 _COMMAND = 'cuts3d detect'
 _LABEL_FILES = re.compile(r'labels-\d{6}\.parquet|failures\.jsonl|unpacked\.arrow')
@@ -47,13 +50,17 @@ class DetectionWriter:
 
     Args:
         folder: gets `pictures/`, `masks/` (uint16 PNG, a number per instance), `labels/` (a
-            label store) and `detections.json` (COCO). Those of an earlier detection are replaced,
-            those of anything else are an error.
+            label store), `detections.json` (COCO) and `results.json` (a COCO results list). Those
+            of an earlier detection are replaced, those of anything else are an error.
         kinds: which of `KINDS`; the label store is always written.
+        image_ids: name of an image -> its id in the results list; None: the ids of
+            `detections.json`.
     """
 
-    def __init__(self, folder: Path, kinds: Collection[str]) -> None:
-        self._folder, self._kinds = folder, kinds
+    def __init__(
+        self, folder: Path, kinds: Collection[str], image_ids: Mapping[str, int] | None = None
+    ) -> None:
+        self._folder, self._kinds, self._image_ids = folder, kinds, image_ids
         self._records: list[ImageRecord] = []
         self._track_ids: list[Sequence[int]] = []  # of all records
         self._num_shards = 0
@@ -142,6 +149,8 @@ class DetectionWriter:
         if 'coco' in self._kinds:
             records = partial(read_store, self._store)
             write_coco(self._folder / DETECTIONS, records, track_ids=self._track_ids)
+        if 'results' in self._kinds:
+            write_results(self._folder / RESULTS, read_store(self._store), self._image_ids)
         ended_s = time.monotonic()
         self._next_save_s = ended_s + max(_SAVE_EVERY_S, _PAUSE_PER_SAVE * (ended_s - began_s))
 
@@ -167,7 +176,8 @@ def claim_output(folder: Path) -> Iterator[None]:
 
 
 def _require_ours(folder: Path) -> None:
-    found = [name for name in (PICTURES, MASKS, LABELS, DETECTIONS) if _is_filled(folder / name)]
+    names = (PICTURES, MASKS, LABELS, DETECTIONS, RESULTS)
+    found = [name for name in names if _is_filled(folder / name)]
     if found and not _is_marked(folder):
         raise FileExistsError(
             f'{folder} must be new or hold an earlier detection, it has {", ".join(found)} of '
@@ -255,12 +265,12 @@ class Found:
     """An image, and what was found in it."""
 
     frame: Frame
-    instances: tuple[Detection, ...] = ()  # the best first
+    instances: tuple[Detection | TiledDetection, ...] = ()  # the best first
     numbers: tuple[int, ...] | None = None  # one per instance, from 1; None: not followed
 
 
 def detect_all(
-    detector: DetectorLabeller,
+    detector: DetectorLabeller | TiledDetector,
     sources: Sequence[Source],
     writer: DetectionWriter,
     batch_size: int,
@@ -293,21 +303,25 @@ def detect_all(
     return total
 
 
-def _detect(detector: DetectorLabeller, source: Source, batch_size: int) -> Iterator[Found]:
+def _detect(
+    detector: DetectorLabeller | TiledDetector, source: Source, batch_size: int
+) -> Iterator[Found]:
     """Find the instances of each frame of a source, no more than a batch of them in memory."""
     waiting: list[Frame] = []
     for frame in source.frames():
         waiting.append(frame)
         if sum(one.pixels is not None for one in waiting) == batch_size:
-            yield from _found_in(waiting, detector)
+            yield from _found_in(waiting, detector, batch_size)
             waiting = []
-    yield from _found_in(waiting, detector)
+    yield from _found_in(waiting, detector, batch_size)
 
 
-def _found_in(frames: Sequence[Frame], detector: DetectorLabeller) -> Iterator[Found]:
+def _found_in(
+    frames: Sequence[Frame], detector: DetectorLabeller | TiledDetector, batch_size: int
+) -> Iterator[Found]:
     """Find the instances of frames, all of which go through the network together."""
     images = [frame.pixels for frame in frames if frame.pixels is not None]
-    instances = iter(detector.predict_batch(images, max(len(images), 1)))
+    instances: Iterator[tuple[Any, ...]] = iter(detector.predict_batch(images, batch_size))
     for frame in frames:
         yield Found(frame, () if frame.pixels is None else next(instances))
 
@@ -321,8 +335,28 @@ def number_objects(found: Found, tracker: MaskTracker) -> tuple[int, ...]:
 
 
 def draw_detections(
-    image: Pixels, instances: Sequence[Detection], numbers: Sequence[int] | None = None
+    image: Pixels,
+    instances: Sequence[Detection | TiledDetection],
+    numbers: Sequence[int] | None = None,
 ) -> Pixels:
-    """Draw instances over their image, (H, W, 3) RGB, with their numbers or scores."""
+    """Draw instances over their image, (H, W, 3) RGB, with their numbers or scores.
+
+    Those of tiles have no texts: finding room for them takes all masks at once.
+    """
+    if any(isinstance(one, TiledDetection) for one in instances):
+        return draw_instances(image, _MasksInTurn(instances))
     masks = [one.mask for one in instances]
     return draw_instances(image, masks, [one.score for one in instances], numbers=numbers)
+
+
+class _MasksInTurn(Sequence[Mask]):
+    """Masks of which no more than one is in memory."""
+
+    def __init__(self, instances: Sequence[Detection | TiledDetection]) -> None:
+        self._instances = instances
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._instances[index].mask

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
 import contourpy
+import msgspec
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -22,9 +23,14 @@ from .coco_json import (
     CATEGORIES,
     CATEGORY_ID,
     CocoAnnotation,
+    CocoImage,
+    Id,
+    Polygons,
+    RunLengths,
     StoredConfidence,
     compress_mask,
     read_annotated_images,
+    read_entries,
     with_area,
 )
 from .left_out import Box, Crowd, Remarks, contradicts, mask_box, polygon_box
@@ -191,6 +197,99 @@ def write_coco(
         _write_items(file, _coco_annotations(read_records(), as_polygons, track_ids, ids))
         file.write(b']}\n')
     return num_images
+
+
+def write_results(
+    path: Place, records: Iterable[ImageRecord], image_ids: Mapping[str, int] | None = None
+) -> None:
+    """Write instances as a COCO results list, which `pycocotools.COCO.loadRes` reads.
+
+    Args:
+        path: file to write, atomically.
+        records: labels, of which failed images are left out.
+        image_ids: name of an image -> its id; None: the ids that `write_coco` gives.
+    """
+    with open_atomically(path) as file:
+        file.write(b'[')
+        _write_items(file, _results(records, image_ids))
+        file.write(b']\n')
+
+
+def _results(
+    records: Iterable[ImageRecord], image_ids: Mapping[str, int] | None
+) -> Iterator[dict[str, Any]]:
+    labelled = (record for record in records if record.failure is None)
+    for number, record in enumerate(labelled, start=1):
+        image_id = number if image_ids is None else image_ids[record.name]
+        for instance in record.instances:
+            entry = coco_annotation(instance, record.image_hw)
+            kept = ('category_id', 'bbox', 'segmentation', 'score')
+            yield {'image_id': image_id, **{key: entry[key] for key in kept}}
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """An element of a COCO results list."""
+
+    image_id: Id
+    score: float
+    segmentation: RunLengths | Polygons | None = None
+
+
+def is_results_list(path: Place) -> bool:
+    """Whether a file holds a JSON list, as COCO results do."""
+    if path.is_dir():
+        return False
+    with path.open('rb') as file:
+        return file.read(1024).removeprefix(b'\xef\xbb\xbf').lstrip()[:1] == b'['
+
+
+def read_results(
+    path: Place, image_sizes: Mapping[Any, tuple[int, int]]
+) -> Iterator[dict[str, Any]]:
+    """Read a COCO results list, and check each mask; results without area are left out.
+
+    Args:
+        path: file to read.
+        image_sizes: id of an annotated image -> its height and width, pixels.
+
+    Raises:
+        ValueError: the file is no results list with masks of these images.
+    """
+    try:
+        with path.open('rb') as file:
+            results = msgspec.json.decode(file.read(), type=list[_Result])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} must be a COCO results list: {error}') from error
+    for index, one in enumerate(results):
+        try:
+            if one.image_id not in image_sizes:
+                raise ValueError(
+                    f'image_id must be that of an annotated image, got {one.image_id}'
+                )
+            if not one.segmentation:
+                raise ValueError('segmentation must be there; results of boxes are not scored')
+            image_hw = image_sizes[one.image_id]
+            rle = compress_mask(one.segmentation, image_hw)
+        except ValueError as error:
+            raise ValueError(f'{path}: [{index}] {error}') from error
+        code = {'size': image_hw, 'counts': rle}
+        area = int(coco_mask.area(code))
+        if area:
+            record = InstanceRecord(mask_box(code), area, rle, one.score, None)
+            yield coco_annotation(record, image_hw) | {'image_id': one.image_id}
+
+
+def read_image_ids(path: Place) -> dict[str, int]:
+    """Read the ids of the images of a COCO JSON, by name.
+
+    Raises:
+        ValueError: the file has no list of images, or an entry is wrong.
+    """
+    try:
+        images = [one.read(CocoImage) for one in read_entries(path, ('images',))]
+    except ValueError as error:
+        raise ValueError(f'{path} must be a COCO JSON: {error}') from error
+    return {image.file_name: image.id for image in images}
 
 
 def coco_annotation(record: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from cuts3d_mm.labels.coco import (
     mask_polygons,
     read_coco,
     read_labels,
+    read_results,
     write_coco,
+    write_results,
 )
 from cuts3d_mm.labels.record import ImageRecord, decode_mask, encode_instance
 from cuts3d_mm.labels.store import write_store
@@ -213,3 +215,33 @@ def test_a_store_and_its_json_hold_the_same_records(tmp_path):
 def test_labels_that_are_not_there_are_an_error_that_says_what_is_needed(tmp_path):
     with pytest.raises(FileNotFoundError, match='must be a label store or a COCO JSON, found no'):
         read_labels(tmp_path / 'labels')
+
+
+def test_a_results_list_is_read_by_pycocotools_and_by_us(tmp_path):
+    write_coco(tmp_path / 'truth.json', records)
+    write_results(tmp_path / 'results.json', records())
+    with contextlib.redirect_stdout(io.StringIO()):
+        loaded = COCO(str(tmp_path / 'truth.json')).loadRes(str(tmp_path / 'results.json'))
+    assert (loaded.annToMask(loaded.anns[2]) == disc((9, 12), 5, (30, 50))).all()
+    read = list(read_results(tmp_path / 'results.json', {1: (30, 50), 2: (8, 4)}))
+    assert len(read) == 2 and read[0]['segmentation'] == loaded.anns[1]['segmentation']
+    write_results(tmp_path / 'named.json', records(), {'a/one.jpg': 70, 'two.jpg': 8})
+    assert {one['image_id'] for one in json.loads((tmp_path / 'named.json').read_text())} == {70}
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ({'image_id': 9}, r'\[0\] image_id must be that of an annotated image, got 9'),
+        ({'segmentation': None}, r'\[0\] segmentation must be there'),
+        ({'segmentation': {'size': [9, 9], 'counts': '1'}}, r'\[0\] size must be \[30, 50\]'),
+        ({'score': 'high'}, 'must be a COCO results list'),
+        ({'score': float('nan')}, 'must be a COCO results list'),
+    ],
+)
+def test_a_wrong_result_is_named(tmp_path, entry, message):
+    write_results(tmp_path / 'results.json', records())
+    results = json.loads((tmp_path / 'results.json').read_text())
+    (tmp_path / 'results.json').write_text(json.dumps([{**results[0], **entry}]))
+    with pytest.raises(ValueError, match=message):
+        list(read_results(tmp_path / 'results.json', {1: (30, 50)}))

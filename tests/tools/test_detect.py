@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.drawn import write_images
+from helpers.drawn import annotations_of, write_images
 from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 from pycocotools.coco import COCO
@@ -66,6 +66,57 @@ def test_objects_of_a_video_are_followed(cuts3d, detector, tmp_path):
     frames = [[one['track_id'] for one in found if one['image_id'] == i] for i in (1, 2, 3)]
     assert all(len(set(numbers)) == len(numbers) for numbers in frames)
     assert set(frames[0]) & set(frames[1]) & set(frames[2])
+
+
+def test_results_have_the_image_ids_of_the_coco_json_and_are_scored(
+    cuts3d, detector, tmp_path, rng
+):
+    names = write_images(tmp_path / 'in', 3, rng)
+    truth = annotations_of(names, (60, 88))
+    for one in (*truth['images'], *truth['annotations']):
+        key = 'image_id' if 'image_id' in one else 'id'
+        one[key] = 40 - one[key]
+    (tmp_path / 'in/truth.json').write_text(json.dumps(truth))
+    arguments = ('--out', tmp_path / 'out', '--save', 'results', '--score-thr', '0')
+    code, _, err = cuts3d('detect', tmp_path / 'in/truth.json', *detector, *arguments)
+    assert code == 0, err
+    results = tmp_path / 'out/results.json'
+    assert {one['image_id'] for one in json.loads(results.read_text())} == {38, 39, 40}
+    scores = []
+    for labels in (results, tmp_path / 'out/labels'):
+        code, _, err = cuts3d(
+            'score', labels, tmp_path / 'in/truth.json', '--json', tmp_path / 'scores.json'
+        )
+        assert code == 0, err
+        scores.append(json.loads((tmp_path / 'scores.json').read_text()))
+    assert scores[0] == scores[1]
+    kept = ('image_id', 'category_id', 'segmentation')
+    true = [{key: one[key] for key in kept} | {'score': 1} for one in truth['annotations']]
+    results.write_text(json.dumps(true))
+    code, _, err = cuts3d(
+        'score', results, tmp_path / 'in/truth.json', '--json', tmp_path / 'scores.json'
+    )
+    assert code == 0, err
+    assert json.loads((tmp_path / 'scores.json').read_text())['segm']['AP'] == 1
+    both = (tmp_path / 'in/truth.json', tmp_path / 'in/a/000.png')
+    code, _, err = cuts3d('detect', *both, *detector, *arguments)
+    assert code == 2 and 'must have one COCO JSON as its only INPUT' in err
+
+
+def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng):
+    pytest.importorskip('supervision')
+    names = write_images(tmp_path / 'in', 1, rng, (200, 288))
+    arguments = ('--out', tmp_path / 'out', '--save', 'coco', 'masks', 'pictures')
+    tiles = ('--tiles', 96, '--overlap', '0.25', '--batch-size', 3, '--score-thr', '0')
+    code, out, err = cuts3d('detect', tmp_path / 'in', *detector, *arguments, *tiles)
+    assert code == 0 and out.startswith('1 images: '), err
+    (record,) = read_store(tmp_path / 'out/labels')
+    assert record.image_hw == (200, 288) and record.instances
+    boxes = np.array([one.box_xywh for one in record.instances])
+    assert boxes[:, 2:].max() <= 96 and (boxes[:, :2] + boxes[:, 2:]).max(axis=0).min() > 96
+    assert Image.open(tmp_path / 'out/pictures' / names[0]).size == (288, 200)
+    code, _, err = cuts3d('detect', tmp_path / 'in', *detector, '--tiles', 0)
+    assert code == 2 and '--tiles' in err
 
 
 def test_photos_cannot_be_followed(cuts3d, detector, tmp_path, rng):
