@@ -81,6 +81,7 @@ MAY_IMPORT = {
         'configs',
     },
     'testing': {'testing', 'algorithm', 'images', 'labels', 'labellers'},
+    'integrations': {'integrations', 'api', 'images', 'labels', 'labellers'},
     'app': {
         'algorithm',
         'app',
