@@ -3,7 +3,7 @@ r"""Outline every object in photos, folders, URLs, videos or a webcam by a train
 Examples:
     cuts3d detect images clip.mp4 --model owner/repo
     cuts3d detect clip.mp4 --model owner/repo --track
-    cuts3d detect scan.tif --model owner/repo --tiles 640 --overlap 0.2 --save coco
+    cuts3d detect images --model owner/repo --tiles 640 --overlap 0.2 --save coco
     cuts3d detect images --model cuts3d_tiny-cascade-mask-rcnn_r18_scenes \
       --weights iter_200.pth --save masks --out detected
 """
@@ -68,16 +68,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tiles',
         type=at_least(1),
-        metavar='PX',
-        help='side of the tiles that large images are cut into (default: whole images)',
+        metavar='N',
+        help='side of the tiles that large images are cut into, pixels (default: whole images)',
     )
     parser.add_argument(
         '--overlap',
         type=share,
         default=0.2,
         metavar='SHARE',
-        help='overlap of two tiles, as a share of their side; at least as large as the objects '
-        '(default: 0.2)',
+        help='overlap of two tiles, as a share of their side; objects should fit into it',
     )
     add_device_argument(parser)
     add_max_failures_argument(parser)

@@ -122,7 +122,7 @@ def _supervision() -> Any:
     try:
         import supervision
     except ImportError as error:
-        raise ImportError('tiles need supervision; pip install supervision') from error
+        raise ImportError('tiles need supervision; pip install cuts3d_mm[tiles]') from error
     return supervision
 
 

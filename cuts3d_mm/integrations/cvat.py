@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from cuts3d_mm import api
+from cuts3d_mm.integrations import class_index, class_names
 from cuts3d_mm.labels.coco import mask_polygons
-
-from . import class_names
 
 if TYPE_CHECKING:
     from cuts3d_mm.labellers.detector import Detection
@@ -38,9 +37,9 @@ class CutS3DFunction:
 
         self._cvat = cvat
         self._detector = api.load_detector(model, weights, device, score_thr)
-        names = enumerate(class_names(self._detector))
+        self._names = class_names(self._detector)
         self.spec: Any = cvat.DetectionFunctionSpec(
-            labels=[cvat.label_spec(name, number, type='mask') for number, name in names]
+            labels=[cvat.label_spec(name, n, type='mask') for n, name in enumerate(self._names)]
         )
 
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
@@ -55,15 +54,16 @@ class CutS3DFunction:
         ]
 
     def _shapes(self, one: Detection, number: int, as_polygons: bool) -> Iterator[Any]:
+        label = class_index(self._names, one.label)
         if not as_polygons:
             from cvat_sdk.masks import encode_mask
 
-            yield self._cvat.mask(one.label, encode_mask(one.mask))
+            yield self._cvat.mask(label, encode_mask(one.mask))
             return
         polygons = mask_polygons(one.mask)
         for polygon in polygons:  # the parts of an object are a group
             group = number if len(polygons) > 1 else 0
-            yield self._cvat.polygon(one.label, polygon, group=group)
+            yield self._cvat.polygon(label, polygon, group=group)
 
 
 create = CutS3DFunction

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cuts3d_mm.images.reading import read_image
+from cuts3d_mm.integrations import class_index, class_names
 from cuts3d_mm.labels.coco import mask_polygons
-
-from . import class_names
 
 if TYPE_CHECKING:
     from cuts3d_mm.labellers.detector import Detection
@@ -50,7 +49,7 @@ def to_label_studio(
                     'score': float(one.score),
                     'value': {
                         'points': np.round(percent, 4).tolist(),
-                        'polygonlabels': [names[one.label]],
+                        'polygonlabels': [names[class_index(names, one.label)]],
                         'closed': True,
                     },
                 }

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 
 import contourpy
@@ -237,8 +238,8 @@ class _Result(msgspec.Struct, frozen=True):
 
 def is_results_list(path: Place) -> bool:
     """Whether a file holds a JSON list, as COCO results do."""
-    if path.is_dir():
-        return False
+    if path.is_dir() or (isinstance(path, Path) and not path.is_file()):
+        return False  # what is read from a pipe is gone
     with path.open('rb') as file:
         return file.read(1024).removeprefix(b'\xef\xbb\xbf').lstrip()[:1] == b'['
 
@@ -276,7 +277,8 @@ def read_results(
         area = int(coco_mask.area(code))
         if area:
             record = InstanceRecord(mask_box(code), area, rle, one.score, None)
-            yield coco_annotation(record, image_hw) | {'image_id': one.image_id}
+            annotation = coco_annotation(record, image_hw)
+            yield annotation | {'image_id': one.image_id, 'score': one.score}
 
 
 def read_image_ids(path: Place) -> dict[str, int]:

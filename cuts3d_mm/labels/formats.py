@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 from scipy.spatial import cKDTree
 
 from cuts3d_mm.arrays import Double
@@ -25,7 +26,7 @@ from .coco_json import CATEGORIES
 from .record import ImageRecord, InstanceRecord, decode_mask, with_safe_name
 from .store import read_store, shard_paths
 
-MOST_VOC_OBJECTS = 254  # of 8 bits, 0 is the background and 255 is void
+MOST_VOC_OBJECTS = 254  # 8 bits, in which 0 is the background and 255 is void
 _SUFFIX = re.compile(r'(?<=[^/])\.[A-Za-z0-9]+$')  # frames of videos, CLIP.mp4#000001, keep theirs
 _CLASSES = tuple(one['name'] for one in CATEGORIES)
 
@@ -157,7 +158,10 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 def _with_area(record: ImageRecord) -> list[InstanceRecord]:
-    return [instance for instance in record.instances if instance.area]
+    size = list(record.image_hw)
+    codes = [{'size': size, 'counts': one.rle} for one in record.instances]
+    areas = [int(coco_mask.area(code)) for code in codes]  # stored areas may be wrong
+    return [one for one, area in zip(record.instances, areas, strict=True) if area]
 
 
 def _write_yolo(

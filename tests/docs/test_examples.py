@@ -83,12 +83,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_examples_of_the_quick_start_run_in_order(folder, cuts3d, monkeypatch):
+def test_examples_of_the_quick_start_and_for_other_tools_run_in_order(folder, cuts3d, monkeypatch):
     monkeypatch.chdir(folder)
-    for block in blocks('bash', ROOT / 'docs/quick_start.md', only_run=True):
-        for line in block.splitlines():
-            code, _, errors = cuts3d(*shlex.split(line)[1:])
-            assert code == 0, (line, errors)
+    for page in ('quick_start.md', 'recipes/integrations.md', 'recipes/coming_from.md'):
+        for block in blocks('bash', ROOT / 'docs' / page, only_run=True):
+            for line in block.splitlines():
+                code, _, errors = cuts3d(*shlex.split(line, comments=True)[1:])
+                assert code == 0, (line, errors)
     assert {'LABELS', 'LABELS_2D', 'PICTURES', 'labels.json', 'stages.png'} <= {
         path.name for path in folder.iterdir()
     }

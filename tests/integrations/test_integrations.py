@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm import api
 from cuts3d_mm.inference.results import to_mask_generation
-from cuts3d_mm.integrations import class_names, label_studio
+from cuts3d_mm.integrations import class_index, class_names, label_studio
 
 HW = (60, 90)
 MASKS = (disc((20, 25), 12, HW), disc((40, 60), 10, HW) | disc((15, 80), 6, HW))
@@ -205,4 +205,5 @@ def test_transformers_gives_what_its_mask_generation_gives():
 
 def test_a_detector_without_classes_of_its_own_finds_objects():
     assert class_names(SimpleNamespace()) == ('object',)
+    assert [class_index(('object',), label) for label in (0, 7)] == [0, 0]
     assert class_names(SimpleNamespace(detector=SimpleNamespace(dataset_meta={}))) == ('object',)

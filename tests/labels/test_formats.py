@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm.labels.formats import MOST_VOC_OBJECTS, export_folder, voc_palette
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.rle import pack_runs
 from cuts3d_mm.labels.store import write_store
 
 HW = (60, 90)
@@ -120,6 +122,16 @@ def test_voc_pictures_number_objects_by_score_and_have_its_colours(store, tmp_pa
     assert listed == ['a b', 'sub/empty']
     assert 'object:128,0,0::' in (folder / 'labelmap.txt').read_text().splitlines()
     assert voc_palette()[[3, 255]].tolist() == [[128, 128, 0], [224, 224, 192]]
+
+
+@pytest.mark.parametrize('form', ['yolo-seg', 'labelme', 'voc-png'])
+def test_an_object_whose_mask_is_empty_is_left_out_whatever_its_area_says(tmp_path, form):
+    found = encode_instance(disc((5, 5), 3, HW), None, 0.5)
+    nothing = replace(found, rle=pack_runs([60 * 90], HW))
+    store = write_records(tmp_path, ImageRecord('a.png', HW, (nothing, found)))
+    assert export_folder(store, tmp_path / 'out', form).num_images == 1
+    if form == 'yolo-seg':
+        assert len((tmp_path / 'out/labels/a.txt').read_text().splitlines()) == 1
 
 
 def test_objects_that_eight_bits_cannot_number_are_said(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cuts3d_mm import api
-from cuts3d_mm.integrations import class_names
+from cuts3d_mm.integrations import class_index, class_names
 
 
 def download_model(model_name: str, model_path: str) -> None:
@@ -23,7 +23,6 @@ def load_model(
     weights: str | None = None,
     device: str = 'auto',
     score_thr: float = 0.3,
-    **unused: Any,
 ) -> Any:
     """Load a detector as a `fiftyone.Model`, for `dataset.apply_model(model)`.
 
@@ -34,7 +33,6 @@ def load_model(
         weights: weights as for `load_detector`.
         device: device of the network.
         score_thr: smallest score, in [0, 1].
-        unused: other arguments of the zoo.
     """
     import fiftyone.core.labels as labels
     import fiftyone.core.models as models
@@ -60,7 +58,7 @@ def load_model(
         height, width = one.mask.shape
         box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
         return labels.Detection(
-            label=names[one.label],
+            label=names[class_index(names, one.label)],
             bounding_box=[float(share) for share in box],
             mask=one.mask[top:bottom, left:right],
             confidence=float(one.score),
