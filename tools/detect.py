@@ -109,6 +109,12 @@ def main() -> int:
     args = parse_args()
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
+    if args.tiles is not None:
+        from cuts3d_mm.inference.tiles import check_tiles
+
+        check_tiles(args.tiles, args.overlap)
+        if args.track:
+            raise ValueError('--track follows objects in whole frames; leave out --tiles')
     # What takes seconds to import comes after all that is quick to check.
     require_writable(args.out, '--out')
     is_elsewhere = _is_elsewhere(args.model, args.weights)
@@ -121,8 +127,6 @@ def main() -> int:
     sources = open_sources(args.inputs)
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
-    if args.track and args.tiles is not None:
-        raise ValueError('--track follows objects in whole frames; leave out --tiles')
     image_ids = _image_ids(args.inputs) if 'results' in args.save else None
     if is_elsewhere:
         _check_model(args.model, args.weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +57,11 @@ class TiledDetector:
 
     Raises:
         ValueError: a number out of its range.
+        ImportError: supervision is not installed.
     """
 
     def __init__(self, detector: DetectorLabeller, tile_px: int, overlap: float) -> None:
-        if tile_px < 1 or not 0 <= overlap < 1:
-            raise ValueError(
-                f'tiles must have at least 1 px and overlap in [0, 1), got {tile_px}, {overlap}'
-            )
+        check_tiles(tile_px, overlap)
         self._detector, self._tile_px = detector, tile_px
         self._overlap_px = min(round(tile_px * overlap), tile_px - 1)
 
@@ -78,7 +77,9 @@ class TiledDetector:
         return [self._predict(image, at_once) for image in images]
 
     def _predict(self, image: Pixels, at_once: int) -> tuple[TiledDetection, ...]:
-        slicer = _supervision().InferenceSlicer(
+        import supervision
+
+        slicer = supervision.InferenceSlicer(
             self._find if at_once > 1 else lambda tile: self._find([tile])[0],
             slice_wh=self._tile_px,
             overlap_wh=self._overlap_px,
@@ -86,7 +87,7 @@ class TiledDetector:
             compact_masks=True,
             batch_size=at_once,
         )
-        found = slicer(image)
+        found: Any = slicer(image)
         image_hw = image.shape[0], image.shape[1]
         instances, are_cut = [], []
         for index in range(len(found)):
@@ -105,25 +106,34 @@ class TiledDetector:
 
     def _find(self, tiles: Sequence[Pixels]) -> list[Any]:
         """Detect in tiles, and note at which sides a mask ends at the border of its tile."""
+        import supervision
+
         from .results import to_supervision
 
         found = self._detector.predict_batch(
             [np.ascontiguousarray(tile) for tile in tiles], len(tiles)
         )
-        return [
-            _supervision().Detections(
-                **to_supervision(instances, tile.shape[:2]), data={'ends': _ends_of(instances)}
-            )
-            for instances, tile in zip(found, tiles, strict=True)
-        ]
+        detections = []
+        for instances, tile in zip(found, tiles, strict=True):
+            arguments: dict[str, Any] = {**to_supervision(instances, tile.shape[:2])}
+            arguments['data'] = {'ends': _ends_of(instances)}
+            detections.append(supervision.Detections(**arguments))
+        return detections
 
 
-def _supervision() -> Any:
-    try:
-        import supervision
-    except ImportError as error:
-        raise ImportError('tiles need supervision; pip install cuts3d_mm[tiles]') from error
-    return supervision
+def check_tiles(tile_px: int, overlap: float) -> None:
+    """Check what tiles are made by, before long work begins.
+
+    Raises:
+        ValueError: a number out of its range.
+        ImportError: supervision is not installed.
+    """
+    if tile_px < 1 or not 0 <= overlap < 1:
+        raise ValueError(
+            f'tiles must have at least 1 px and overlap in [0, 1), got {tile_px}, {overlap}'
+        )
+    if find_spec('supervision') is None:
+        raise ImportError('tiles need supervision; pip install cuts3d_mm[tiles]')
 
 
 def _ends_of(instances: Sequence[Detection]) -> NDArray[np.bool_]:

@@ -103,7 +103,7 @@ def test_results_have_the_image_ids_of_the_coco_json_and_are_scored(
     assert code == 2 and 'must have one COCO JSON as its only INPUT' in err
 
 
-def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng):
+def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng, monkeypatch):
     pytest.importorskip('supervision')
     names = write_images(tmp_path / 'in', 1, rng, (200, 288))
     arguments = ('--out', tmp_path / 'out', '--save', 'coco', 'masks', 'pictures')
@@ -115,8 +115,16 @@ def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng):
     boxes = np.array([one.box_xywh for one in record.instances])
     assert boxes[:, 2:].max() <= 96 and (boxes[:, :2] + boxes[:, 2:]).max(axis=0).min() > 96
     assert Image.open(tmp_path / 'out/pictures' / names[0]).size == (288, 200)
-    code, _, err = cuts3d('detect', tmp_path / 'in', *detector, '--tiles', 0)
-    assert code == 2 and '--tiles' in err
+    for wrong, message in (
+        (('--tiles', 0), '--tiles'),
+        (('--tiles', 64, '--overlap', 1), 'overlap in [0, 1), got 64, 1.0'),
+        (('--tiles', 64, '--track'), '--track follows objects in whole frames'),
+    ):
+        code, _, err = cuts3d('detect', tmp_path / 'in', *detector, *wrong)
+        assert code == 2 and message in err
+    monkeypatch.setattr('cuts3d_mm.inference.tiles.find_spec', lambda name: None)
+    code, _, err = cuts3d('detect', tmp_path / 'in', *detector, '--tiles', 64)
+    assert code == 2 and 'pip install cuts3d_mm[tiles]' in err and err.count('\n') == 1
 
 
 def test_photos_cannot_be_followed(cuts3d, detector, tmp_path, rng):
