@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,9 +26,10 @@ from .coco_json import CATEGORIES
 from .record import ImageRecord, InstanceRecord, decode_mask, with_safe_name
 from .store import read_store, shard_paths
 
+Classes = Mapping[str, int]  # name of a class -> its number, from 0
 MOST_VOC_OBJECTS = 254  # 8 bits, in which 0 is the background and 255 is void
+_OBJECT = str(CATEGORIES[0]['name'])
 _SUFFIX = re.compile(r'(?<=[^/])\.[A-Za-z0-9]+$')  # frames of videos, CLIP.mp4#000001, keep theirs
-_CLASSES = tuple(one['name'] for one in CATEGORIES)
 
 
 def export_folder(store: Place, out: Path, form: str, images: Path | None = None) -> Exported:
@@ -42,11 +43,14 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
             links; labelme gets their paths. None: they are to be put into `out` later.
 
     Raises:
-        ValueError: `store` is no label store.
+        ValueError: `store` is no label store, or a class cannot be written in this form.
         FileExistsError: `out` exists.
     """
     shard_paths(store)  # an error names the store before anything is written
     write, num_images = _FORMS[form], 0
+    names = {_class_of(one) for record in read_store(store) for one in record.instances}
+    classes = {name: number for number, name in enumerate(sorted(names or {_OBJECT}))}
+    _check_classes(classes, form)
     refused: list[str] = []
     taken: dict[str, str] = {}  # name without suffix -> name
     with make_folder_atomically(out) as folder:
@@ -66,7 +70,7 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
                 image = None if images is None else path_inside(images, record.name)
                 if image is not None and not image.is_file():
                     raise BadName(f'image must exist, found no {image}')
-                left_out = write(folder, out, stem, record, image)
+                left_out = write(folder, out, stem, record, image, classes)
             except BadName as reason:
                 refused.append(str(reason))
                 continue
@@ -74,7 +78,7 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
             num_images += 1
             if left_out:
                 refused.append(f'{left_out} objects of {record.name}, those of the lowest score')
-        _write_lists(folder, form, list(taken))
+        _write_lists(folder, form, list(taken), list(classes))
     return Exported(num_images, tuple(refused))
 
 
@@ -125,7 +129,7 @@ def _shapes(record: ImageRecord) -> Iterator[dict[str, Any]]:
         polygons = mask_polygons(decode_mask(instance, record.image_hw))
         for polygon in polygons:
             yield {
-                'label': _CLASSES[0],
+                'label': _class_of(instance),
                 'points': np.reshape(polygon, (-1, 2)).tolist(),
                 'group_id': number if len(polygons) > 1 else None,  # parts of one object
                 'description': '',
@@ -136,18 +140,20 @@ def _shapes(record: ImageRecord) -> Iterator[dict[str, Any]]:
             }
 
 
-def voc_images(record: ImageRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def voc_images(
+    record: ImageRecord, classes: Classes
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Class and object of every pixel, (H, W) each: 0 is the background.
 
     Objects are numbered from 1 by falling score, and the best lies on top; those beyond
     `MOST_VOC_OBJECTS` are left out.
     """
-    classes, objects = np.zeros((2, *record.image_hw), np.uint8)
+    kinds, objects = np.zeros((2, *record.image_hw), np.uint8)
     best = sorted(_with_area(record), key=lambda one: -one.score)[:MOST_VOC_OBJECTS]
     for number, instance in reversed(list(enumerate(best, start=1))):
         mask = decode_mask(instance, record.image_hw)
-        classes[mask], objects[mask] = 1, number
-    return classes, objects
+        kinds[mask], objects[mask] = 1 + classes[_class_of(instance)], number
+    return kinds, objects
 
 
 def voc_palette() -> NDArray[np.uint8]:
@@ -155,6 +161,19 @@ def voc_palette() -> NDArray[np.uint8]:
     numbers = np.arange(256)[:, None, None]
     bits = numbers >> (3 * np.arange(8)[None, :, None] + np.arange(3)) & 1  # (256, 8, 3)
     return (bits << (7 - np.arange(8))[None, :, None]).sum(axis=1).astype(np.uint8)
+
+
+def _check_classes(classes: Classes, form: str) -> None:
+    is_voc = form == 'voc-png'
+    odd = [name for name in classes if not name.isprintable() or (is_voc and ':' in name)]
+    if odd:
+        raise ValueError(f'classes must be printable, for voc-png without a colon, got {odd[0]!r}')
+    if is_voc and len(classes) > MOST_VOC_OBJECTS:
+        raise ValueError(f'voc-png holds {MOST_VOC_OBJECTS} classes at most, got {len(classes)}')
+
+
+def _class_of(instance: InstanceRecord) -> str:
+    return getattr(instance, 'category', None) or _OBJECT
 
 
 def _with_area(record: ImageRecord) -> list[InstanceRecord]:
@@ -165,9 +184,10 @@ def _with_area(record: ImageRecord) -> list[InstanceRecord]:
 
 
 def _write_yolo(
-    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None
+    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
-    lines = [yolo_line(one, record.image_hw) for one in _with_area(record)]
+    found = _with_area(record)
+    lines = [yolo_line(one, record.image_hw, classes[_class_of(one)]) for one in found]
     target = path_to_write(folder / 'labels', f'{stem}.txt')
     if image is not None:
         link = path_to_write(folder / 'images', record.name)
@@ -180,7 +200,7 @@ def _write_yolo(
 
 
 def _write_labelme(
-    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None
+    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
     target = path_to_write(folder, f'{stem}.json')
     path = PurePosixPath(record.name).name
@@ -191,34 +211,34 @@ def _write_labelme(
     return 0
 
 
-def _write_voc(folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None) -> int:
+def _write_voc(
+    folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
+) -> int:
     places = ('SegmentationClass', 'SegmentationObject')
-    for place, pixels in zip(places, voc_images(record), strict=True):
+    for place, pixels in zip(places, voc_images(record, classes), strict=True):
         picture = Image.fromarray(pixels)
         picture.putpalette(voc_palette().tobytes())
         picture.save(path_to_write(folder / place, f'{stem}.png'))
     return max(len(_with_area(record)) - MOST_VOC_OBJECTS, 0)
 
 
-def _write_lists(folder: Path, form: str, stems: list[str]) -> None:
+def _write_lists(folder: Path, form: str, stems: list[str], classes: list[str]) -> None:
     """Write what a format says of all images at once."""
     if form == 'yolo-seg':
-        names = ''.join(
-            f'  {number}: {json.dumps(name)}\n' for number, name in enumerate(_CLASSES)
-        )
-        write_whole(folder / 'data.yaml', f'train: images\nval: images\nnames:\n{names}')
+        names = json.dumps(classes, ensure_ascii=False)  # a list in JSON is one in YAML
+        write_whole(folder / 'data.yaml', f'train: images\nval: images\nnames: {names}\n')
         for name in ('images', 'labels'):
             (folder / name).mkdir(exist_ok=True)
     elif form == 'voc-png':
-        colors = enumerate(voc_palette()[: len(_CLASSES) + 1].tolist())
-        rows = [f'{("background", *_CLASSES)[i]}:{",".join(map(str, c))}::' for i, c in colors]
+        colors = enumerate(voc_palette()[: len(classes) + 1].tolist())
+        rows = [f'{("background", *classes)[i]}:{",".join(map(str, c))}::' for i, c in colors]
         lines = '\n'.join(['# label:color_rgb:parts:actions', *rows, ''])
         write_whole(folder / 'labelmap.txt', lines)
         listing = path_to_write(folder, 'ImageSets/Segmentation/default.txt')
         write_whole(listing, ''.join(f'{stem}\n' for stem in stems))
 
 
-_FORMS: dict[str, Callable[[Path, Path, str, ImageRecord, Path | None], int]] = {
+_FORMS: dict[str, Callable[[Path, Path, str, ImageRecord, Path | None, Classes], int]] = {
     'yolo-seg': _write_yolo,
     'labelme': _write_labelme,
     'voc-png': _write_voc,
