@@ -78,6 +78,8 @@ GROUPS = {
         'explain',
         'view',
         'browse-labels',
+        'group',
+        'name',
         'describe',
         'score',
         'export',

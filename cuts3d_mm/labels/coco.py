@@ -321,14 +321,15 @@ def _coco_images(records: Iterable[ImageRecord], ids: dict[str, int]) -> Iterato
     names = set[str]()
     for image_id, record in enumerate(labelled, start=1):
         height, width = record.image_hw
-        names.update(map(_class_of, record.instances))
+        names.update(map(class_of, record.instances))
         yield {'id': image_id, 'file_name': record.name, 'height': height, 'width': width}
     if names:
         ids.clear()
         ids.update({name: number for number, name in enumerate(sorted(names), CATEGORY_ID)})
 
 
-def _class_of(instance: InstanceRecord) -> str:
+def class_of(instance: InstanceRecord) -> str:
+    """Name of the class of an instance; 'object' where it has none."""
     return instance.category or str(CATEGORIES[0]['name'])
 
 
@@ -346,7 +347,7 @@ def _coco_annotations(
         for instance, number in zip(record.instances, known, strict=False):
             annotation_id += 1
             annotation = coco_annotation(instance, record.image_hw)
-            annotation['category_id'] = ids[_class_of(instance)]
+            annotation['category_id'] = ids[class_of(instance)]
             if as_polygons:
                 annotation['segmentation'] = mask_polygons(decode_mask(instance, record.image_hw))
             if number is not None:

@@ -21,14 +21,12 @@ from cuts3d_mm.files.atomic import make_folder_atomically, write_whole
 from cuts3d_mm.files.paths import BadName, path_inside, path_to_write
 from cuts3d_mm.files.remote import Place
 
-from .coco import Exported, mask_polygons
-from .coco_json import CATEGORIES
+from .coco import Exported, class_of, mask_polygons
 from .record import ImageRecord, InstanceRecord, decode_mask, with_safe_name
 from .store import read_store, shard_paths
 
 Classes = Mapping[str, int]  # name of a class -> its number, from 0
 MOST_VOC_OBJECTS = 254  # 8 bits, in which 0 is the background and 255 is void
-_OBJECT = str(CATEGORIES[0]['name'])
 _SUFFIX = re.compile(r'(?<=[^/])\.[A-Za-z0-9]+$')  # frames of videos, CLIP.mp4#000001, keep theirs
 
 
@@ -48,8 +46,8 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
     """
     shard_paths(store)  # an error names the store before anything is written
     write, num_images = _FORMS[form], 0
-    names = {_class_of(one) for record in read_store(store) for one in record.instances}
-    classes = {name: number for number, name in enumerate(sorted(names or {_OBJECT}))}
+    names = {class_of(one) for record in read_store(store) for one in record.instances}
+    classes = {name: number for number, name in enumerate(sorted(names or {'object'}))}
     _check_classes(classes, form)
     refused: list[str] = []
     taken: dict[str, str] = {}  # name without suffix -> name
@@ -129,7 +127,7 @@ def _shapes(record: ImageRecord) -> Iterator[dict[str, Any]]:
         polygons = mask_polygons(decode_mask(instance, record.image_hw))
         for polygon in polygons:
             yield {
-                'label': _class_of(instance),
+                'label': class_of(instance),
                 'points': np.reshape(polygon, (-1, 2)).tolist(),
                 'group_id': number if len(polygons) > 1 else None,  # parts of one object
                 'description': '',
@@ -152,7 +150,7 @@ def voc_images(
     best = sorted(_with_area(record), key=lambda one: -one.score)[:MOST_VOC_OBJECTS]
     for number, instance in reversed(list(enumerate(best, start=1))):
         mask = decode_mask(instance, record.image_hw)
-        kinds[mask], objects[mask] = 1 + classes[_class_of(instance)], number
+        kinds[mask], objects[mask] = 1 + classes[class_of(instance)], number
     return kinds, objects
 
 
@@ -172,10 +170,6 @@ def _check_classes(classes: Classes, form: str) -> None:
         raise ValueError(f'voc-png holds {MOST_VOC_OBJECTS} classes at most, got {len(classes)}')
 
 
-def _class_of(instance: InstanceRecord) -> str:
-    return getattr(instance, 'category', None) or _OBJECT
-
-
 def _with_area(record: ImageRecord) -> list[InstanceRecord]:
     size = list(record.image_hw)
     codes = [{'size': size, 'counts': one.rle} for one in record.instances]
@@ -187,7 +181,7 @@ def _write_yolo(
     folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
     found = _with_area(record)
-    lines = [yolo_line(one, record.image_hw, classes[_class_of(one)]) for one in found]
+    lines = [yolo_line(one, record.image_hw, classes[class_of(one)]) for one in found]
     target = path_to_write(folder / 'labels', f'{stem}.txt')
     if image is not None:
         link = path_to_write(folder / 'images', record.name)
