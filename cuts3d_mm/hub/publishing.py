@@ -155,10 +155,11 @@ def write_release(
     check_weights_fit(state.weights, expected)
     # Copies, so that no file holds more of a shared storage than the weight itself.
     weights = {name: value.detach().cpu().clone() for name, value in state.weights.items()}
-    text = flatten_config(config)
+    names = without_local_paths(plain_dataset_meta(state.meta.get('dataset_meta')))
+    text = flatten_config(config, names)
     read = parse_release_config(text, 'a config that is published')
     meta = {
-        'dataset_meta': without_local_paths(plain_dataset_meta(state.meta)),
+        'dataset_meta': names,
         'cfg': Config(read).pretty_text,  # for MMDetection, which runs it
         RELEASE_CONFIG: text,
         'cuts3d_mm': __version__,
@@ -180,9 +181,17 @@ def write_release(
     return [folder / name for name in files]
 
 
-def flatten_config(config: Config) -> str:
-    """Write the part of a config that a release holds: the detector and its test images' size."""
-    return json.dumps(release_config(config.to_dict(), 'a config that is published'), indent=1)
+def flatten_config(config: Config, names: Mapping[str, Any] | None = None) -> str:
+    """Write the part of a config that a release holds: the detector and its test images' size.
+
+    Args:
+        config: config of the training.
+        names: names and colours of the classes; None: those of the config.
+    """
+    checked = release_config(config.to_dict(), 'a config that is published')
+    if names is not None:
+        checked['test_dataloader']['dataset']['metainfo'] = names
+    return json.dumps(checked, indent=1)
 
 
 def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ _SCOPES = {
 }
 MAX_DEPTH = 64  # nested brackets; the detectors that MMDetection ships have 9
 LARGEST_SIDE_PX = 8192  # largest side of an image that is scaled or padded
+_GOLDEN_RATIO = 0.618  # of the circle between the hues of two classes
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
 # Steps that change an image -> the arguments that are kept.
 _STEPS = {
@@ -69,7 +72,8 @@ def read_release_config(path: Path) -> dict[str, Any]:
     """Read the config of a release.
 
     Returns:
-        `model`, `test_dataloader`, `visualizer` and `default_scope`; nothing else of the file.
+        `model`, `test_dataloader`, whose data set has the names of the classes as `metainfo`,
+        `visualizer` and `default_scope`; nothing else of the file.
 
     Raises:
         ValueError: the file is too large, is no JSON, or names something that a release may not
@@ -109,7 +113,11 @@ def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
             f'{name}: model.type must be a detector of MMDetection, got {checked.get("type")!r}'
         )
     # The type is for MMDetection's own inferencer, which asks the data set for colours.
-    dataset = {'type': 'BaseDetDataset', 'pipeline': _make_pipeline(config, name)}
+    dataset = {
+        'type': 'BaseDetDataset',
+        'metainfo': plain_dataset_meta(_find_in_dataset(config, 'metainfo', Mapping)),
+        'pipeline': _make_pipeline(config, name),
+    }
     return {
         'default_scope': 'mmdet',
         'model': checked,
@@ -200,11 +208,11 @@ class _Check:
 
 def _make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Make the steps from a file to the input of a detector; its data set may be wrapped."""
-    steps = _find_steps(config)
+    steps = _find_in_dataset(config, 'pipeline', (list, tuple))
     if steps is None:
         raise ValueError(f'{name} must define test_dataloader with the pipeline of a data set')
     made: list[dict[str, Any]] = [{'type': 'LoadImageFromFile'}]
-    for index, step in enumerate(steps):
+    for index, step in enumerate(chain.from_iterable(map(_unwrap, steps))):
         place = f'test_dataloader.dataset.pipeline[{index}]'
         kind = step.get('type') if isinstance(step, Mapping) else None
         kind = kind.rpartition('.')[2] if isinstance(kind, str) else ''
@@ -232,11 +240,12 @@ def _make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | N
     return {'type': 'DetDataPreprocessor', **_numbers(config, _PREPROCESSOR, name, place)}
 
 
-def _find_steps(config: Mapping[str, Any]) -> Sequence[Any] | None:
+def _find_in_dataset(config: Mapping[str, Any], key: str, kind: Any) -> Any:
+    """Find an entry of the data set of images to test, which may be wrapped; None: none has it."""
     found: Any = config.get('test_dataloader')
     while isinstance(found, Mapping):
-        if isinstance(found.get('pipeline'), (list, tuple)):
-            return [part for step in found['pipeline'] for part in _unwrap(step)]
+        if isinstance(found.get(key), kind):
+            return found[key]
         found = found.get('dataset')
     return None
 
@@ -270,24 +279,26 @@ def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) ->
 
 
 def plain_dataset_meta(meta: Any) -> dict[str, Any]:
-    """Read names and colours out of the `meta` of a checkpoint.
+    """Read the names and colours of classes.
 
     Args:
         meta: any value; anything but a list of names or of colours counts as missing.
 
     Returns:
-        `classes`, texts, and `palette`, (red, green, blue) in 0 to 255; the ones of
-        class-agnostic labels where they are missing.
+        `classes`, texts, those of class-agnostic labels where they are missing, and `palette`,
+        a (red, green, blue) in 0 to 255 for each class.
     """
-    found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    found = found if isinstance(found, Mapping) else {}
+    found = meta if isinstance(meta, Mapping) else {}
     classes = found.get('classes')
     is_named = isinstance(classes, Sequence) and all(isinstance(one, str) for one in classes)
     if not classes or isinstance(classes, str) or not is_named:
         classes = DATASET_META['classes']
     palette = found.get('palette')
-    if not palette or not _are_colors(palette):
-        palette = DATASET_META['palette']
+    if not palette or not _are_colors(palette) or len(palette) < len(classes):
+        palette = list(DATASET_META['palette'])
+        for number in range(1, len(classes)):
+            color = colorsys.hsv_to_rgb(number * _GOLDEN_RATIO % 1, 0.75, 0.9)
+            palette.append([round(255 * share) for share in color])
     return {'classes': tuple(classes), 'palette': [tuple(color) for color in palette]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,16 @@ def _read_all(name: str) -> Iterator[Pixels]:
                 yield np.ascontiguousarray(frame.pixels[..., ::-1])
 
 
-def instances_of(sample: Any, score_thr: float = 0.0) -> tuple[Detection, ...]:
+def instances_of(
+    sample: Any, score_thr: float = 0.0, classes: Sequence[str] = ()
+) -> tuple[Detection, ...]:
     """Instances of a sample, the best first, for `cuts3d_mm.inference.results`.
 
     Args:
         sample: `DetDataSample`; a detector without masks has its boxes filled.
         score_thr: smallest score, in [0, 1].
+        classes: names of the classes; without them each instance is an object.
     """
-    found = read_predictions(sample.pred_instances, tuple(sample.ori_shape), score_thr, None)
+    image_hw = tuple(sample.ori_shape)
+    found = read_predictions(sample.pred_instances, image_hw, score_thr, None, classes)
     return tuple(read_detections(found, 'none'))

@@ -67,7 +67,7 @@ def to_record(
     encoded = tuple(
         one.record
         if isinstance(one, TiledDetection)
-        else encode_instance(one.mask, one.confidence, one.score)
+        else encode_instance(one.mask, one.confidence, one.score, category=one.category)
         for one in instances
     )
     return ImageRecord(name, image_hw, encoded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ class TiledDetector:
     def _predict(self, image: Pixels, at_once: int) -> tuple[TiledDetection, ...]:
         import supervision
 
+        from cuts3d_mm.labellers.detector import category_of
+
         slicer = supervision.InferenceSlicer(
             self._find if at_once > 1 else lambda tile: self._find([tile])[0],
             slice_wh=self._tile_px,
@@ -100,6 +102,7 @@ class TiledDetector:
             room = np.array([x, y, image_hw[1] - x - width, image_hw[0] - y - height])
             are_cut.append(bool((found.data['ends'][index] & (room > _BORDER_PX)).any()))
             label = int(found.class_id[index])
+            record = replace(record, category=category_of(label, self._detector.classes))
             instances.append(TiledDetection(record, image_hw, found.xyxy[index], label))
         kept = [instances[index] for index in _distinct(instances, are_cut)]
         return tuple(sorted(kept, key=lambda one: -one.score))

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from cuts3d_mm import api
-from cuts3d_mm.integrations import class_index, class_names
 from cuts3d_mm.labels.coco import mask_polygons
 
 if TYPE_CHECKING:
@@ -37,9 +36,11 @@ class CutS3DFunction:
 
         self._cvat = cvat
         self._detector = api.load_detector(model, weights, device, score_thr)
-        self._names = class_names(self._detector)
         self.spec: Any = cvat.DetectionFunctionSpec(
-            labels=[cvat.label_spec(name, n, type='mask') for n, name in enumerate(self._names)]
+            labels=[
+                cvat.label_spec(name, number, type='mask')
+                for number, name in enumerate(self._detector.classes)
+            ]
         )
 
     def detect(self, context: Any, image: Image.Image) -> list[Any]:
@@ -54,7 +55,7 @@ class CutS3DFunction:
         ]
 
     def _shapes(self, one: Detection, number: int, as_polygons: bool) -> Iterator[Any]:
-        label = class_index(self._names, one.label)
+        label = one.label if one.label < len(self._detector.classes) else 0
         if not as_polygons:
             from cvat_sdk.masks import encode_mask
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cuts3d_mm.images.reading import read_image
-from cuts3d_mm.integrations import class_index, class_names
 from cuts3d_mm.labels.coco import mask_polygons
+from cuts3d_mm.labels.coco_json import ANY_OBJECT
 
 if TYPE_CHECKING:
     from cuts3d_mm.labellers.detector import Detection
@@ -21,7 +21,6 @@ def to_label_studio(
     image_hw: tuple[int, int],
     from_name: str = 'label',
     to_name: str = 'image',
-    names: Sequence[str] = ('object',),
 ) -> dict[str, Any]:
     """Prediction of one task: a polygon for each part of an object, in percent of the image.
 
@@ -30,7 +29,6 @@ def to_label_studio(
         image_hw: size of the image, in pixels.
         from_name: name of the `PolygonLabels` in the labelling interface.
         to_name: name of its `Image`.
-        names: name of each class, as in the labelling interface.
     """
     height, width = image_hw
     regions = []
@@ -49,7 +47,7 @@ def to_label_studio(
                     'score': float(one.score),
                     'value': {
                         'points': np.round(percent, 4).tolist(),
-                        'polygonlabels': [names[class_index(names, one.label)]],
+                        'polygonlabels': [one.category or ANY_OBJECT],
                         'closed': True,
                     },
                 }
@@ -79,10 +77,10 @@ def predict_tasks(
     Raises:
         ImageFailure: an image cannot be read.
     """
-    names, predictions = class_names(detector), []
+    predictions = []
     for task in tasks:
         image = read_image(Path(locate(task['data'][key])))
         image_hw = image.shape[0], image.shape[1]
         found = detector.predict(image)
-        predictions.append(to_label_studio(found, image_hw, from_name, to_name, names))
+        predictions.append(to_label_studio(found, image_hw, from_name, to_name))
     return predictions

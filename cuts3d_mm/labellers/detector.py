@@ -33,6 +33,7 @@ from cuts3d_mm.hub.trusted_config import (
     read_release_config,
 )
 from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
+from cuts3d_mm.labels.coco_json import ANY_OBJECT
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
@@ -197,13 +198,20 @@ class DetectorLabeller:
         if 'masks' not in found and not (self.fill_boxes and self.confidence_source != 'map'):
             raise ValueError('detector must predict masks, it predicts boxes only')
         height, width = pixels.shape[:2]
-        output = read_predictions(found, (height, width), self.score_thr, self.max_per_image)
+        limits = self.score_thr, self.max_per_image
+        output = read_predictions(found, (height, width), *limits, self.classes)
         if not self.refine or not output.crops:
             return output
         return replace(output, pixels=resize_rgb(pixels, _REFINED_HW))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what the detector finds: `object` alone, unless it was taught others."""
+        return class_names(self.detector)
+
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
-        state = read_state(checkpoint).weights
+        read = read_state(checkpoint)
+        state = read.weights
         if expected_sha256 not in (None, digest_weights(state)):
             raise ValueError(
                 f'{checkpoint} must hold the weights with SHA-256 {expected_sha256}, it holds '
@@ -211,10 +219,15 @@ class DetectorLabeller:
             )
         check_weights_fit(state, self.detector.state_dict())
         self.detector.load_state_dict(state)
+        self.detector.dataset_meta = plain_dataset_meta(read.meta.get('dataset_meta'))
 
 
 def read_predictions(
-    found: Any, image_hw: tuple[int, int], score_thr: float, max_per_image: int | None
+    found: Any,
+    image_hw: tuple[int, int],
+    score_thr: float,
+    max_per_image: int | None,
+    classes: Sequence[str],
 ) -> DetectorOutput:
     """Copy what MMDetection has found in an image from its device, the best first.
 
@@ -223,6 +236,7 @@ def read_predictions(
         image_hw: size of the image, in pixels.
         score_thr: smallest score, in [0, 1].
         max_per_image: most instances; None: all.
+        classes: names of the classes.
     """
     best = torch.argsort(found.scores, descending=True, stable=True)[:max_per_image]
     scores = found.scores[best].cpu().numpy().astype(np.float64)
@@ -230,7 +244,22 @@ def read_predictions(
     boxes = found.bboxes[best].cpu().numpy().astype(np.float32)
     crops = _crops(found.masks[best]) if 'masks' in found else _filled(boxes, image_hw)
     labels = found.labels[best].cpu().numpy().astype(np.int64)
-    return DetectorOutput(crops, np.minimum(scores[: len(best)], 1), boxes, labels, image_hw)
+    categories = tuple(category_of(label, classes) for label in labels)
+    scores = np.minimum(scores[: len(best)], 1)
+    return DetectorOutput(crops, scores, boxes, labels, image_hw, categories)
+
+
+def class_names(detector: Any) -> tuple[str, ...]:
+    """Names of the classes of a network: `object` alone, unless it was taught others."""
+    meta = plain_dataset_meta(getattr(detector, 'dataset_meta', None))
+    names: tuple[str, ...] = meta['classes']
+    return names
+
+
+def category_of(label: int, classes: Sequence[str]) -> str | None:
+    """Name of a class; None for an object of which no more is known."""
+    name = classes[label] if label < len(classes) else ANY_OBJECT
+    return None if name == ANY_OBJECT else name
 
 
 def _filled(boxes_xyxy: Float, image_hw: tuple[int, int]) -> tuple[MaskCrop, ...]:
@@ -291,6 +320,7 @@ class Detection:
     box_xyxy: Float  # (4,) box of the detector, in pixels; the mask may be smaller
     label: int  # number of the class, from 0
     embedding: Float | None = None  # (C,) see `embed_masks`; None: not asked for
+    category: str | None = None  # name of the class; None: an object, of which no more is known
 
 
 @dataclass(frozen=True)
@@ -313,6 +343,7 @@ class DetectorOutput:
     boxes_xyxy: Float  # (n, 4) px
     labels: Index  # (n,)
     image_hw: tuple[int, int]
+    categories: tuple[str | None, ...]  # (n,) names of the classes, see `Detection`
     pixels: Pixels | None = None  # image to refine the masks by, of a fixed size; None: do not
 
 
@@ -324,14 +355,17 @@ def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[D
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
     refined = _refined_masks(found, confidence_source)
-    parts = zip(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, strict=True)
-    for crop, score, box_xyxy, label in parts:
+    parts = zip(
+        *(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, found.categories),
+        strict=True,
+    )
+    for crop, score, box_xyxy, label, category in parts:
         values = _whole(crop, found.image_hw)
         mask, confidence = _mask_and_confidence(values, score, confidence_source)
         if found.pixels is not None:
             mask = next(refined)
         if mask.any():
-            yield Detection(mask, confidence, score, box_xyxy, int(label))
+            yield Detection(mask, confidence, score, box_xyxy, int(label), category=category)
 
 
 def _refined_masks(found: DetectorOutput, confidence_source: str) -> Iterator[Mask]:
@@ -462,7 +496,8 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     state = read_state(weights)
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError(_NO_DETECTOR)
-    names = plain_dataset_meta(state.meta)
+    dataset = config.test_dataloader.get('dataset') or {}
+    names = plain_dataset_meta(state.meta.get('dataset_meta') or dataset.get('metainfo'))
     return DetectorSource(config, state.weights, names, is_release=False)
 
 
@@ -477,7 +512,7 @@ def _release(checked: dict[str, Any] | None, weights: str) -> DetectorSource:
                 'config that it was trained by'
             )
         checked = parse_release_config(text, weights)
-    names = plain_dataset_meta(state.meta)
+    names = checked['test_dataloader']['dataset']['metainfo']
     return DetectorSource(Config(checked), state.weights, names, is_release=True)
 
 

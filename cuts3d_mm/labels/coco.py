@@ -21,7 +21,7 @@ from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.remote import Place, find_place
 
 from .coco_json import (
-    CATEGORIES,
+    ANY_OBJECT,
     CATEGORY_ID,
     CocoAnnotation,
     CocoImage,
@@ -191,7 +191,7 @@ def write_coco(
         info = {'description': 'pseudo-labels by cuts3d_mm'}
         file.write(f'{{"info": {json.dumps(info)}, "licenses": [],\n'.encode())
         file.write(b'"images": [')
-        ids = {str(CATEGORIES[0]['name']): CATEGORY_ID}  # for labels without an instance
+        ids = {ANY_OBJECT: CATEGORY_ID}  # for labels without an instance
         num_images = _write_items(file, _coco_images(read_records(), ids))
         categories = [{'id': number, 'name': name} for name, number in ids.items()]
         file.write(f'],\n"categories": {json.dumps(categories)},\n"annotations": ['.encode())
@@ -330,7 +330,7 @@ def _coco_images(records: Iterable[ImageRecord], ids: dict[str, int]) -> Iterato
 
 def class_of(instance: InstanceRecord) -> str:
     """Name of the class of an instance; 'object' where it has none."""
-    return instance.category or str(CATEGORIES[0]['name'])
+    return instance.category or ANY_OBJECT
 
 
 def _coco_annotations(

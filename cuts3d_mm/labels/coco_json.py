@@ -33,9 +33,10 @@ from .record import OLDER_LOWER_BOUND
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
 
 CATEGORY_ID = 1
-CATEGORIES = [{'id': CATEGORY_ID, 'name': 'object'}]
+ANY_OBJECT = 'object'  # class of instances of which no more is known
+CATEGORIES = [{'id': CATEGORY_ID, 'name': ANY_OBJECT}]
 # The same for MMDetection: class names and RGB colours.
-DATASET_META: dict[str, Any] = {'classes': ('object',), 'palette': [(220, 20, 60)]}
+DATASET_META: dict[str, Any] = {'classes': (ANY_OBJECT,), 'palette': [(220, 20, 60)]}
 MAX_ID = 2**53  # floating-point numbers cannot tell larger ids apart
 MAX_COORDINATE_PX = 2**24  # the same limit in 32 bits
 Id = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]

@@ -22,6 +22,7 @@ from cuts3d_mm.files.paths import BadName, path_inside, path_to_write
 from cuts3d_mm.files.remote import Place
 
 from .coco import Exported, class_of, mask_polygons
+from .coco_json import ANY_OBJECT
 from .record import ImageRecord, InstanceRecord, decode_mask, with_safe_name
 from .store import read_store, shard_paths
 
@@ -47,7 +48,7 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
     shard_paths(store)  # an error names the store before anything is written
     write, num_images = _FORMS[form], 0
     names = {class_of(one) for record in read_store(store) for one in record.instances}
-    classes = {name: number for number, name in enumerate(sorted(names or {'object'}))}
+    classes = {name: number for number, name in enumerate(sorted(names or {ANY_OBJECT}))}
     _check_classes(classes, form)
     refused: list[str] = []
     taken: dict[str, str] = {}  # name without suffix -> name

@@ -75,7 +75,11 @@ def turning_advice(annotated_hw: tuple[Any, ...], image_hw: tuple[Any, ...]) -> 
 
 
 def encode_instance(
-    mask: Mask, confidence: Float | None, score: float, embedding: Float | None = None
+    mask: Mask,
+    confidence: Float | None,
+    score: float,
+    embedding: Float | None = None,
+    category: str | None = None,
 ) -> InstanceRecord:
     """Pack an instance.
 
@@ -84,6 +88,7 @@ def encode_instance(
         confidence: (h, w) on the patch grid in [0, 1], or None.
         score: score in [0, 1].
         embedding: (C,) vector, stored in 16 bits; None: not asked for.
+        category: name of the class; None: an object, of which no more is known.
     """
     if not mask.any():
         raise ValueError(f'mask must not be empty, got {mask.shape} without a pixel')
@@ -93,7 +98,7 @@ def encode_instance(
     area = int(coco_mask.area(code))
     vector = None if embedding is None else embedding.astype('<f2').tobytes()
     box = left, top, width, height
-    return InstanceRecord(box, area, code['counts'], float(score), crop, vector)
+    return InstanceRecord(box, area, code['counts'], float(score), crop, vector, category)
 
 
 def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:

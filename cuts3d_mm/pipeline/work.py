@@ -416,8 +416,11 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
                 work.hands_on(content)
         with watch.measure('encode') as work:
             instances = tuple(
-                encode_instance(i.mask, i.confidence, i.score, getattr(i, 'embedding', None))
-                for i in content
+                encode_instance(
+                    *(one.mask, one.confidence, one.score),
+                    *(getattr(one, name, None) for name in ('embedding', 'category')),
+                )
+                for one in content
             )
             record = ImageRecord(image.name, image.image_hw, instances, digest=image.digest)
             work.hands_on(record)

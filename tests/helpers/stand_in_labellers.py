@@ -120,7 +120,7 @@ class Nothing:
     def extract(self, images):
         from cuts3d_mm.labellers.detector import DetectorOutput
 
-        nothing = DetectorOutput((), np.zeros(0), np.zeros((0, 4)), np.zeros(0), (60, 88))
+        nothing = DetectorOutput((), np.zeros(0), np.zeros((0, 4)), np.zeros(0), (60, 88), ())
         return [nothing for _ in images]
 
 

@@ -24,6 +24,8 @@ CENTERS = [(40, 40), (60, 95), (95, 190), (10, 320), (192, 5), (150, 260)]
 class BrightParts:
     """Finds what is connected and bright; what is larger has the smaller score."""
 
+    classes = ('ball',)
+
     def __init__(self):
         self.sizes = []
 
@@ -60,7 +62,9 @@ def test_every_object_is_found_once_and_whole(at_once):
         assert sum(iou(one.mask, mask) == 1 for one in found) == 1
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     record = to_record(found, HW, 'x.png')
-    assert record.instances == tuple(encode_instance(one.mask, None, one.score) for one in found)
+    assert record.instances == tuple(
+        encode_instance(one.mask, None, one.score, category='ball') for one in found
+    )
 
 
 def test_an_image_smaller_than_a_tile_and_one_without_objects_are_detected():

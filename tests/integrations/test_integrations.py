@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from cuts3d_mm import api
 from cuts3d_mm.inference.results import to_mask_generation
-from cuts3d_mm.integrations import class_index, class_names, label_studio
+from cuts3d_mm.integrations import label_studio
 
 HW = (60, 90)
 MASKS = (disc((20, 25), 12, HW), disc((40, 60), 10, HW) | disc((15, 80), 6, HW))
@@ -25,13 +25,13 @@ MASKS = (disc((20, 25), 12, HW), disc((40, 60), 10, HW) | disc((15, 80), 6, HW))
 class Detector:
     """Finds two objects, the second of two parts and of another class."""
 
-    detector = SimpleNamespace(dataset_meta={'classes': ('cup', 'fork')})
+    classes = ('cup', 'fork')
 
     def predict(self, image):
         assert image.shape == (*HW, 3) and image.dtype == np.uint8
         assert image[0, 0].tolist() == [250, 10, 20]  # RGB
         return tuple(
-            SimpleNamespace(mask=mask, score=score, label=label)
+            SimpleNamespace(mask=mask, score=score, label=label, category=self.classes[label])
             for label, (mask, score) in enumerate(zip(MASKS, (0.9, 0.4), strict=True))
         )
 
@@ -189,7 +189,7 @@ def test_label_studio_gets_polygons_in_percent(tmp_path, picture):
 def test_label_studio_finds_the_predictions_valid():
     interface = pytest.importorskip('label_studio_sdk.label_interface')
     found = label_studio.to_label_studio(
-        Detector().predict(np.full((*HW, 3), (250, 10, 20), np.uint8)), HW, names=('cup', 'fork')
+        Detector().predict(np.full((*HW, 3), (250, 10, 20), np.uint8)), HW
     )
     interface = interface.LabelInterface(INTERFACE)
     assert interface.validate_prediction(found, return_errors=True) == []
@@ -201,9 +201,3 @@ def test_transformers_gives_what_its_mask_generation_gives():
     assert [mask.shape for mask in found['masks']] == [HW] * 2 and found['masks'][0].dtype == bool
     assert found['scores'].tolist() == pytest.approx([0.9, 0.4])
     assert to_mask_generation(())['masks'] == []
-
-
-def test_a_detector_without_classes_of_its_own_finds_objects():
-    assert class_names(SimpleNamespace()) == ('object',)
-    assert [class_index(('object',), label) for label in (0, 7)] == [0, 0]
-    assert class_names(SimpleNamespace(detector=SimpleNamespace(dataset_meta={}))) == ('object',)

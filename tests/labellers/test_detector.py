@@ -71,7 +71,9 @@ def test_what_leaves_the_device_are_the_used_parts_of_masks(parts, rng, confiden
 def test_detections_are_made_one_at_a_time():
     crop = MaskCrop(np.ones((5, 7), bool), (990, 1990))
     scores, boxes = np.full(100, 0.5), np.zeros((100, 4))
-    found = DetectorOutput((crop,) * 100, scores, boxes, np.zeros(100), (1000, 2000))
+    found = DetectorOutput(
+        (crop,) * 100, scores, boxes, np.zeros(100), (1000, 2000), (None,) * 100
+    )
     tracemalloc.start()
     try:
         areas = [one.mask.sum() for one in read_detections(found, 'none')]
@@ -175,7 +177,7 @@ def test_refined_masks_follow_the_edges_of_the_image():
     image = np.where(true[..., None], np.uint8(220), np.uint8(30)) * np.ones(3, np.uint8)
     boxes = np.array([[38, 22, 84, 70]], np.float32)
     crop = MaskCrop(coarse[22:70, 38:84], (22, 38))
-    plain = DetectorOutput((crop,), np.ones(1), boxes, np.zeros(1, int), hw)
+    plain = DetectorOutput((crop,), np.ones(1), boxes, np.zeros(1, int), hw, (None,))
     refined = replace(plain, pixels=resize_rgb(image, (480, 480)))
     quality = [
         mask_iou(next(read_detections(output, 'none')).mask, true) for output in (plain, refined)

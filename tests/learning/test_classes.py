@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from helpers.training import run_learn, write_inputs
 
+from cuts3d_mm import load_detector
 from cuts3d_mm.configs import load_config
-from cuts3d_mm.labels.coco import write_coco
-from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning import classes
 from cuts3d_mm.learning.classes import (
     divide_labels,
@@ -130,27 +129,31 @@ def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, num_images, rate)
     assert os.environ['PERCENT'] == '1'
 
 
-def write_labels(path, store, names=None, classes=CLASSES):
-    """What a generator has found, as labels of two classes by turns."""
-    records = [record for record in read_store(store) if names is None or record.name in names]
-    write_coco(path, lambda: records)
-    content = json.loads(path.read_text())
-    for one in content['annotations']:
-        one['category_id'] = CLASSES[one['id'] % 2]['id']
-    path.write_text(json.dumps({**content, 'categories': classes}))
-    return path
+def name_groups(root, store, cuts3d):
+    """What a generator has found, as labels whose classes are two groups with names."""
+    options = '--features', root / 'generator.py', '--groups', 2
+    assert cuts3d('group', store, root / 'images', root / 'groups', *options)[0] == 0
+    operations = [{'name': number, 'as': one['name']} for number, one in enumerate(CLASSES)]
+    names = root / 'groups/names.json'
+    names.write_text(json.dumps({'operations': operations}))
+    assert cuts3d('name', store, names, root / 'named')[0] == 0
+    assert cuts3d('export', root / 'named', root / 'named.json')[0] == 0
+    return root / 'named.json'
 
 
 @pytest.mark.slow
-def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
+def test_groups_with_names_become_the_classes_of_a_detector(tmp_path, monkeypatch, cuts3d):
     monkeypatch.setattr(classes, 'fine_tuning_steps', lambda *arguments: 2)
     root, out = write_inputs(tmp_path), tmp_path / 'out'
     run_learn(root, out, rounds=0)
-    truth = write_labels(tmp_path / 'truth.json', out / 'cut')
-    few = write_labels(tmp_path / 'few.json', out / 'cut', ('000.png', '001.png', '002.png'))
-    content = json.loads(few.read_text())
+    truth = name_groups(root, out / 'cut', cuts3d)
+    content = json.loads(truth.read_text())
+    content['images'] = [one for one in content['images'] if one['file_name'] < '003.png']
+    kept = [one['id'] for one in content['images']]
+    content['annotations'] = [one for one in content['annotations'] if one['image_id'] in kept]
     flat = {'bbox': [50.5, 20.25, 2.0, 0.0], 'area': 0.0, 'segmentation': [[50.5, 20.25] * 3]}
     content['annotations'].append({**content['annotations'][0], 'id': 99, **flat})
+    few = tmp_path / 'few.json'
     few.write_text(json.dumps(content))
     run_learn(root, out, labels=few, annotations=truth)
     (log,) = map(read_log, out.glob('classes_*/training'))
@@ -161,6 +164,8 @@ def test_the_detector_is_fine_tuned_and_released(tmp_path, monkeypatch):
     assert f'after 2 steps on {len(with_objects)} labelled' in page
     card = (out / 'release_classes' / 'README.md').read_text()
     assert '2 classes' in card and 'SeededCocoDataset' in card
+    detector = load_detector(str(out / 'release_classes'), device='cpu')
+    assert tuple(detector.classes) == ('ball', 'disc')
     (config,) = out.glob('classes_*/training.py')
     begin = out / 'training/round_1/begin.pth'
     assert load_config(str(config), []).load_from == str(begin)

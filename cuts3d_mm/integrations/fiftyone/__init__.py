@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cuts3d_mm import api
-from cuts3d_mm.integrations import class_index, class_names
+from cuts3d_mm.labels.coco_json import ANY_OBJECT
 
 
 def download_model(model_name: str, model_path: str) -> None:
@@ -38,7 +38,6 @@ def load_model(
     import fiftyone.core.models as models
 
     detector = api.load_detector(model, weights, device, score_thr)
-    names = class_names(detector)
 
     class CutS3DModel(models.Model):  # type: ignore[misc]
         media_type = 'image'
@@ -58,7 +57,7 @@ def load_model(
         height, width = one.mask.shape
         box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
         return labels.Detection(
-            label=names[class_index(names, one.label)],
+            label=one.category or ANY_OBJECT,
             bounding_box=[float(share) for share in box],
             mask=one.mask[top:bottom, left:right],
             confidence=float(one.score),
