@@ -50,7 +50,7 @@ _SCOPES = {
 }
 MAX_DEPTH = 64  # nested brackets; the detectors that MMDetection ships have 9
 LARGEST_SIDE_PX = 8192  # largest side of an image that is scaled or padded
-_GOLDEN_RATIO = 0.618  # of the circle between the hues of two classes
+_HUE_STEP = 0.618  # share of the circle, by the golden ratio: the hues of classes stay apart
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
 # Steps that change an image -> the arguments that are kept.
 _STEPS = {
@@ -297,7 +297,7 @@ def plain_dataset_meta(meta: Any) -> dict[str, Any]:
     if not palette or not _are_colors(palette) or len(palette) < len(classes):
         palette = list(DATASET_META['palette'])
         for number in range(1, len(classes)):
-            color = colorsys.hsv_to_rgb(number * _GOLDEN_RATIO % 1, 0.75, 0.9)
+            color = colorsys.hsv_to_rgb(number * _HUE_STEP % 1, 0.75, 0.9)
             palette.append([round(255 * share) for share in color])
     return {'classes': tuple(classes), 'palette': [tuple(color) for color in palette]}
 

@@ -33,7 +33,6 @@ from cuts3d_mm.hub.trusted_config import (
     read_release_config,
 )
 from cuts3d_mm.images.reading import NamedImage, check_rgb, resize_rgb
-from cuts3d_mm.labels.coco_json import ANY_OBJECT
 from cuts3d_mm.registry import MODELS
 from cuts3d_mm.weights import read_state
 from cuts3d_mm.weights.checkpoints import check_weights_fit, digest_weights
@@ -43,6 +42,7 @@ from .generator import Stage
 from .networks import choose_device
 from .registry import LABELLERS, SCOPE, with_defaults
 
+(_ANY_OBJECT,) = plain_dataset_meta(None)['classes']  # all that most detectors know
 _CELL_PX = 8  # side of a cell of the confidence grid, as the patches of the pseudo-labels
 _REFINED_HW = (480, 480)  # size at which masks are refined, as the pseudo-labels
 _PROBABILITY_STEPS = 255  # masks of MMDetection without a threshold are uint8
@@ -258,8 +258,8 @@ def class_names(detector: Any) -> tuple[str, ...]:
 
 def category_of(label: int, classes: Sequence[str]) -> str | None:
     """Name of a class; None for an object of which no more is known."""
-    name = classes[label] if label < len(classes) else ANY_OBJECT
-    return None if name == ANY_OBJECT else name
+    name = classes[label] if label < len(classes) else _ANY_OBJECT
+    return None if name == _ANY_OBJECT else name
 
 
 def _filled(boxes_xyxy: Float, image_hw: tuple[int, int]) -> tuple[MaskCrop, ...]:
