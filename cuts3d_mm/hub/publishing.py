@@ -123,6 +123,7 @@ class ReleaseFacts:
     repo_id: str
     scores: dict[str, dict[str, float]]  # data set -> metric -> value in [0, 1]
     licence: str
+    notes: tuple[str, ...] = ()  # sentences on the training, which the weights keep, too
 
 
 def write_release(
@@ -163,7 +164,7 @@ def write_release(
         'cfg': Config(read).pretty_text,  # for MMDetection, which runs it
         RELEASE_CONFIG: text,
         'cuts3d_mm': __version__,
-        'training': describe_training(config.to_dict(), state.meta),
+        'training': [*describe_training(config.to_dict(), state.meta), *facts.notes],
     }
     refuse_secrets(meta, CHECKPOINT_FILE)
     refuse_secrets(vars(facts), CARD_FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,15 @@ from .plan import (
     watched_names,
     write_plan,
 )
-from .planning import Planned, describe_plan, labeller_of, look_at, plan_run
+from .planning import (
+    Planned,
+    describe_plan,
+    is_hand_made,
+    labeller_of,
+    look_at,
+    plan_run,
+    usual_schedule,
+)
 from .report import (
     NUM_SHOWN,
     Results,
@@ -48,11 +56,13 @@ from .training import (
     keep_rounds,
     read_log,
     release,
+    selected_annotations,
     timed,
     train,
     weights_after,
     write_training_config,
 )
+from .verdict import Evidence, Verdict, judge
 
 _CUT_FIRST = 10 * NUM_SHOWN  # images; where there are more, the contact sheet is cut first
 Say = Callable[[str], None]
@@ -142,10 +152,36 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
         for number in range(1, planned.num_rounds + 1)
     ]
     found, log = agreement(folders, detections), read_log(folders.work_dir)
-    results = Results(planned, text, detections, kept, found, count, rows, few, log)
+    verdict = _judge(planned, folders, found, detections[-1])
+    weights = weights_after(folders, planned.num_rounds)
+    release(config, weights, folders.release, (f'It {verdict.finding}.',))
+    results = Results(planned, text, detections, kept, found, verdict, count, rows, few, log)
     write_run_report(request, results)
     say(f'look at {folders.report}')
+    say(f'the detector in {folders.release} {verdict}')
     return results
+
+
+def _judge(
+    planned: Planned, folders: Folders, found: Sequence[Mapping[str, float]], detections: Path
+) -> Verdict:
+    """Judge the last detector by its agreement and the detections in the watched images."""
+    plan = planned.plan
+    truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
+    labels = read_scores(folders.labels)
+    selected = labels >= LabelSelection.parse(plan.settings.select).threshold(labels)
+    usual = usual_schedule(plan.settings, plan.schedule.num_images)
+    evidence = Evidence(
+        agreement=found[-1]['AP50'] if found else None,
+        num_objects=len(selected_annotations(truth)),
+        num_images=len(truth['images']),
+        best_score=float(max(read_scores(detections), default=0.0)),
+        num_labels=int(selected.sum()),
+        steps=plan.schedule.initial_steps,
+        usual_steps=usual.initial_steps,
+        is_hand_made=is_hand_made(plan.settings),
+    )
+    return judge(evidence)
 
 
 def _cut(request: Request, planned: Planned, folders: Folders, say: Say, ask: Ask) -> None:
@@ -255,15 +291,13 @@ def _require_instances(to_train_on: Callable[[], Iterator[ImageRecord]], folders
 
 
 def _train(planned: Planned, folders: Folders, say: Say) -> Any:
-    """Train all rounds, release the last detector, and return the config."""
+    """Train all rounds, and return the config."""
     plan = planned.plan
     config = write_training_config(plan, folders, planned.root)
     if not keep_rounds(folders, plan.schedule):
         with timed(folders.costs, 'train'):
             train(folders.config, folders.work_dir, plan.settings.gpus, say)
         keep_rounds(folders, plan.schedule)
-    release(config, weights_after(folders, planned.num_rounds), folders.release)
-    say(f'the detector is in {folders.release}')
     return config
 
 

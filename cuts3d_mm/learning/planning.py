@@ -47,6 +47,7 @@ from .plan import (
     scale_schedule,
 )
 from .training import load_detector_config, schedule_of
+from .verdict import FORESEEN
 
 DEFAULT_ROUNDS = 2  # rounds of self-training, as CutLER
 DEFAULT_SELECTION = '50%'  # the better half: see docs/recipes/own_images.md
@@ -234,11 +235,16 @@ def _by_argument(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _make_schedule(settings: Settings, num_images: int, steps: int | None) -> Schedule:
-    """Scale the schedule of the detector's config, or shorten it to the steps asked for."""
+def usual_schedule(settings: Settings, num_images: int) -> Schedule:
+    """Scale the schedule of the detector's config to a number of images to train on."""
     config = load_detector_config(settings.detector)
     batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
-    schedule = scale_schedule(schedule_of(config), num_images, batch_size)
+    return scale_schedule(schedule_of(config), num_images, batch_size)
+
+
+def _make_schedule(settings: Settings, num_images: int, steps: int | None) -> Schedule:
+    """Take the usual schedule, or shorten it to the steps asked for."""
+    schedule = usual_schedule(settings, num_images)
     return schedule if steps is None else schedule.with_initial_steps(steps)
 
 
@@ -342,6 +348,8 @@ def describe_plan(planned: Planned) -> list[str]:
         f'select: {LabelSelection.parse(settings.select).describe()} are trained on',
         f'watch: held-out images ({len(planned.held_out)}), by agreement with their pseudo-labels',
     ]
+    if is_hand_made(settings):
+        lines.append(FORESEEN.format(generator=Path(settings.generator).stem))
     if planned.earlier not in (None, planned.plan):
         before = len(planned.earlier.schedule.round_steps) if planned.earlier else 0
         lines.append(
@@ -349,6 +357,12 @@ def describe_plan(planned: Planned) -> list[str]:
             'it ended'
         )
     return lines
+
+
+def is_hand_made(settings: Settings) -> bool:
+    """Tell whether the generator cuts by features of no network, which fail on photos."""
+    features = labeller_of(settings).config.get('features') or {}
+    return str(features.get('type')).endswith('ColorTextureFeatures')
 
 
 def _depth(settings: Settings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,16 +45,12 @@ from .classes import FewLabels, name_as, names_in, of_images
 from .plan import Folders, Request, watched_names
 from .planning import Planned
 from .training import read_costs, selected_annotations, train_command, weights_after
+from .verdict import Verdict
 
 _TITLE = 'What a detector learned from images alone'
 _AGREEMENT = (
     'Agreement with pseudo-labels says whether the detector has learned what the cuts show, not '
     'whether they show objects: look at the pictures, or give annotations to score against.'
-)
-_EMBEDDED = (
-    'This run used the embedded features, which are hand-made from colour and texture: they see '
-    'surfaces, not kinds of objects, and on photos they find little. Its detector is tiny and was '
-    'trained from scratch.'
 )
 _NOTHING_NEW = (
     'A round in which no prediction became a label has trained longer on the labels that were '
@@ -69,16 +65,16 @@ NUM_SHOWN = 36  # images
 _COLUMNS, _TILE_PX, _GAP_PX = 6, 240, 4
 
 
-def agreement(folders: Folders, detections: Sequence[Path]) -> list[list[str]]:
+def agreement(folders: Folders, detections: Sequence[Path]) -> list[dict[str, float]]:
     """How far detections agree with the pseudo-labels of the held-out images.
 
     Returns:
-        A row per round, in percent; no rows where there is nothing to agree with.
+        Scores of masks for each round, in [0, 1]; none where there is nothing to agree with.
     """
     truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
     if not selected_annotations(truth):
         return []
-    return [_row(_after(number), read_store(one), truth) for number, one in enumerate(detections)]
+    return [score_labels(read_store(one), truth)['segm'] for one in detections]
 
 
 def scores(
@@ -128,7 +124,8 @@ class Results:
     plan_text: Sequence[str]
     detections: Sequence[Path]  # a store per round
     kept: Sequence[KeptPredictions]  # an element per round of self-training
-    agreement: Sequence[Sequence[str]]
+    agreement: Sequence[Mapping[str, float]]  # scores of masks per round, in [0, 1]
+    verdict: Verdict
     num_annotated: int
     scores: Sequence[Sequence[str]]
     few: FewLabels | None
@@ -138,9 +135,7 @@ class Results:
 def write_run_report(request: Request, results: Results) -> None:
     """Write `report.html`."""
     folders, planned = Folders(request.out), results.planned
-    introduction: list[Block] = [Text(line) for line in results.plan_text]
-    if planned.plan.settings.is_offline:
-        introduction.append(Text(_EMBEDDED))
+    introduction = [Text(f'The detector {results.verdict}.'), *map(Text, results.plan_text)]
     few = [] if results.few is None else [Section('With a few labels', [_few(results.few)])]
     sections = [
         Section('Scores', _scores(results)),
@@ -162,7 +157,11 @@ def _scores(results: Results) -> list[Block]:
         blocks.append(Table(['labels', *metrics], results.scores, caption))
     if results.agreement:
         caption = 'Against the pseudo-labels of the held-out images, which no round trains on.'
-        blocks += [Table(['detections', *metrics], results.agreement, caption), Text(_AGREEMENT)]
+        rows = [
+            [_after(number), *(percent(found[metric]) for metric in METRICS)]
+            for number, found in enumerate(results.agreement)
+        ]
+        blocks += [Table(['detections', *metrics], rows, caption), Text(_AGREEMENT)]
     else:
         blocks.append(Text('No held-out image has a pseudo-label: nothing to agree with.'))
     return blocks

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
@@ -323,14 +323,16 @@ def _peak_bytes() -> int:
     return unit * max(resource.getrusage(one).ru_maxrss for one in who)
 
 
-def release(config: Any, checkpoint: Path, folder: Path) -> None:
+def release(config: Any, checkpoint: Path, folder: Path, notes: Sequence[str] = ()) -> None:
     """Write a release of trained weights.
 
     Args:
         config: config of the training.
         checkpoint: weights at its end.
         folder: folder to write, which may be there.
+        notes: sentences of its model card.
     """
+    facts = ReleaseFacts(_NAME, {}, NO_LICENCE, tuple(notes))
     folder.mkdir(parents=True, exist_ok=True)
     expected = build_detector(config).state_dict()
-    write_release(str(checkpoint), config, expected, ReleaseFacts(_NAME, {}, NO_LICENCE), folder)
+    write_release(str(checkpoint), config, expected, facts, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from signal import SIGKILL
 
 import numpy as np
@@ -43,8 +44,20 @@ def root(tmp_path_factory):
 @pytest.fixture(scope='module')
 def learned(root):
     """A run with one round of self-training."""
-    run_learn(root, root / 'out', rounds=1)
+    said = run_learn(root, root / 'out', rounds=1)
+    (root / 'out/said.txt').write_text('\n'.join(said))
     return root / 'out'
+
+
+@pytest.mark.slow
+def test_last_line_report_and_model_card_carry_the_verdict(learned, cuts3d):
+    verdict = 'agrees with its labels to 0.00 % (mask AP50, '
+    last = (learned / 'said.txt').read_text().splitlines()[-1]
+    assert last.startswith(f'the detector in {learned / "release"} {verdict}')
+    _, out, _ = cuts3d('publish', learned / 'release', '--repo', 'owner/name', '--dry-run')
+    published = next(line.split()[-1] for line in out.splitlines() if 'README.md' in line)
+    for page in (learned / 'report.html', learned / 'release/README.md', Path(published)):
+        assert verdict in page.read_text() and 'not usable' in page.read_text()
 
 
 @pytest.mark.slow
@@ -84,8 +97,8 @@ def test_watched_labels_that_are_not_selected_are_neither_right_nor_wrong(tmp_pa
     assert all(len(record.instances) == 2 for record in read_store(folders.labels))
     for found in (both, both[:1]):  # the floor of the image, detected or not
         write_store(tmp_path / str(len(found)), [ImageRecord('c.png', IMAGE_HW, found)])
-    rows = agreement(folders, [tmp_path / '1', tmp_path / '2'])
-    assert [row[1] for row in rows] == ['100.00', '100.00']
+    found = agreement(folders, [tmp_path / '1', tmp_path / '2'])
+    assert [round(one['AP'], 4) for one in found] == [1, 1]
     shutil.rmtree(folders.labels)
     folders.held_out.unlink()
     with pytest.raises(ValueError, match='none of 4 has a score of 0.95 or more'):

@@ -35,6 +35,15 @@ def test_a_schedule_for_as_many_images_as_the_config_says_is_that_of_the_config(
     assert schedule.num_images == 5  # a sixth is held out
 
 
+def test_a_plan_with_hand_made_features_warns_that_they_fail_on_photos(request_of):
+    def warnings(request):
+        return [line for line in describe_plan(plan_run(request)) if 'hand-made' in line]
+
+    (warning,) = warnings(request_of())
+    assert 'to 2 % at most, which is not usable: for photos leave out --offline' in warning
+    assert not warnings(replace(request_of(config='cuts3d_dino-vitb8_zoedepth'), offline=False))
+
+
 def test_steps_set_the_length_and_stay_as_they_are(request_of, tmp_path):
     request = replace(request_of(steps=12), out=tmp_path)
     schedule = keep(request).plan.schedule
