@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import math
 import os
 import re
@@ -660,10 +661,27 @@ def label_many(
     return report_counts(counts, args, f' {counts.instances} instances,')
 
 
-def report_counts(counts: Counts, args: argparse.Namespace, found: str = '') -> int:
-    """Print how many images a command has worked on, and return the exit code."""
+def report_counts(
+    counts: Counts, args: argparse.Namespace, found: str = '', folder: Place | None = None
+) -> int:
+    """Print how many images a command has worked on, and return the exit code.
+
+    Args:
+        counts: images and failures.
+        args: command line, with `out` and `max_failures`.
+        found: what else is counted, such as ' 3 instances,'.
+        folder: folder of `failures.jsonl`; None: `args.out`.
+    """
     print(f'{counts.images} images:{found} {counts.failures} failures -> {args.out}')
     if counts.failures > args.max_failures * counts.images:
-        print(f'too many failures, see {args.out / "failures.jsonl"}', file=sys.stderr)
+        path = (folder or args.out) / 'failures.jsonl'
+        first = json.loads(path.read_text(encoding='utf-8').splitlines()[0])
+        reason = ' '.join(f'{first["path"]}: {first["reason"]}'.split())
+        print(
+            f'{program()}: too many failures ({counts.failures} of {counts.images} images, at '
+            f'most --max-failures {args.max_failures:g} of them), the first in {reason}; all of '
+            f'them are in {path}',
+            file=sys.stderr,
+        )
         return EXIT_FAILURES
     return 0

@@ -11,13 +11,13 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuts3d_mm.cli import (
-    EXIT_FAILURES,
     add_device_argument,
     add_max_failures_argument,
     add_model_arguments,
@@ -25,6 +25,8 @@ from cuts3d_mm.cli import (
     image_source,
     local_place,
     make_parser,
+    program,
+    report_counts,
     run_command,
     share,
 )
@@ -136,7 +138,7 @@ def main() -> int:
         args.model, args.weights, args.device, args.score_thr, fill_boxes=True
     )
     advise(f'what was found until now is in {args.out}')
-    return _report(_detect(detector, sources, args, image_ids), args)
+    return _report(_detect(detector, sources, args, image_ids), detector, args)
 
 
 def _is_elsewhere(model: str | None, weights: str | None) -> bool:
@@ -214,16 +216,18 @@ def _detect(
         )
 
 
-def _report(counts: Counts, args: argparse.Namespace) -> int:
-    print(
-        f'{counts.images} images: {counts.instances} instances, {counts.failures} failures '
-        f'-> {args.out}'
-    )
-    if counts.failures > args.max_failures * counts.images:
-        failures = args.out / 'labels' / 'failures.jsonl'
-        print(f'too many failures, see {failures}', file=sys.stderr)
-        return EXIT_FAILURES
-    return 0
+def _report(counts: Counts, detector: DetectorLabeller, args: argparse.Namespace) -> int:
+    code = report_counts(counts, args, f' {counts.instances} instances,', args.out / 'labels')
+    if counts.images > counts.failures and not counts.instances:
+        best = detector.best_score
+        reason = (
+            f'the best score is {best:.2f}, below --score-thr {args.score_thr:g}; '
+            f'--score-thr {math.floor(50 * best) / 100:g} shows what has half of it or more'
+            if best
+            else 'the detector finds nothing in them at any score'
+        )
+        print(f'{program()}: no instance in {counts.images} images: {reason}', file=sys.stderr)
+    return code
 
 
 if __name__ == '__main__':

@@ -104,6 +104,7 @@ class DetectorLabeller:
         self.confidence_source = confidence_source
         self.fill_boxes = fill_boxes
         self.refine = refine
+        self.best_score = 0.0  # best until now, in [0, 1], what `score_thr` leaves out included
         if checkpoint is not None:
             self._load(checkpoint, weights_sha256)
 
@@ -198,6 +199,7 @@ class DetectorLabeller:
         if 'masks' not in found and not (self.fill_boxes and self.confidence_source != 'map'):
             raise ValueError('detector must predict masks, it predicts boxes only')
         height, width = pixels.shape[:2]
+        self.best_score = max(self.best_score, *found.scores.tolist(), 0.0)
         limits = self.score_thr, self.max_per_image
         output = read_predictions(found, (height, width), *limits, self.classes)
         if not self.refine or not output.crops:

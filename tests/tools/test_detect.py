@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -101,6 +102,23 @@ def test_results_have_the_image_ids_of_the_coco_json_and_are_scored(
     both = (tmp_path / 'in/truth.json', tmp_path / 'in/a/000.png')
     code, _, err = cuts3d('detect', *both, *detector, *arguments)
     assert code == 2 and 'must have one COCO JSON as its only INPUT' in err
+
+
+def test_where_nothing_is_found_the_best_score_is_said_with_the_remedy(
+    cuts3d, detector, tmp_path, rng
+):
+    write_images(tmp_path / 'in', 2, rng)
+    arguments = (tmp_path / 'in', *detector, '--out', tmp_path / 'out')
+    code, out, err = cuts3d('detect', *arguments, '--score-thr', 1)
+    assert code == 0 and out.startswith('2 images: 0 instances')
+    found = re.search(
+        r'no instance in 2 images: the best score is (0\.\d+), below --score-thr 1; '
+        r'--score-thr (\S+) shows',
+        err,
+    )
+    assert found and 0 < float(found[2]) <= float(found[1]) / 2 + 0.005
+    code, out, err = cuts3d('detect', *arguments, '--score-thr', found[2])
+    assert not out.startswith('2 images: 0 ') and 'no instance' not in err
 
 
 def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng, monkeypatch):

@@ -51,7 +51,8 @@ REASONS = {
 def test_odd_files_are_records_and_the_others_are_labelled(cuts3d, folder, tmp_path):
     out = tmp_path / 'out'
     code, _, err = cuts3d('generate', 'maskcut_color-texture', folder, out, '--workers', 0, *QUICK)
-    assert code == 3 and 'too many failures' in err
+    assert code == 3 and 'too many failures (8 of 11 images' in err
+    assert 'the first in \\xe9/x.png: file name must be UTF-8' in err
     lines = (out / 'failures.jsonl').read_text().splitlines()
     failures = {(line := json.loads(text))['path']: line['reason'] for text in lines}
     assert set(failures) == set(REASONS)
