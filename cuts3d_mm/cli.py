@@ -60,6 +60,7 @@ _USER_WORDS = (
     '__init__() got an unexpected keyword argument',
     '__init__() missing',
 )
+_BUILDS = 'mmengine', 'registry', 'build_functions.py'
 _REMOTE_MARK = 'Original Traceback'  # in what torch raises for a process that loads data
 Config = dict[str, Any]
 
@@ -518,6 +519,13 @@ def report(error: Exception, program: str) -> int:
     if is_for_the_user(error):
         sys.stderr.write(f'{program}: {one_line(error)}\n')
         return EXIT_USAGE
+    if _is_raised_by_a_config(error):
+        sys.stderr.write(
+            f'{program}: CONFIG must describe parts that can be built, got '
+            f'{type(error).__name__}: {one_line(error)}; correct it or --cfg-options '
+            f'({_DEBUG_KEY}=1 shows the place)\n'
+        )
+        return EXIT_USAGE
     what = f'{type(error).__name__}: {one_line(error)}'
     sys.stderr.write(f'{program}: this is a bug of ours: {what}; {_keep(error, program)}\n')
     return EXIT_BUG
@@ -538,6 +546,12 @@ def _is_raised_by_us(error: BaseException) -> bool:
     if not frames or Path(__file__).parent not in Path(frames[-1].filename).parents:
         return False
     return (frames[-1].line or '').startswith(f'raise {type(error).__name__}(')
+
+
+def _is_raised_by_a_config(error: BaseException) -> bool:
+    """Tell an error of a class that MMEngine was building from a config."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).parts[-3:] == _BUILDS for frame in frames)
 
 
 def one_line(error: BaseException) -> str:

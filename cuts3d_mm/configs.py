@@ -31,6 +31,11 @@ Kind = Literal['generator', 'training']
 Step = Mapping[str, Any]
 # What is known of an image that was read from an array: no path.
 _META_KEYS = ('img_id', 'ori_shape', 'img_shape', 'scale_factor', 'border')
+# What Python raises where a config, which is code of the user, is wrong.
+_FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
+    OSError, RuntimeError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
 SCORE_THR = 0.35  # smallest score of what is shown to people, in [0, 1]; CutLER's demo
 
 
@@ -116,15 +121,48 @@ def load_config(
     Raises:
         ValueError: no such config, a malformed option.
     """
-    from mmengine.config import Config
-
     path = find_config(name, 'training')
     trust_folder(path)
-    config = Config.fromfile(str(path), import_custom_modules=imports)
-    config.merge_from_dict(parse_options(options))
+    config = read_config(path, imports)
+    _change(config, parse_options(options))
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
     return config
+
+
+def read_config(path: Path, imports: bool = True) -> Config:
+    """Read the file of a config.
+
+    Args:
+        path: the file, and those that it inherits from.
+        imports: whether to import what its `custom_imports` name.
+
+    Raises:
+        ValueError: the file, or a file that it names, is wrong.
+    """
+    from mmengine.config import Config
+
+    try:
+        return Config.fromfile(str(path), import_custom_modules=imports)
+    except _FAULTS as error:
+        if shipped_root() / 'configs' in path.resolve().parents:
+            raise
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise ValueError(
+            f'CONFIG {path} must be a config that can be read, correct it; {reason}'
+        ) from error
+
+
+def _change(config: Config, changes: dict[str, Any]) -> None:
+    """Change values of a config by their dotted keys."""
+    for key, value in changes.items():
+        try:
+            config.merge_from_dict({key: value})
+        except _FAULTS as error:
+            raise ValueError(
+                f'--cfg-options {key} must name a key of a dict or a number in a list of CONFIG, '
+                f'{error}'
+            ) from error
 
 
 def look_into(
@@ -201,19 +239,17 @@ def read_generator_config(name: str, options: list[str], files: Sequence[Path] =
         ValueError: no such config, a malformed or unknown option.
         ImportError: a file cannot be imported.
     """
-    from mmengine.config import Config
-
     path = find_config(name, 'generator')
     for file in (path, *files):
         trust_folder(file)
-    config = Config.fromfile(str(path))
+    config = read_config(path)
     if 'model' not in config:
         raise ValueError(f'{name} must define model = dict(type=...), it does not')
     changes = parse_options(options)
     for key in changes:
         if key.split('.')[0] not in config:
             raise ValueError(f'--cfg-options {key} must start with a key of {name}, such as model')
-    config.merge_from_dict(changes)
+    _change(config, changes)
     _use_plain_names(config.model, path.stem)
     if files:
         modules = [_import_file(file) for file in files]

@@ -37,7 +37,7 @@ PASSING_STATUS = {429, 500, 502, 503, 504}
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before the second to the fifth attempt of a request
 LONGEST_PAUSE_S = 60.0  # longest pause that a server may ask for
 ANSWER_LIMIT_S = 5.0  # for the look for a server, look-up of its name included
-NEEDS_NO_DOWNLOAD = (
+NEEDS_NO_DOWNLOAD = (  # advice for whoever cuts masks
     'built-in features need no download: label with the config cuts3d_color-texture_file-depth, '
     'or, without depth maps, maskcut_color-texture'
 )
@@ -49,6 +49,16 @@ _HASH = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # id of git, or SHA-256
 
 class HubError(OSError):
     """The Hub or a server refused, or could not be reached."""
+
+
+@contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Add advice that fits the command to the error of a download."""
+    try:
+        yield
+    except HubError as error:
+        error.add_note(advice)
+        raise
 
 
 @dataclass(frozen=True)
@@ -92,9 +102,12 @@ def find_release(model: str) -> Path | None:
     if Path(model).exists() or not is_repository_name(name):
         return None
     repository = HubRepository.parse(name)
-    config = fetch_file(repository, CONFIG_FILE)
-    # Both files from one commit, which is the name of the folder in the cache.
-    fetch_file(HubRepository(repository.repo_id, config.parent.name), WEIGHTS_FILE)
+    with advising(
+        f'a folder that cuts3d download {name} has made where it can be reached is a model, too'
+    ):
+        config = fetch_file(repository, CONFIG_FILE)
+        # Both files from one commit, which is the name of the folder in the cache.
+        fetch_file(HubRepository(repository.repo_id, config.parent.name), WEIGHTS_FILE)
     return config.parent
 
 
@@ -178,7 +191,9 @@ def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> 
     except OSError as error:
         if not is_offline:
             raise
-        raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
+        raise HubError(
+            f'{model}: it is not in the cache; {no_connection()}; {NEEDS_NO_DOWNLOAD}'
+        ) from error
 
 
 def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -> Path:
@@ -488,14 +503,12 @@ def _shortened(error: BaseException) -> str:
 
 
 def no_connection() -> str:
-    """Say why the Hub cannot be reached, and what needs no download."""
+    """Say why the Hub cannot be reached."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        remedy = 'HF_HUB_OFFLINE is set, unset it once to download'
-    else:
-        remedy = f'{constants.ENDPOINT} does not answer, check the connection and try again'
-    return f'{remedy}; {NEEDS_NO_DOWNLOAD}'
+        return 'HF_HUB_OFFLINE is set, unset it once to download'
+    return f'{constants.ENDPOINT} does not answer, check the connection and try again'
 
 
 def hub_answers() -> bool:
@@ -583,7 +596,7 @@ def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
     if not _answers(url):
         raise HubError(
             f'{url} cannot be downloaded: the server does not answer, check the connection and '
-            f'try again; {NEEDS_NO_DOWNLOAD}'
+            'try again'
         )
     version: str | None = None  # version of the content so far, by the server
 

@@ -24,7 +24,7 @@ from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.params import RefineParams
 from cuts3d_mm.arrays import Double, Float, Index, Mask, Pixels
-from cuts3d_mm.configs import SCORE_THR, find_config, read_arrays
+from cuts3d_mm.configs import SCORE_THR, find_config, read_arrays, read_config
 from cuts3d_mm.hub.client import CONFIG_FILE, WEIGHTS_FILE, find_release
 from cuts3d_mm.hub.trusted_config import (
     RELEASE_CONFIG,
@@ -494,7 +494,7 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     elif Path(model).name == CONFIG_FILE:  # of a release: its lists are not yet tuples
         config = Config(read_release_config(Path(model)))
     else:
-        config = Config.fromfile(str(find_config(model)))
+        config = read_config(find_config(model))
     state = read_state(weights)
     if 'model' not in config or 'test_dataloader' not in config:
         raise ValueError(_NO_DETECTOR)

@@ -6,17 +6,18 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 
 from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
-from cuts3d_mm.hub.client import locate_file
+from cuts3d_mm.hub.client import NEEDS_NO_DOWNLOAD, advising, locate_file
 
 SCOPE = 'cuts3d_mm'
 _REGISTERED_CLASS = re.compile(r'^@\w+\.register_module\(\)\nclass (\w+)', re.MULTILINE)
@@ -79,7 +80,10 @@ class LazyRegistry(Registry):
                 f'package or a file in the folder of CONFIG, got {kind!r}{_why_missing(kind)}; '
                 'a file of another folder: --import FILE.py'
             )
-        _check_arguments(found, {*config} - {'type'}, f'{self.name} {kind}')
+        given = {name: value for name, value in config.items() if name != 'type'}
+        _check_arguments(found, set(given), f'{self.name} {kind}')
+        if is_ours(found):
+            _check_values(found, given, f'{self.name} {kind}')
         return found
 
     def names(self) -> list[str]:
@@ -133,6 +137,22 @@ def _check_arguments(kind: type, given: set[str], whose: str) -> None:
             f'{whose} must be given {", ".join(missing)}, got '
             f'{", ".join(sorted(given)) or "nothing"}; its arguments are {names}'
         )
+
+
+def _check_values(kind: type, given: dict[str, Any], whose: str) -> None:
+    """Check values by the annotations of a class, where these are plain types."""
+    parameters = inspect.signature(kind, eval_str=True).parameters
+    for name, value in given.items():
+        wanted = parameters[name].annotation if name in parameters else Any
+        try:
+            msgspec.convert(value, wanted, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(
+                f'{whose} must have {name} of type {getattr(wanted, "__name__", wanted)}, got '
+                f'{value!r}: {error}'
+            ) from error
+        except TypeError:  # not a plain type
+            continue
 
 
 FEATURES = LazyRegistry('feature source', 'features/*.py')
@@ -239,7 +259,8 @@ def fetch_weights(model: dict[str, Any]) -> None:
         location = part.get('checkpoint') if isinstance(part, dict) else None
         if not isinstance(location, str) or location == _NAMED_BY_TIMM:
             continue
-        path = locate_file(location)
+        with advising(NEEDS_NO_DOWNLOAD) if part is not model else nullcontext():
+            path = locate_file(location)
         if not path.is_file():
             raise FileNotFoundError(f'checkpoint must be a file, found none at {path}')
 

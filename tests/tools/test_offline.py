@@ -52,9 +52,15 @@ def no_name():
     yield 'http://hub.invalid'
 
 
-COMMANDS = {  # command -> its arguments, and what is missing
-    'generate': ((DINO, 'images', 'out'), 'timm/vit_base_patch8_224.dino'),
-    'detect': (('images', '--model', 'owner/repo', '--out', 'out'), 'owner/repo'),
+BUILT_IN = 'built-in features need no download'
+COMMANDS = {  # command -> its arguments, what is missing, and its own advice
+    'generate': ((DINO, 'images', 'out'), 'timm/vit_base_patch8_224.dino', BUILT_IN),
+    'detect': (
+        ('images', '--model', 'owner/repo', '--out', 'out'),
+        'owner/repo',
+        'cuts3d download owner/repo has made',
+    ),
+    'download': (('owner/repo', '--out', 'out'), 'owner/repo', 'check the connection'),
 }
 
 
@@ -89,7 +95,7 @@ def test_what_is_missing_is_said_within_seconds(tmp_path):
             err = (folder / 'said').read_text()
             assert process.returncode == 2 and err.count('\n') == 1, err
             assert COMMANDS[command][1] in err and f'{urls[network]} does not answer' in err
-            assert 'built-in features need no download' in err
+            assert COMMANDS[command][2] in err and (BUILT_IN in err) == (command == 'generate')
             cpu, wall = used.ru_utime + used.ru_stime, time.monotonic() - began
             # CPU and waiting: the time on a machine with nothing else to do.
             assert cpu + min(wall, ANSWER_LIMIT_S) < MOST_S, f'{cpu:.1f} s CPU, {wall:.1f} s'
