@@ -45,7 +45,7 @@ _DEBUG_KEY = 'CUTS3D_DEBUG'
 _COMPLETION_KEYS = '_ARGCOMPLETE', 'COMP_LINE'  # environment: a shell asks argcomplete
 _USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)
 # Classes of torch, in whatever module of whatever version, and what plain exceptions say where
-# not the code is wrong but the machine, another process of the run, or a config.
+# not the code is wrong but the machine or another process of the run.
 _USER_CLASSES = ('OutOfMemoryError', 'DistBackendError', 'DistNetworkError', 'DistStoreError')
 _USER_WORDS = (
     'gloo/transport',
@@ -56,9 +56,6 @@ _USER_WORDS = (
     'out of memory',
     'implementation for device',  # mmcv was compiled for another torch: cuts3d doctor
     'DataLoader worker (pid',
-    'registry. Please check whether',
-    '__init__() got an unexpected keyword argument',
-    '__init__() missing',
 )
 _BUILDS = 'mmengine', 'registry', 'build_functions.py'
 _REMOTE_MARK = 'Original Traceback'  # in what torch raises for a process that loads data
@@ -200,6 +197,16 @@ class CommandParser(argparse.ArgumentParser):
             argcomplete.autocomplete(self)
         return super().parse_args(*arguments)
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Read the value of an argument; an error begins with the name of the argument."""
+        try:
+            return super()._get_value(action, arg_string)
+        except UsageError as error:
+            if not str(error).startswith('must '):
+                raise
+            name = '/'.join(action.option_strings) or action.metavar
+            raise UsageError(f'{name} {error}') from error
+
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -326,10 +333,10 @@ def local_label_store(text: str) -> Path:
     return store
 
 
-def existing_file(path: str) -> Path:
-    """Check that there is such a file."""
+def existing_file(path: str, name: str = '') -> Path:
+    """Check that there is such a file; a name of the argument begins the error."""
     if not Path(path).is_file():
-        raise UsageError(f'must be a file, found none: {path}')
+        raise UsageError(f'{name}must be a file, found none: {path}')
     return Path(path)
 
 
@@ -354,7 +361,7 @@ def share(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UsageError(f'a share or score must lie in [0, 1], got {text}')
+        raise UsageError(f'must lie in [0, 1], got {text}')
     return value
 
 
@@ -516,15 +523,15 @@ def report(error: Exception, program: str) -> int:
     """
     if os.environ.get(_DEBUG_KEY, '0') not in ('', '0'):
         traceback.print_exception(error)
-    if is_for_the_user(error):
-        sys.stderr.write(f'{program}: {one_line(error)}\n')
-        return EXIT_USAGE
     if _is_raised_by_a_config(error):
         sys.stderr.write(
             f'{program}: CONFIG must describe parts that can be built, got '
             f'{type(error).__name__}: {one_line(error)}; correct it or --cfg-options '
             f'({_DEBUG_KEY}=1 shows the place)\n'
         )
+        return EXIT_USAGE
+    if is_for_the_user(error):
+        sys.stderr.write(f'{program}: {one_line(error)}\n')
         return EXIT_USAGE
     what = f'{type(error).__name__}: {one_line(error)}'
     sys.stderr.write(f'{program}: this is a bug of ours: {what}; {_keep(error, program)}\n')
@@ -533,25 +540,32 @@ def report(error: Exception, program: str) -> int:
 
 def is_for_the_user(error: BaseException) -> bool:
     """Tell whether a user can correct what is wrong: input, files, packages, memory."""
-    kind = type(error)
-    if isinstance(error, _USER_ERRORS) or kind.__name__ in _USER_CLASSES:
-        return True
-    is_ours = kind.__module__.partition('.')[0] == 'cuts3d_mm' or _is_raised_by_us(error)
-    return is_ours or any(words in str(error) for words in _USER_WORDS)
+    is_for_them = isinstance(error, _USER_ERRORS) or _is_raised_by_us(error)
+    return is_for_them or _is_of_machine(error) or _is_raised_by_a_config(error)
+
+
+def _is_raised_by_a_config(error: BaseException) -> bool:
+    """Tell an error without a remedy of a class that MMEngine was building from a config."""
+    if _is_raised_by_us(error) or _is_of_machine(error):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).parts[-3:] == _BUILDS for frame in frames)
+
+
+def _is_of_machine(error: BaseException) -> bool:
+    """Tell an error of memory, of a GPU, or of another process of the run."""
+    is_of_class = isinstance(error, MemoryError) or type(error).__name__ in _USER_CLASSES
+    return is_of_class or any(words in str(error) for words in _USER_WORDS)
 
 
 def _is_raised_by_us(error: BaseException) -> bool:
     """Tell an error that a line of this package raises on purpose, with a remedy."""
+    if type(error).__module__.partition('.')[0] == 'cuts3d_mm':
+        return True
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or Path(__file__).parent not in Path(frames[-1].filename).parents:
         return False
     return (frames[-1].line or '').startswith(f'raise {type(error).__name__}(')
-
-
-def _is_raised_by_a_config(error: BaseException) -> bool:
-    """Tell an error of a class that MMEngine was building from a config."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(Path(frame.filename).parts[-3:] == _BUILDS for frame in frames)
 
 
 def one_line(error: BaseException) -> str:

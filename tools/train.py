@@ -51,7 +51,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.resume not in (None, AUTO) and '://' not in args.resume:
-        existing_file(args.resume)
+        existing_file(args.resume, '--resume ')
     # What takes seconds to import comes after all that is quick to check.
     loaders = 'train_dataloader', 'val_dataloader', 'val_evaluator'
     look_into(args.config, args.cfg_options, loaders, _ADVICE, args.work_dir)

@@ -162,4 +162,4 @@ def _what_is_wrong(name: str) -> str | None:
 def _require_regular(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), 'something else')
-        raise OSError(f'must be a regular file, it is {kind}: {shown(str(path))}')
+        raise OSError(f'{shown(str(path))} must be a regular file, it is {kind}')

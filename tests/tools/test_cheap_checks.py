@@ -92,7 +92,7 @@ MISTAKES = {
     ),
     'predict with a score out of range': (
         ('predict', *COMMANDS['predict'], '--score-thr', '2'),
-        'a share or score must lie in [0, 1], got 2',
+        '--score-thr must lie in [0, 1], got 2',
     ),
 }
 

@@ -12,10 +12,13 @@ import pytest
 from helpers.drawn import MASKCUT, write_images
 
 from cuts3d_mm.cli import EXIT_BUG, EXIT_USAGE, report
+from cuts3d_mm.configs import read_generator_config
 from cuts3d_mm.images.listing import list_images
+from cuts3d_mm.labellers.registry import check_labeller
 from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import ConfiguredLabeller, WorkOrder
+from cuts3d_mm.registry import MODELS
 from cuts3d_mm.structures import ConfidenceBitmapMasks
 
 SCRIPT = """
@@ -70,6 +73,41 @@ def test_a_type_error_that_we_raise_with_a_remedy_is_for_the_user(capsys):
         ConfidenceBitmapMasks.certain('polygons')
     assert report(caught.value, 'cuts3d train') == EXIT_USAGE
     assert 'bug' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('model = dict(', "'(' was never closed"),
+        ('model = dict(type=Foo)', "name 'Foo' is not defined"),
+        ('custom_imports = 3', 'must be a mapping'),
+        ('_base_ = "nowhere.py"', 'nowhere.py'),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_a_mistake_of_the_user_with_its_path(
+    tmp_path, text, reason
+):
+    config = tmp_path / 'mine.py'
+    config.write_text(text)
+    with pytest.raises(ValueError, match='correct it') as caught:
+        read_generator_config(str(config), [])
+    assert str(caught.value).startswith(f'CONFIG {config} must be') and reason in str(caught.value)
+
+
+def test_a_value_of_the_wrong_type_is_named_with_its_argument():
+    model = {**MASKCUT, 'input_hw': 480}
+    with pytest.raises(ValueError, match='PseudoLabelGenerator must have input_hw of type tuple'):
+        check_labeller(model)
+
+
+@pytest.mark.parametrize(
+    'changes', [{'depth': 7}, {'depth': 18, 'foo': 1}, {'depth': 18, 'type': 'mmdet.Nothing'}]
+)
+def test_what_cannot_be_built_from_a_config_is_no_bug_of_ours(capsys, changes):
+    with pytest.raises((KeyError, TypeError)) as caught:
+        MODELS.build({'type': 'mmdet.ResNet', **changes})
+    assert report(caught.value, 'cuts3d train') == EXIT_USAGE
+    assert 'CONFIG must describe parts that can be built, got' in capsys.readouterr().err
 
 
 @pytest.mark.slow
