@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 RESUMES = 'run the same command again to resume'
 EXIT_FAILURES = 3  # done, with more failures than allowed
 IMAGES_HELP = (
-    'folder (with its subfolders), text file of paths, or COCO JSON; may be in s3://BUCKET/PREFIX'
+    'folder (with its subfolders), image, text file of paths, or COCO JSON; may be in '
+    's3://BUCKET/PREFIX'
 )
 LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
 WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
@@ -288,7 +289,8 @@ def images_path(text: str) -> Place:
     """Check that there is something that can name images."""
     if not place(text).exists():
         raise UsageError(
-            f'IMAGES must be a folder, a text file or a COCO JSON, found nothing at {text}'
+            'IMAGES must be a folder, an image, a text file or a COCO JSON, found nothing at '
+            f'{text}'
         )
     return place(text)
 

@@ -155,14 +155,13 @@ def read_config(path: Path, imports: bool = True) -> Config:
 
 def _change(config: Config, changes: dict[str, Any]) -> None:
     """Change values of a config by their dotted keys."""
-    for key, value in changes.items():
-        try:
-            config.merge_from_dict({key: value})
-        except _FAULTS as error:
-            raise ValueError(
-                f'--cfg-options {key} must name a key of a dict or a number in a list of CONFIG, '
-                f'{error}'
-            ) from error
+    try:
+        config.merge_from_dict(changes)
+    except _FAULTS as error:
+        raise ValueError(
+            f'--cfg-options {", ".join(changes)} must name keys of dicts and numbers in lists of '
+            f'CONFIG; {type(error).__name__}: {error}'
+        ) from error
 
 
 def look_into(

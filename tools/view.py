@@ -1,4 +1,4 @@
-"""Draw the instances of labels over their images.
+"""Draw the instances of labels over their images, and a contact sheet of the first 36.
 
 Examples:
     cuts3d view labels images pictures --limit 8
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import chain, islice
 
 from cuts3d_mm.cli import (
     EXIT_FAILURES,
@@ -52,18 +53,24 @@ def main() -> int:
 
     from cuts3d_mm.labels.coco import read_labels
     from cuts3d_mm.labels.table import random_records
+    from cuts3d_mm.visualization.contact_sheets import NUM_SHOWN, draw_sheet
     from cuts3d_mm.visualization.overlays import draw_records
+    from cuts3d_mm.visualization.pictures import save_picture
 
     if args.random is None:
-        records = read_labels(args.labels, args.crowd)
+        records = iter(read_labels(args.labels, args.crowd))
     else:
         rng = np.random.default_rng(args.seed)
-        records = random_records(args.labels, args.random, rng, args.crowd)
-    num_drawn, failures = draw_records(records, args.images, args.out, args.limit)
+        records = iter(random_records(args.labels, args.random, rng, args.crowd))
+    labelled = (record for record in records if record.failure is None)
+    first = list(islice(labelled, min(NUM_SHOWN, args.limit or NUM_SHOWN)))
+    num_drawn, failures = draw_records(chain(first, labelled), args.images, args.out, args.limit)
     if failures and not num_drawn:
         name, reason = failures[0]
         raise ValueError(f'{shown(name)}: {reason}; IMAGES must be the folder that was labelled')
-    print(f'{num_drawn} images -> {args.out}')
+    sheet = args.out / 'contact_sheet.webp'  # no picture has this suffix
+    save_picture(sheet, draw_sheet(args.images, first))
+    print(f'{num_drawn} images -> {args.out}, the first of them on {sheet}')
     if failures:
         path = args.out / 'not_drawn.jsonl'
         print(f'{len(failures)} images cannot be drawn, see {path}', file=sys.stderr)

@@ -26,6 +26,7 @@ _OTHER_PICTURES = (
     )
     - IMAGE_SUFFIXES
 )
+_IMAGES = 'IMAGES must be a folder, an image, a text file or a COCO JSON'
 _NAMES_TRIED = 100  # names of a COCO JSON that are tried, to find its image folder
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'
@@ -67,8 +68,8 @@ def list_images(source: Place, folder: Place | None = None) -> ImageList:
     `.heic`, are left out; a log line says how many there are of each suffix.
 
     Args:
-        source: a folder, searched recursively for image files; a text file with one path a
-            line, relative to the file; or a COCO JSON.
+        source: a folder, searched recursively for image files; an image; a text file with one
+            path a line, relative to the file; or a COCO JSON.
         folder: folder of the images of a COCO JSON; None: looked for next to it, and where
             COCO's own layout has it (`annotations/instances_val2017.json`, `val2017/`).
 
@@ -83,7 +84,9 @@ def list_images(source: Place, folder: Place | None = None) -> ImageList:
     if source.is_dir():
         root, names = source, list(list_folder(source, left_out))
     elif not source.is_file():
-        raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
+        raise ValueError(f'{_IMAGES}, got {source}')
+    elif _is_image(source.name):
+        root, names = source.parent, [source.name]
     elif source.suffix == '.json':
         root, names = read_coco_names(source, folder)
     else:
@@ -250,7 +253,7 @@ def read_text_list(source: Place) -> tuple[Place, list[str]]:
     """
     lines = read_lines(source.read_bytes())
     if lines is None:
-        raise ValueError(f'IMAGES must be a folder, a text file or a COCO JSON, got {source}')
+        raise ValueError(f'{_IMAGES}, got {source}')
     if isinstance(source, BucketPath):
         return source.parent, [_relative(line, source.parent) for line in lines]
     root = source.parent

@@ -22,6 +22,7 @@ from cuts3d_mm.pipeline.identity import accept_changes
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.run import is_whole
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
+from cuts3d_mm.visualization.contact_sheets import NUM_SHOWN, draw_sheet
 from cuts3d_mm.visualization.pictures import save_picture
 
 from .classes import learn_classes
@@ -45,10 +46,8 @@ from .planning import (
     usual_schedule,
 )
 from .report import (
-    NUM_SHOWN,
     Results,
     agreement,
-    draw_sheet,
     scores,
     write_run_report,
 )

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.reading import ImageFailure
@@ -29,6 +26,7 @@ from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_scores, read_store
 from cuts3d_mm.pipeline.progress import format_duration
 from cuts3d_mm.visualization.charts import draw_training, percent
+from cuts3d_mm.visualization.contact_sheets import NUM_SHOWN
 from cuts3d_mm.visualization.overlays import draw_record
 from cuts3d_mm.visualization.report_page import (
     Block,
@@ -61,8 +59,6 @@ _WATCHED = 'mask AP50 against held-out pseudo-labels, %'
 _SHOWN_AT_ONCE = 6  # images; the others are opened by a click
 _LONGEST_PX, _SCORE_THR = 320, 0.35  # size of a picture; as cuts3d detect draws them
 METRICS = ('AP', 'AP50', 'AR100')  # scores of masks
-NUM_SHOWN = 36  # images
-_COLUMNS, _TILE_PX, _GAP_PX = 6, 240, 4
 
 
 def agreement(folders: Folders, detections: Sequence[Path]) -> list[dict[str, float]]:
@@ -279,17 +275,3 @@ def _row(name: str, records: Iterable[ImageRecord], truth: dict[str, Any]) -> li
 
 def _after(number: int) -> str:
     return f'detector after round {number}' if number else 'detector after the initial round'
-
-
-def draw_sheet(root: Path, records: Iterable[ImageRecord]) -> Pixels:
-    """Draw images in a grid, (H, W, 3) uint8 RGB; those that cannot be read are left out."""
-    blank = np.full((_TILE_PX, _TILE_PX, 3), 255, np.uint8)
-    tiles = []
-    for record in records:
-        with suppress(ImageFailure):
-            picture = draw_record(record, root, _TILE_PX - _GAP_PX, with_scores=False)
-            tiles.append(blank.copy())
-            tiles[-1][: picture.shape[0], : picture.shape[1]] = picture
-    tiles += [blank] * (-len(tiles) % _COLUMNS if tiles else _COLUMNS)
-    rows = [tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)]
-    return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

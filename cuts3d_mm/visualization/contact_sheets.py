@@ -1,9 +1,10 @@
-"""Draw instances as small pictures, and sheets of the instances of a group."""
+"""Draw sheets of small pictures: of labelled images, and of the instances of a group."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -15,14 +16,33 @@ from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
 from cuts3d_mm.labels.naming import Member, StoredGroups
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 
-from .overlays import draw_outlines, instance_color
+from .overlays import draw_outlines, draw_record, instance_color
 from .pictures import save_picture
 
+NUM_SHOWN = 36  # labelled images of a sheet
+_IMAGE_COLUMNS, _IMAGE_PX, _IMAGE_GAP_PX = 6, 240, 4  # columns; side of a tile and gap, px
 TILE_PX = 128
 COLUMNS, _TYPICAL, _EDGE = 8, 24, 8  # columns of a sheet; most typical instances and edge cases
 _MARGIN = 0.15  # share of the longer side of the box that is shown around it
 _GREY, _WHITE = 200, 255  # 8-bit luminance of what is missing, and of the gaps
 _GAP_PX = 12  # px between the typical instances and the edge cases
+
+
+def draw_sheet(images: Place, records: Iterable[ImageRecord]) -> Pixels:
+    """Draw labelled images in a grid, (H, W, 3) uint8 RGB; those that cannot be read are left out.
+
+    Args:
+        images: folder that was labelled.
+        records: labels of the images.
+    """
+    blank = np.full((_IMAGE_PX, _IMAGE_PX, 3), _WHITE, np.uint8)
+    tiles = []
+    for record in records:
+        with suppress(ImageFailure):
+            drawn = draw_record(record, images, _IMAGE_PX - _IMAGE_GAP_PX, with_scores=False)
+            tiles.append(blank.copy())
+            tiles[-1][: drawn.shape[0], : drawn.shape[1]] = drawn
+    return join_tiles(tiles or [blank], _IMAGE_COLUMNS)
 
 
 def draw_tile(pixels: Pixels, record: ImageRecord, index: int) -> Pixels:

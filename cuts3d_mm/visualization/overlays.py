@@ -28,6 +28,7 @@ _PX_PER_OUTLINE_PX, _PX_PER_STROKE_PX, _PX_PER_CROSS_PX = 250, 400, 80
 _DIMMED, _RED = 2, (230, 40, 40)  # divisor of the pixels, and colour, of a crossed-out picture
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # per pixel of stroke
 _PADDING = 3  # px around a label's text, per pixel of stroke
+_MOST_HIDDEN = 0.1  # share of an object that a label may hide; otherwise it is left out
 _BRIGHT = 140  # 8-bit luminance of a colour from which black text is easier to read
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # weights of R, G and B (ITU-R BT.601)
 Point = tuple[int, int]  # x, y in pixels
@@ -108,7 +109,10 @@ def _write_labels(
         (width, height), _ = cv2.getTextSize(texts[index], *font, stroke)
         sizes_wh.append((width + 2 * padding, height + 2 * padding))
     corners = place_labels([masks[index] for index in visible], sizes_wh)
-    for index, (x, y), (width, height) in zip(visible, corners, sizes_wh, strict=True):
+    for index, corner, (width, height) in zip(visible, corners, sizes_wh, strict=True):
+        if corner is None:
+            continue
+        x, y = corner
         color = colors[index]
         ink = (0, 0, 0) if color @ _LUMINANCE > _BRIGHT else (255, 255, 255)
         drawn[y : y + height, x : x + width] = color
@@ -116,7 +120,7 @@ def _write_labels(
         cv2.putText(drawn, texts[index], place, *font, ink, stroke, cv2.LINE_AA)
 
 
-def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point]:
+def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point | None]:
     """Choose a place for the label of each mask, next to it rather than on it.
 
     A label takes that place around its box, or in a corner of the box, where it hides the least
@@ -127,9 +131,10 @@ def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point
         sizes_wh: size of each label in pixels.
 
     Returns:
-        Upper left corner of each label, in the image wherever the label fits into it.
+        Upper left corner of each label, in the image wherever the label fits into it; None where
+        it would hide a tenth of an object, or another label.
     """
-    corners: list[Point] = []
+    corners: list[Point | None] = []
     if not masks:
         return corners
     hidden_share = np.zeros(masks[0].shape)
@@ -137,12 +142,15 @@ def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point
         hidden_share += mask / mask.sum()
     for mask, size_wh in zip(masks, sizes_wh, strict=True):
         width, height = size_wh
-        corner = min(
-            _candidates(mask, size_wh),
-            key=lambda at: hidden_share[at[1] : at[1] + height, at[0] : at[0] + width].sum(),
-        )
-        hidden_share[corner[1] : corner[1] + height, corner[0] : corner[0] + width] += 1
-        corners.append(corner)
+        hidden = [
+            (hidden_share[y : y + height, x : x + width].sum(), (x, y))
+            for x, y in _candidates(mask, size_wh)
+        ]
+        least, (x, y) = min(hidden, key=lambda one: one[0])
+        is_free = least <= _MOST_HIDDEN
+        corners.append((x, y) if is_free else None)
+        if is_free:
+            hidden_share[y : y + height, x : x + width] += 1
     return corners
 
 

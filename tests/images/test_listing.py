@@ -19,6 +19,12 @@ def save_image(path):
     return path
 
 
+def test_a_single_image_is_a_list_of_itself(tmp_path):
+    for name in ('a.png', 'b.JPG'):
+        save_image(tmp_path / name)
+    assert list_images(tmp_path / 'b.JPG') == ImageList(tmp_path, ('b.JPG',))
+
+
 def test_comments_and_empty_lines_are_skipped_and_names_are_kept_as_they_are(tmp_path):
     lines = b'\xef\xbb\xbf# marked by hand\r\n\r\na/x.png\r\n  \n./b.png\n./#c.png\nd e.png\n'
     (tmp_path / 'bad.txt').write_bytes(lines)
@@ -153,10 +159,9 @@ def refusing(scandir):
     return scan
 
 
-def test_an_image_and_a_missing_source_are_no_lists(tmp_path):
-    for source in (save_image(tmp_path / 'x.png'), tmp_path / 'nothing'):
-        with pytest.raises(ValueError, match='IMAGES must be a folder, a text file'):
-            list_images(source)
+def test_a_missing_source_is_no_list(tmp_path):
+    with pytest.raises(ValueError, match='IMAGES must be a folder, an image, a text file'):
+        list_images(tmp_path / 'nothing')
 
 
 def test_limit_keeps_the_first_by_name(tmp_path):

@@ -98,6 +98,8 @@ def test_view_draws_every_labelled_image_under_its_own_name(cuts3d, store, folde
     names = sorted(path.relative_to(images) for path in images.rglob('*.png'))
     assert code == 0 and [path.relative_to(seen) for path in drawn] == names
     assert Image.open(drawn[0]).size == (88, 60)
+    rows = -(-len(names) // 6)
+    assert Image.open(seen / 'contact_sheet.webp').size == (6 * 240, rows * 240)
 
 
 def test_view_draws_as_many_random_images_as_asked_for(cuts3d, store, folder, tmp_path):

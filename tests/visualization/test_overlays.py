@@ -37,6 +37,13 @@ def test_labels_of_neighbours_hide_neither_object_nor_each_other():
     assert not any(taken[mask].any() for mask in masks)
 
 
+def test_labels_for_which_there_is_no_room_are_left_out_rather_than_hide_objects():
+    masks = [disc((y, x), 4, HW) for y in range(6, 120, 10) for x in range(6, 210, 10)]
+    assert set(place_labels(masks, [(30, 14)] * len(masks))) == {None}
+    drawn = draw_instances(IMAGE, masks, [0.5] * len(masks))
+    assert (drawn == draw_instances(IMAGE, masks)).all()
+
+
 def test_the_label_of_a_whole_wall_keeps_off_the_object_in_front_of_it():
     ball = disc((60, 105), 20, HW)
     (x, y), (other_x, other_y) = place_labels([~ball, ball], [(30, 14)] * 2)
