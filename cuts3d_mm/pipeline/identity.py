@@ -45,7 +45,7 @@ _NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
 NO_FILE = -1
 _REMEDY = (
-    'choose another OUT, or the same images and settings, --exclude, --precision and '
+    'choose another OUT, or the same images and settings, --exclude, --limit, --precision and '
     '--batch-size included'
 )
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
@@ -440,6 +440,10 @@ class ImageStats:
     names: tuple[str, ...]
     size: NDArray[np.int64]  # (N,) bytes; -1: there was no file
     mtime_ns: NDArray[np.int64]  # (N,) of the last change
+
+    def first(self, count: int) -> ImageStats:
+        """Keep the first files."""
+        return ImageStats(self.names[:count], self.size[:count], self.mtime_ns[:count])
 
 
 def write_image_stats(path: Place, stats: ImageStats) -> None:

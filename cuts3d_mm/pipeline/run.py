@@ -23,15 +23,28 @@ from cuts3d_mm.labels.store import (
     Counts,
     RunMark,
     ShardSize,
+    digest_of_names,
     find_damage,
     ran_out_of_memory,
     read_counts,
+    read_shard,
     shard_path,
     shard_paths,
+    was_batch_halved,
     write_failures,
+    write_shard,
 )
 
-from .identity import RunIdentity, given_up_on_failure, read_run
+from .identity import (
+    RunIdentity,
+    StoredRun,
+    find_changes,
+    given_up_on_failure,
+    read_image_stats,
+    read_run,
+    stat_images,
+    write_image_stats,
+)
 from .progress import ProgressReport, Report
 from .work import Shard, WorkOrder
 
@@ -44,6 +57,8 @@ _FEWEST_IMAGES, _ENOUGH_IMAGES = 8, 64
 _LAST_SHARE = 10  # of ten parts the last has smaller shards, and of its ten parts the last again
 _SMALLER = 2  # sizes, each a quarter of the one before
 
+# A run that grows keeps its shards and their size if it has more than this share of the images.
+_WORTH_KEEPING = 0.01
 _MOST_LOSSES = 3  # killed processes until a run ends
 _logger = logging.getLogger(__name__)
 
@@ -79,6 +94,8 @@ def label_images(
 ) -> Counts:
     """Label all images of a part of a run that are not labelled yet.
 
+    A run with the first of these images, as `--limit` gives them, grows.
+
     Args:
         order: what each worker is to do.
         images: of the whole run, before splitting.
@@ -97,9 +114,9 @@ def label_images(
     """
     order.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(order.out, split.part, split.parts):
-        size = stored_shard_size(order.out) or images_per_shard(
-            len(images.names), order.batch_size
-        )
+        fresh_size = images_per_shard(len(images.names), order.batch_size)
+        _grow(order, images, fresh_size)
+        size = stored_shard_size(order.out) or fresh_size
         identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
         stored, is_fresh = identity.claim(order.out, images)
         order, is_ours_alone = replace(order, mark=stored.mark), is_fresh and split.parts == 1
@@ -130,6 +147,67 @@ def label_images(
             counts = vars(_count(shard_paths(order.out)))
             write_whole(order.out / 'run.json', stored.encoded(counts))
         return _count(shard_path(order.out, index) for index in (*done, *(i for i, _ in left)))
+
+
+def _grow(order: WorkOrder, images: ImageList, fresh_size: ShardSize) -> None:
+    """Let a run of the same labeller with the first of these images become a run with all.
+
+    Shards stay where they hold the same images in the larger run, so that the bytes are those of
+    a run of this size of shards that had all images from the start; others are made again. An
+    interruption costs no more than shards that are made again. Anything else is not touched:
+    `RunIdentity.claim` says why it cannot go on.
+    """
+    folder = order.out
+    if not (folder / 'run.json').is_file():
+        return
+    stored = read_run(folder)
+    count, num_images = stored.identity.num_images, len(images.names)
+    first = ImageList(images.root, images.names[:count])
+    if stored.mark is None or not stored.is_whole or count >= num_images:
+        return
+    if stored.identity.images != digest_of_names(first.names):
+        return
+    is_worth_it = count > _WORTH_KEEPING * num_images
+    size = stored.identity.images_per_shard if is_worth_it else fresh_size
+    identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
+    is_same = identity.model == stored.identity.model
+    if not is_same or identity.extraction != stored.identity.extraction:
+        return
+    before, now = read_image_stats(folder / 'images.arrow'), stat_images(images)
+    if before is None or find_changes(folder, first, before.first(count), now.first(count)):
+        return
+    known = set(first.names)
+    kept = {
+        index: names
+        for index, names in _shards_of(images, size)
+        if names[-1] in known
+        and shard_path(folder, index).is_file()
+        and not find_damage(shard_path(folder, index), names, stored.mark)
+    }
+    write_image_stats(folder / 'images.arrow', now)
+    write_whole(folder / 'run.json', StoredRun(identity, stored.format, identity.mark).encoded())
+    for path in folder.glob('labels-*.parquet'):
+        index = int(path.name.removeprefix('labels-').removesuffix('.parquet'))
+        if index in kept:
+            records = list(read_shard(path))
+            write_shard(folder, index, records, was_batch_halved(path), identity.mark)
+        elif isinstance(path, Path):
+            path.unlink()
+    num_kept = sum(map(len, kept.values()))
+    _logger.warning(
+        f'{folder} grows from {count} to {num_images} images; {num_kept} keep their labels, '
+        f'{count - num_kept} are labelled again'
+    )
+
+
+def _shards_of(images: ImageList, size: ShardSize) -> list[Shard]:
+    """Divide the images of a run into shards, by index."""
+    starts = shard_starts(len(images.names), size)
+    ends = [*starts[1:], len(images.names)]
+    return [
+        (index, images.names[start:end])
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
 
 
 def _count(shards: Iterable[Place]) -> Counts:
@@ -208,12 +286,7 @@ def _divide_shards(
     Raises:
         RunMismatch: the store holds more shards than the run has.
     """
-    out, starts = order.out, shard_starts(len(images.names), size)
-    ends = [*starts[1:], len(images.names)]
-    shards = [
-        (i, images.names[start:end])
-        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
-    ]
+    out, shards = order.out, _shards_of(images, size)
     known = {shard_path(out, index).name for index, _ in shards}
     strays = sorted(path.name for path in out.glob('labels-*.parquet') if path.name not in known)
     if strays:

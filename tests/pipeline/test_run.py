@@ -39,8 +39,8 @@ def folder(tmp_path, rng):
     return tmp_path / 'images'
 
 
-def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1):
-    images = list_images(folder)
+def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1, limit=None):
+    images = list_images(folder).first(limit)
     log = Log()
     order = WorkOrder(ConfiguredLabeller(model), images.root, out, batch_size)
     return label_images(order, images, LocalExecutor(workers), Split.parse(split), log), log
@@ -125,6 +125,30 @@ def test_a_finished_run_does_nothing(folder, tmp_path):
     run(folder, tmp_path / 'out')
     counts, log = run(folder, tmp_path / 'out')
     assert log.resumed == counts and counts.images == 20
+
+
+@pytest.mark.parametrize('count', [2, 16])
+def test_a_run_of_the_first_images_grows_to_the_bytes_of_a_run_of_all(
+    folder, tmp_path, caplog, count
+):
+    run(folder, tmp_path / 'whole')
+    run(folder, tmp_path / 'out', limit=count)
+    counts, log = run(folder, tmp_path / 'out')
+    kept = count // 8 * 8
+    assert f'grows from {count} to 20 images; {kept} keep their labels' in caplog.text
+    assert counts.images == 20 and log.resumed.images == kept
+    assert content(tmp_path / 'out') == content(tmp_path / 'whole')
+    with pytest.raises(RunMismatch, match=r'fewer: .*--limit'):  # it does not shrink
+        run(folder, tmp_path / 'out', limit=count)
+
+
+def test_a_run_whose_images_have_changed_does_not_grow(folder, tmp_path):
+    run(folder, tmp_path / 'out', limit=8)
+    before = content(tmp_path / 'out')
+    (folder / 'a/000.png').write_bytes(b'')
+    with pytest.raises(RunMismatch, match='1 image changed: a/000.png'):
+        run(folder, tmp_path / 'out')
+    assert content(tmp_path / 'out') == before
 
 
 def test_another_config_is_refused(folder, tmp_path):
