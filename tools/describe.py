@@ -3,11 +3,13 @@
 Examples:
     cuts3d describe labels
     cuts3d describe labels labels.json
+    cuts3d describe labels --json > figures.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 
 from cuts3d_mm.cli import LABELS_HELP, add_crowd_argument, labels_path, make_parser, run_command
 
@@ -17,6 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument('labels', type=labels_path, nargs='+', metavar='LABELS', help=LABELS_HELP)
     add_crowd_argument(parser)
+    parser.add_argument(
+        '--json', action='store_true', help='print a JSON list with an object of numbers a set'
+    )
     return parser.parse_args()
 
 
@@ -27,7 +32,14 @@ def main() -> None:
     from cuts3d_mm.labels.merging import LabelStatistics
     from cuts3d_mm.visualization.charts import format_table
 
-    columns = [LabelStatistics.of(read_labels(path, args.crowd)).rows() for path in args.labels]
+    found = [LabelStatistics.of(read_labels(path, args.crowd)) for path in args.labels]
+    if args.json:
+        figures = zip(args.labels, found, strict=True)
+        print(
+            json.dumps([{'labels': str(path), **one.figures()} for path, one in figures], indent=1)
+        )
+        return
+    columns = [one.rows() for one in found]
     header = ['', *(path.name for path in args.labels)]
     rows = [[line[0][0], *(figure for _, figure in line)] for line in zip(*columns, strict=True)]
     print(format_table(header, rows))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
@@ -23,6 +25,8 @@ from cuts3d_mm.cli import (
     report_refused,
     run_command,
 )
+
+_STDOUT = Path('-')
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +45,10 @@ def parse_args() -> argparse.Namespace:
         help='COCO JSON of the true objects',
     )
     parser.add_argument(
-        '--json', type=local_place, metavar='FILE', help='file to write the figures into'
+        '--json',
+        type=local_place,
+        metavar='FILE',
+        help='file to write the figures into; - prints them in place of the tables',
     )
     parser.add_argument(
         '--all',
@@ -105,15 +112,17 @@ def main() -> int:
     if args.out is not None and (args.against is None or args.images is None):
         raise ValueError('--out needs --against and --images')
     report = ScoreReport.of(args.labels, args.ground_truth, args.against, args.all, args.crowd)
-    print(f'{report.scope()}\n\n{report.table()}')
+    figures = json.dumps(report.scores, indent=1)
+    texts = [f'{report.scope()}\n\n{report.table()}']
     if args.by_count:
-        print(f'\n{report.table_by_count()}')
+        texts.append(report.table_by_count())
     if args.against is not None:
-        print(f'\n{report.comparison()}')
+        texts.append(report.comparison())
+    print(figures if args.json == _STDOUT else '\n\n'.join(texts))
     if args.plot is not None:
         save_figure(args.plot, report.plot(), dpi=120)
-    if args.json is not None:
-        write_whole(args.json, json.dumps(report.scores, indent=1) + '\n')
+    if args.json not in (None, _STDOUT):
+        write_whole(args.json, f'{figures}\n')
     refused = 0
     if args.out is not None:
         refused = report_refused(report.draw_worst(args.images, args.out, args.limit))
@@ -138,7 +147,7 @@ def _require_gate(args: argparse.Namespace, scores: dict[str, dict[str, float]])
             f'{" and ".join(found.faults)}: {found}; look at them with cuts3d view and cuts3d '
             'explain, and check features and depth'
         )
-    print(f'passed: {found}')
+    print(f'passed: {found}', file=sys.stderr if args.json == _STDOUT else sys.stdout)
 
 
 if __name__ == '__main__':

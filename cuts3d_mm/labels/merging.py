@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, repeat
 from numbers import Real
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -332,6 +332,20 @@ class LabelStatistics:
             groups = np.searchsorted(AREA_BOUNDS, shares, side='right')
             found.instances_by_area.update(groups.tolist())
         return found
+
+    def figures(self) -> dict[str, Any]:
+        """Give the counts as JSON: images by their number of instances, instances by area."""
+        by_area = [self.instances_by_area[group] for group in range(len(AREA_BOUNDS) + 1)]
+        return {
+            'images': self.num_images,
+            'failures': self.num_failures,
+            'instances': self.num_instances,
+            'images_by_count': [
+                self.images_by_count[count] for count in range(MOST_INSTANCES + 1)
+            ],
+            'area_bounds': list(AREA_BOUNDS),  # shares of the image
+            'instances_by_area': by_area,
+        }
 
     def rows(self) -> list[tuple[str, str]]:
         """Give the rows of a table: the name of each figure, and the figure."""

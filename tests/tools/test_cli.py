@@ -124,6 +124,19 @@ def test_describe_compares_the_counts_and_areas_of_labels(cuts3d, store, tmp_pat
     assert all(first == second for first, second in figures.values())
 
 
+def test_a_program_reads_the_figures_and_the_configs_as_json(cuts3d, store, tmp_path):
+    (figures,) = json.loads(cuts3d('describe', store, '--json')[1])
+    assert figures['images'] == 6 == sum(figures['images_by_count'])
+    assert figures['instances'] == sum(figures['instances_by_area']) > 0
+    (config,) = json.loads(cuts3d('configs', 'maskcut_color', '--json')[1])
+    assert config['name'] == 'maskcut_color-texture' and Path(config['path']).is_file()
+    cuts3d('export', store, tmp_path / 'labels.json')
+    for place in ('-', tmp_path / 'scores.json'):
+        code, out, _ = cuts3d('score', store, tmp_path / 'labels.json', '--json', place)
+        text = out if place == '-' else place.read_text()
+        assert code == 0 and json.loads(text)['segm']['AP'] == 1
+
+
 def test_view_without_the_images_says_so(cuts3d, store, tmp_path):
     code, _, err = cuts3d('view', store, tmp_path, tmp_path / 'seen')
     assert code == 2 and 'IMAGES must be the folder' in err
