@@ -52,6 +52,7 @@ from .report import (
     write_run_report,
 )
 from .training import (
+    TimeAfterSteps,
     keep_rounds,
     read_log,
     release,
@@ -295,7 +296,9 @@ def _train(planned: Planned, folders: Folders, say: Say) -> Any:
     config = write_training_config(plan, folders, planned.root)
     if not keep_rounds(folders, plan.schedule):
         with timed(folders.costs, 'train'):
-            train(folders.config, folders.work_dir, plan.settings.gpus, say)
+            num_watched = len(watched_names(planned.held_out))
+            after = TimeAfterSteps(plan.schedule, config.train_cfg.val_interval, num_watched)
+            train(folders.config, folders.work_dir, plan.settings.gpus, say, after)
         keep_rounds(folders, plan.schedule)
     return config
 
@@ -327,7 +330,7 @@ def detect_after_each_round(
             if not is_whole(stores[-1], len(names)):
                 raise
             continue
-        task = f'detecting after round {number}'
+        task = f'detecting after round {number} of {planned.num_rounds}'
         labeller = ConfiguredLabeller(model, config.get('custom_imports'))
         label(labeller, images, stores[-1], workers, task)
     return stores

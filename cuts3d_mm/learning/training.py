@@ -36,7 +36,9 @@ _STEP = re.compile(
     r'Iter\(train\)\s+\[\s*(\d+)/(\d+)\].*?eta: (?:(\d+) days?, )?(\d+):(\d+):(\d+)'
     r'.*?\sloss: (\S+)'
 )
-_AGREEMENT = re.compile(r'Iter\(val\).*coco/segm_mAP_50: (\S+)')
+_AGREEMENT = re.compile(
+    r'Iter\(val\)\s+\[\s*\d+/(\d+)\].*coco/segm_mAP_50: (\S+).*?(?<!_)time: (\S+)'
+)
 _NEWS = re.compile(r'(Round \d+: .*|resume from .*|left out: .*)')
 _EVALUATIONS, _CHECKPOINTS, _LOG_LINES = 8, 20, 50  # in a training, about
 _KEPT_CHECKPOINTS = 2
@@ -49,7 +51,58 @@ class TrainingFailed(RuntimeError):
     """A training has ended with an error."""
 
 
-def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
+class TimeAfterSteps:
+    """Adds to the time for steps what evaluations, rounds and the detections at the end take.
+
+    All of them run the detector; the first evaluation measures it, the first round its own labels.
+
+    Args:
+        schedule: steps of the training.
+        interval: steps between evaluations.
+        num_watched: watched images, which evaluations and the end detect in.
+        clock: seconds since any moment.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        interval: int,
+        num_watched: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._schedule, self._interval = schedule, interval
+        self._passes_per_round = schedule.num_images / max(1, num_watched)
+        self._clock = clock
+        self._pass_s: float | None = None  # for all watched images
+        self._round_s: float | None = None  # for the labels of a round
+        self._round_began = 0.0
+
+    def note_pass(self, seconds: float) -> None:
+        """Take note of how long an evaluation took."""
+        self._pass_s = seconds
+
+    def note_round(self, is_begin: bool) -> None:
+        """Take note of the moments at which the labels of a round are begun and done."""
+        if is_begin:
+            self._round_began = self._clock()
+        elif self._round_began:
+            self._round_s, self._round_began = self._clock() - self._round_began, 0.0
+
+    def describe(self, step: int, left_s: float, remaining: RemainingTime) -> str:
+        """Write the time that is left after a step, whose further steps take `left_s`."""
+        if self._pass_s is None:
+            return f'{remaining.describe(left_s)} for steps, detection is not yet measured'
+        total, begins = self._schedule.total_steps, self._schedule.begins
+        evaluations = math.ceil(total / self._interval) - step // self._interval
+        rounds = sum(begin >= step for begin in begins)
+        round_s = self._round_s or self._pass_s * self._passes_per_round
+        passes = evaluations + len(begins) + 1
+        return remaining.describe(left_s + passes * self._pass_s + rounds * round_s)
+
+
+def train(
+    config: Path, work_dir: Path, gpus: int, say: Say, after: TimeAfterSteps | None = None
+) -> None:
     """Run a training until it ends, from its latest checkpoint if it has one.
 
     Args:
@@ -57,6 +110,7 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
         work_dir: folder of logs and checkpoints.
         gpus: processes of torchrun; 0 or 1: one process without it.
         say: is given the lines about progress.
+        after: what else the run will do; None: nothing.
 
     Raises:
         TrainingFailed: the message is the error that it names, or the end of its output.
@@ -66,7 +120,7 @@ def train(config: Path, work_dir: Path, gpus: int, say: Say) -> None:
     remaining = RemainingTime()
 
     def report(line: str) -> None:
-        text = shorten_line(line, remaining)
+        text = shorten_line(line, remaining, after)
         if text is not None:
             say(text)
 
@@ -154,21 +208,30 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def shorten_line(line: str, remaining: RemainingTime) -> str | None:
+def shorten_line(
+    line: str, remaining: RemainingTime, after: TimeAfterSteps | None = None
+) -> str | None:
     """Say in a few words what a line of MMEngine's log says; None: nothing of interest.
 
     Args:
         line: the line, with the time that all steps need at the mean rate so far.
         remaining: what was said about it before.
+        after: what else the run will do, of which it takes note; None: nothing.
     """
     step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
     if step:
         days, hours, minutes, seconds = (int(part or 0) for part in step.groups()[2:6])
         left_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
         done = f'step {step[1]} of {step[2]}: loss {float(step[7]):.2f}'
-        return f'{done}, {remaining.describe(left_s)}'
+        if after is None:
+            return f'{done}, {remaining.describe(left_s)}'
+        return f'{done}, {after.describe(int(step[1]), left_s, remaining)}'
     if score:
-        return f'mask AP50 on held-out images: {percent(float(score[1]))} %'
+        if after is not None:
+            after.note_pass(int(score[1]) * float(score[3]))
+        return f'mask AP50 on held-out images: {percent(float(score[2]))} %'
+    if news and after is not None and news[1].startswith('Round '):
+        after.note_round(is_begin='labelling' in news[1])
     return news[1].strip() if news else None
 
 

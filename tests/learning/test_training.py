@@ -13,6 +13,7 @@ import torch
 from cuts3d_mm.learning import training
 from cuts3d_mm.learning.plan import Folders, Schedule
 from cuts3d_mm.learning.training import (
+    TimeAfterSteps,
     has_checkpoint,
     keep_rounds,
     read_costs,
@@ -103,6 +104,27 @@ LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
 )
 def test_lines_about_steps_scores_and_rounds_are_kept_short(line, short):
     assert shorten_line(line, RemainingTime()) == short
+
+
+def test_the_time_that_is_left_counts_detections_and_rounds_as_soon_as_they_are_measured():
+    now = [10.0]
+    remaining = RemainingTime(lambda: now[0])
+    schedule = Schedule(num_images=100, batch_size=2, initial_steps=40, round_steps=(40,))
+    after = TimeAfterSteps(schedule, 20, 10, lambda: now[0])
+
+    def say(line):
+        return shorten_line(f'{LOG}{line}', remaining, after)
+
+    step = 'Iter(train) [ {}/80]  eta: 0:01:{}  time: 0.9  loss: 4.5'
+    assert say(step.format(10, 20)).endswith('80 s left for steps, detection is not yet measured')
+    say('Iter(val) [5/5]  coco/segm_mAP_50: 0.1  data_time: 0.5  time: 2.0')
+    # 3 evaluations and 2 detections at the end of 10 s each, and the labels of 100 images
+    found = say(step.format(30, 10))
+    assert found.endswith(f'{(70 + 50 + 100) / 60:.0f} min left, the end has slipped by 2 min')
+    say('Round 1: labelling the training images')
+    now[0] += 30
+    say('Round 1: 5 of 9 predictions became labels')
+    assert say(step.format(41, '00')).endswith(', 2 min left')  # 2 evaluations, 2 at the end
 
 
 def test_a_run_that_finds_a_step_done_leaves_its_cost_as_it_was(tmp_path):
