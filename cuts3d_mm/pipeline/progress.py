@@ -86,6 +86,7 @@ class ProgressLine:
         self._total = 0
         self._counts = Counts()
         self._resumed = 0
+        self._is_loaded = False
         self._totals = StageTotals()
         self._remaining = RemainingTime()
         self._started = self._logged = time.monotonic()
@@ -122,8 +123,12 @@ class ProgressLine:
         """Count some more images."""
         self._counts += report.counts
         self._totals.add(report.spans)
-        self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
         now = time.monotonic()
+        begins = [span.start_s for span in report.spans]
+        if not self._is_loaded and begins and self._started <= min(begins) <= now:
+            # Workers have loaded their networks; clocks of other machines are of no use.
+            self._started, self._is_loaded = min(begins), True
+        self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
             self._log(f'{self._facts()}{self._left()}')

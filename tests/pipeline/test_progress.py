@@ -67,6 +67,18 @@ def test_the_line_names_the_stage_that_limits_the_rate(monkeypatch, capsys):
     assert 'limited by refine' in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_loading_is_left_out_of_the_rate_and_of_the_time_that_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(progress, '_LOG_EVERY_S', 0)
+    now = [100.0]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    with progress.ProgressLine('detecting') as line:
+        line.start(11, Counts())
+        now[0] = 160.0  # loaded after 59 s; the first image took a second
+        line.add(Report(Counts(1, 3, 0), (span('extract', 1.0, start_s=159.0),)))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert '1.00 images/s' in said and said.endswith('10 s left')
+
+
 def span(stage, seconds, process=1, start_s=0.0, images=1, num_bytes=0):
     return Span(stage, start_s, seconds, seconds / 2, images, num_bytes, process, process)
 
