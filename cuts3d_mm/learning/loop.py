@@ -135,26 +135,24 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     _cut(request, planned, folders, say, ask)
     gather_labels(folders, planned.held_out, planned.plan.settings.select)
     config = _train(planned, folders, say)
-    few = None
-    if request.labels is not None:
-        files, names = (request.labels, request.annotations), planned.images.names
-        weights, settings = weights_after(folders, planned.num_rounds), planned.plan.settings
-        few = learn_classes(settings, planned.root, folders, files, names, weights, say)
-        say(f'the detector with classes is in {folders.class_release}')
+    weights, names = weights_after(folders, planned.num_rounds), planned.images.names
     with timed(folders.costs, 'detect'):
         detections = detect_after_each_round(config, planned, folders, request.workers)
+    found, few = agreement(folders, detections), None
+    verdict = _judge(planned, folders, found, detections[-1])
+    release(config, weights, folders.release, (f'It {verdict.finding}.',))
+    if request.labels is not None:
+        files, settings = (request.labels, request.annotations), planned.plan.settings
+        few = learn_classes(settings, planned.root, folders, files, names, weights, say)
+        say(f'the detector with classes is in {folders.class_release}')
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
-        names = planned.images.names
         count, rows = scores(request.annotations, names, folders, detections)
     kept = [
         read_kept(RoundFolders(folders.round(number)))
         for number in range(1, planned.num_rounds + 1)
     ]
-    found, log = agreement(folders, detections), read_log(folders.work_dir)
-    verdict = _judge(planned, folders, found, detections[-1])
-    weights = weights_after(folders, planned.num_rounds)
-    release(config, weights, folders.release, (f'It {verdict.finding}.',))
+    log = read_log(folders.work_dir)
     results = Results(planned, text, detections, kept, found, verdict, count, rows, few, log)
     write_run_report(request, results)
     say(f'look at {folders.report}')

@@ -78,7 +78,7 @@ def judge(found: Evidence, params: VerdictParams | None = None) -> Verdict:
         f'{word}'
     )
     if word == 'good':
-        return Verdict(word, finding)
+        return Verdict(word, finding, 'whether its labels show objects, the pictures tell')
     causes = _causes(found, params)
     reasons = ' and '.join(cause for cause, _ in causes)
     finding += f'; most likely because {reasons}'

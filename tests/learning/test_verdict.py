@@ -29,7 +29,7 @@ def test_a_detector_that_agrees_with_nothing_is_called_not_usable_with_cause_and
 
 def test_a_detector_that_has_learned_its_labels_is_good_whatever_they_are_made_of():
     found = judge(replace(PHOTOS, agreement=0.82, best_score=0.9))
-    assert found.word == 'good' and str(found).endswith('held-out images): good')
+    assert found.word == 'good' and found.finding.endswith('held-out images): good')
 
 
 @pytest.mark.parametrize(
