@@ -1,6 +1,11 @@
-"""Draw when 3D helps: the gain over 2D by quality of depth and of features.
+r"""Measure and draw when 3D helps: the gain over 2D by quality of depth and of features.
 
-    python benchmarks/depth_quality.py --photos DIR --out docs/pictures/depth_quality.png
+    python benchmarks/depth_quality.py --photos DIR --scenes 24 \
+        --out docs/figures/depth_quality.json
+    python benchmarks/depth_quality.py --draw docs/figures/depth_quality.json \
+        --out docs/pictures/depth_quality.png
+
+The page on the method takes its figures from the same file.
 
 Left: rendered scenes whose objects all share one feature, with noise. Right: photos of DIR
 (images/, depth/, instances.json). The depth, whose borders are exact, is blurred more and more.
@@ -9,6 +14,7 @@ Left: rendered scenes whose objects all share one feature, with noise. Right: ph
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -17,7 +23,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from study_data import (
@@ -77,28 +82,31 @@ def _score(
     return [(in_2d, score_image(image, features, d, _IN_3D, similarity)) for d in blurred]
 
 
-def draw(curves: dict[str, list[list[Pair]]], axis: Axes, title: str) -> None:
-    """Draw a line per kind of features, with 95 % intervals over images."""
-    for color, (name, images) in enumerate(curves.items()):
-        gains = np.array([gain_interval(*zip(*pairs)) for pairs in zip(*images)])  # noqa: B905
-        exact = gains[: len(_BLURS)]
-        axis.plot(exact[:, 0], 'o-', color=f'C{color}', label=name)
-        axis.fill_between(range(len(_BLURS)), *exact[:, 1:].T, color=f'C{color}', alpha=0.2)
-        if len(gains) > len(_BLURS):
-            value, low, high = gains[-1]
-            middle = len(_BLURS) + 0.2 * color
-            axis.errorbar(
-                middle, value, [[value - low], [high - value]], fmt='s', color=f'C{color}'
-            )
-        print(title, name, np.round(gains, 2).tolist(), flush=True)
-    axis.axhline(0, color='gray', linewidth=1)
-    labels = [str(blur) for blur in _BLURS]
-    ticks = list(range(len(_BLURS)))
-    if any(len(images[0]) > len(_BLURS) for images in curves.values()):
-        ticks, labels = [*ticks, len(_BLURS) + 0.1], [*labels, 'network']
-    axis.set_xticks(ticks, labels)
-    axis.set(title=title, xlabel='depth with true borders, blurred by (patches)')
-    axis.legend()
+def gains_of(images: list[list[Pair]]) -> list[list[float]]:
+    """Gain at every depth with its 95 % interval over images: points, lowest, highest."""
+    gains = (gain_interval(*zip(*pairs)) for pairs in zip(*images))  # noqa: B905
+    return [[round(float(value), 2) for value in gain] for gain in gains]
+
+
+def draw(panels: dict[str, dict[str, list[list[float]]]], out: Path) -> None:
+    """Draw a panel per kind of images, and a line per kind of features."""
+    figure = Figure(figsize=(9, 4), layout='constrained')
+    for axis, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for color, (name, found) in enumerate(curves.items()):
+            gains = np.array(found)
+            exact, *others = np.split(gains, [len(_BLURS)])
+            axis.plot(exact[:, 0], 'o-', color=f'C{color}', label=name)
+            axis.fill_between(range(len(_BLURS)), *exact[:, 1:].T, color=f'C{color}', alpha=0.2)
+            for value, low, high in others[0]:
+                middle, error = len(_BLURS) + 0.2 * color, [[value - low], [high - value]]
+                axis.errorbar(middle, value, error, fmt='s', color=f'C{color}')
+        axis.axhline(0, color='gray', linewidth=1)
+        labels = [*map(str, _BLURS), 'network'][: len(gains)]
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set(title=title, xlabel='blur of the depth (patches)')
+        axis.set_ylabel('gain in best IoU per object (points)')
+        axis.legend()
+    figure.savefig(out, dpi=120)
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,35 +117,36 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--photos', type=Path, metavar='DIR', help='without: scenes only')
     parser.add_argument('--half', choices=HALVES, default='choose', help='default choose')
     parser.add_argument('--scenes', type=int, default=40, help='rendered scenes (default 40)')
-    parser.add_argument('--out', type=Path, default=Path('depth_quality.png'))
+    parser.add_argument('--out', type=Path, default=Path('depth_quality.json'))
+    parser.add_argument('--draw', type=Path, metavar='JSON', help='draw what was measured')
     parser.add_argument('--cache', type=Path, default=Path(tempfile.gettempdir()) / 'method_study')
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure and draw."""
+    """Measure, or draw what was measured."""
     args = parse_args()
-    figure = Figure(figsize=(11, 4.2), layout='constrained')
-    axes = figure.subplots(1, 2 if args.photos else 1, squeeze=False)[0]
+    if args.draw:
+        draw(json.loads(args.draw.read_text()), args.out)
+        return
+    panels = {}
     with Pool() as pool:
         scenes = list(make_scenes(args.scenes, _SCENE_SEED))
         runs = {f'noise {n:g}': partial(score_scene, noise=n) for n in _NOISES}
-        curves = {name: pool.map(run, scenes, chunksize=4) for name, run in runs.items()}
-        draw(curves, axes[0], f'{len(scenes)} rendered scenes, all objects alike')
-        axes[0].set_ylabel('gain in mean best IoU per object (points)')
+        panels[f'{len(scenes)} rendered scenes'] = {
+            name: gains_of(pool.map(run, scenes, chunksize=4)) for name, run in runs.items()
+        }
         if args.photos:
             photos = [image for image in read_photos(args.photos) if image.half == args.half]
-            names = {
-                'color-texture': 'hand-made features',
-                'semantic': 'ImageNet CNN (trained with labels, for analysis only)',
-            }
+            names = {'color-texture': 'hand-made features', 'semantic': 'ImageNet CNN'}
             cache = args.cache / 'photos'
-            curves = {
-                label: pool.map(partial(score_photo, kind=kind, cache=cache), photos, chunksize=4)
+            panels[f'{len(photos)} COCO photos'] = {
+                label: gains_of(
+                    pool.map(partial(score_photo, kind=kind, cache=cache), photos, chunksize=4)
+                )
                 for kind, label in names.items()
             }
-            draw(curves, axes[1], f'{len(photos)} COCO photos')
-    figure.savefig(args.out, dpi=110)
+    args.out.write_text(json.dumps(panels, indent=1))
 
 
 if __name__ == '__main__':

@@ -56,9 +56,10 @@ def main() -> None:
     loaders = 'train_dataloader', 'val_dataloader', 'val_evaluator'
     look_into(args.config, args.cfg_options, loaders, _ADVICE, args.work_dir)
     from cuts3d_mm.engine.optim_wrappers import require_amp
-    from cuts3d_mm.engine.runner import build_runner
+    from cuts3d_mm.engine.runner import build_runner, require_doubt
 
     config = load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    require_doubt(config)
     if args.amp:
         require_amp(config)
     if args.auto_scale_lr:

@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmdet.datasets.transforms import CopyPaste, LoadAnnotations
 from mmdet.structures.bbox import autocast_box_type
+from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.confidence import (
@@ -269,7 +270,10 @@ class _DoubtPaste(CopyPaste):
             boxes.tensor[cut] = joined[cut].get_bboxes(type(boxes)).tensor
         added = pasted.get_bboxes(type(boxes))
         added.translate_((left, top))
-        results['gt_masks'] = joined
+        if isinstance(results['gt_masks'], ConfidenceBitmapMasks):
+            results['gt_masks'] = joined
+        else:  # masks without doubt stay so: a head that needs doubt must notice
+            results['gt_masks'] = BitmapMasks(joined.masks, joined.height, joined.width)
         results['gt_bboxes'] = boxes.cat([boxes, added])
         for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
             results[key] = np.concatenate([results[key][kept], source[key][chosen]])

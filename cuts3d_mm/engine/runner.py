@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,41 @@ def _name_file_of_failures(config: Config) -> None:
             if isinstance(kind, type) and issubclass(kind, ReadableImages):
                 dataset.setdefault('failures', str(Path(config.work_dir, _FAILURES).absolute()))
             dataset = dataset.get('dataset')
+
+
+def require_doubt(config: Config) -> None:
+    """Check that labels carry the doubt by which a mask head weighs pixels.
+
+    Without this check the first loss raises, after the labels of all images are read.
+
+    Raises:
+        ValueError: masks are loaded without doubt for a head that needs it.
+    """
+    heads = [
+        one
+        for one in _dicts_in(config.model)
+        if _type_of(one) == 'SCMaskHead' and one.get('confidence_source') != 'none'
+    ]
+    loaded = {_type_of(one) for one in _dicts_in(config.get('train_dataloader'))}
+    if heads and 'LoadAnnotations' in loaded and 'LoadPseudoLabels' not in loaded:
+        raise ValueError(
+            'the pipeline of train_dataloader must load masks with doubt for SCMaskHead, got '
+            "LoadAnnotations; load by dict(type='cuts3d_mm.LoadPseudoLabels'), or set "
+            "confidence_source='none' in the head"
+        )
+
+
+def _dicts_in(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+    for child in part.values() if isinstance(part, dict) else part or ():
+        if isinstance(child, dict | list | tuple):
+            yield from _dicts_in(child)
+
+
+def _type_of(part: dict[str, Any]) -> str:
+    kind = part.get('type')
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 @reading_as_data()
