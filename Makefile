@@ -25,7 +25,7 @@ figures: setup
 		--workers $(WORKERS) --pictures docs/pictures $(if $(SEEDS),&& $(PYTHON) \
 		benchmarks/rounds_control.py "$$out/rounds" --seeds $(SEEDS) \
 		--plot docs/pictures/self_training.png)
-	$(PYTHON) docs/figures/data_flow.py
+	$(PYTHON) docs/figures/data_flow.py && $(PYTHON) docs/figures/first_picture.py
 	CUTS3D_DOCS=$(CURDIR)/docs/pictures $(PYTHON) -m pytest -q tests/app \
 		tests/demo/test_notebook.py tests/inference/test_tracking.py -k 'visitor or cell or rendered'
 

@@ -14,6 +14,11 @@ import yaml
 from cuts3d_mm.cli import GROUPS
 
 _ROOT = Path(__file__).parents[2]
+_KINDS = {  # folder of configs -> heading
+    'pseudo_labels': 'Masks: `cuts3d generate`',
+    'cuts3d': 'Detectors: `cuts3d train`',
+    'demo': 'The demo',
+}
 _WIDTH = {'COLUMNS': '80', 'PYTHONPATH': str(_ROOT), 'PATH': ''}
 
 
@@ -40,19 +45,23 @@ def command_reference() -> str:
 
 
 def config_list() -> str:
-    """A row for each shipped config: its name, what its docstring says, published weights."""
+    """A table for each kind of config: its name, what its docstring says, published weights."""
     metafile = yaml.safe_load((_ROOT / 'configs/cuts3d/metafile.yml').read_text('utf-8'))
     weights = {
         model['Name']: f'[weights]({model["Weights"]})'
         for model in metafile['Models']
         if 'Weights' in model
     }
-    rows = [
-        f'| [`{path.stem}`](../configs/{path.parent.name}/{path.name}) '
-        f'| {_sentence(path)} | {weights.get(path.stem, "")} |'
-        for path in sorted((_ROOT / 'configs').glob('[!_]*/*.py'))
-    ]
-    return '\n'.join(['| config | what it is | weights |', '| --- | --- | --- |', *rows])
+    tables = []
+    for folder, heading in _KINDS.items():
+        rows = [
+            f'| [`{path.stem}`](../configs/{folder}/{path.name}) '
+            f'| {_sentence(path)} | {weights.get(path.stem, "")} |'
+            for path in sorted((_ROOT / 'configs' / folder).glob('*.py'))
+        ]
+        header = ['| config | what it is | weights |', '| --- | --- | --- |']
+        tables.append('\n'.join([f'### {heading}', '', *header, *rows]))
+    return '\n\n'.join(tables)
 
 
 def changelog() -> str:

@@ -1,4 +1,4 @@
-"""Let pages link to files of the repository: such a link leads to the file on the web."""
+"""Let pages link to files of the repository, on the web, and each picture to itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 _LINK = re.compile(r'(?<!!)\]\((\.\.?/[^)#\s]+)(#[^)\s]*)?\)')
 
+_PICTURE = re.compile(r'^!\[[^\]]*\]\((\S+)\)$', re.MULTILINE)
+
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Replace each relative link that leaves the folder of the docs.
+    """Replace each relative link that leaves the folder of the docs, and let pictures enlarge.
 
     Raises:
         FileNotFoundError: the repository has no such file.
@@ -28,4 +30,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         kind = 'tree' if (root / path).is_dir() else 'blob'
         return f']({config.repo_url}/{kind}/main/{path}{match[2] or ""})'
 
-    return _LINK.sub(replace, markdown)
+    return _PICTURE.sub(r'[\g<0>](\1)', _LINK.sub(replace, markdown))
