@@ -7,7 +7,7 @@ r"""Measure and draw when 3D helps: the gain over 2D by quality of depth and of 
 
 The page on the method takes its figures from the same file.
 
-Left: rendered scenes whose objects all share one feature, with noise. Right: photos of DIR
+Above: rendered scenes whose objects all share one feature, with noise. Below: photos of DIR
 (images/, depth/, instances.json). The depth, whose borders are exact, is blurred more and more.
 """
 
@@ -90,8 +90,9 @@ def gains_of(images: list[list[Pair]]) -> list[list[float]]:
 
 def draw(panels: dict[str, dict[str, list[list[float]]]], out: Path) -> None:
     """Draw a panel per kind of images, and a line per kind of features."""
-    figure = Figure(figsize=(9, 4), layout='constrained')
-    for axis, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    figure = Figure(figsize=(6.4, 3.4 * len(panels)), layout='constrained')
+    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for color, (name, found) in enumerate(curves.items()):
             gains = np.array(found)
             exact, *others = np.split(gains, [len(_BLURS)])

@@ -54,13 +54,18 @@ def config_list() -> str:
     }
     tables = []
     for folder, heading in _KINDS.items():
+        paths = sorted((_ROOT / 'configs' / folder).glob('*.py'))
+        columns = ['config', 'what it is', *(['weights'] if weights else [])]
         rows = [
-            f'| [`{path.stem}`](../configs/{folder}/{path.name}) '
-            f'| {_sentence(path)} | {weights.get(path.stem, "")} |'
-            for path in sorted((_ROOT / 'configs' / folder).glob('*.py'))
+            [
+                f'[`{path.stem}`](../configs/{folder}/{path.name})',
+                _sentence(path),
+                *([weights.get(path.stem, '')] if weights else []),
+            ]
+            for path in paths
         ]
-        header = ['| config | what it is | weights |', '| --- | --- | --- |']
-        tables.append('\n'.join([f'### {heading}', '', *header, *rows]))
+        lines = [f'| {" | ".join(row)} |' for row in [columns, ['---'] * len(columns), *rows]]
+        tables.append('\n'.join([f'### {heading}', '', *lines]))
     return '\n\n'.join(tables)
 
 
