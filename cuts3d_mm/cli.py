@@ -223,6 +223,13 @@ def program() -> str:
     return 'cuts3d' if name in ('cuts3d', '__main__') else f'cuts3d {name.replace("_", "-")}'
 
 
+def ask(question: str) -> bool:
+    """Ask on a terminal; where there is none, the answer is no."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return False
+    return input(f'{question} [y/N] ').strip().lower() in ('y', 'yes')
+
+
 def make_parser(doc: str | None) -> CommandParser:
     """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run.
 

@@ -8,11 +8,11 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from cuts3d_mm.cli import (
     RESUMES,
     add_exclude_argument,
+    ask,
     at_least,
     config_name,
     existing_file,
@@ -147,14 +147,7 @@ def main() -> None:
     # Imported when the arguments are right: torch takes seconds.
     from cuts3d_mm.learning.loop import learn
 
-    learn(request, lambda line: print(line, flush=True), args.dry_run, _ask)
-
-
-def _ask(question: str) -> bool:
-    """Ask on a terminal; where there is none, the answer is no."""
-    if not (sys.stdin and sys.stdin.isatty()):
-        return False
-    return input(f'{question} [y/N] ').strip().lower() in ('y', 'yes')
+    learn(request, lambda line: print(line, flush=True), args.dry_run, ask)
 
 
 if __name__ == '__main__':

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.cli import (
+    ask,
     config_name,
     existing_file,
     local_label_store,
@@ -66,6 +68,18 @@ def parse_args() -> argparse.Namespace:
         help='licence of the weights and labels, such as apache-2.0 (default: the model card says '
         'that it is unknown)',
     )
+    parser.add_argument(
+        '--picture',
+        type=existing_file,
+        metavar='FILE',
+        help='JPEG for the model card, such as detections.jpg of a release folder, which shows '
+        'images of yours (default: no picture)',
+    )
+    parser.add_argument(
+        '--yes',
+        action='store_true',
+        help='publish a detector that hardly agrees with its own labels, without asking',
+    )
     parser.add_argument('--private', action='store_true', help='make a new repository private')
     parser.add_argument(
         '--dry-run',
@@ -89,6 +103,9 @@ def main() -> None:
 
     if HubRepository.parse(args.repo).revision is not None:
         raise ValueError(f'--repo must be OWNER/NAME without a revision, got {args.repo}')
+    if args.picture is not None and args.picture.suffix.lower() not in ('.jpg', '.jpeg'):
+        raise ValueError(f'--picture must be a JPEG, got {args.picture}')
+    require_agreement(args)
     if args.license is None:
         print('no --license is named, so that others may not use what is published')
     if args.dry_run:
@@ -103,6 +120,33 @@ def main() -> None:
             url = upload(repo_id, repo_type, files, args.private)
             if repo_type == 'model':
                 print_zoo_entry(args, url)
+
+
+def require_agreement(args: argparse.Namespace) -> None:
+    """Ask before a detector is published that has not learned its own labels.
+
+    Raises:
+        ValueError: nobody says that it is to be published all the same.
+    """
+    from cuts3d_mm.hub.publishing import CHECKPOINT_FILE, Learned
+    from cuts3d_mm.learning.verdict import VerdictParams
+    from cuts3d_mm.weights import read_state
+
+    path = args.checkpoint or str(Path(args.config) / CHECKPOINT_FILE)
+    learned = Learned.of(read_state(path).meta)
+    floor = VerdictParams().usable
+    if learned is None or learned.agreement is None or learned.agreement >= floor:
+        return
+    fault = (
+        f'a published detector must agree with its own labels to {100 * floor:g} % (mask AP50), '
+        f'got {100 * learned.agreement:.2f} %'
+    )
+    if args.dry_run:
+        print(fault)
+    elif not (args.yes or ask(f'{fault}. Publish it all the same?')):
+        raise ValueError(
+            f'{fault}; see its report for the likely reason, or publish it all the same by --yes'
+        )
 
 
 def print_zoo_entry(args: argparse.Namespace, url: str) -> None:
@@ -128,14 +172,23 @@ def _scores(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 def prepare(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, dict[str, Path]]]:
     """Write the files of each repository; return its name, its kind, and name -> local file."""
     from cuts3d_mm.engine.runner import build_detector
-    from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, label_files, write_release
+    from cuts3d_mm.hub.publishing import (
+        NO_LICENCE,
+        PICTURE_FILE,
+        ReleaseFacts,
+        label_files,
+        write_release,
+    )
 
     config, checkpoint = _trained(args)
     expected = build_detector(config).state_dict()
     licence = args.license or NO_LICENCE
-    facts = ReleaseFacts(args.repo, _scores(args), licence)
+    has_picture = args.picture is not None
+    facts = ReleaseFacts(args.repo, _scores(args), licence, has_picture=has_picture)
     (folder / 'model').mkdir()
     paths = write_release(checkpoint, config, expected, facts, folder / 'model')
+    if has_picture:
+        paths.append(Path(shutil.copyfile(args.picture, folder / 'model' / PICTURE_FILE)))
     repositories = [(args.repo, 'model', {path.name: path for path in paths})]
     if args.labels is not None:
         (folder / 'labels').mkdir()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import yaml
 from mmengine.config import Config
@@ -47,7 +48,7 @@ from .trusted_config import (
     release_config,
 )
 
-CHECKPOINT_FILE, CARD_FILE = 'model.pth', 'README.md'
+CHECKPOINT_FILE, CARD_FILE, PICTURE_FILE = 'model.pth', 'README.md', 'detections.jpg'
 NO_LICENCE = 'unknown'  # the Hub's word
 PAPER_URL = 'https://arxiv.org/abs/2411.16319'
 _CITATION = """```bibtex
@@ -61,17 +62,17 @@ _CITATION = """```bibtex
 ```"""
 _BODY = """# {name}
 
-{what}, published by
+{what}, {made} by
 [cuts3d_mm](https://github.com/cuts3d-mm/cuts3d_mm) {version}.
 
-## Use
+{learned}## Use
 
 [Install cuts3d_mm](https://cuts3d-mm.github.io/cuts3d_mm/install/), then:
 
 ```python
 import cuts3d_mm
 
-detector = cuts3d_mm.load_detector('{repo_id}')
+detector = cuts3d_mm.load_detector('{place}')
 instances = detector.predict(image)  # (H, W, 3) uint8 RGB
 ```
 
@@ -79,7 +80,7 @@ In MMDetection alone, with cuts3d_mm installed:
 
 ```python
 custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'])
-load_from = 'hf://{repo_id}/model.safetensors'
+load_from = '{weights}'
 # and the model of config.json
 ```
 
@@ -117,13 +118,36 @@ _SCORES_NOTE = (
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What `cuts3d learn` knows of a detector; `model.pth` keeps it for `cuts3d publish`."""
+
+    num_images: int  # trained on
+    recipe: str  # name of the config that cut the pseudo-labels
+    num_cut: int  # pseudo-labels in these images
+    num_selected: int  # pseudo-labels that were trained on
+    selection: str  # which, in words
+    agreement: float | None  # mask AP50 against held-out pseudo-labels, in [0, 1]
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> Learned | None:
+        """Read it from the meta of a checkpoint; None where that has nothing of the kind."""
+        try:
+            return msgspec.convert(meta['learned'], cls)
+        except (KeyError, msgspec.ValidationError):
+            return None
+
+
+@dataclass(frozen=True)
 class ReleaseFacts:
     """Facts for the model card that are not in the files."""
 
-    repo_id: str
+    repo_id: str  # or the folder of a release that is not published
     scores: dict[str, dict[str, float]]  # data set -> metric -> value in [0, 1]
     licence: str
     notes: tuple[str, ...] = ()  # sentences on the training, which the weights keep, too
+    learned: Learned | None = None  # None: as the weights have it
+    has_picture: bool = False  # whether PICTURE_FILE is in the release
+    is_published: bool = True
 
 
 def write_release(
@@ -166,6 +190,9 @@ def write_release(
         'cuts3d_mm': __version__,
         'training': [*describe_training(config.to_dict(), state.meta), *facts.notes],
     }
+    learned = facts.learned or Learned.of(state.meta)
+    if learned is not None:
+        meta['learned'] = without_local_paths(asdict(learned))
     refuse_secrets(meta, CHECKPOINT_FILE)
     refuse_secrets(vars(facts), CARD_FILE)
     buffer = io.BytesIO()
@@ -229,10 +256,15 @@ def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
         tags=['instance-segmentation', *tags, 'cuts3d'],
     )
     body = _BODY.format(
-        name=name,
+        name=name if facts.is_published else facts.repo_id,
         what=what,
+        made='published' if facts.is_published else 'made',
+        learned=_learned(Learned.of(meta), facts.has_picture),
+        place=facts.repo_id,
+        weights=f'hf://{facts.repo_id}/{WEIGHTS_FILE}'
+        if facts.is_published
+        else f'{facts.repo_id}/{CHECKPOINT_FILE}',
         training='\n'.join(f'- {fact}' for fact in meta['training']) or _NO_TRAINING,
-        repo_id=facts.repo_id,
         version=__version__,
         paper_url=PAPER_URL,
         table=_score_table(all_scores),
@@ -240,6 +272,28 @@ def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
         citation=_CITATION,
     )
     return f'---\n{data.to_yaml()}\n---\n\n{body}'
+
+
+def _learned(learned: Learned | None, has_picture: bool) -> str:
+    """What a detector was taught, and whether it has learned that; for a choice at a glance."""
+    text = ''
+    if learned is not None:
+        agreement = 'not measured: no held-out image has a pseudo-label'
+        if learned.agreement is not None:
+            agreement = (
+                f'{100 * learned.agreement:.2f} % (mask AP50 on held-out images; it says whether '
+                'the detector has learned its labels, not whether they show objects)'
+            )
+        text = (
+            '| | |\n| --- | --- |\n'
+            f'| images | {learned.num_images:,}, without a label by people |\n'
+            f'| pseudo-labels | {learned.num_cut:,}, cut by `{learned.recipe}` |\n'
+            f'| trained on | {learned.num_selected:,} of them: {learned.selection} |\n'
+            f'| agreement with its labels | {agreement} |\n\n'
+        )
+    if has_picture:
+        text += f'![What it finds in images that were held out]({PICTURE_FILE})\n\n'
+    return text
 
 
 def _score_table(all_scores: dict[str, dict[str, float]]) -> str:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
+from cuts3d_mm.hub.publishing import PICTURE_FILE, Learned
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.labels.coco import write_coco
@@ -62,8 +64,9 @@ from .training import (
     weights_after,
     write_training_config,
 )
-from .verdict import Evidence, Verdict, judge
+from .verdict import Evidence, judge
 
+_IN_CARD = 6  # images in the picture of the model card
 _CUT_FIRST = 10 * NUM_SHOWN  # images; where there are more, the contact sheet is cut first
 Say = Callable[[str], None]
 Ask = Callable[[str], bool]
@@ -139,8 +142,11 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     with timed(folders.costs, 'detect'):
         detections = detect_after_each_round(config, planned, folders, request.workers)
     found, few = agreement(folders, detections), None
-    verdict = _judge(planned, folders, found, detections[-1])
-    release(config, weights, folders.release, (f'It {verdict.finding}.',))
+    evidence = _gather_evidence(planned, folders, found, detections[-1])
+    verdict = judge(evidence)
+    _draw_detections(planned, detections[-1], folders.release / PICTURE_FILE)
+    learned = _learned(planned, folders, evidence)
+    release(config, weights, folders.release, (f'It {verdict.finding}.',), learned)
     if request.labels is not None:
         files, settings = (request.labels, request.annotations), planned.plan.settings
         few = learn_classes(settings, planned.root, folders, files, names, weights, say)
@@ -160,16 +166,16 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     return results
 
 
-def _judge(
+def _gather_evidence(
     planned: Planned, folders: Folders, found: Sequence[Mapping[str, float]], detections: Path
-) -> Verdict:
-    """Judge the last detector by its agreement and the detections in the watched images."""
+) -> Evidence:
+    """Gather what the last detector is judged by: agreement, detections in the watched images."""
     plan = planned.plan
     truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
     labels = read_scores(folders.labels)
     selected = labels >= LabelSelection.parse(plan.settings.select).threshold(labels)
     usual = usual_schedule(plan.settings, plan.schedule.num_images)
-    evidence = Evidence(
+    return Evidence(
         agreement=found[-1]['AP50'] if found else None,
         num_objects=len(selected_annotations(truth)),
         num_images=len(truth['images']),
@@ -179,7 +185,31 @@ def _judge(
         usual_steps=usual.initial_steps,
         is_hand_made=is_hand_made(plan.settings),
     )
-    return judge(evidence)
+
+
+def _learned(planned: Planned, folders: Folders, evidence: Evidence) -> Learned:
+    """What the model card says of the labels and the agreement with them."""
+    settings = planned.plan.settings
+    return Learned(
+        num_images=len(planned.images.names) - len(planned.held_out),
+        recipe=Path(settings.generator).stem,
+        num_cut=len(read_scores(folders.labels)),
+        num_selected=evidence.num_labels,
+        selection=LabelSelection.parse(settings.select).describe(),
+        agreement=evidence.agreement,
+    )
+
+
+def _draw_detections(planned: Planned, detections: Path, path: Path) -> None:
+    """Draw what the last detector finds in some held-out images, for the model card."""
+    names = watched_names(planned.held_out)[:_IN_CARD]
+    records = (
+        replace(one, instances=tuple(i for i in one.instances if i.score >= SCORE_THR))
+        for one in read_store(detections)
+        if one.name in names
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_picture(path, draw_sheet(planned.root, records))
 
 
 def _cut(request: Request, planned: Planned, folders: Folders, say: Say, ask: Ask) -> None:

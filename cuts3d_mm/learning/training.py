@@ -23,7 +23,13 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.engine.runner import build_detector, require_training
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.atomic import open_atomically, write_whole
-from cuts3d_mm.hub.publishing import NO_LICENCE, ReleaseFacts, write_release
+from cuts3d_mm.hub.publishing import (
+    NO_LICENCE,
+    PICTURE_FILE,
+    Learned,
+    ReleaseFacts,
+    write_release,
+)
 from cuts3d_mm.pipeline.progress import RemainingTime
 from cuts3d_mm.processes import run_command_in_child
 from cuts3d_mm.visualization.charts import percent
@@ -44,7 +50,6 @@ _EVALUATIONS, _CHECKPOINTS, _LOG_LINES = 8, 20, 50  # in a training, about
 _KEPT_CHECKPOINTS = 2
 _LOOP = 'SelfTrainingLoop'
 _KIB = 1024
-_NAME = 'owner/name'  # in the model card, until cuts3d publish writes the real one
 
 
 class TrainingFailed(RuntimeError):
@@ -386,16 +391,31 @@ def _peak_bytes() -> int:
     return unit * max(resource.getrusage(one).ru_maxrss for one in who)
 
 
-def release(config: Any, checkpoint: Path, folder: Path, notes: Sequence[str] = ()) -> None:
-    """Write a release of trained weights.
+def release(
+    config: Any,
+    checkpoint: Path,
+    folder: Path,
+    notes: Sequence[str] = (),
+    learned: Learned | None = None,
+) -> None:
+    """Write a release of trained weights; its card shows the picture that lies in the folder.
 
     Args:
         config: config of the training.
         checkpoint: weights at its end.
         folder: folder to write, which may be there.
         notes: sentences of its model card.
+        learned: figures of its model card.
     """
-    facts = ReleaseFacts(_NAME, {}, NO_LICENCE, tuple(notes))
+    facts = ReleaseFacts(
+        '/'.join(folder.parts[-2:]),
+        {},
+        NO_LICENCE,
+        tuple(notes),
+        learned,
+        has_picture=(folder / PICTURE_FILE).is_file(),
+        is_published=False,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     expected = build_detector(config).state_dict()
     write_release(str(checkpoint), config, expected, facts, folder)

@@ -64,8 +64,18 @@ def test_last_line_report_and_model_card_carry_the_verdict(learned, cuts3d):
 def test_the_release_can_be_published_as_it_is(learned, cuts3d):
     code, out, err = cuts3d('publish', learned / 'release', '--repo', 'owner/name', '--dry-run')
     assert code == 0, err
-    assert 'license: unknown' in (learned / 'release/README.md').read_text()
     assert 'owner/name would get' in out and 'model.safetensors' in out
+    assert 'must agree with its own labels to 10 % (mask AP50), got 0.00 %' in out
+    card = (learned / 'release/README.md').read_text()
+    assert 'license: unknown' in card and '![What it finds' in card
+    assert "load_detector('out/release')" in card and "load_from = 'out/release/model.pth'" in card
+    (published,) = [line.split()[-1] for line in out.splitlines() if 'README.md' in line]
+    again = Path(published).read_text()
+    assert "load_detector('owner/name')" in again and '![What it finds' not in again
+    for row in ('cut by `', 'trained on | ', 'agreement with its labels | 0.00 %'):
+        assert row in card and row in again
+    code, _, err = cuts3d('publish', learned / 'release', '--repo', 'owner/name')
+    assert code == 2 and 'publish it all the same by --yes' in err
     code, _, err = cuts3d('publish', learned / 'plan.json', '--repo', 'owner/name')
     assert code == 2 and 'CONFIG and CHECKPOINT, or a release folder alone' in err
 

@@ -64,6 +64,17 @@ def test_dry_run_writes_the_files_and_asks_nobody(hub, cuts3d, detector):
     assert hub.requests == []
 
 
+def test_a_picture_of_own_images_is_published_only_if_it_is_named(cuts3d, detector, tmp_path):
+    (tmp_path / 'mine.jpg').write_bytes(b'JPEG')
+    arguments = (*detector, '--repo', REPO, '--dry-run')
+    assert 'detections.jpg' not in cuts3d('publish', *arguments)[1]
+    code, out, err = cuts3d('publish', *arguments, '--picture', tmp_path / 'mine.jpg')
+    assert code == 0, err
+    files = {Path(one).name: Path(one) for one in out.split() if one.startswith('/')}
+    assert files['detections.jpg'].read_bytes() == b'JPEG'
+    assert '](detections.jpg)' in files['README.md'].read_text()
+
+
 def test_the_moving_average_is_what_is_released(cuts3d, detector, tmp_path):
     """MMEngine's EMAHook keeps it as `state_dict`, the raw weights as `ema_state_dict`."""
     content = torch.load(detector[1], weights_only=False)
