@@ -1,8 +1,8 @@
 r"""Measure and draw when 3D helps: the gain over 2D by quality of depth and of features.
 
     python benchmarks/depth_quality.py --photos DIR --scenes 24 \
-        --out docs/figures/depth_quality.json
-    python benchmarks/depth_quality.py --draw docs/figures/depth_quality.json \
+        --out benchmarks/depth_quality.json
+    python benchmarks/depth_quality.py --draw benchmarks/depth_quality.json \
         --out docs/pictures/depth_quality.png
 
 The page on the method takes its figures from the same file.

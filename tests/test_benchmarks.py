@@ -22,7 +22,7 @@ TINY = {
     'copy_paste.py': '--rounds 1 --images 4',
     'crf.py': '--num 1 --repeats 1',
     'cut_on_device.py': '--num 1 --device cpu',
-    'depth_quality.py': '--scenes 1 --out {}/depth.png --cache {}/cache',
+    'depth_quality.py': '--scenes 1 --out {}/depth.json --cache {}/cache',
     'feeder.py': '--num 8 --repeats 1',
     'fit_score.py': '--scenes 2 --cache {}/cache',
     'gpu_box.py': '--cpu-ms 230',

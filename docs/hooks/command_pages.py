@@ -1,8 +1,9 @@
-"""Write the pages that are made from the code: the commands, the configs and the changelog."""
+"""Write what pages take from elsewhere: commands, configs, the changelog, measured figures."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,21 @@ def config_list() -> str:
     return '\n\n'.join(tables)
 
 
+def gain_by_blur() -> str:
+    """What 3D gains over 2D by the blur of the depth: the figures of the picture."""
+    panels = json.loads((_ROOT / 'benchmarks/depth_quality.json').read_text('utf-8'))
+    rows = [
+        ['', 'exact', '1 patch', '2', '4', '8', 'depth of a network'],
+        ['---'] + ['---:'] * 6,
+        *(
+            [f'{title}, {name}', *(f'{gain[0]:+.1f}' for gain in gains), *[''] * (6 - len(gains))]
+            for title, curves in panels.items()
+            for name, gains in curves.items()
+        ),
+    ]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+
+
 def changelog() -> str:
     """The changelog without its title."""
     return (_ROOT / 'CHANGELOG.md').read_text('utf-8').partition('\n')[2]
@@ -78,6 +94,7 @@ _WRITERS = {
     '<!-- every command -->': command_reference,
     '<!-- every config -->': config_list,
     '<!-- the changelog -->': changelog,
+    '<!-- gain by blur -->': gain_by_blur,
 }
 
 
