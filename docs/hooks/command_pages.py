@@ -74,10 +74,14 @@ def gain_by_blur() -> str:
     """What 3D gains over 2D by the blur of the depth: the figures of the picture."""
     panels = json.loads((_ROOT / 'benchmarks/depth_quality.json').read_text('utf-8'))
     rows = [
-        ['', 'exact', '1 patch', '2', '4', '8', 'depth of a network'],
+        ['', 'exact', '1 patch', '2', '4', '8', 'network'],
         ['---'] + ['---:'] * 6,
         *(
-            [f'{title}, {name}', *(f'{gain[0]:+.1f}' for gain in gains), *[''] * (6 - len(gains))]
+            [
+                f'{title.split()[-1]}, {name}',
+                *(f'{gain[0]:+.1f}' for gain in gains),
+                *[''] * (6 - len(gains)),
+            ]
             for title, curves in panels.items()
             for name, gains in curves.items()
         ),
