@@ -284,11 +284,14 @@ def _learned(learned: Learned | None, has_picture: bool) -> str:
                 f'{100 * learned.agreement:.2f} % (mask AP50 on held-out images; it says whether '
                 'the detector has learned its labels, not whether they show objects)'
             )
+        chosen = f'{learned.num_selected:,} of them: {learned.selection}'
+        if learned.num_selected == learned.num_cut:
+            chosen = 'all of them'
         text = (
             '| | |\n| --- | --- |\n'
             f'| images | {learned.num_images:,}, without a label by people |\n'
             f'| pseudo-labels | {learned.num_cut:,}, cut by `{learned.recipe}` |\n'
-            f'| trained on | {learned.num_selected:,} of them: {learned.selection} |\n'
+            f'| trained on | {chosen} |\n'
             f'| agreement with its labels | {agreement} |\n\n'
         )
     if has_picture:
