@@ -85,7 +85,7 @@ def image_files(folder: Path) -> list[str]:
     (folder / 'store').mkdir()
     worker = Worker(WorkOrder(labeller, folder / 'images', folder / 'store', 1))
     with Trace() as trace:
-        list(worker.label_shard(0, names))
+        list(worker.label([(0, names)]))
     return trace.files
 
 

@@ -87,7 +87,7 @@ def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess
     by_main_thread = threading.current_thread() is threading.main_thread()
     # Pickled apart: the child begins to watch before it imports what the payload needs.
     arguments = (theirs, os.getpid(), by_main_thread, pickle.dumps((target, payload)))
-    process = context.Process(target=_begin, args=arguments, daemon=True)
+    process = context.Process(target=_begin, args=arguments)
     with _environment({'PYTHONSAFEPATH': '1', **heap_variables()}), signals_blocked():
         process.start()
     theirs.close()

@@ -192,9 +192,9 @@ def test_a_batch_that_does_not_fit_is_halved_on_a_gpu(gpu, rng, tmp_path, zoe_fo
 def test_the_process_of_a_device_puts_nothing_on_the_first_gpu(gpu, tmp_path):
     labeller = BuiltLabeller(SimpleNamespace(predict_batch=lambda images: []), {})
     said = []
-    connection = SimpleNamespace(send=said.append, recv=iter(()).__next__)
-    local.serve_device(connection, WorkOrder(labeller, tmp_path, tmp_path, 1, 'cuda:1'), ('name',))
-    assert isinstance(said[0], local.Request) and torch.cuda.current_device() == 1
+    connection = SimpleNamespace(send=said.append, recv=lambda: None)
+    local.serve(connection, WorkOrder(labeller, tmp_path, tmp_path, 1, 'cuda:1'), 1)
+    assert said == ['ready', 'done'] and torch.cuda.current_device() == 1
 
 
 @pytest.mark.slow

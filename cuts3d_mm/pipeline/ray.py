@@ -22,7 +22,7 @@ from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labels.store import Counts, write_shard
 from cuts3d_mm.processes import heap_variables, was_interrupted
 
-from .local import WorkerTraceback, extraction_on_device
+from .local import WorkerTraceback
 from .progress import Report, Stopwatch
 from .run import WorkerLost
 from .work import (
@@ -32,6 +32,7 @@ from .work import (
     Worker,
     WorkOrder,
     count_images,
+    extraction_on_device,
     finish_image,
     use_one_thread,
 )
@@ -444,7 +445,7 @@ def _worker_of(pickled: bytes) -> Worker:
 
 def label_shard_here(pickled: bytes, shard: Shard) -> Report:
     """Do all the work on a shard, and publish it."""
-    reports = list(_worker_of(pickled).label_shard(*shard))
+    reports = list(_worker_of(pickled).label([shard]))
     spans = tuple(span for report in reports for span in report.spans)
     return Report(sum((report.counts for report in reports), Counts()), spans)
 

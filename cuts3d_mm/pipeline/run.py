@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cuts3d_mm.files.atomic import remove_leftovers, write_whole
 from cuts3d_mm.files.lock import hold_folder
@@ -72,7 +72,11 @@ class WorkerKilled(WorkerLost):
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f'{reason}; {remedy}')
-        self.reason = reason
+        self.reason, self._remedy = reason, remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled: it may come from the process of a GPU."""
+        return type(self), (self.reason, self._remedy)
 
 
 class Executor(Protocol):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,8 +36,10 @@ from cuts3d_mm.labels.store import OUT_OF_MEMORY, Counts, RunMark, write_shard
 from .progress import Report, Stopwatch, size_of
 
 Shard = tuple[int, Sequence[str]]  # index, image names
+Task = Callable[[Stopwatch], Any]  # image or shard that needs no network any more
 Collect = Callable[[], Sequence[Any]]  # waits for a batch, and returns what its images became
 _MOST_PIXEL_BYTES = 2**31  # of a batch, and of what is read ahead: 7 images of 100 megapixels
+READERS = 4  # threads that decode images for a device
 _BATCHES_SORTED = 4  # batches among which images are sorted by shape
 # What torch says in a plain RuntimeError: on MPS, on the CPU, in cuDNN and cuBLAS.
 _SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED')
@@ -144,27 +148,128 @@ class WorkOrder:
         return labeller
 
 
-class Worker:
-    """The labeller of a run in this process, and where the labels go."""
+class TaskRunner(Protocol):
+    """What does tasks in other processes."""
 
-    def __init__(self, order: WorkOrder) -> None:
+    count: int  # tasks at a time
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Have a task done: a future of its value and spans, or of what it raised."""
+
+
+class _TasksHere:
+    """Does tasks in this process, at once."""
+
+    count = 0
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch = watch
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Do a task."""
+        done: Future[Any] = Future()
+        done.set_result((task(self._watch), ()))
+        return done
+
+
+@dataclass
+class _OpenShard:
+    """A shard that is not whole yet."""
+
+    records: list[ImageRecord | None]
+    missing: int
+    was_halved: bool = False  # a batch did not fit into memory
+
+
+class Worker:
+    """The networks of a run in this process.
+
+    Args:
+        order: what the run is about.
+        helpers: do what follows the networks, while images are read and extracted here; without
+            them this process does all, image by image.
+    """
+
+    def __init__(self, order: WorkOrder, helpers: TaskRunner | None = None) -> None:
         self._order, self._watch = order, Stopwatch()
         labeller = order.build_labeller()
-        self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
+        if helpers is None:
+            self._extraction = Extraction(labeller, order.root, order.batch_size, self._watch)
+            self._most_waiting = 0
+        else:
+            self._extraction = extraction_on_device(labeller, order, self._watch)
+            # While a batch is on a device, the results of the one before keep the helpers busy.
+            self._most_waiting = order.batch_size + helpers.count
+        self._runner = helpers or _TasksHere(self._watch)
+        self._open: dict[int, _OpenShard] = {}
+        self._waiting = self._waiting_bytes = 0
+        self._done: SimpleQueue[tuple[int, int | None, int, Future[Any]]] = SimpleQueue()
 
-    def label_shard(self, index: int, names: Sequence[str]) -> Iterator[Report]:
-        """Label the images of one shard, reporting them as they are done, and write it."""
-        records: dict[int, ImageRecord] = {}
-        was_halved = False
-        for _, position, image in self._extraction.run([(index, names)]):
-            record = finish_image(image, self._extraction.stages, self._watch)
-            records[position] = record
-            was_halved |= image.was_halved
-            yield Report(count_images([record]), self._watch.take())
-        with self._watch.measure('write', len(records)):
-            in_order = [records[position] for position in range(len(names))]
-            write_shard(self._order.out, index, in_order, was_halved, self._order.mark)
-        yield Report(spans=self._watch.take())
+    def label(self, shards: Iterable[Shard]) -> Iterator[Report]:
+        """Label shards and write them, reporting images as they are done.
+
+        Raises:
+            Exception: what the labeller or a task raised.
+        """
+        for index, position, image in self._extraction.run(self._opened(shards)):
+            self._open[index].was_halved |= image.was_halved
+            task = partial(finish_image, image, self._extraction.stages)
+            self._submit(index, position, size_of(image.content), task)
+            yield from self._finished(self._most_waiting)
+        yield from self._finished(0)
+
+    def _opened(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        for index, names in shards:
+            self._open[index] = _OpenShard([None] * len(names), len(names))
+            yield index, names
+
+    def _submit(self, index: int, position: int | None, num_bytes: int, task: Task) -> None:
+        self._waiting += 1
+        self._waiting_bytes += num_bytes
+        entry = index, position, num_bytes
+        self._runner.submit(task).add_done_callback(lambda done: self._done.put((*entry, done)))
+
+    def _finished(self, most: int) -> Iterator[Report]:
+        """Take back what is done, and wait until no more is left than `most`."""
+        while (
+            self._waiting > most
+            or self._waiting_bytes > _MOST_PIXEL_BYTES
+            or not self._done.empty()
+        ):
+            index, position, num_bytes, done = self._done.get()
+            self._waiting -= 1
+            self._waiting_bytes -= num_bytes
+            value, spans = done.result()
+            if position is not None:
+                self._take_in(index, position, value)
+            counts = Counts() if position is None else count_images([value])
+            yield Report(counts, (*spans, *self._watch.take()))
+
+    def _take_in(self, index: int, position: int, record: ImageRecord) -> None:
+        """Keep the record of an image; write the shard if it was the last one."""
+        shard = self._open[index]
+        shard.records[position] = record
+        shard.missing -= 1
+        if shard.missing:
+            return
+        del self._open[index]
+        records = [one for one in shard.records if one is not None]
+        order = self._order
+        arguments = order.out, index, records, shard.was_halved, order.mark
+        self._submit(index, None, 0, partial(_write, arguments))
+
+
+def _write(arguments: tuple[Any, ...], watch: Stopwatch) -> None:
+    with watch.measure('write', len(arguments[2])):
+        write_shard(*arguments)
+
+
+def extraction_on_device(labeller: Any, order: WorkOrder, watch: Stopwatch) -> Extraction:
+    """Let threads read for a device, and give a GPU a batch before the last one is waited for."""
+    warnings.filterwarnings('ignore', module='PIL')  # a warning changes state of all threads
+    readers = min(READERS, order.batch_size)
+    in_flight = 1 if order.device.partition(':')[0] == 'cpu' else 2
+    return Extraction(labeller, order.root, order.batch_size, watch, readers, in_flight)
 
 
 def count_images(records: Sequence[ImageRecord]) -> Counts:
@@ -237,7 +342,8 @@ class Extraction:
     def run(self, shards: Iterable[Shard]) -> Iterator[tuple[int, int, ExtractedImage]]:
         """Extract the images of shards; a batch never crosses a shard.
 
-        The next shard is asked for, and its images are read, while this one is extracted.
+        With readers the next shard is asked for, and its images are read, while this one is
+        extracted.
 
         Yields:
             Number of the shard, position in it, and the image; images of a shard come in any
@@ -255,10 +361,10 @@ class Extraction:
         reading = ((index, self._read_all(names)) for index, names in shards)
         shard = next(reading, None)
         while shard is not None:
-            following = next(reading, None)
+            following = next(reading, None) if self._pool is not None else None
             for batch in _batches(shard[1], self._batch_size):
                 yield shard[0], batch
-            shard = following
+            shard = following or next(reading, None)
 
     def _read_all(self, names: Sequence[str]) -> Iterator[Read]:
         if self._pool is None:

@@ -239,7 +239,7 @@ def start_forked(target, *payload):
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe()
     arguments = (theirs, pickle.dumps((target, payload)))
-    process = context.Process(target=_begin, args=arguments, daemon=True)
+    process = context.Process(target=_begin, args=arguments)
     process.start()
     theirs.close()
     return process, ours

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import errno
-import os
 import pickle
 import sys
-from dataclasses import replace
 from pathlib import Path
 from signal import SIGSEGV
 from unittest.mock import MagicMock
@@ -16,19 +13,11 @@ from helpers.stand_in_labellers import DiesOnce, Greedy, Halving, Nothing
 from PIL import Image
 
 from cuts3d_mm import __version__
-from cuts3d_mm.files.atomic import ProcessMark
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
 from cuts3d_mm.pipeline import local
-from cuts3d_mm.pipeline.local import (
-    LocalExecutor,
-    Slots,
-    removed_at_end,
-    segment_names,
-    serve_worker,
-    unpack,
-)
+from cuts3d_mm.pipeline.local import LocalExecutor, serve_helper
 from cuts3d_mm.pipeline.ray import Extracted, Job, finish_shard_here
 from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
@@ -48,20 +37,6 @@ class Log:
         self.spans += report.spans
 
 
-@pytest.fixture
-def segments(monkeypatch):
-    """Names of the shared memory that this test has made and not removed."""
-    token_hex, tokens = local.secrets.token_hex, []
-
-    def remembered(num_bytes):
-        tokens.append(token_hex(num_bytes))
-        return tokens[-1]
-
-    monkeypatch.setattr(local.secrets, 'token_hex', remembered)
-    yield lambda: [path.name for one in tokens for path in SHARED.glob(f'cuts3d_*{one}_*')]
-    assert tokens
-
-
 def run(folder, out, executor, source, batch_size=3):
     images = list_images(folder)
     log = Log()
@@ -75,7 +50,7 @@ def content(out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', [('cpu',), ('cpu', 'cpu')])
-def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, segments, devices):
+def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, devices):
     names = write_images(tmp_path / 'images', 20, rng)
     write_depths(tmp_path / 'depth', names[1:], rng)
     (tmp_path / 'images' / names[9]).write_bytes(b'')
@@ -84,7 +59,7 @@ def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, s
     executor = LocalExecutor(2, devices)
     staged, log = run(tmp_path / 'images', tmp_path / 'staged', executor, source)
     assert counts == staged == log.counts and counts.failures == 2
-    assert content(tmp_path / 'one') == content(tmp_path / 'staged') and not segments()
+    assert content(tmp_path / 'one') == content(tmp_path / 'staged')
     assert {span.stage for span in log.spans} == set(
         'read extract cut refine encode write'.split()
     )
@@ -92,9 +67,7 @@ def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, s
 
 
 @pytest.mark.slow
-def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(
-    tmp_path, rng, segments
-):
+def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(tmp_path, rng):
     names = write_images(tmp_path / 'images', 20, rng)
     write_depths(tmp_path / 'depth', names[1:], rng)
     (tmp_path / 'images' / names[9]).write_bytes(b'')
@@ -105,18 +78,17 @@ def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(
     executor = LocalExecutor(2, is_beside=True)
     next_to, log = run(tmp_path / 'images', tmp_path / 'next_to', executor, source)
     assert counts == next_to == log.counts and counts.failures == 2 and counts.instances
-    assert content(tmp_path / 'one') == content(tmp_path / 'next_to') and not segments()
+    assert content(tmp_path / 'one') == content(tmp_path / 'next_to')
     assert sum(span.images for span in log.spans if span.stage == 'write') == 20
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_beside_the_networks_ends_the_run(tmp_path, rng, monkeypatch, segments):
+def test_a_worker_that_dies_beside_the_networks_ends_the_run(tmp_path, rng, monkeypatch):
     write_images(tmp_path / 'images', 3, rng)
-    monkeypatch.setattr(local, 'serve_worker', Greedy)
+    monkeypatch.setattr(local, 'serve_helper', Greedy)
     source = BuiltLabeller(Halving(), {})
     with pytest.raises((WorkerLost, TypeError)):
         run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, is_beside=True), source)
-    assert not segments()
 
 
 @pytest.mark.slow
@@ -145,9 +117,7 @@ def test_an_image_that_cannot_be_cut_fails_alone(tmp_path, rng):
 
 
 @pytest.mark.slow
-def test_workers_that_die_each_time_end_the_run_and_leave_no_shared_memory(
-    tmp_path, rng, segments, caplog, monkeypatch
-):
+def test_workers_that_die_each_time_end_the_run(tmp_path, rng, caplog, monkeypatch):
     monkeypatch.setattr('cuts3d_mm.pipeline.run._MOST_LOSSES', 2)
     (tmp_path / 'images').mkdir()
     Image.fromarray(rng.integers(0, 256, (30, 41, 3), dtype=np.uint8)).save(
@@ -157,7 +127,7 @@ def test_workers_that_die_each_time_end_the_run_and_leave_no_shared_memory(
     with pytest.raises(WorkerLost, match=said):
         run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(1, ('cpu',)),
             BuiltLabeller(Halving(), {}))  # fmt: skip
-    assert caplog.text.count('made again now') == 1 and not segments()
+    assert caplog.text.count('made again now') == 1
 
 
 @pytest.mark.slow
@@ -199,7 +169,7 @@ def test_a_process_without_networks_imports_what_registers_parts(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     source = ConfiguredLabeller({}, {'imports': ['registers_parts']})
     order = WorkOrder(source, tmp_path, tmp_path / 'out', 1)
-    serve_worker(MagicMock(recv=MagicMock(side_effect=EOFError)), order)
+    serve_helper(MagicMock(recv_bytes=MagicMock(side_effect=EOFError)), source)
     assert sys.modules.pop('registers_parts', None)
     label_nothing = pickle.dumps(Job(order, str(tmp_path), __version__)), 0
     monkeypatch.chdir(tmp_path)
@@ -213,125 +183,3 @@ def test_a_batch_holds_an_image_at_least(tmp_path, rng):
     with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
         run(tmp_path / 'images', tmp_path / 'out', LocalExecutor(0),
             BuiltLabeller(Nothing(), {}), batch_size=0)  # fmt: skip
-
-
-def never():
-    raise AssertionError('a slot must be free')
-
-
-def test_values_arrive_as_they_were_sent_and_can_be_written_to(rng):
-    value = {'a': rng.random((3, 5)), 'b': [rng.integers(0, 9, 7), 'text'], 'c': np.zeros((0, 2))}
-    names = segment_names(1)
-    with removed_at_end([names]):
-        parcel = Slots(names, never).pack(value)
-        arrived = unpack(parcel)
-    assert len(parcel.pickled) < 1000 and arrived['b'][1] == 'text'
-    for sent, got in ((value['a'], arrived['a']), (value['b'][0], arrived['b'][0])):
-        np.testing.assert_array_equal(sent, got)
-        got[0] = 0
-
-
-def test_a_sender_waits_until_a_slot_is_free_and_grows_it(rng):
-    names, asked = segment_names(2), []
-    small, large = np.arange(3.0), rng.random((200, 300))
-
-    def wait():
-        asked.append(len(asked))
-        return asked[-1] % 2
-
-    with removed_at_end([names]):
-        slots = Slots(names, wait)
-        slots.pack(small)
-        slots.pack(small)
-        assert not asked
-        parcels = [slots.pack(large), slots.pack(small)]
-        assert asked == [0, 1] and [parcel.slot for parcel in parcels] == [0, 1]
-        np.testing.assert_array_equal(unpack(parcels[0]), large)
-        np.testing.assert_array_equal(unpack(parcels[1]), small)
-
-
-@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
-def test_a_sender_waits_until_there_is_room_for_its_bytes_and_a_huge_value_goes_alone():
-    names, held, most = segment_names(4), [], []
-
-    def note():
-        sizes = [(local._FOLDER / name).stat().st_size for name in names
-                 if (local._FOLDER / name).exists()]  # fmt: skip
-        most.append(sum(sizes))
-
-    def wait():
-        return held.pop(0)
-
-    with removed_at_end([names]):
-        slots = Slots(names, wait, most_bytes=100_000)
-        for size, waiting in ((60_000, 1), (30_000, 2), (60_000, 2), (300_000, 1), (60_000, 1)):
-            held.append(slots.pack(np.zeros(size, np.uint8)).slot)
-            assert len(held) == waiting
-            note()
-    assert max(most[:3]) < 110_000 and most[3] < 310_000 and most[4] < 310_000
-
-
-def test_a_value_without_arrays_needs_no_shared_memory_but_counts():
-    slots = Slots(segment_names(1), never)
-    parcel = slots.pack(('failure', 3))
-    assert parcel.segment == '' and unpack(parcel) == ('failure', 3)
-    with pytest.raises(AssertionError, match='a slot must be free'):
-        slots.pack(('failure', 4))
-    slots.release(parcel.slot)
-    assert slots.pack(4).slot == parcel.slot
-
-
-def test_empty_arrays_need_none_either():
-    parcel = Slots(segment_names(1), never).pack([np.zeros((0, 20, 30), bool), np.zeros(0)])
-    found = unpack(parcel)
-    assert parcel.segment == '' and found[0].shape == (0, 20, 30) and found[1].shape == (0,)
-
-
-def limit_shared_memory(monkeypatch, room, reason):
-    make, made = local._make_segment, []
-
-    def limited(name, size):
-        if len(made) == room:
-            raise OSError(reason, os.strerror(reason))
-        made.append(name)
-        return make(name, size)
-
-    monkeypatch.setattr(local, '_make_segment', limited)
-    return made
-
-
-@pytest.mark.parametrize('reason', [errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.EEXIST])
-def test_where_no_shared_memory_can_be_had_arrays_go_with_the_parcel(monkeypatch, reason):
-    names = segment_names(3)
-    limit_shared_memory(monkeypatch, 1, reason)
-    with removed_at_end([names]):
-        slots = Slots(names, never)
-        parcels = [slots.pack(np.full(4, number)) for number in range(3)]
-        assert sum(parcel.segment != '' for parcel in parcels) == 1
-        assert [unpack(parcel)[0] for parcel in parcels] == [0, 1, 2]
-
-
-@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
-def test_shared_memory_of_a_killed_maker_is_removed():
-    names = segment_names(2)
-    for name in names:
-        (local._FOLDER / name).touch()  # made, but without a size yet
-    with removed_at_end([names]):
-        pass
-    assert not any((local._FOLDER / name).exists() for name in names)
-
-
-@pytest.mark.skipif(not local._FOLDER.is_dir(), reason='no folder of shared memory')
-def test_shared_memory_of_dead_processes_is_removed_at_the_next_start():
-    living = ProcessMark.of_this_process()
-    dead = replace(living, started=living.started + 1)
-    elsewhere = replace(dead, machine='0' * 8)
-    paths = [local._FOLDER / f'cuts3d_{mark}_test_0' for mark in (dead, living, elsewhere)]
-    for path in paths:
-        path.write_bytes(b'x')
-    try:
-        with removed_at_end([]):
-            assert [path.exists() for path in paths] == [False, True, True]
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)

@@ -283,7 +283,7 @@ class Backwards:
 
     def label(self, order, shards):
         for index, names in reversed(shards):
-            yield from Worker(order).label_shard(index, names)
+            yield from Worker(order).label([(index, names)])
 
 
 @pytest.mark.slow

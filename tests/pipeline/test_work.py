@@ -52,7 +52,7 @@ class Labeller:
 def label(tmp_path, names, labeller):
     source = BuiltLabeller(labeller, {})
     order = WorkOrder(source, tmp_path / 'images', tmp_path, batch_size=8)
-    list(Worker(order).label_shard(0, names))
+    list(Worker(order).label([(0, names)]))
     return list(read_store(tmp_path))
 
 
