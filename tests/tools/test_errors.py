@@ -128,7 +128,7 @@ def test_a_bug_in_a_worker_ends_the_run_and_its_traceback_is_in_the_log(
     assert report(caught.value, 'cuts3d generate') == EXIT_BUG
     output = capsys.readouterr().err
     (log,) = re.findall(r'\S+\.log', output)
-    assert '_read_all' in Path(log).read_text() and 'Traceback' not in output
+    assert 'in _batches_of' in Path(log).read_text() and 'Traceback' not in output
 
 
 def test_a_lost_worker_is_for_the_user(capsys):
