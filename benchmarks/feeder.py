@@ -4,9 +4,9 @@
 
 The networks do nothing, and tensors lie on torch's device `meta`: what an operator does there is
 not counted, the way to it through Python is, which takes no less than a launch on a GPU. What
-comes back is made up. Images are read by threads, as in a run on a GPU; the copy of each image
-into shared memory for the workers is counted. Not counted: waiting, and what the
-networks launch.
+comes back is made up. Images are read, and sent to the helper processes, by threads, as in a run
+on a GPU. Not counted: waiting, and what the networks launch. Next to it stands the CPU time of
+all threads of the process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,9 +36,9 @@ from cuts3d_mm.labellers.depth.huggingface import HFDepth  # noqa: E402
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator  # noqa: E402
 from cuts3d_mm.labellers.networks import normalized_batch  # noqa: E402
 from cuts3d_mm.labellers.registry import FEATURES  # noqa: E402
-from cuts3d_mm.pipeline.local import Slots, segment_names  # noqa: E402
+from cuts3d_mm.pipeline.local import Helpers, crew_of_processes  # noqa: E402
 from cuts3d_mm.pipeline.progress import Stopwatch  # noqa: E402
-from cuts3d_mm.pipeline.work import Extraction, use_one_thread  # noqa: E402
+from cuts3d_mm.pipeline.work import ConfiguredLabeller, Extraction, use_one_thread  # noqa: E402
 
 CHANNELS = 768
 COCO_HW = ((480, 640), (640, 480), (427, 640), (640, 427), (426, 640), (500, 375), (375, 500))
@@ -146,28 +147,32 @@ def build(folder: Path) -> tuple[PseudoLabelGenerator, NoNetwork]:
 
 def measure(
     root: Path, names: list[str], batch_size: int, shard: int, folder: Path
-) -> tuple[float, int, Counter[int]]:
-    """CPU seconds of the main thread, operators on the device, and the sizes of groups."""
+) -> tuple[float, float, int, Counter[int]]:
+    """CPU seconds of the main thread and of all, operators on the device, and sizes of groups."""
     generator, network = build(folder)
-    memory = Slots(segment_names(1), lambda: 0)
     extraction = Extraction(generator, root, batch_size, Stopwatch(), READERS, in_flight=2)
     shards = [(i, names[i : i + shard]) for i in range(0, len(names), shard)]
-    try:
-        lead(extraction, shards[:1], memory)  # what is done once: imports, memory
+    with crew_of_processes() as crew:
+        helpers = Helpers(crew, ConfiguredLabeller({}), 1)
+        lead(extraction, shards[:1], helpers)  # what is done once: imports
         network.groups.clear()
         with Launches() as launches:
-            began = time.thread_time()
-            lead(extraction, shards, memory)
+            began, all_began = time.thread_time(), time.process_time()
+            lead(extraction, shards, helpers)
             own = time.thread_time() - began - launches.seconds
-        return own, launches.count, network.groups
-    finally:
-        memory.close()
+            everything = time.process_time() - all_began - launches.seconds
+        return own, everything, launches.count, network.groups
 
 
-def lead(extraction: Extraction, shards: list[tuple[int, list[str]]], memory: Slots) -> None:
-    """Lead images to the point where a worker takes them."""
-    for _, _, image in extraction.run(shards):
-        memory.release(memory.pack(image).slot)
+def lead(extraction: Extraction, shards: list[tuple[int, list[str]]], helpers: Helpers) -> None:
+    """Lead images to a process, which does nothing with them."""
+    sent = [helpers.submit(partial(_forget, image)) for _, _, image in extraction.run(shards)]
+    for one in sent:
+        one.result()
+
+
+def _forget(image: Any, watch: Stopwatch) -> None:
+    pass
 
 
 def draw_photos(folder: Path, num: int) -> Path:
@@ -198,12 +203,13 @@ def main() -> None:
         names = list(list_images(root).names)
         names = (names * -(-args.num // len(names)))[: args.num]
         for _ in range(args.repeats):
-            own, launches, groups = measure(
+            own, everything, launches, groups = measure(
                 root, names, args.batch_size, args.shard, folder / 'network'
             )
             batches = -(-args.shard // args.batch_size) * args.num / args.shard
             print(
-                f'main thread {1e3 * own / len(names):.2f} ms per image, '
+                f'main thread {1e3 * own / len(names):.2f} ms per image, all threads '
+                f'{1e3 * everything / len(names):.1f} ms, '
                 f'{launches / len(names):.0f} operators; {groups.total() / batches:.1f} groups '
                 'of one size in a batch'
             )

@@ -65,7 +65,7 @@ class LocalExecutor:
         if not self.workers:
             yield from Worker(order).label(shards)
         elif self.is_beside:
-            with _crew_of_processes() as crew:
+            with crew_of_processes() as crew:
                 yield from Worker(order, Helpers(crew, order.labeller, self.workers)).label(shards)
         else:
             yield from self._label_in_processes(order, shards)
@@ -78,7 +78,7 @@ class LocalExecutor:
             orders = [replace(order, device=device) for device in self.devices]
         helpers = -(-self.workers // len(self.devices)) if self.devices else 0
         waiting = deque(shards)
-        with _crew_of_processes() as crew:
+        with crew_of_processes() as crew:
             busy = [crew.start(serve, one, helpers) for one in orders[: len(shards)]]
             while busy:
                 ready = wait(busy)
@@ -100,7 +100,7 @@ def serve(connection: Connection, order: WorkOrder, num_helpers: int) -> None:
         order: its device is that of this process.
         num_helpers: processes that do what follows the networks; 0: this one.
     """
-    with _failures_sent(connection), _crew_of_processes() as crew:
+    with _failures_sent(connection), crew_of_processes() as crew:
         helpers = Helpers(crew, order.labeller, num_helpers) if num_helpers else None
         worker = Worker(order, helpers)
         if helpers is not None:
@@ -225,7 +225,7 @@ class Crew:
 
 
 @contextmanager
-def _crew_of_processes() -> Iterator[Crew]:
+def crew_of_processes() -> Iterator[Crew]:
     """Kill the processes at the end, finished or not: their work is done or does not count."""
     crew = Crew()
     try:

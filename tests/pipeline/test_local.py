@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from pathlib import Path
 from signal import SIGSEGV
 from unittest.mock import MagicMock
 
@@ -21,8 +20,6 @@ from cuts3d_mm.pipeline.local import LocalExecutor, serve_helper
 from cuts3d_mm.pipeline.ray import Extracted, Job, finish_shard_here
 from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
-
-SHARED = Path('/dev/shm')
 
 
 class Log:
