@@ -96,7 +96,7 @@ class TimeAfterSteps:
     def describe(self, step: int, left_s: float, remaining: RemainingTime) -> str:
         """Write the time that is left after a step, whose further steps take `left_s`."""
         if self._pass_s is None:
-            return f'{remaining.describe(left_s)} for steps, detection is not yet measured'
+            return f'{remaining.describe(left_s)} (steps alone, detection is not yet measured)'
         total, begins = self._schedule.total_steps, self._schedule.begins
         evaluations = math.ceil(total / self._interval) - step // self._interval
         rounds = sum(begin >= step for begin in begins)

@@ -86,7 +86,7 @@ class ProgressLine:
         self._total = 0
         self._counts = Counts()
         self._resumed = 0
-        self._is_loaded = False
+        self._warm: tuple[float, int] | None = None  # time and images of the first line
         self._totals = StageTotals()
         self._remaining = RemainingTime()
         self._started = self._logged = time.monotonic()
@@ -124,14 +124,11 @@ class ProgressLine:
         self._counts += report.counts
         self._totals.add(report.spans)
         now = time.monotonic()
-        begins = [span.start_s for span in report.spans]
-        if not self._is_loaded and begins and self._started <= min(begins) <= now:
-            # Workers have loaded their networks; clocks of other machines are of no use.
-            self._started, self._is_loaded = min(begins), True
         self._bar.update(self._task, completed=self._counts.images, facts=self._facts())
         if self._bar.disable and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
             self._log(f'{self._facts()}{self._left()}')
+            self._warm = self._warm or (now, self._counts.images)
 
     def _log(self, what: str) -> None:
         done = f'{self._counts.images}/{self._total} images'
@@ -144,13 +141,14 @@ class ProgressLine:
         return f'{self._rate():.2f} images/s{found}, {self._counts.failures} failures{limit}'
 
     def _rate(self) -> float:
-        """Images per second of this call."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return (self._counts.images - self._resumed) / seconds
+        """Images per second of this call; what is loaded for the first ones does not count."""
+        began, done = self._warm or (self._started, self._resumed)
+        return (self._counts.images - done) / max(time.monotonic() - began, 1e-9)
 
     def _left(self) -> str:
         rate, left = self._rate(), self._total - self._counts.images
-        return f', {self._remaining.describe(left / rate)}' if rate > 0 else ''
+        is_known = self._warm is not None and rate > 0
+        return f', {self._remaining.describe(left / rate)}' if is_known else ''
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def test_the_time_that_is_left_counts_detections_and_rounds_as_soon_as_they_are_
         return shorten_line(f'{LOG}{line}', remaining, after)
 
     step = 'Iter(train) [ {}/80]  eta: 0:01:{}  time: 0.9  loss: 4.5'
-    assert say(step.format(10, 20)).endswith('80 s left for steps, detection is not yet measured')
+    found = say(step.format(10, 20))
+    assert found.endswith('80 s left (steps alone, detection is not yet measured)')
     say('Iter(val) [5/5]  coco/segm_mAP_50: 0.1  data_time: 0.5  time: 2.0')
     # 3 evaluations and 2 detections at the end of 10 s each, and the labels of 100 images
     found = say(step.format(30, 10))

@@ -72,9 +72,12 @@ def test_loading_is_left_out_of_the_rate_and_of_the_time_that_is_left(monkeypatc
     now = [100.0]
     monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
     with progress.ProgressLine('detecting') as line:
-        line.start(11, Counts())
-        now[0] = 160.0  # loaded after 59 s; the first image took a second
-        line.add(Report(Counts(1, 3, 0), (span('extract', 1.0, start_s=159.0),)))
+        line.start(12, Counts())
+        now[0] = 160.0  # networks were loaded
+        line.add(Report(Counts(1, 3, 0)))
+        assert 'left' not in capsys.readouterr().err
+        now[0] = 161.0
+        line.add(Report(Counts(1, 3, 0)))
     said = capsys.readouterr().err.splitlines()[-1]
     assert '1.00 images/s' in said and said.endswith('10 s left')
 
