@@ -13,9 +13,9 @@ class VerdictParams:
     """Where a verdict changes.
 
     Measured with the tiny detector and embedded features: on 96 rendered scenes 9 runs agreed to
-    84 to 91 % (74 to 91 % before rounds), on 60 and on 287 photos a run each to 0.1 and 1.6 %, and
-    trainings of 4 to 6 steps to 0 %. Nothing was seen between 2 and 74 %: both bounds lie far
-    from what was seen.
+    84 to 91 % (74 to 91 % before rounds), 3 runs on 60 to 287 photos to 0.1 to 1.6 % (4.6 % on
+    the way), and trainings of 4 to 6 steps to 0 %. Nothing was seen between 5 and 74 %: both
+    bounds lie far from what was seen.
     """
 
     usable: float = 0.1  # smallest mask AP50 against held-out labels of a detector of any use
@@ -28,9 +28,8 @@ class VerdictParams:
 FORESEEN = (
     'warning: the features of {generator} are hand-made and see surfaces, not kinds of objects. '
     'On rendered scenes detectors agreed with such labels to 84 to 91 % (mask AP50), on photos '
-    'to 2 % at most, which is not usable: for photos leave out --offline, and DINO is taken'
+    'to less than 5 %, which is not usable: for photos leave out --offline, and DINO is taken'
 )
-_HAND_MADE = 'its labels are cut by hand-made features, which see surfaces, not kinds of objects'
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,13 @@ def judge(found: Evidence, params: VerdictParams | None = None) -> Verdict:
     if word == 'good':
         return Verdict(word, finding, 'whether its labels show objects, the pictures tell')
     causes = _causes(found, params)
-    reasons = ' and '.join(cause for cause, _ in causes)
+    *others, last = (cause for cause, _ in causes)
+    reasons = ' and '.join([', '.join(others), last] if others else [last])
     finding += f'; most likely because {reasons}'
     if found.best_score < SCORE_THR:
         finding += (
-            f'; its best score is {found.best_score:.2f}, and cuts3d detect shows what has '
-            f'{SCORE_THR:.2f}'
+            f'; its best score is {found.best_score:.2f}, below the {SCORE_THR:.2f} that cuts3d '
+            'detect shows'
         )
     remedies = ', '.join(dict.fromkeys(remedy for _, remedy in causes))
     return Verdict(word, finding, f'choose another OUT {remedies}')
@@ -97,12 +97,12 @@ def _causes(found: Evidence, params: VerdictParams) -> list[tuple[str, str]]:
     if found.steps < params.short * found.usual_steps:
         causes.append(
             (
-                f'it was trained for {found.steps:,} steps, where {found.usual_steps:,} are usual',
+                f'it was trained for {found.steps:,} of {found.usual_steps:,} usual steps',
                 'without --steps',
             )
         )
     if found.is_hand_made:
-        causes.append((_HAND_MADE, 'without --offline'))
+        causes.append(('its labels are cut by colour and texture alone', 'without --offline'))
     if found.num_labels < params.few_labels:
         causes.append((f'it has seen no more than {found.num_labels} labels', 'for more images'))
     if not causes:

@@ -23,7 +23,10 @@ PHOTOS = Evidence(
 def test_a_detector_that_agrees_with_nothing_is_called_not_usable_with_cause_and_remedy():
     found = str(judge(PHOTOS))
     assert found.startswith('agrees with its labels to 0.08 % (mask AP50, 92 objects of 30 held-')
-    assert ': not usable; most likely because its labels are cut by hand-made features' in found
+    assert (
+        ': not usable; most likely because its labels are cut by colour and texture alone;'
+        in found
+    )
     assert 'best score is 0.33' in found and found.endswith('another OUT without --offline')
 
 
@@ -35,7 +38,7 @@ def test_a_detector_that_has_learned_its_labels_is_good_whatever_they_are_made_o
 @pytest.mark.parametrize(
     ('change', 'cause'),
     [
-        ({'steps': 6, 'usual_steps': 231}, 'trained for 6 steps, where 231 are usual'),
+        ({'steps': 6, 'usual_steps': 231}, 'trained for 6 of 231 usual steps'),
         ({'num_labels': 7}, 'no more than 7 labels'),
         ({}, 'labels show something else in each image'),
     ],
