@@ -339,14 +339,15 @@ def draw_detections(
     instances: Sequence[Detection | TiledDetection],
     numbers: Sequence[int] | None = None,
 ) -> Pixels:
-    """Draw instances over their image, (H, W, 3) RGB, with their numbers or scores.
+    """Draw instances over their image, (H, W, 3) RGB, with their numbers, or classes and scores.
 
     Those of tiles have no texts: finding room for them takes all masks at once.
     """
     if any(isinstance(one, TiledDetection) for one in instances):
         return draw_instances(image, _MasksInTurn(instances))
-    masks = [one.mask for one in instances]
-    return draw_instances(image, masks, [one.score for one in instances], numbers=numbers)
+    masks, scores = [one.mask for one in instances], [one.score for one in instances]
+    names = [None if isinstance(one, TiledDetection) else one.category for one in instances]
+    return draw_instances(image, masks, scores, numbers=numbers, categories=names)
 
 
 class _MasksInTurn(Sequence[Mask]):

@@ -47,6 +47,7 @@ def draw_instances(
     scores: Sequence[float] | None = None,
     first: int = 0,
     numbers: Sequence[int] | None = None,
+    categories: Sequence[str | None] | None = None,
 ) -> Pixels:
     """Tint and outline instances, and write their scores where they hide no object.
 
@@ -57,6 +58,7 @@ def draw_instances(
         first: place of the first instance in the palette; the others follow it.
         numbers: numbers of objects that are followed, from 1, written instead of scores; a
             number has the same colour in every image.
+        categories: name of the class of each instance, written before its score.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -70,7 +72,11 @@ def draw_instances(
     if numbers is not None:
         _write_labels(drawn, masks, [str(number) for number in numbers], colors)
     elif scores is not None:
-        _write_labels(drawn, masks, [f'{score:.2f}' for score in scores], colors)
+        names = categories or [None] * len(masks)
+        texts = [
+            f'{name or ""} {score:.2f}'.strip() for name, score in zip(names, scores, strict=True)
+        ]
+        _write_labels(drawn, masks, texts, colors)
     return drawn
 
 
@@ -274,4 +280,5 @@ def draw_record(
             for mask in masks
         ]
     scores = [instance.score for instance in record.instances] if with_scores else None
-    return draw_instances(pixels, masks, scores)
+    names = [instance.category for instance in record.instances]
+    return draw_instances(pixels, masks, scores, categories=names)

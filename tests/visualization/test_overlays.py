@@ -27,6 +27,15 @@ def test_a_label_hides_no_pixel_of_an_object_wherever_it_lies(center_yx):
     assert label.sum() > 100 and not (label & mask).any()
 
 
+def test_the_name_of_a_class_stands_before_the_score():
+    mask = disc((60, 105), 9, HW)
+    plain, none, named = (
+        differs(draw_instances(IMAGE, [mask], [0.5], categories=names), IMAGE) & ~mask
+        for names in (None, [None], ['cat'])
+    )
+    assert (plain == none).all() and named.sum() > 1.4 * plain.sum()
+
+
 def test_labels_of_neighbours_hide_neither_object_nor_each_other():
     masks = [disc((60, x), 9, HW) for x in (60, 82, 104)] + [disc((40, 82), 9, HW)]
     sizes = [(30, 14)] * len(masks)
