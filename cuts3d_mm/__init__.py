@@ -20,7 +20,7 @@ from cuts3d_mm.operators import offer_operators
 if TYPE_CHECKING:
     from cuts3d_mm.algorithm.cut_instances import Instance
     from cuts3d_mm.algorithm.params import CutParams
-    from cuts3d_mm.api import list_configs, load_detector, load_generator
+    from cuts3d_mm.api import explain, list_configs, load_detector, load_generator
     from cuts3d_mm.labels.coco import read_labels
 
 __version__ = '0.1.0'
@@ -28,6 +28,7 @@ __all__ = [
     'CutParams',
     'Instance',
     '__version__',
+    'explain',
     'list_configs',
     'load_detector',
     'load_generator',
@@ -37,6 +38,7 @@ __all__ = [
 _PUBLIC = {  # name -> module that defines it
     'CutParams': 'cuts3d_mm.algorithm.params',
     'Instance': 'cuts3d_mm.algorithm.cut_instances',
+    'explain': 'cuts3d_mm.api',
     'list_configs': 'cuts3d_mm.api',
     'load_detector': 'cuts3d_mm.api',
     'load_generator': 'cuts3d_mm.api',

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from cuts3d_mm.configs import SCORE_THR, load_generator_config, shipped_configs
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mmengine.config import Config
+    from numpy.typing import ArrayLike
 
     from cuts3d_mm.algorithm.params import CutParams
+    from cuts3d_mm.arrays import Pixels
+    from cuts3d_mm.labellers.depth.files import LargerIs
     from cuts3d_mm.labellers.detector import DetectorLabeller
     from cuts3d_mm.labellers.generator import PseudoLabelGenerator
 
@@ -93,3 +97,46 @@ def load_detector(
     from cuts3d_mm.labellers.detector import DetectorLabeller
 
     return DetectorLabeller.load(model, weights, device, score_thr)
+
+
+def explain(
+    generator: PseudoLabelGenerator | str | Path | dict[str, Any],
+    image: Pixels,
+    depth: ArrayLike | None = None,
+    larger_is: LargerIs = 'far',
+    compare: PseudoLabelGenerator | str | Path | dict[str, Any] | None = None,
+    device: str = 'auto',
+) -> Figure:
+    """Draw every stage of the cuts of an image, and why cuts were rejected.
+
+    The same in figures: `generator.explain(image)` returns all cuts.
+
+    Args:
+        generator: what `load_generator` returns, or what it takes.
+        image: (H, W, 3) uint8 RGB.
+        depth: (h, w) of any size and unit; recipes in 2D are not given it.
+        larger_is: 'far' for depth, 'near' for disparity.
+        compare: another generator, drawn to the right of the first.
+        device: device of the networks that are loaded here.
+
+    Returns:
+        A figure of matplotlib, which a notebook shows.
+
+    Raises:
+        ValueError, ImageFailure: as for `generator.predict`.
+
+    Example:
+        >>> figure = cuts3d_mm.explain('cuts3d_color-texture_file-depth', image, depth)
+        >>> figure.savefig('stages.png')
+    """
+    from cuts3d_mm.visualization.figures import draw_recipes
+
+    recipes = []
+    for one in (generator, compare):
+        if one is None:
+            continue
+        built = load_generator(one, device) if isinstance(one, (str, Path, dict)) else one
+        given = () if built.depth is None else (depth, larger_is)
+        title = Path(one).stem if isinstance(one, (str, Path)) else ''
+        recipes.append((title, built.explain(image, *given)))
+    return draw_recipes(image, recipes)

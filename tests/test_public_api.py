@@ -107,6 +107,13 @@ def test_other_parameters_replace_the_recipe_of_the_config(generator, scene):
     assert flat.predict(scene.image)
 
 
+def test_explain_draws_a_recipe_and_another_to_its_right(generator, scene):
+    alone = cuts3d_mm.explain(generator, scene.image, 1 / scene.depth, larger_is='near')
+    both = cuts3d_mm.explain(CONFIG, scene.image, scene.depth, compare='maskcut_color-texture')
+    assert not alone.subfigs
+    assert [one.get_suptitle() for one in both.subfigs] == [CONFIG, 'maskcut_color-texture']
+
+
 def test_configs_are_listed_and_each_is_found_by_its_name():
     generators = cuts3d_mm.list_configs('pseudo_labels')
     assert CONFIG in generators and set(generators) < set(cuts3d_mm.list_configs())

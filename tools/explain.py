@@ -2,7 +2,7 @@
 
 Examples:
     cuts3d explain maskcut_color-texture images/a.jpg --out stages.png
-    cuts3d explain cuts3d_color-texture_file-depth images/a.jpg --depth depth
+    cuts3d explain cuts3d_color-texture_file-depth images/a.jpg --depth depth --compare maskcut
     cuts3d explain maskcut_color-texture images/a.jpg --json
 """
 
@@ -13,9 +13,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cuts3d_mm.algorithm.params import PRESETS
 from cuts3d_mm.cli import (
     add_device_argument,
     add_generator_argument,
+    generator_name,
     image_file,
     local_place,
     make_parser,
@@ -34,6 +36,11 @@ def parse_args() -> argparse.Namespace:
     add_generator_argument(parser)
     parser.add_argument('image', type=image_file, metavar='IMAGE', help='image file')
     parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')
+    parser.add_argument(
+        '--compare',
+        metavar='CONFIG',
+        help=f'draw another to the right: a generator config, or a recipe ({", ".join(PRESETS)})',
+    )
     add_device_argument(parser)
     parser.add_argument(
         '--out',
@@ -54,35 +61,57 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     require_writable(args.out.parent, '--out')
-    model = load_generator_config(args.config, args.cfg_options, args.files)
+    models = [load_generator_config(args.config, args.cfg_options, args.files)]
+    titles = [' '.join([Path(args.config).stem, *args.cfg_options])]
+    if args.compare in PRESETS:
+        models.append({**models[0], 'recipe': {'preset': args.compare}})
+        titles.append(f'{Path(args.config).stem} model.recipe.preset={args.compare}')
+    elif args.compare:
+        models.append(load_generator_config(generator_name(args.compare), [], args.files))
+        titles.append(Path(args.compare).stem)
     # Imported when the paths are right: networks and figures take seconds.
     from cuts3d_mm.labellers.networks import build_on, check_device
-    from cuts3d_mm.labellers.registry import check_labeller, fetch_weights, with_depth_folder
+    from cuts3d_mm.labellers.registry import (
+        build_params,
+        check_labeller,
+        fetch_weights,
+        uses_depth,
+        with_depth_folder,
+    )
 
-    model = with_depth_folder(model, args.depth)
+    models[0] = with_depth_folder(models[0], args.depth)
+    if args.compare and uses_depth(build_params(models[1].get('recipe'))):
+        models[1] = with_depth_folder(models[1], args.depth)
     check_device(args.device)
-    check_labeller(model)
-    fetch_weights(model)
-    _draw(build_on(model, args.device), args)
+    for model in models:
+        check_labeller(model)
+        fetch_weights(model)
+    _draw(titles, [build_on(model, args.device) for model in models], args)
 
 
-def _draw(generator: Any, args: argparse.Namespace) -> None:
+def _draw(titles: list[str], generators: list[Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.images.reading import ImageFailure, read_image
-    from cuts3d_mm.visualization.figures import draw_stages
+    from cuts3d_mm.visualization.figures import draw_recipes
     from cuts3d_mm.visualization.pictures import save_figure
 
+    name = args.image.name
     try:
         image = read_image(args.image)
-        cuts = generator.explain(image, name=args.image.name)
+        found = [one.explain(image, name=name) for one in generators]
     except ImageFailure as failure:
         raise ValueError(f'{args.image}: {failure}') from failure
-    save_figure(args.out, draw_stages(image, cuts, args.image.name), dpi=120)
+    headings = [f'{name}: {title}' for title in titles]
+    save_figure(args.out, draw_recipes(image, list(zip(headings, found, strict=True))), dpi=120)
     if args.json:
-        print(json.dumps({'image': args.image.name, **describe(cuts)}, indent=1))
+        first, *others = map(describe, found)
+        compared = {'compare': others[0]} if others else {}
+        print(json.dumps({'image': name, **first, **compared}, indent=1))
         return
-    print(f'{len(cuts.instances)} instances -> {args.out}')
-    for cut in cuts.rejected:
-        print(f'rejected, {cut.mask.sum()} patches: {cut.reason}')
+    for title, cuts in zip(titles, found, strict=True):
+        print(f'{title}: {len(cuts.instances)} instances -> {args.out}')
+        for cut in cuts.rejected:
+            print(f'rejected, {cut.mask.sum()} patches: {cut.reason}')
+        print(f'ended: {cuts.ended}')
 
 
 def describe(cuts: ImageCuts) -> dict[str, Any]:
@@ -100,7 +129,7 @@ def describe(cuts: ImageCuts) -> dict[str, Any]:
     ]
     rejected = [{'patches': int(cut.mask.sum()), 'reason': cut.reason} for cut in cuts.rejected]
     sizes = {'image_hw': cuts.image_hw, 'grid_hw': cuts.grid_hw}
-    return {**sizes, 'instances': instances, 'rejected': rejected}
+    return {**sizes, 'instances': instances, 'rejected': rejected, 'ended': cuts.ended}
 
 
 if __name__ == '__main__':

@@ -45,7 +45,8 @@ class RejectedCut:
     """A cut that did not become an instance."""
 
     mask: Mask  # (h, w)
-    reason: str
+    reason: str  # what was measured and what must hold
+    eigenvector: Double  # (h, w) as in `Instance`
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class ImageCuts:
     links: PackedLinks | None = None  # between h * w patches; None once they are cut
     instances: tuple[Instance, ...] = ()  # in the order of the cuts, without overlap of patches
     rejected: tuple[RejectedCut, ...] = ()  # in the order of the cuts; empty and refined ones last
+    ended: str = ''  # why no further cut was made
     resized: Pixels | None = None  # (H', W', 3) RGB that masks are refined on
     image_hw: tuple[int, int] | None = None  # size that refined masks have
     on_edges: Mask | None = None  # (n, H', W') instances that a device has refined; else None
@@ -246,31 +248,47 @@ def cutting_steps(image: ImageCuts, params: CutParams) -> CuttingSteps:
     rejected: list[RejectedCut] = []
     is_free = np.ones(grid_hw[0] * grid_hw[1], bool)
     previous: Proposal | None = None
-    pair, is_solved = None, False
+    pair, is_solved, ended = None, False, 'no patch is left'
     for attempt in range(len(is_free)):
         counted = len(accepted) + len(rejected) * params.count_rejected
-        if counted == params.max_instances or not is_free.any():
+        if counted == params.max_instances:
+            ended = f'{counted} cuts are made, the most that max_instances allows'
+            break
+        if not is_free.any():
             break
         if not is_solved:
             pair = yield is_free
-        if pair is None or pair.value > (params.max_eigenvalue or np.inf):
+        if pair is None:
+            ended = 'the patches that are left cannot be cut'
+            break
+        if params.max_eigenvalue is not None and pair.value > params.max_eigenvalue:
+            asked = f'at most {params.max_eigenvalue:g}'
+            ended = f'the next cut has an eigenvalue of {pair.value:.3f}, must be {asked}'
             break
         proposal = propose(pair, is_free, depth, grid_hw, params)
-        if proposal is None or is_the_rest(proposal, is_free, params):
+        if proposal is None:
+            ended = 'no patch that is left is foreground'
+            break
+        if is_the_rest(proposal, is_free, params):
+            share = is_free.mean()
+            ended = f'the next cut is all that is left, {share:.1%} of the image'
             break
         reason = reason_to_reject(proposal, previous, attempt, image.disparity, params)
         if reason is None:
             accepted.append(_finish(proposal, grid_hw, params))
         else:
-            rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason))
+            eigenvector = proposal.split.eigenvector.reshape(grid_hw)
+            rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason, eigenvector))
             if is_solved:
-                break  # the same graph gives the same cut in every iteration
+                ended = 'the same graph gives the same cut again'
+                break
         is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
             is_free = is_free & ~proposal.mask
         previous = proposal if reason is None else None
     separate, emptied = _without_overlap(accepted)
-    return replace(image, links=None, instances=separate, rejected=(*rejected, *emptied))
+    rejected += emptied
+    return replace(image, links=None, instances=separate, rejected=tuple(rejected), ended=ended)
 
 
 def _without_overlap(
@@ -286,7 +304,8 @@ def _without_overlap(
         if patches.any():
             separate.append(_with_patches(cut, patches))
         else:
-            emptied.append(RejectedCut(cut.patches, 'earlier instances hold all of it'))
+            reason = f'earlier instances hold all of its {cut.patches.sum()} patches'
+            emptied.append(RejectedCut(cut.patches, reason, cut.eigenvector))
     return tuple(separate), tuple(emptied)
 
 
@@ -313,7 +332,10 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
     instances, rejected = [], [*image.rejected]
     for cut, (mask, iou) in zip(image.instances, refined, strict=True):
         if mask is None:
-            rejected.append(RejectedCut(cut.patches, 'refinement changed it too much'))
+            reason = f'IoU {iou:.2f} before and after the refinement'
+            least = params.refine.min_iou
+            reason += f', must be at least {least:g}' if iou < least else ', but no pixel is left'
+            rejected.append(RejectedCut(cut.patches, reason, cut.eigenvector))
             continue
         score = cut.score
         if params.score is not None:
@@ -354,24 +376,33 @@ def reason_to_reject(
     mask = proposal.mask
     if attempt >= params.min_area_from_cut and mask.mean() <= params.min_area_ratio:
         return f'{mask.mean():.1%} of the image, must be above {params.min_area_ratio:.1%}'
-    if previous is not None and mask_iou(mask, previous.mask) > params.max_overlap_iou:
-        return f'IoU with the previous instance above {params.max_overlap_iou:g}'
+    if previous is not None:
+        iou = mask_iou(mask, previous.mask)
+        if iou > params.max_overlap_iou:
+            asked = f'must be at most {params.max_overlap_iou:g}'
+            return f'IoU {iou:.2f} with the previous instance, {asked}'
     if params.background is not None and disparity is not None:
-        if _is_background(mask.reshape(disparity.shape), disparity, params.background):
-            return 'background: a plane that a border of the image cuts off'
+        return _background(mask.reshape(disparity.shape), disparity, params.background)
     return None
 
 
-def _is_background(mask: Mask, disparity: Float, params: BackgroundParams) -> bool:
+def _background(mask: Mask, disparity: Float, params: BackgroundParams) -> str | None:
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    if max(border.mean() for border in borders) < params.min_border_share:
-        return False
+    held = max(border.mean() for border in borders)
+    if held < params.min_border_share:
+        return None
     if mask.mean() <= params.min_area_ratio or mask.all():
-        return False
+        return None
     is_facing = float(np.ptp(np.quantile(disparity[mask], (0.05, 0.95)))) < params.min_slant
     if is_facing and np.median(disparity[mask]) > np.quantile(disparity[~mask], 0.05):
-        return False  # a sign or a screen, not the wall behind everything
-    return plane_residual(disparity, mask, params.plane_share) <= params.max_residual
+        return None  # a sign or a screen, not the wall behind everything
+    residual = plane_residual(disparity, mask, params.plane_share)
+    if residual > params.max_residual:
+        return None
+    return (
+        f'background: {residual:.3f} off a plane, must be above {params.max_residual:g} for what '
+        f'holds {params.min_border_share:.0%} of an image border, here {held:.0%}'
+    )
 
 
 @dataclass(frozen=True)

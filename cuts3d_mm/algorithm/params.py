@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
+from math import inf
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -189,6 +190,8 @@ class CutParams:
     score: ScoreParams | None = ScoreParams()  # None: mean confidence of the patches
 
     def __post_init__(self) -> None:
+        for name, span in RANGES.items():
+            _require_in(span, _value_at(self, name), name)
         if not (self.remove_rejected or self.count_rejected):
             raise ValueError(
                 'count_rejected must be True where remove_rejected is False: a rejected cut '
@@ -235,6 +238,74 @@ class CutParams:
         alone. It serves comparisons.
         """
         return replace(_PAPER_LETTER, **changes)
+
+
+# Interval of every number of `CutParams`; the coefficients of a score may have any value.
+RANGES = {
+    'max_instances': '[1, inf)',
+    'max_eigenvalue': '(0, 1]',
+    'min_area_ratio': '[0, 1)',
+    'min_area_from_cut': '[0, inf)',
+    'max_overlap_iou': '[0, 1]',
+    'stop_at_rest_iou': '[0, 1]',
+    'depth_outlier_spans': '[0, inf)',
+    'importance.beta': '[0, 1)',
+    'importance.sigma_patches': '(0, inf)',
+    'background.max_residual': '[0, 1]',
+    'background.plane_share': '(0, 1]',
+    'background.min_slant': '[0, 1]',
+    'background.min_border_share': '[0, 1]',
+    'background.min_area_ratio': '[0, 1]',
+    'ncut.tau_ncut': '(0, 1)',
+    'ncut.epsilon': '(0, 1)',
+    'ncut.tolerance': '(0, 1)',
+    'ncut.max_steps': '[1, inf)',
+    'ncut.start_seed': '[0, inf)',
+    'local_cut.tau_knn': '(0, inf)',
+    'local_cut.num_neighbors': '[1, inf)',
+    'local_cut.depth_step': '(0, inf)',
+    'local_cut.eigenvector_step': '(0, inf)',
+    'local_cut.terminal_fraction': '(0, 0.5]',
+    'local_cut.min_share': '[0, 1]',
+    'local_cut.evidence.min_contrast': '[0, inf)',
+    'local_cut.evidence.step_floor': '(0, 1]',
+    'local_cut.evidence.min_patches': '[1, inf)',
+    'local_cut.evidence.again_contrast': '[0, inf)',
+    'local_cut.evidence.core_radius': '[0, inf)',
+    'local_cut.evidence.max_rounds': '[1, inf)',
+    'confidence.num_cuts': '[1, inf)',
+    'confidence.tau_min_ratio': '(0, 1]',
+    'refine.min_iou': '[0, 1]',
+    'refine.crf.num_iterations': '[0, inf)',
+    'refine.crf.spatial_weight': '[0, inf)',
+    'refine.crf.spatial_sigma_px': '(0, inf)',
+    'refine.crf.bilateral_weight': '[0, inf)',
+    'refine.crf.bilateral_sigma_px': '(0, inf)',
+    'refine.crf.bilateral_sigma_rgb': '(0, inf)',
+    'refine.crf.unary_logit': '(0, inf)',
+    'score.step_floor': '(0, 1]',
+    'score.max_contrast': '(0, inf)',
+    'score.least_step': '(0, 1]',
+    'score.clear_step': '(0, 1]',
+}
+
+
+def _value_at(params: Any, name: str) -> Any:
+    """Value of a field by its path; None where a part is switched off."""
+    for field in name.split('.'):
+        params = None if params is None else getattr(params, field)
+    return params
+
+
+def _require_in(span: str, value: float | None, name: str) -> None:
+    low, high = (float(end) for end in span[1:-1].split(','))
+    if value is None or low < value < high:
+        return
+    if (value == low and span[0] == '[') or (value == high and span[-1] == ']'):
+        return
+    least = f'at least {low:g}' if span[0] == '[' else f'above {low:g}'
+    must = f'be {least} and finite' if high == inf else f'lie in {span}'
+    raise ValueError(f'{name} must {must}, got {value:g}')
 
 
 # A preset names all that a changed default could touch: published rows keep their recipe.

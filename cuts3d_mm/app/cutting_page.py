@@ -223,8 +223,11 @@ class PhotoCutter:
 def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     changed = copy.deepcopy(recipe)
     for name, value in changes.items():
-        part, _, field = name.rpartition('.')
-        (changed.setdefault(part, {}) if part else changed)[field] = value
+        *parts, field = name.split('.')
+        place = changed
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[field] = value
     return changed
 
 

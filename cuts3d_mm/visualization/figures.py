@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, RejectedCut
@@ -22,6 +22,7 @@ _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1
 _TITLE = 0.27
 _TITLE_PT = 10
+_HEADING, _HEADING_PT = 0.22, 12  # a line of the title of a figure
 _REASON_COLUMNS = 2  # columns that the reasons of rejected cuts have at least
 _LETTERS = 'abc'
 _LETTERS_PER_INCH = 12
@@ -47,34 +48,55 @@ def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
     Returns:
         Above, large, the image with its instances and their point cloud, with depth and
         spatial importance; for a recipe without depth, the image and its instances. Then a
-        row for each instance from the eigenvector to the final mask, and a row with the first
-        cuts that were rejected and the reasons.
+        row for each instance from the eigenvector to the final mask, and two rows with the
+        eigenvectors of the first cuts that were rejected, the cuts and the reasons.
     """
-    num_rows = 1 + len(cuts.instances) + bool(cuts.rejected)
-    sheet = _Sheet(image, cuts.depth is not None, num_rows, title)
-    _draw_summary(sheet, cuts)
-    for index, instance in enumerate(cuts.instances):
-        _draw_instance(sheet, index, instance)
-    if cuts.rejected:
-        _draw_rejected(sheet, 2 + len(cuts.instances), cuts.rejected)
-    return sheet.figure
+    return draw_recipes(image, [(title, cuts)])
+
+
+def draw_recipes(image: Pixels, recipes: Sequence[tuple[str, ImageCuts]]) -> Figure:
+    """Draw what recipes make of one image next to each other, each as `draw_stages` does.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        recipes: title, and instances and stages of the image, of each recipe.
+    """
+    sheets = [_Sheet(image, cuts, title) for title, cuts in recipes]
+    widths, height = [one.width for one in sheets], max(one.height for one in sheets)
+    figure = Figure(figsize=(sum(widths), height))
+    parts: Any = [figure]
+    if len(sheets) > 1:
+        parts = figure.subfigures(1, len(sheets), width_ratios=widths, wspace=0)
+    for sheet, part, (_, cuts) in zip(sheets, parts, recipes, strict=True):
+        sheet.draw_on(part, height)
+        _draw_summary(sheet, cuts)
+        for index, instance in enumerate(cuts.instances):
+            _draw_instance(sheet, index, instance)
+        if cuts.rejected:
+            _draw_rejected(sheet, 2 + len(cuts.instances), cuts.rejected)
+    return figure
 
 
 class _Sheet:
     """Panels of an image's shape in rows under two large ones."""
 
-    def __init__(self, image: Pixels, is_3d: bool, num_rows: int, title: str) -> None:
-        self.image = image
-        self.is_3d = is_3d
+    def __init__(self, image: Pixels, cuts: ImageCuts, title: str) -> None:
+        self.image, self.is_3d = image, cuts.depth is not None
         self._aspect = image.shape[0] / image.shape[1]
         self.num_columns = 5 if self.is_3d else 4
-        self._top = _TITLE + 0.1 if title else 0.0
-        width = self.num_columns * (_PANEL + _GAP) + _GAP
+        self.width = self.num_columns * (_PANEL + _GAP) + _GAP
+        letters = int(self.width * _LETTERS_PER_INCH * _TITLE_PT / _HEADING_PT)
+        self._title = fill(title, letters, break_on_hyphens=False)
+        num_lines = len(self._title.splitlines())
+        self._top = 0.1 + _HEADING * num_lines if title else 0.0
+        num_rows = 2 + len(cuts.instances) + 2 * bool(cuts.rejected)
         self._row = _PANEL * self._aspect + _TITLE
-        self._height = self._top + _GAP + (num_rows + 1) * self._row
-        self.figure = Figure(figsize=(width, self._height))
-        self._size = width, self._height
-        self.figure.suptitle(title, fontsize=_TITLE_PT + 2, y=1 - 0.1 / self._height, va='top')
+        self.height = self._top + _GAP + num_rows * self._row
+
+    def draw_on(self, figure: FigureBase, height: float) -> None:
+        """Take a figure, or a part of a figure, of a height in inches to draw on."""
+        self._figure, self._size = figure, (self.width, height)
+        figure.suptitle(self._title, fontsize=_HEADING_PT, y=1 - 0.1 / height, va='top')
 
     def panel(self, row: float, column: int, title: str, scale: float = 1) -> Axes:
         """Axes of a panel without ticks; rows are as high as a small panel."""
@@ -83,7 +105,7 @@ class _Sheet:
         top = self._top + row * self._row + _TITLE
         total_w, total_h = self._size
         place = (left / total_w, 1 - (top + height) / total_h, width / total_w, height / total_h)
-        axes = self.figure.add_axes(place)
+        axes = self._figure.add_axes(place)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
@@ -110,13 +132,15 @@ class _Sheet:
         axes.imshow(picture, cmap=colors, vmin=low, vmax=high, aspect='auto')
 
     def write(self, place: tuple[int, int], lines: Sequence[str]) -> None:
-        """Write lines into the rest of a row."""
+        """Write lines into the rest of two rows."""
         row, column = place
         num_columns = self.num_columns - column
         axes = self.panel(row, column, '')
         box = axes.get_position()
         width = num_columns * _PANEL + (num_columns - 1) * _GAP
-        axes.set_position((box.x0, box.y0, width / self._size[0], box.height))
+        below = self._row / self._size[1]
+        size = width / self._size[0], box.height + below
+        axes.set_position((box.x0, box.y0 - below, *size))
         axes.set_facecolor(_PAPER)
         text = '\n'.join(fill(line, int(width * _LETTERS_PER_INCH)) for line in lines)
         axes.text(0.03, 0.5, text, va='center', fontsize=_TITLE_PT, linespacing=1.5)
@@ -166,11 +190,12 @@ def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
 
 
 def _draw_rejected(sheet: _Sheet, row: int, cuts: Sequence[RejectedCut]) -> None:
-    """Draw the first cuts that were rejected, and write down why, in one row."""
+    """Draw the first cuts that were rejected under their eigenvectors, and write down why."""
     shown = cuts[: sheet.num_columns - _REASON_COLUMNS]
     for column, cut in enumerate(shown):
-        picture = sheet.cut_out(cut.mask, _GREY)
-        sheet.show((row, column), f'rejected {_LETTERS[column]}', picture)
+        title = f'rejected {_LETTERS[column]}'
+        sheet.show((row, column), f'{title}: eigenvector', cut.eigenvector, 'viridis', False)
+        sheet.show((row + 1, column), title, sheet.cut_out(cut.mask, _GREY))
     lines = [f'{letter}: {cut.reason}' for letter, cut in zip(_LETTERS, shown, strict=False)]
     if len(cuts) > len(shown):
         lines.append(f'and {len(cuts) - len(shown)} more')
@@ -212,7 +237,7 @@ def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Fig
 
 
 def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
-    """Draw a point for each patch in space: instances in their colours, others as in the image.
+    """Draw a point for each patch in space: instances in their colours, others in grey.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -225,7 +250,9 @@ def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
 
     x, y, z = _points(cuts).T
     owner = _owners(cuts).ravel()
-    css = np.array([f'rgb({r},{g},{b})' for r, g, b in _colors(image, cuts).astype(int)])
+    colors = _colors(image, cuts)
+    colors[owner < 0] = colors[owner < 0].mean(axis=1, keepdims=True)
+    css = np.array([f'rgb({r},{g},{b})' for r, g, b in colors.astype(int)])
     figure = graph_objects.Figure()
     for index in range(-1, len(cuts.instances)):
         chosen = owner == index

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -199,7 +200,9 @@ def test_a_cut_that_earlier_ones_hold_is_returned_with_that_reason(rng):
     cut = cut_on_grid(features, None, CutParams.maskcut()).instances[0]
     kept, emptied = loop._without_overlap([replace(cut, patches=whole), cut])
     assert [one.mask.all() for one in kept] == [True]
-    assert [one.reason for one in emptied] == ['earlier instances hold all of it']
+    assert [one.reason for one in emptied] == [
+        f'earlier instances hold all of its {cut.patches.sum()} patches'
+    ]
 
 
 def test_without_a_limit_maskcut_ends_when_a_rejected_cut_can_only_come_again(rng):
@@ -236,7 +239,7 @@ def reason(mask, disparity=DISPARITY, params=PARAMS, previous=None):
 
 @pytest.mark.parametrize('mask', [FLOOR, ROWS < 6, FLOOR & (COLUMNS < 9)])
 def test_a_floor_and_a_wall_that_a_border_cuts_off_are_background(mask):
-    assert 'background' in reason(mask)
+    assert re.match(r'background: 0\.\d+ off a plane, must be above 0\.02 for what', reason(mask))
 
 
 @pytest.mark.parametrize(
@@ -260,8 +263,22 @@ def test_without_depth_or_without_the_rule_nothing_is_background():
 
 def test_a_small_cut_and_the_same_cut_again_are_rejected():
     assert 'must be above 1.0%' in reason(disc((9, 13), 0.5))
-    assert reason(OBJECT, previous=OBJECT) == 'IoU with the previous instance above 0.5'
+    asked = 'must be at most 0.5'
+    assert reason(OBJECT, previous=OBJECT) == f'IoU 1.00 with the previous instance, {asked}'
     assert reason(OBJECT, previous=disc((3, 4), 3)) is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'ended'),
+    [
+        ({'max_instances': 1}, '1 cuts are made, the most that max_instances allows'),
+        ({'max_eigenvalue': 1e-9}, r'the next cut has an eigenvalue of 0\.\d+, must be at most'),
+        ({'max_instances': None}, 'the patches that are left cannot be cut'),
+    ],
+)
+def test_an_image_says_why_no_further_cut_was_made(rng, changes, ended):
+    features, depth, *_ = touching_world(rng)
+    assert re.match(ended, cut_on_grid(features, depth, CutParams(**changes)).ended)
 
 
 def test_what_all_cuts_have_left_is_the_rest():

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cuts3d_mm.algorithm.params import PRESETS, CutParams, params_from_dict
+from cuts3d_mm.algorithm.params import PRESETS, RANGES, CutParams, params_from_dict
 
 
 def test_nested_dicts_change_only_what_they_name():
@@ -43,11 +43,28 @@ def test_rejected_cuts_that_neither_count_nor_go_are_refused():
         ({'remove_rejected': 1}, 'remove_rejected must be of type bool'),
         ({'min_area_ratio': None}, 'min_area_ratio must be of type float, got None'),
         ({'local_cut': 3}, 'local_cut must be a dict'),
+        ({'max_instances': 0}, 'max_instances must be at least 1 and finite, got 0'),
+        ({'local_cut': {'tau_knn': -1}}, 'local_cut.tau_knn must be above 0 and finite, got -1'),
+        ({'local_cut': {'tau_knn': float('nan')}}, 'above 0 and finite, got nan'),
+        ({'importance': {'beta': 1}}, r'importance.beta must lie in \[0, 1\), got 1'),
     ],
 )
 def test_wrong_values_are_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
         params_from_dict(CutParams, values)
+
+
+def test_every_number_but_the_coefficients_of_the_score_has_a_range():
+    def numbers(part, where=''):
+        for name, value in asdict(part).items():
+            if isinstance(value, dict):
+                yield from numbers(getattr(part, name), f'{where}{name}.')
+            elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                yield where + name
+
+    free = set(numbers(CutParams())) - RANGES.keys()
+    assert len(free) == 8 and all(one.startswith('score.') for one in free)
+    assert not RANGES.keys() - set(numbers(CutParams()))
 
 
 MASKCUT = {

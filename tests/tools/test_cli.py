@@ -153,8 +153,24 @@ def test_explain_writes_a_figure_and_says_why_each_cut_was_rejected(cuts3d, fold
     found = json.loads(text)
     assert code == 0 and found['image_hw'] == list(Image.open(arguments[0]).size[::-1])
     lines = [f'rejected, {cut["patches"]} patches: {cut["reason"]}' for cut in found['rejected']]
-    assert lines and out.splitlines()[1:] == lines
-    assert out.startswith(f'{len(found["instances"])} instances -> ')
+    assert lines and out.splitlines()[1:] == [*lines, f'ended: {found["ended"]}']
+    title = f'{Path(CUTS3D).stem} {" ".join(large[1:])}'
+    assert out.startswith(f'{title}: {len(found["instances"])} instances -> ')
+
+
+def test_explain_draws_two_recipes_next_to_each_other(cuts3d, folder, tmp_path):
+    figure = tmp_path / 'figure.png'
+    arguments = (folder / 'images/a/000.png', '--depth', folder / 'depth/a', '--out', figure)
+    widths = []
+    for other in ((), ('--compare', 'paper'), ('--compare', MASKCUT)):
+        code, text, err = cuts3d('explain', CUTS3D, *arguments, *QUICK, *other, '--json')
+        assert code == 0, err
+        assert ('compare' in json.loads(text)) == bool(other)
+        widths.append(Image.open(figure).size[0])
+    assert widths[1] == pytest.approx(2 * widths[0], abs=2)  # in 3D as well
+    assert widths[0] < widths[2] < widths[1]
+    code, _, err = cuts3d('explain', CUTS3D, *arguments, '--compare', 'papr')
+    assert code == 2 and 'CONFIG must be a file or a shipped config, got papr' in err
 
 
 def test_too_many_failures_end_with_three(cuts3d, folder):
