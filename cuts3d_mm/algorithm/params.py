@@ -191,7 +191,7 @@ class CutParams:
 
     def __post_init__(self) -> None:
         for name, span in RANGES.items():
-            _require_in(span, _value_at(self, name), name)
+            _require_in(span, value_at(self, name), name)
         if not (self.remove_rejected or self.count_rejected):
             raise ValueError(
                 'count_rejected must be True where remove_rejected is False: a rejected cut '
@@ -290,7 +290,7 @@ RANGES = {
 }
 
 
-def _value_at(params: Any, name: str) -> Any:
+def value_at(params: Any, name: str) -> Any:
     """Value of a field by its path; None where a part is switched off."""
     for field in name.split('.'):
         params = None if params is None else getattr(params, field)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,40 @@ _COLUMNS, _TILES = 3, 12  # columns and tiles of a page
 _INTRODUCTION = (
     '# Labels\nClick an image to mark it as bad, and again to take the mark back. Every mark is '
     'written at once; `--exclude` of `generate`, `predict`, `learn` and `merge-labels` leaves '
-    'them out.'
+    'them out.\n\nKeys: **arrows** go from image to image, **Delete** or **Space** marks, **U** '
+    'undoes, **N** and **P** turn the page.'
 )
+_KEYS = """
+() => {
+  let current = 0;
+  const tiles = () => [...document.querySelectorAll('#tiles .grid-container button')];
+  const row = () => tiles().filter((one, _, all) => one.offsetTop === all[0].offsetTop).length;
+  const steps = {ArrowLeft: () => -1, ArrowRight: () => 1,
+                 ArrowUp: () => -row(), ArrowDown: row};
+  const pages = {n: 'next', p: 'back', u: 'undo'};
+  const go = (index) => { tiles()[index]?.focus(); current = index; };
+  document.addEventListener('keydown', (event) => {
+    const {key, target} = event, letter = key.toLowerCase();
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.closest('input, textarea, [role=listbox]')) return;
+    const at = tiles().indexOf(document.activeElement);
+    if (key in steps && tiles().length) {
+      const next = at < 0 ? current : at + steps[key]();
+      if (tiles()[next]) go(next);
+    } else if ((key === 'Delete' || key === ' ') && at >= 0) {
+      current = at;
+      tiles()[at].click();
+    } else if (letter in pages) {
+      if (letter !== 'u') current = 0;
+      document.getElementById(pages[letter]).click();
+    } else return;
+    event.preventDefault();
+  });
+  new MutationObserver(() => {  // a change draws the tiles anew, and the focus is lost
+    if (document.activeElement === document.body && tiles()[current]) go(current);
+  }).observe(document.body, {childList: true, subtree: true});
+}
+"""
 ORDERS = ('score', 'largest object', 'number of objects', 'name')
 _TILE_PX = 480  # longer side of a tile
 _NO_PICTURE = np.full((_TILE_PX // 2, _TILE_PX, 3), 200, np.uint8)
@@ -48,8 +81,14 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
             number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
             forth = gradio.Button('Next', elem_id='next')
         with gradio.Row():
-            place = gradio.Textbox(show_label=False, elem_id='place', interactive=False)
-            marks = gradio.Textbox(show_label=False, elem_id='marks', interactive=False)
+            place = gradio.Textbox(label='Shown', elem_id='place', interactive=False)
+            marks = gradio.Textbox(label='Marked', elem_id='marks', interactive=False)
+            undo = gradio.Button('Undo', elem_id='undo')
+        with gradio.Row():
+            least = gradio.Number(
+                0.4, label='Mean score', minimum=0, maximum=1, step=0.05, elem_id='least'
+            )
+            below = gradio.Button('Mark all below this score', elem_id='below')
         tiles = gradio.Gallery(
             columns=_COLUMNS,
             height='max-content',
@@ -68,13 +107,24 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
         for choice in choices:
             choice.input(partial(_show, browser, 0), choices, views)
         page.load(partial(_show, browser, 0), choices, views)
+        page.load(None, js=_KEYS)
+
+        def change(make: Callable[..., None]) -> Callable[..., Any]:
+            def run(shown: list[int], *values: Any) -> Any:
+                with Messages(_COMMAND):
+                    make(shown, *values)
+                    return _tiles(browser, shown), _marks(browser)
+
+            return run
 
         def mark(shown: list[int], event: gradio.SelectData) -> Any:
-            with Messages(_COMMAND):
-                browser.toggle(shown[event.index])
-                return _tiles(browser, shown), _marks(browser)
+            return change(lambda shown: browser.toggle(shown[event.index]))(shown)
 
         tiles.select(mark, shown, [tiles, marks])
+        undo.click(change(lambda _: browser.undo()), shown, [tiles, marks])
+        below.click(
+            change(lambda _, score: browser.mark_below(score)), [shown, least], [tiles, marks]
+        )
     return page
 
 
@@ -122,6 +172,7 @@ class LabelBrowser:
         self._table, self._images = LabelTable(labels, crowd), images
         self._names = self._table.names()
         self.marked = self._listed()
+        self._changes: list[tuple[frozenset[str], frozenset[str]]] = []  # marked, cleared
         figures = self._table.figures()
         self._keys: dict[str, NDArray[Any]] = {
             'score': figures.mean_score,
@@ -171,11 +222,30 @@ class LabelBrowser:
         Raises:
             OSError: the list cannot be read or written.
         """
-        name = self._names[number]
-        marked = self._listed()  # another page may have written the list
-        marked = marked - {name} if name in self.marked else marked | {name}
-        write_exclusions(self.out, marked)
-        self.marked = marked
+        name = frozenset({self._names[number]})
+        self._change(frozenset(), name) if name <= self.marked else self._change(name, frozenset())
+
+    def mark_below(self, score: float) -> None:
+        """Mark the images whose objects have a mean score below this, and write the list.
+
+        Images without an object have no score.
+        """
+        is_below = (self._keys['score'] < score) & (self._table.num_instances > 0)
+        names = self.names(self._labelled[is_below[self._labelled]])
+        self._change(frozenset(names) - self.marked, frozenset())
+
+    def undo(self) -> None:
+        """Take the last change of this session back, if there is any, and write the list."""
+        if self._changes:
+            marked, cleared = self._changes[-1]
+            self._change(cleared, marked)
+            del self._changes[-2:]
+
+    def _change(self, marked: frozenset[str], cleared: frozenset[str]) -> None:
+        found = (self._listed() | marked) - cleared  # another page may have written the list
+        write_exclusions(self.out, found)
+        self.marked = found
+        self._changes.append((marked, cleared))
 
     def _listed(self) -> frozenset[str]:
         return read_exclusions(self.out) if self.out.exists() else frozenset()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers.mutated_files import postscript
 from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 
-from cuts3d_mm.app.cutting_page import PhotoCutter
+from cuts3d_mm.app.cutting_page import PhotoCutter, recipe_sliders
 from cuts3d_mm.configs import load_generator_config
 from cuts3d_mm.labellers.detector import DetectorLabeller
 from cuts3d_mm.labellers.registry import build_labeller
@@ -45,19 +46,21 @@ def cut_of(page):
 @pytest.mark.parametrize(
     ('recipe', 'starts', 'moved', 'changes'),
     [
-        ({}, [3, 0.115], [2, 0.115], {'max_instances': 2}),
+        ({}, [3, 0.01, 0.15, 0.45, 0.115], [2, 0.01, 0.15, 0.45, 0.115], {'max_instances': 2}),
         (
             {'max_instances': 25, 'local_cut': {'tau_knn': 0.6}},
-            [25, 0.6],
-            [25, 0.05],
-            {'local_cut.tau_knn': 0.05},
+            [25, 0.01, 0.15, 0.45, 0.6],
+            [25, 0.01, 0.3, 0.45, 0.05],
+            {'ncut.tau_ncut': 0.3, 'local_cut.tau_knn': 0.05},
         ),
-        ({'max_instances': None}, [0, 0.115], [5, 0.115], {'max_instances': 5}),
-        ({'preset': 'maskcut'}, [3], [0], {'max_instances': None}),
+        ({'preset': 'maskcut', 'max_instances': None}, [20, 0.01, 0.15], [5, 0.01, 0.15],
+         {'max_instances': 5}),
+        ({'preset': 'cuts3d'}, [10, 0.01, 0.15, 0.2, 1.0], [10, 0.01, 0.15, 0.2, 3.0],
+         {'local_cut.evidence.min_contrast': 3.0}),
     ],
-)
+)  # fmt: skip
 def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
-    app, monkeypatch, tmp_path, recipe, starts, moved, changes
+    app, monkeypatch, recipe, starts, moved, changes
 ):
     model = load_generator_config(CONFIG, [])
     cutter = PhotoCutter({**model, 'recipe': {'preset': 'paper', **recipe}})
@@ -69,6 +72,31 @@ def test_sliders_start_at_the_config_and_only_moved_ones_override_it(
         with pytest.raises(app.Error):  # nothing is cut here
             cut(np.zeros((60, 88, 3), np.uint8), None, *sent)
     assert seen == [{}, changes]
+
+
+def test_both_ends_of_every_slider_are_taken_and_change_masks(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
+    pixels = np.asarray(Image.open(example.photo))
+
+    def masks(changes):
+        found = cutter.cut(pixels, example.depth, changes).instances
+        return [one.mask.tobytes() for one in found]
+
+    shown = masks({})
+    for slider in recipe_sliders(cutter.params):
+        ends = [masks({slider.field: end}) for end in (slider.lowest, slider.highest)]
+        assert ends != [shown, shown], slider
+    with pytest.raises(ValueError, match='max_instances must be at least 1 and finite, got 0'):
+        masks({'max_instances': 0})
+
+
+def test_without_depth_there_is_no_cloud_and_no_row_in_3d(app, cutter, tmp_path):
+    example = app.write_examples(tmp_path)[0]
+    cut, values = cut_of(app.build_page(cutter, None, []))
+    pixels = np.asarray(Image.open(example.photo))
+    clouds = [cut(pixels, depth, *values)[1] for depth in (str(example.depth), None)]
+    assert [cloud.visible for cloud in clouds] == [True, False]
+    assert clouds[1].value is None
 
 
 def test_the_app_cuts_as_generate_does_with_the_same_config(app, cutter, tmp_path):
@@ -98,6 +126,8 @@ def test_point_cloud_has_a_point_per_patch_and_a_trace_per_instance(app, cutter,
     assert len(figure.data) == 1 + len(cuts.instances)
     assert sum(len(trace.x) for trace in figure.data) == cuts.depth.size
     assert all(0 <= value <= 1 for trace in figure.data for value in trace.y)
+    grey = {re.sub(r'rgb\((\d+),\1,\1\)', '', css) for css in figure.data[0].marker.color}
+    assert figure.data[0].name == 'not in an instance' and grey == {''}
 
 
 def payload_of(path):
@@ -126,10 +156,10 @@ def test_wrong_photos_are_messages_without_a_traceback(app, cutter, tmp_path, ca
         with pytest.raises(app.Error, match=message) as error:
             photo.preprocess(payload_of(path))
         assert not error.value.print_exception
-    cut = next(iter(page.fns.values())).fn
+    cut, values = cut_of(page)
     for arguments, message in (
-        ((None, None, 3, 0.1), 'choose a photo first'),
-        ((np.zeros((60, 88, 3), np.uint8), str(broken), 3, 0.1), 'depth'),
+        ((None, None, *values), 'choose a photo first'),
+        ((np.zeros((60, 88, 3), np.uint8), str(broken), *values), 'depth'),
     ):
         with pytest.raises(app.Error, match=message) as error:
             cut(*arguments)

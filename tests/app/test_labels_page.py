@@ -74,6 +74,20 @@ def test_marks_are_written_at_once_and_are_there_next_time(folder):
     assert browser_of(folder).ranked('name', False, only_marked=True).tolist() == [2]
 
 
+def test_all_below_a_score_are_marked_and_every_change_can_be_undone(folder):
+    (folder / 'bad.txt').write_text('of another run.png\n')
+    browser = browser_of(folder)
+    browser.toggle(1)
+    browser.mark_below(0.56)  # scores .55, .5, .6, none
+    browser.toggle(2)
+    lists = [set(browser.marked)]
+    for _ in range(4):  # nothing is left to undo at the end
+        browser.undo()
+        lists.append(read_exclusions(folder / 'bad.txt') - {'of another run.png'})
+    assert lists[0] >= {'000.png', '001.png', '002.png'}
+    assert lists[1:] == [{'000.png', '001.png'}, {'001.png'}, set(), set()]
+
+
 def test_an_image_is_not_marked_if_the_list_cannot_be_written(folder):
     browser = browser_of(folder)
     (folder / 'bad.txt').mkdir()
@@ -179,7 +193,24 @@ def test_a_visitor_marks_bad_images_page_by_page(app, browser, tmp_path, monkeyp
         page.wait_for_timeout(500)  # the pictures are drawn
         page.screenshot(path=str(target))
 
-        page.locator('#next').click()
+        page.keyboard.press('ArrowUp')  # the first row, from the second
+        page.keyboard.press('ArrowLeft')
+        page.keyboard.press('Delete')
+        expect(marks).to_have_value('3 marked in bad.txt')
+        page.keyboard.press('ArrowRight')  # the focus has stayed
+        page.keyboard.press('Space')
+        expect(marks).to_have_value('2 marked in bad.txt')
+        for count in (3, 2):
+            page.keyboard.press('u')
+            expect(marks).to_have_value(f'{count} marked in bad.txt')
+        page.locator('#least input').fill('1')
+        page.locator('#below').click()
+        expect(marks).to_have_value('14 marked in bad.txt')
+        page.locator('#undo').click()
+        expect(marks).to_have_value('2 marked in bad.txt')
+
+        page.locator('h1').click()
+        page.keyboard.press('n')
         expect(place).to_have_value('page 2 of 2, 14 images')
         expect(tiles).to_have_count(2)
         page.locator('#marked input').click()
