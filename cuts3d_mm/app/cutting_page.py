@@ -36,7 +36,10 @@ from .server import Messages, make_page
 _COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110
 _MAX_MEGAPIXELS = 50
-_DEPTH_HINT = 'Depth map (PNG, NPY, NPZ, PFM; larger is farther). Without one there is no 3D.'
+_DEPTH_HINT = (
+    'A depth map is a PNG, NPY, NPZ or PFM, larger is farther. Without a depth map nothing is cut '
+    'in 3D.'
+)
 _SCORES = (
     'The number at an object is its **score**: the chance, from 0 to 1, that its mask is right, '
     'estimated from depth, border and refinement.'
@@ -86,11 +89,13 @@ def _add_cutting(page: gradio.Blocks, cutter: PhotoCutter, examples: list[Exampl
             photo = _photo_input('photo', first.photo)
             depth = gradio.File(
                 first.depth and str(first.depth),
-                label=_DEPTH_HINT,
+                label='Depth map',
                 type='filepath',
                 visible=cutter.takes_depth,
                 elem_id='depth',
+                height=110,
             )
+            gradio.Markdown(_DEPTH_HINT, visible=cutter.takes_depth)
             recipe = recipe_sliders(cutter.params)
             sliders = [
                 gradio.Slider(s.lowest, s.highest, value=s.start, step=s.step, label=s.label)
@@ -176,7 +181,8 @@ def _cut(
     masks = [instance.mask for instance in cuts.instances]
     scores = [instance.score for instance in cuts.instances]
     overlay = draw_instances(pixels, masks, scores)
-    stages = Image.open(io.BytesIO(encode_figure(draw_stages(pixels, cuts), 'png', _FIGURE_DPI)))
+    drawn = draw_stages(pixels, cuts, f'No further cut: {cuts.ended}')
+    stages = Image.open(io.BytesIO(encode_figure(drawn, 'png', _FIGURE_DPI)))
     cloud = gradio.Plot(draw_point_cloud(pixels, cuts) if has_relief else None, visible=has_relief)
     return overlay, cloud, np.asarray(stages.convert('RGB'))
 

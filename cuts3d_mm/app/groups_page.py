@@ -48,7 +48,7 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
     page = make_page('Groups')
     with page:
         gradio.Markdown(_INTRODUCTION)
-        status = gradio.Textbox(show_label=False, elem_id='status', interactive=False)
+        status = gradio.Textbox(label='Named', elem_id='status', interactive=False)
         groups = gradio.Gallery(label='Groups', elem_id='groups', **_gallery(3))
         with gradio.Row():
             one = gradio.Dropdown(label='Group', elem_id='group')
@@ -56,7 +56,7 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
             into = gradio.Dropdown(label='Into', elem_id='into')
         with gradio.Row():
             buttons = {
-                key: gradio.Button(text, elem_id=key)
+                key: gradio.Button(text, elem_id=key, min_width=90)
                 for key, text in (
                     ('set-name', 'Name'),
                     ('merge', 'Merge'),

@@ -32,7 +32,7 @@ _INTRODUCTION = (
 )
 _KEYS = """
 () => {
-  let current = 0;
+  let current = 0, byKey = false;
   const tiles = () => [...document.querySelectorAll('#tiles .grid-container button')];
   const row = () => tiles().filter((one, _, all) => one.offsetTop === all[0].offsetTop).length;
   const steps = {ArrowLeft: () => -1, ArrowRight: () => 1,
@@ -54,10 +54,12 @@ _KEYS = """
       if (letter !== 'u') current = 0;
       document.getElementById(pages[letter]).click();
     } else return;
+    byKey = true;
     event.preventDefault();
   });
+  document.addEventListener('pointerdown', () => { byKey = false; });
   new MutationObserver(() => {  // a change draws the tiles anew, and the focus is lost
-    if (document.activeElement === document.body && tiles()[current]) go(current);
+    if (byKey && document.activeElement === document.body && tiles()[current]) go(current);
   }).observe(document.body, {childList: true, subtree: true});
 }
 """
@@ -72,23 +74,33 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
     with page:
         gradio.Markdown(_INTRODUCTION)
         with gradio.Row():
-            order = gradio.Radio(list(ORDERS), value=ORDERS[0], label='Order by', scale=3)
-            largest = gradio.Checkbox(label='Largest first', elem_id='largest')
-            marked = gradio.Checkbox(label='Marked only', elem_id='marked')
+            order = gradio.Radio(
+                list(ORDERS), value=ORDERS[0], label='Order by', scale=3, min_width=320
+            )
+            largest = gradio.Checkbox(label='Largest first', elem_id='largest', min_width=130)
+            marked = gradio.Checkbox(label='Marked only', elem_id='marked', min_width=130)
         choices: list[Any] = [order, largest, marked]
-        with gradio.Row():
-            back = gradio.Button('Back', elem_id='back')
-            number = gradio.Number(1, label='Page', precision=0, minimum=1, elem_id='page')
-            forth = gradio.Button('Next', elem_id='next')
-        with gradio.Row():
+        with gradio.Row(equal_height=True):
             place = gradio.Textbox(label='Shown', elem_id='place', interactive=False)
             marks = gradio.Textbox(label='Marked', elem_id='marks', interactive=False)
-            undo = gradio.Button('Undo', elem_id='undo')
-        with gradio.Row():
-            least = gradio.Number(
-                0.4, label='Mean score', minimum=0, maximum=1, step=0.05, elem_id='least'
+        with gradio.Row(equal_height=True):
+            back = gradio.Button('Back', elem_id='back', min_width=60)
+            number = gradio.Number(
+                1, label='Page', precision=0, minimum=1, elem_id='page', min_width=60
             )
-            below = gradio.Button('Mark all below this score', elem_id='below')
+            forth = gradio.Button('Next', elem_id='next', min_width=60)
+            undo = gradio.Button('Undo', elem_id='undo', min_width=60)
+        with gradio.Row(equal_height=True):
+            least = gradio.Number(
+                0.4,
+                label='Mean score',
+                minimum=0,
+                maximum=1,
+                step=0.05,
+                elem_id='least',
+                min_width=120,
+            )
+            below = gradio.Button('Mark all below this score', elem_id='below', min_width=150)
         tiles = gradio.Gallery(
             columns=_COLUMNS,
             height='max-content',

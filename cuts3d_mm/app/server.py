@@ -19,6 +19,16 @@ from cuts3d_mm.cli import is_for_the_user, one_line, report
 
 LOOPBACK = '127.0.0.1'
 MOST_UPLOADED_BYTES = 2**31  # uploads of all visitors together; files are removed after an hour
+# Strips of a group are wide; on a phone a gallery has fewer columns, and wide figures scroll.
+_CSS = """
+#groups .thumbnail-item { aspect-ratio: 3 }
+@media (max-width: 640px) {
+  #tiles .grid-container, #groups .grid-container { --grid-cols: 1 !important }
+  #instances .grid-container { --grid-cols: 2 !important }
+  #stages .image-frame { display: block; overflow-x: auto }
+  #stages img { width: 60rem; max-width: none }
+}
+"""
 _DELETE_CACHE_S = 600, 3600  # interval at which files of visitors are removed, and their age
 
 
@@ -43,6 +53,7 @@ def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> 
         server_port=port,
         share=False,
         prevent_thread_lock=True,
+        css=_CSS,
         theme=gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
         app_kwargs={'middleware': [Middleware(Guard, is_local=is_loopback(host))]},
         **options,

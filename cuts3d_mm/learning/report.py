@@ -30,6 +30,7 @@ from cuts3d_mm.visualization.contact_sheets import NUM_SHOWN
 from cuts3d_mm.visualization.overlays import draw_record
 from cuts3d_mm.visualization.report_page import (
     Block,
+    Code,
     Details,
     Picture,
     Row,
@@ -219,15 +220,14 @@ def _commands(request: Request, planned: Planned, folders: Folders) -> list[Bloc
     weights = str(weights_after(folders, planned.num_rounds))
     # Folders of their own: typed as shown, no command writes into the run.
     training = train_command(folders.config, Path('WORK_DIR'), settings.gpus, resumes=False)
-    by_command = {
-        'cut': ['generate', settings.generator, images, 'LABELS', *depth, *exclude],
-        'label by the last detector': ['predict', config, weights, images, 'OUT'],
-        'detect': ['detect', images, '--model', str(folders.release)],
-        'publish': ['publish', str(folders.release), '--repo', 'OWNER/NAME'],
+    commands = {
+        'cut': ['cuts3d', 'generate', settings.generator, images, 'LABELS', *depth, *exclude],
+        'train': ['python', '-m', *training],
+        'label by the last detector': ['cuts3d', 'predict', config, weights, images, 'OUT'],
+        'detect': ['cuts3d', 'detect', images, '--model', str(folders.release)],
+        'publish': ['cuts3d', 'publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
-    lines = {name: shlex.join(['cuts3d', *words]) for name, words in by_command.items()}
-    lines['train'] = shlex.join(['python', '-m', *training])
-    return [Text(f'{name}: {line}') for name, line in lines.items()]
+    return [Code('\n'.join(f'# {name}\n{shlex.join(words)}' for name, words in commands.items()))]
 
 
 def _detections(folders: Folders, results: Results) -> list[Block]:

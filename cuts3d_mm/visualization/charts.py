@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cuts3d_mm.arrays import Double
 
 _SCORE = 'coco/segm_mAP_50'
+_LEAST_TOP = 10  # percent: a score of nearly nothing looks like nothing
 _ROOM_FOR_LEGEND = 1.15  # height of the axes over the highest sum of losses
 # Part of a detector -> text that the names of its losses hold.
 _PARTS = {
@@ -47,8 +48,13 @@ def draw_training(
     score_axes.plot(*zip(*scores, strict=True), marker='o')
     top = _ROOM_FOR_LEGEND * max((line['loss'] for line in lines), default=1.0)
     loss_axes.set(xlabel='step', title='losses, one on top of the other', ylim=(0, top))
-    score_axes.set(xlabel='step', title=score, ylim=(0, None))
+    score_axes.set(xlabel='step', title=score, ylim=(0, _top([y for _, y in scores])))
     return figure
+
+
+def _top(scores: Sequence[float]) -> float:
+    """Upper end of an axis of scores in percent."""
+    return max(_LEAST_TOP, 1.05 * max(scores, default=0))
 
 
 def draw_rounds(scores: Double, control: Double | None = None) -> Figure:
@@ -71,7 +77,7 @@ def draw_rounds(scores: Double, control: Double | None = None) -> Figure:
     axes.set(
         xlabel='round of self-training',
         ylabel='mask AP50 on held-out images, %',
-        ylim=(0, None),
+        ylim=(0, _top([*scores.ravel(), *([] if control is None else control)])),
         xticks=list(rounds),
     )
     axes.legend()

@@ -31,7 +31,7 @@ _PAPER, _GREY = '#eef0f3', np.full(3, 90.0)  # background; outlines of rejected 
 _COMPARISON_PANEL = 4.2  # width in inches
 _COMPARISON_GAP, _COMPARISON_TITLE = 0.1, 0.3
 _COMPARISON_TITLE_PT = 12
-_POINT_PX = 3
+_POINT_PX, _MID_GREY = 3, '#7f868e'
 _YAW, _PITCH = np.deg2rad(-28), np.deg2rad(24)  # angles of view of the still picture
 _MARGIN = 0.04  # space around the points, as a share of their extent
 _POINT_SPACINGS = 1.25  # size of a point of the still picture, in spacings of the grid
@@ -267,11 +267,16 @@ def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
             )
         )
     axes = {'xaxis': 'x', 'yaxis': 'depth', 'zaxis': 'y'}
-    eye = {'x': 0.4, 'y': -1.9, 'z': 0.5}
-    scene = {axis: {'title': {'text': text}} for axis, text in axes.items()}
+    eye = {'x': 0.5, 'y': -2.2, 'z': 0.6}
+    # Readable on a light and on a dark page.
+    style = {'showbackground': False, 'showticklabels': False, 'gridcolor': _MID_GREY}
+    scene = {axis: {'title': {'text': text}, **style} for axis, text in axes.items()}
     figure.update_layout(
         scene={'aspectmode': 'data', 'camera': {'eye': eye}, **scene},
         margin={'l': 0, 'r': 0, 't': 0, 'b': 0},
+        legend={'orientation': 'h', 'itemsizing': 'constant', 'y': 0},
+        font={'color': _MID_GREY},
+        paper_bgcolor='rgba(0,0,0,0)',
         height=420,
     )
     return figure

@@ -15,27 +15,35 @@ from cuts3d_mm.arrays import Pixels
 from .pictures import encode_figure, encode_picture
 
 _STYLE = """
-:root { color-scheme: light }
-body { font: 16px/1.55 system-ui, sans-serif; color: #1c2024; background: #fff;
-       max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }
+:root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --pale: #5a626b;
+        --line: #d9dde2; --rule: #9aa3ad; --link: #0b62b8; --code: #f2f4f6; --picture: none }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e6ea; --paper: #15181c; --pale: #a3abb5; --line: #343a42; --rule: #6b747f;
+          --link: #7cb8f5; --code: #20252b; --picture: brightness(.85) }
+}
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+       max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; overflow-wrap: break-word }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .75rem }
-h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid #d9dde2 }
+h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem;
+     border-top: 1px solid var(--line) }
 p { max-width: 46rem }
 nav { margin: 1.25rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem }
-a { color: #0b62b8 }
+a, summary { color: var(--link) }
 figure { margin: .25rem 0 1rem; flex: 1 1 18rem; min-width: 0 }
-figure img { display: block; max-width: 100%; border-radius: 4px }
-figcaption { color: #5a626b; font-size: .9rem; margin-top: .35rem }
+figure img { display: block; max-width: 100%; border-radius: 4px; filter: var(--picture) }
+figcaption, caption { color: var(--pale); font-size: .9rem; padding-top: .35rem }
 .row { display: flex; flex-wrap: wrap; gap: 0 1rem }
 .row img { width: 100% }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-caption { caption-side: bottom; text-align: left; color: #5a626b; font-size: .9rem;
-          padding-top: .35rem }
-th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid #d9dde2 }
-th { border-bottom: 2px solid #9aa3ad; font-weight: 600 }
+pre { background: var(--code); border-radius: 4px; padding: .75rem 1rem; font-size: .9rem;
+      white-space: pre-wrap; overflow-wrap: anywhere }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
+        display: block; max-width: 100%; overflow-x: auto }
+caption { caption-side: bottom; text-align: left }
+th, td { padding: .35rem .9rem; text-align: right; border-bottom: 1px solid var(--line) }
+th { border-bottom: 2px solid var(--rule); font-weight: 600 }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
 details { margin: .25rem 0 1.5rem }
-summary { cursor: pointer; color: #0b62b8 }
+summary { cursor: pointer }
 """
 _FIGURE_DPI = 100
 
@@ -72,6 +80,8 @@ def render_report(title: str, introduction: Sequence[Block], sections: Sequence[
 def _render(block: Block) -> str:
     if isinstance(block, Text):
         return f'<p>{escape(block.text)}</p>'
+    if isinstance(block, Code):
+        return f'<pre><code>{escape(block.text)}</code></pre>'
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Picture):
@@ -107,6 +117,13 @@ def _picture(picture: Picture) -> str:
 @dataclass(frozen=True)
 class Text:
     """A paragraph of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands to copy; long lines wrap."""
 
     text: str
 
@@ -162,4 +179,4 @@ class Section:
     blocks: Sequence[Block]
 
 
-Block: TypeAlias = Text | Table | Picture | Row | Details
+Block: TypeAlias = Text | Code | Table | Picture | Row | Details

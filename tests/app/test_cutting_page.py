@@ -188,14 +188,20 @@ def test_a_visitor_uploads_a_photo_and_sees_the_pictures(app, browser, cutter, t
         page = browser.new_page(viewport={'width': 1280, 'height': 1250})
         page.set_default_timeout(60_000)
         page.goto(url)
-        page.locator('#photo input[type=file]').set_input_files(str(example.photo))
-        page.locator('#depth input[type=file]').set_input_files(str(example.depth))
-        page.locator('#depth').get_by_text(example.depth.stem).first.wait_for()
-        page.locator('#cut').click()
-        for part in ('#overlay img', '#stages img', '#cloud canvas'):
+        for part in ('#overlay img', '#stages img', '#cloud canvas'):  # the example is cut
             page.locator(part).first.wait_for()
         size = page.locator('#overlay img').evaluate('i => [i.naturalWidth, i.naturalHeight]')
         assert tuple(size) == Image.open(example.photo).size
+        before = page.locator('#overlay img').get_attribute('src')
+        page.locator('input[aria-label^="number input for Smallest"]').fill('0.2')
+        page.keyboard.press('Tab')  # a slider that is let go cuts again
+        page.wait_for_function('s => document.querySelector("#overlay img").src !== s', arg=before)
+        page.locator('#photo input[type=file]').set_input_files(str(example.photo))
+        page.locator('#depth button[aria-label="Remove this file"], #depth button').first.click()
+        page.locator('#cut').click()
+        page.locator('#cloud').wait_for(state='hidden')
+        page.reload()
+        page.locator('#cloud canvas').first.wait_for()
         page.wait_for_timeout(1500)  # the cloud is drawn
         target = Path(os.environ.get('CUTS3D_DOCS', tmp_path)) / 'app.png'
         page.screenshot(path=str(target))

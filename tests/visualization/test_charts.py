@@ -27,7 +27,12 @@ def test_losses_of_a_training_are_drawn_part_by_part_up_to_their_sum():
     losses, scores = draw_training(log).axes
     tops = [float(area.get_paths()[0].vertices[:, 1].max()) for area in losses.collections]
     assert tops == pytest.approx([0.5, 0.8, 0.8, 1.5])
-    assert float(scores.lines[0].get_ydata()[0]) == 20
+    assert float(scores.lines[0].get_ydata()[0]) == 20 and scores.get_ylim()[1] > 20
+
+
+def test_a_score_of_nearly_nothing_looks_like_nothing():
+    _, scores = draw_training([{'step': 2, 'coco/segm_mAP_50': 0.0008}]).axes
+    assert scores.get_ylim() == (0, 10)
 
 
 def test_a_training_too_short_to_log_a_loss_is_drawn():

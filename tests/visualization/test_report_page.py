@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cuts3d_mm.visualization.report_page import (
+    Code,
     Details,
     Picture,
     Row,
@@ -52,7 +53,7 @@ def page_of(*blocks):
 def test_every_text_of_a_report_is_escaped():
     evil = '<script>"&'
     picture = Picture.of_pixels(PIXELS, evil)
-    blocks = [Text(evil), Table([evil], [[evil]], evil), picture, Details(evil, [Text(evil)])]
+    blocks = [Text(evil), Table([evil], [[evil]], evil), picture, Details(evil, [Code(evil)])]
     page = Outline(render_report(evil, [Text(evil)], [Section(evil, blocks)]))
     assert not any(tag.endswith('script') for tag in page.tags)
     assert page.text.count(evil) == 12  # title twice, section and its link, the blocks
