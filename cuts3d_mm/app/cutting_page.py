@@ -54,7 +54,7 @@ _CONFIDENCES = (
 class Example:
     """A photo that the page offers, and its depth map."""
 
-    photo: Path | None
+    photo: Path
     depth: Path | None
 
 
@@ -83,12 +83,13 @@ def build_page(
 
 
 def _add_cutting(page: gradio.Blocks, cutter: PhotoCutter, examples: list[Example]) -> None:
-    first = examples[0] if examples else Example(None, None)
+    rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
+    shown = rows[0] if rows else [None, None]
     with gradio.Row():
         with gradio.Column():
-            photo = _photo_input('photo', first.photo)
+            photo = _photo_input('photo', shown[0])
             depth = gradio.File(
-                first.depth and str(first.depth),
+                shown[1],
                 label='Depth map',
                 type='filepath',
                 visible=cutter.takes_depth,
@@ -119,7 +120,6 @@ def _add_cutting(page: gradio.Blocks, cutter: PhotoCutter, examples: list[Exampl
         slider.release(cut, inputs, views, trigger_mode='always_last', show_progress='minimal')
     if examples:
         page.load(cut, inputs, views)
-        rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
         offered = gradio.Examples(rows, [photo, depth], cache_examples=False)
         offered.load_input_event.then(cut, inputs, views)
 
@@ -143,10 +143,10 @@ def _add_detection(detector: DetectorLabeller) -> None:
     button.click(detect, [photo, threshold], [overlay, count])
 
 
-def _photo_input(name: str, shown: Path | None = None) -> gradio.Image:
+def _photo_input(name: str, shown: str | None = None) -> gradio.Image:
     """Make an input for a photo; a file that is no photo is answered with a message."""
     photo = gradio.Image(
-        shown and str(shown),
+        shown,
         label='Photo',
         type='numpy',
         sources=['upload', 'clipboard'],
