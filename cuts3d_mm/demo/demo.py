@@ -242,7 +242,12 @@ def write_page(
         *(
             Section(
                 one.title,
-                [Text(one.text), one.table, Picture.of_figure(one.curves), *one.pictures],
+                [
+                    Text(one.text),
+                    one.table,
+                    Picture.of_figure(one.curves, is_chart=True),
+                    *one.pictures,
+                ],
             )
             for one in trainings
         ),

@@ -189,7 +189,7 @@ def _labels(folders: Folders, select: str) -> list[Block]:
 
 def _training(results: Results) -> list[Block]:
     """Losses and scores, and which predictions became labels of a round."""
-    blocks: list[Block] = [Picture.of_figure(draw_training(results.log, _WATCHED))]
+    blocks: list[Block] = [Picture.of_figure(draw_training(results.log, _WATCHED), is_chart=True)]
     rows = [
         [f'round {number}', f'{kept.num_kept:,} of {kept.num_all:,}']
         + [f'{score:.2f}' for score in (kept.score_thr, kept.best_score)]
@@ -227,7 +227,7 @@ def _commands(request: Request, planned: Planned, folders: Folders) -> list[Bloc
         'detect': ['cuts3d', 'detect', images, '--model', str(folders.release)],
         'publish': ['cuts3d', 'publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
-    return [Code('\n'.join(f'# {name}\n{shlex.join(words)}' for name, words in commands.items()))]
+    return [Code('\n\n'.join(f'# {key}\n{shlex.join(one)}' for key, one in commands.items()))]
 
 
 def _detections(folders: Folders, results: Results) -> list[Block]:

@@ -16,10 +16,11 @@ from .pictures import encode_figure, encode_picture
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --pale: #5a626b;
-        --line: #d9dde2; --rule: #9aa3ad; --link: #0b62b8; --code: #f2f4f6; --picture: none }
+        --line: #d9dde2; --rule: #9aa3ad; --link: #0b62b8; --code: #f2f4f6 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e3e6ea; --paper: #15181c; --pale: #a3abb5; --line: #343a42; --rule: #6b747f;
-          --link: #7cb8f5; --code: #20252b; --picture: brightness(.85) }
+          --link: #7cb8f5; --code: #20252b }
+  .chart img { filter: invert(.9) hue-rotate(180deg) }
 }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
        max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; overflow-wrap: break-word }
@@ -30,7 +31,7 @@ p { max-width: 46rem }
 nav { margin: 1.25rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem }
 a, summary { color: var(--link) }
 figure { margin: .25rem 0 1rem; flex: 1 1 18rem; min-width: 0 }
-figure img { display: block; max-width: 100%; border-radius: 4px; filter: var(--picture) }
+figure img { display: block; max-width: 100%; border-radius: 4px }
 figcaption, caption { color: var(--pale); font-size: .9rem; padding-top: .35rem }
 .row { display: flex; flex-wrap: wrap; gap: 0 1rem }
 .row img { width: 100% }
@@ -44,6 +45,11 @@ th { border-bottom: 2px solid var(--rule); font-weight: 600 }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
 details { margin: .25rem 0 1.5rem }
 summary { cursor: pointer }
+@media (max-width: 40rem) {
+  .chart { overflow-x: auto }
+  .chart img { width: 44rem; max-width: none }
+  th, td { padding: .35rem .4rem }
+}
 """
 _FIGURE_DPI = 100
 
@@ -111,7 +117,8 @@ def _picture(picture: Picture) -> str:
     source = f'data:{picture.media_type};base64,{b64encode(picture.encoded).decode()}'
     caption = escape(picture.caption)
     under = f'<figcaption>{caption}</figcaption>' if caption else ''
-    return f'<figure><img loading="lazy" src="{source}" alt="{caption}">{under}</figure>'
+    kind = ' class="chart"' if picture.is_chart else ''
+    return f'<figure{kind}><img loading="lazy" src="{source}" alt="{caption}">{under}</figure>'
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,7 @@ class Picture:
     encoded: bytes
     media_type: str
     caption: str = ''
+    is_chart: bool = False  # dark on a dark page, and as wide as it must be to be read
 
     @classmethod
     def of_pixels(cls, pixels: Pixels, caption: str = '') -> Picture:
@@ -151,9 +159,10 @@ class Picture:
         return cls(encode_picture(pixels, 'JPEG'), 'image/jpeg', caption)
 
     @classmethod
-    def of_figure(cls, figure: Figure, caption: str = '') -> Picture:
+    def of_figure(cls, figure: Figure, caption: str = '', is_chart: bool = False) -> Picture:
         """Encode a figure of matplotlib."""
-        return cls(encode_figure(figure, 'webp', _FIGURE_DPI), 'image/webp', caption)
+        encoded = encode_figure(figure, 'webp', _FIGURE_DPI)
+        return cls(encoded, 'image/webp', caption, is_chart)
 
 
 @dataclass(frozen=True)

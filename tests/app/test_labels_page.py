@@ -190,6 +190,8 @@ def test_a_visitor_marks_bad_images_page_by_page(app, browser, tmp_path, monkeyp
         assert read_exclusions(Path('bad.txt')) == set(labels.names(shown[[1, 4]]))
         expect(page.get_by_text('BAD:')).to_have_count(2)
         target = Path(os.environ.get('CUTS3D_DOCS', tmp_path)) / 'browse_labels.png'
+        page.evaluate('scrollTo(0, 0)')
+        page.mouse.move(0, 0)
         page.wait_for_timeout(500)  # the pictures are drawn
         page.screenshot(path=str(target))
 

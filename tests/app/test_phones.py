@@ -19,7 +19,7 @@ PIXELS = np.full((60, 90, 3), 120, np.uint8)
 OVER = """
 () => [...document.querySelectorAll('body *')].filter(one =>
   one.getBoundingClientRect().right > innerWidth + 1 &&
-  !one.closest('table, .table-wrap, .image-frame')).map(one => one.outerHTML.slice(0, 80))
+  !one.closest('table, .chart, .image-frame')).map(one => one.outerHTML.slice(0, 80))
 """
 BRIGHTNESS = """
 () => ['backgroundColor', 'color'].map(
@@ -63,7 +63,8 @@ def test_pages_of_labels_and_groups_fit_a_phone(app, look, tmp_path):
 def test_a_report_fits_a_phone_and_is_dark_where_its_reader_wants_it(look, tmp_path, scheme):
     wide = Table(['name of the detector', *'abcdefgh'], [['after the initial round', *8 * '9']])
     picture = Picture.of_pixels(PIXELS, 'a caption')
-    blocks = [Code('cuts3d ' + 80 * 'x'), wide, Row([picture, picture])]
+    chart = Picture(picture.encoded, 'image/jpeg', is_chart=True)
+    blocks = [Code('cuts3d ' + 80 * 'x'), wide, Row([picture, picture]), chart]
     (tmp_path / 'report.html').write_text(render_report('title', [], [Section('one', blocks)]))
     too_wide, background, ink = look((tmp_path / 'report.html').as_uri(), 'pre', scheme)
     is_dark = scheme == 'dark'
