@@ -96,7 +96,8 @@ class _Sheet:
     def draw_on(self, figure: FigureBase, height: float) -> None:
         """Take a figure, or a part of a figure, of a height in inches to draw on."""
         self._figure, self._size = figure, (self.width, height)
-        figure.suptitle(self._title, fontsize=_HEADING_PT, y=1 - 0.1 / height, va='top')
+        place = {'x': _GAP / self.width, 'y': 1 - 0.1 / height, 'ha': 'left', 'va': 'top'}
+        figure.suptitle(self._title, fontsize=_HEADING_PT, **place)
 
     def panel(self, row: float, column: int, title: str, scale: float = 1) -> Axes:
         """Axes of a panel without ticks; rows are as high as a small panel."""

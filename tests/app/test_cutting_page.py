@@ -46,16 +46,16 @@ def cut_of(page):
 @pytest.mark.parametrize(
     ('recipe', 'starts', 'moved', 'changes'),
     [
-        ({}, [3, 0.01, 0.15, 0.45, 0.115], [2, 0.01, 0.15, 0.45, 0.115], {'max_instances': 2}),
+        ({}, [3, 0.15, 0.45, 5.0, 0.115], [2, 0.15, 0.45, 5.0, 0.115], {'max_instances': 2}),
         (
             {'max_instances': 25, 'local_cut': {'tau_knn': 0.6}},
-            [25, 0.01, 0.15, 0.45, 0.6],
-            [25, 0.01, 0.3, 0.45, 0.05],
+            [25, 0.15, 0.45, 5.0, 0.6],
+            [25, 0.3, 0.45, 5.0, 0.05],
             {'ncut.tau_ncut': 0.3, 'local_cut.tau_knn': 0.05},
         ),
-        ({'preset': 'maskcut', 'max_instances': None}, [20, 0.01, 0.15], [5, 0.01, 0.15],
+        ({'preset': 'maskcut', 'max_instances': None}, [20, 0.15, 5.0], [5, 0.15, 5.0],
          {'max_instances': 5}),
-        ({'preset': 'cuts3d'}, [10, 0.01, 0.15, 0.2, 1.0], [10, 0.01, 0.15, 0.2, 3.0],
+        ({'preset': 'cuts3d'}, [10, 0.01, 0.15, 0.2, 5.0, 1.0], [10, 0.01, 0.15, 0.2, 5.0, 3.0],
          {'local_cut.evidence.min_contrast': 3.0}),
     ],
 )  # fmt: skip
