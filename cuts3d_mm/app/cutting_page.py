@@ -283,7 +283,7 @@ _SLIDERS = (
     ('min_area_ratio', 'Smallest object, as a share of the image', 0, 0.2, 0.005),
     ('ncut.tau_ncut', 'Similarity that links two patches (tau_ncut)', 0.05, 0.6, 0.01),
     ('importance.beta', 'Weight of patches without edges in depth (beta)', 0, 0.9, 0.01),
-    ('refine.crf.bilateral_sigma_rgb', 'Colour step that masks follow, of 255', 1, 20, 0.5),
+    ('refine.crf.bilateral_sigma_rgb', 'Colour step that masks follow, of 255', 2, 20, 0.5),
     ('local_cut.evidence.min_contrast', 'Depth step that a cut in 3D needs', 0, 10, 0.1),
     ('local_cut.tau_knn', 'Longest edge of the 3D graph (tau_knn)', 0.02, 0.5, 0.005),
 )

@@ -58,7 +58,7 @@ _KEYS = """
     event.preventDefault();
   });
   document.addEventListener('pointerdown', () => { byKey = false; });
-  new MutationObserver(() => {  // a change draws the tiles anew, and the focus is lost
+  new MutationObserver(() => {  // a change draws the tiles again, and the focus is lost
     if (byKey && document.activeElement === document.body && tiles()[current]) go(current);
   }).observe(document.body, {childList: true, subtree: true});
 }
