@@ -277,7 +277,7 @@ class RecipeSlider:
 
 
 # Field, label, ends and step. At one of its ends a slider changes masks on 12 of 12 photos of COCO
-# in the recipes cuts3d and paper, and on 10 in maskcut.
+# in the recipes cuts3d and paper, and on 10 to 12 in maskcut.
 _SLIDERS = (
     ('max_instances', 'Most objects (N; the paper: 3)', 1, 20, 1),
     ('min_area_ratio', 'Smallest object, as a share of the image', 0, 0.2, 0.005),

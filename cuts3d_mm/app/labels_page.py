@@ -86,10 +86,9 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
         with gradio.Row(equal_height=True):
             back = gradio.Button('Back', elem_id='back', min_width=60)
             number = gradio.Number(
-                1, label='Page', precision=0, minimum=1, elem_id='page', min_width=60
+                1, label='Page', precision=0, minimum=1, elem_id='page', min_width=100
             )
             forth = gradio.Button('Next', elem_id='next', min_width=60)
-            undo = gradio.Button('Undo', elem_id='undo', min_width=60)
         with gradio.Row(equal_height=True):
             least = gradio.Number(
                 0.4,
@@ -98,9 +97,10 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
                 maximum=1,
                 step=0.05,
                 elem_id='least',
-                min_width=120,
+                min_width=100,
             )
-            below = gradio.Button('Mark all below this score', elem_id='below', min_width=150)
+            below = gradio.Button('Mark all below', elem_id='below', min_width=110)
+            undo = gradio.Button('Undo', elem_id='undo', min_width=60)
         tiles = gradio.Gallery(
             columns=_COLUMNS,
             height='max-content',
