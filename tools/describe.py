@@ -3,7 +3,7 @@
 Examples:
     cuts3d describe labels
     cuts3d describe labels labels.json
-    cuts3d describe labels --json > figures.json
+    cuts3d describe labels --json
 """
 
 from __future__ import annotations
