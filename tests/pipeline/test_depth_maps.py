@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from helpers.drawn import write_images
 from helpers.tiny_networks import depth_anything, zoe
 from PIL import Image
@@ -23,6 +24,7 @@ def folder(tmp_path, rng, monkeypatch):
     """Photos, and the folders of two tiny networks of the real classes."""
     write_images(tmp_path / 'PHOTOS', 5, rng, (48, 72))
     for make in (depth_anything, zoe):
+        torch.manual_seed(0)  # some weights give depth that is flat to the last bits
         for part in make():
             part.save_pretrained(tmp_path / make.__name__)
     monkeypatch.chdir(tmp_path)
