@@ -74,7 +74,7 @@ HERE = Path(__file__).parent
         (('merge-labels', '/nowhere', '/nowhere', 'out'), NO_STORE),
         (('browse-labels', '/nowhere', '--images', HERE), NO_LABELS),
         (('predict', TINY, '/no.pth', HERE, 'out'), NO_WEIGHTS),
-        (('prepare', 'voc', '/nowhere', 'out'), 'SOURCE must be a folder, found none: /nowhere'),
+        (('prepare', 'voc', '/nowhere', 'out'), 'SRC must be a folder, found none: /nowhere'),
         (('publish', TINY, '/no.pth', '--repo', 'a/b'), NO_WEIGHTS),
         (('score', '/nowhere', __file__), NO_LABELS),
         (('score', HERE, '/nowhere'), 'ANNOTATIONS must be a file, found none: /nowhere'),
