@@ -139,12 +139,13 @@ class Helpers:
     def __init__(self, crew: Crew, labeller: LabellerSource, count: int) -> None:
         self.count, self._crew = count, crew
         light = ConfiguredLabeller({}, getattr(labeller, 'custom_imports', None))
-        self._connections = [crew.start(serve_helper, light) for _ in range(count)]
-        self._of_thread = threading.local()
-        self._threads = ThreadPoolExecutor(count, initializer=self._take_connection)
+        connections = [crew.start(serve_helper, light) for _ in range(count)]
+        self._of_thread = own = threading.local()
 
-    def _take_connection(self) -> None:
-        self._of_thread.connection = self._connections.pop()
+        def take_connection() -> None:  # no method: threads end when nobody has their pool
+            own.connection = connections.pop()
+
+        self._threads = ThreadPoolExecutor(count, initializer=take_connection)
 
     def submit(self, task: Task) -> Future[Any]:
         """Have a task done: a future of its value and spans, or of what it raised."""
@@ -265,6 +266,9 @@ def _pickled(error: Exception) -> bytes:
     try:
         pickled = pickle.dumps(error)
         pickle.loads(pickled)
-    except (TypeError, AttributeError, ValueError, pickle.PickleError):
-        return pickle.dumps(RuntimeError(f'{type(error).__name__}: {error}'))
+    except Exception:  # noqa: BLE001  of the code of a class that we do not know
+        said = RuntimeError(f'{type(error).__name__}: {error}')
+        for note in getattr(error, '__notes__', ()):
+            said.add_note(note)
+        return pickle.dumps(said)
     return pickled

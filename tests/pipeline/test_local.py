@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
+import time
 from signal import SIGSEGV
+from types import MappingProxyType
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -72,11 +75,15 @@ def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(tmp
     generator.unpicklable = lambda: None  # it stays in this process
     source = BuiltLabeller(generator, {})
     counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)
-    executor = LocalExecutor(2, is_beside=True)
+    executor, num_threads = LocalExecutor(2, is_beside=True), threading.active_count()
     next_to, log = run(tmp_path / 'images', tmp_path / 'next_to', executor, source)
     assert counts == next_to == log.counts and counts.failures == 2 and counts.instances
     assert content(tmp_path / 'one') == content(tmp_path / 'next_to')
     assert sum(span.images for span in log.spans if span.stage == 'write') == 20
+    deadline_s = time.monotonic() + 5
+    while threading.active_count() > num_threads and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert threading.active_count() == num_threads  # a training calls this again and again
 
 
 @pytest.mark.slow
@@ -173,6 +180,27 @@ def test_a_process_without_networks_imports_what_registers_parts(tmp_path, monke
     (tmp_path / 'out').mkdir()
     finish_shard_here(*label_nothing, Extracted([], (), ()))
     assert 'registers_parts' in sys.modules
+
+
+class OfTable(Exception):
+    names = MappingProxyType({'no-room': 'there is no room'})
+
+    def __init__(self, key):
+        super().__init__(self.names[key])
+
+
+def fail(watch):
+    error = OfTable('no-room')
+    error.add_note('it came with an image')
+    raise error
+
+
+def test_an_exception_that_cannot_be_unpickled_says_what_it_said():
+    connection = MagicMock(recv_bytes=MagicMock(return_value=pickle.dumps(fail)))
+    serve_helper(connection, ConfiguredLabeller({}))
+    error = pickle.loads(connection.send.call_args.args[0].error)
+    assert str(error) == 'OfTable: there is no room'
+    assert error.__notes__ == ['it came with an image']
 
 
 def test_a_batch_holds_an_image_at_least(tmp_path, rng):
