@@ -183,7 +183,9 @@ def _write_yolo(
 ) -> int:
     found = _with_area(record)
     lines = [yolo_line(one, record.image_hw, classes[class_of(one)]) for one in found]
-    target = path_to_write(folder / 'labels', f'{stem}.txt')
+    # Where the path of an image has its last folder `images`, YOLO looks for `labels`.
+    before, _, after = f'/images/{stem}'.rpartition('/images/')
+    target = path_to_write(folder, f'{before}/labels/{after}.txt'[1:])
     if image is not None:
         link = path_to_write(folder / 'images', record.name)
         try:

@@ -49,9 +49,10 @@ def read_yolo(folder):
     """Classes and masks of each image, as a training of YOLO finds and reads them."""
     data = yaml.safe_load((folder / 'data.yaml').read_text('utf-8'))
     found = {}
-    for path in sorted((folder / data['train']).rglob('*.*')):
+    for path in sorted((folder / data['train']).rglob('*.[!t]*')):
         name = path.relative_to(folder / 'images')
-        lines = (folder / 'labels' / name).with_suffix('.txt').read_text().splitlines()
+        labels = Path('/labels/'.join(path.as_posix().rsplit('/images/', 1)))
+        lines = labels.with_suffix('.txt').read_text().splitlines()
         size_wh = Image.open(path).size
         masks = []
         for line in lines:
@@ -73,6 +74,17 @@ def test_yolo_polygons_give_the_masks_back(store, tmp_path):
     assert [name for name, _ in found['a b.png']] == ['object'] * 3
     for (_, mask), true in zip(found['a b.png'], MASKS, strict=True):
         assert iou(mask, true) >= 0.95
+
+
+def test_yolo_finds_the_labels_of_a_subfolder_named_images(tmp_path):
+    name = 'sub/images/c.png'
+    path = tmp_path / 'images' / name
+    path.parent.mkdir(parents=True)
+    Image.new('RGB', HW[::-1]).save(path)
+    record = ImageRecord(name, HW, (encode_instance(RING, None, 0.5),))
+    other = write_records(tmp_path, record)
+    export_folder(other, tmp_path / 'yolo', 'yolo-seg', tmp_path / 'images')
+    assert len(read_yolo(tmp_path / 'yolo')[name]) == 1
 
 
 def test_supervision_reads_the_yolo_folder(store, tmp_path):
