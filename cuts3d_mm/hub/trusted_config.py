@@ -50,6 +50,7 @@ _SCOPES = {
 }
 MAX_DEPTH = 64  # nested brackets; the detectors that MMDetection ships have 9
 LARGEST_SIDE_PX = 8192  # largest side of an image that is scaled or padded
+_LONGEST_NAME = 100  # characters of the name of a class
 _HUE_STEP = 0.618  # share of the circle, by the golden ratio: the hues of classes stay apart
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
 # Steps that change an image -> the arguments that are kept.
@@ -285,14 +286,16 @@ def plain_dataset_meta(meta: Any) -> dict[str, Any]:
         meta: any value; anything but a list of names or of colours counts as missing.
 
     Returns:
-        `classes`, texts, those of class-agnostic labels where they are missing, and `palette`,
-        a (red, green, blue) in 0 to 255 for each class.
+        `classes`, printable texts of up to 100 characters, those of class-agnostic labels where
+        they are missing, and `palette`, a (red, green, blue) in 0 to 255 for each class.
     """
     found = meta if isinstance(meta, Mapping) else {}
     classes = found.get('classes')
     is_named = isinstance(classes, Sequence) and all(isinstance(one, str) for one in classes)
     if not classes or isinstance(classes, str) or not is_named:
         classes = DATASET_META['classes']
+    # Names go into labels, files of other tools and terminals.
+    classes = [''.join(filter(str.isprintable, one))[:_LONGEST_NAME].strip() for one in classes]
     palette = found.get('palette')
     if not palette or not _are_colors(palette) or len(palette) < len(classes):
         palette = list(DATASET_META['palette'])

@@ -261,7 +261,7 @@ def class_names(detector: Any) -> tuple[str, ...]:
 def category_of(label: int, classes: Sequence[str]) -> str | None:
     """Name of a class; None for an object of which no more is known."""
     name = classes[label] if label < len(classes) else _ANY_OBJECT
-    return None if name == _ANY_OBJECT else name
+    return None if name in ('', _ANY_OBJECT) else name
 
 
 def _filled(boxes_xyxy: Float, image_hw: tuple[int, int]) -> tuple[MaskCrop, ...]:

@@ -9,6 +9,7 @@ from cuts3d_mm.hub.publishing import flatten_config
 from cuts3d_mm.hub.trusted_config import (
     MAX_BYTES,
     parse_release_config,
+    plain_dataset_meta,
     read_release_config,
     release_config,
 )
@@ -211,3 +212,10 @@ def test_what_is_no_json_of_a_detector_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as refusal:
         read_release_config(path)
     assert '\n' not in str(refusal.value) and str(path) in str(refusal.value)
+
+
+def test_names_of_classes_are_short_and_printable():
+    given = ['cat\n', 'a\ud800b', '\x1b[31mred', 'x' * 10_000, '\u732b']
+    assert plain_dataset_meta({'classes': given})['classes'] == (
+        *('cat', 'ab', '[31mred', 'x' * 100, '\u732b'),
+    )
