@@ -45,8 +45,8 @@ _NAMES_PER_TASK = 4096
 _SHOWN = 3  # images that a message names
 NO_FILE = -1
 _REMEDY = (
-    'choose another OUT, or the same images and settings, --exclude, --limit, --precision and '
-    '--batch-size included'
+    'choose another OUT, or the same images and settings, --exclude, --limit, --precision, '
+    '--cut-on and --batch-size included'
 )
 _SCHEMA = pa.schema([('name', pa.string()), ('size', pa.int64()), ('mtime_ns', pa.int64())])
 
