@@ -153,12 +153,12 @@ def _choose_number(vectors: Float, seed: int, params: GroupingParams) -> int:
     if len(vectors) > params.num_sampled:
         drawn = rng.choice(len(vectors), params.num_sampled, replace=False)
         vectors = vectors[np.sort(drawn)]
-    best, number = -np.inf, 1
+    best, number = 0.0, 1  # a silhouette of 0: no point is nearer to its own group
     for candidate in params.candidates:
         if candidate > len(vectors) // 2:
             break
         found = _cluster(vectors, candidate, seed, params)
-        score = silhouette_score(vectors, found) if len(np.unique(found)) > 1 else -np.inf
+        score = silhouette_score(vectors, found) if len(np.unique(found)) > 1 else 0.0
         if score > best:
             best, number = float(score), candidate
     return number

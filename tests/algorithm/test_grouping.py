@@ -80,3 +80,8 @@ def test_what_cannot_be_grouped_is_refused():
 def test_a_group_of_two_kinds_splits_into_them(rng):
     vectors, truth = clusters(rng, (40, 15))
     assert (split_group(vectors) == (truth == 1)).all()
+
+
+def test_vectors_that_are_all_the_same_are_one_group():
+    found = group_vectors(np.ones((6, 8), np.float32))
+    assert set(found.group) == {0}
