@@ -229,8 +229,31 @@ def merge_records(
         kept = _without_nested(kept, old, rule.max_overlap)
     elif kept:
         overlap = _overlap(stay, kept, old.image_hw, 'union')
-        stay = tuple(one for one, o in zip(stay, overlap, strict=True) if o < rule.max_overlap)
+        is_kept = overlap < rule.max_overlap
+        gone = [one for one, stays in zip(stay, is_kept, strict=True) if not stays]
+        kept = _with_categories(kept, gone, old.image_hw, rule.max_overlap)
+        stay = tuple(one for one, stays in zip(stay, is_kept, strict=True) if stays)
     return replace(old, instances=kept + stay), kept
+
+
+def _with_categories(
+    kept: tuple[InstanceRecord, ...],
+    replaced: Sequence[InstanceRecord],
+    image_hw: tuple[int, int],
+    max_overlap: float,
+) -> tuple[InstanceRecord, ...]:
+    """Give predictions without a class that of the label that they replace."""
+    named = [one for one in replaced if one.category is not None]
+    if not named:
+        return kept
+    found = []
+    for one in kept:
+        shares = [_overlap((label,), (one,), image_hw, 'union')[0] for label in named]
+        best = int(np.argmax(shares))
+        if one.category is None and shares[best] >= max_overlap:
+            one = replace(one, category=named[best].category)
+        found.append(one)
+    return tuple(found)
 
 
 def _without_nested(

@@ -40,6 +40,13 @@ def test_confident_predictions_replace_the_old_labels_that_they_cover():
     assert kept == new.instances[:1]
 
 
+def test_a_prediction_without_a_class_takes_that_of_the_label_that_it_replaces():
+    old = record('a', (LEFT, 0.5), (RIGHT, 0.6))
+    old = replace(old, instances=tuple(replace(one, category='cat') for one in old.instances))
+    merged, _ = merge_records(record('a', (LEFT_LARGER, 0.9), (MIDDLE, 0.8)), old, RULE)
+    assert [one.category for one in merged.instances] == ['cat', None, 'cat']
+
+
 def test_old_labels_with_little_overlap_stay():
     merged, _ = merge_records(record('a', (MIDDLE, 0.9)), record('a', (LEFT, 0.5)), RULE)
     assert len(merged.instances) == 2  # IoU below one half
