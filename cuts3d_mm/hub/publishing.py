@@ -76,7 +76,7 @@ detector = cuts3d_mm.load_detector('{place}')
 instances = detector.predict(image)  # (H, W, 3) uint8 RGB
 ```
 
-In MMDetection alone, with cuts3d_mm installed:
+In a config for MMDetection's own tools; cuts3d_mm must be installed:
 
 ```python
 custom_imports = dict(imports=['cuts3d_mm.weights.everywhere'])
@@ -84,7 +84,14 @@ load_from = '{weights}'
 # and the model of config.json
 ```
 
-`model.pth` holds the same weights for `mmdet.apis.DetInferencer(weights='model.pth')`.
+`model.pth` holds the same weights for MMDetection's inferencer:
+
+```python
+import cuts3d_mm  # first: mmcv gets its operators
+from mmdet.apis import DetInferencer
+
+inferencer = DetInferencer(weights='model.pth')
+```
 
 ## Training
 

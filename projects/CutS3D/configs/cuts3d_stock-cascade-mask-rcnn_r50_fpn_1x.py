@@ -4,6 +4,9 @@ _base_ = 'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
 # Before mmdet asks mmcv for operators: ours stand in for those that are not compiled.
 custom_imports = dict(imports=['cuts3d_mm'], allow_failed_imports=False)
 
+dino_resnet50 = (  # learned without labels; the base begins with ImageNet's labels
+    'https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth'
+)
 heads = [
     dict(
         type='cuts3d_mm.DropLossBBoxHead',
@@ -31,6 +34,7 @@ stages = [
 ]
 loss = dict(type='cuts3d_mm.SCSoftTargetMaskLoss', _delete_=True)
 model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=dino_resnet50)),
     roi_head=dict(
         bbox_head=heads,
         mask_head=dict(type='cuts3d_mm.SCMaskHead', num_classes=1, loss_mask=loss),
