@@ -82,6 +82,7 @@ HERE = Path(__file__).parent
         (('test', TINY, __file__), 'nothing for test_dataloader.dataset.ann_file (demo_out/'),
         (('train', 'cuts4d'), NO_CONFIG),
         (('train', TINY), 'cuts3d generate makes labels; name others by --cfg-options'),
+        (('train', TINY), 'without annotations: val_cfg=None val_dataloader=None val_eval'),
         (('train', TINY, '--work-dir', __file__), '--work-dir must be a folder'),
         (('view', '/nowhere', HERE, 'out'), NO_LABELS),
     ],
