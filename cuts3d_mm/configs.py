@@ -198,9 +198,7 @@ def look_into(
         places = ', '.join(f'{key} ({path})' for key, path in missing)
         changes = ' '.join(f'{key}=PATH' for key, _ in missing)
         if any(key.startswith('val_') for key, _ in missing):
-            changes += (
-                '; without annotations: val_cfg=None val_dataloader=None val_evaluator=None'
-            )
+            changes += '; without annotations: val_cfg=None val_dataloader=None val_evaluator=None'
         raise ValueError(
             f'label stores and COCO JSON files must be there, found nothing for {places}; '
             f'{advice}name others by --cfg-options {changes}'
