@@ -247,8 +247,10 @@ def draw_records(
             num_drawn += 1
         except (ImageFailure, BadName) as failure:
             failures.append((record.name, str(failure)))
-    lines = ({'path': name, 'reason': reason} for name, reason in failures)
-    write_lines(out / 'not_drawn.jsonl', lines)
+    listed = out / 'not_drawn.jsonl'
+    listed.unlink(missing_ok=True)  # a list of an earlier call
+    if failures:
+        write_lines(listed, ({'path': name, 'reason': reason} for name, reason in failures))
     return num_drawn, failures
 
 

@@ -98,6 +98,7 @@ def test_view_draws_every_labelled_image_under_its_own_name(cuts3d, store, folde
     names = sorted(path.relative_to(images) for path in images.rglob('*.png'))
     assert code == 0 and [path.relative_to(seen) for path in drawn] == names
     assert Image.open(drawn[0]).size == (88, 60)
+    assert not (seen / 'not_drawn.jsonl').exists()  # all are
     rows = -(-len(names) // 6)
     assert Image.open(seen / 'contact_sheet.webp').size == (6 * 240, rows * 240)
 
