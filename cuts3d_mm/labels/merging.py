@@ -58,9 +58,11 @@ class LabelSelection:
             return _as_stored(self.min_score)
         return float(np.quantile(scores, 1 - self.best_share, method='higher'))
 
-    def describe(self) -> str:
-        """Say in words which labels are chosen."""
+    def describe(self, scores: Double | None = None) -> str:
+        """Say in words which labels are chosen; `scores` (N,) are those of all labels."""
         if self.best_share < 1:
+            if scores is not None and len(scores) and scores.min() == scores.max():
+                return 'all labels, since their scores are equal'
             return f'the {100 * self.best_share:g} % of the labels with the best scores'
         return (
             f'labels with a score of {self.min_score:g} or more'

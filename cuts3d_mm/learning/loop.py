@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
@@ -136,7 +137,10 @@ def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) ->
 def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
     folders = Folders(request.out)
     _cut(request, planned, folders, say, ask)
-    gather_labels(folders, planned.held_out, planned.plan.settings.select)
+    select = planned.plan.settings.select
+    num_selected, labels = gather_labels(folders, planned.held_out, select)
+    chosen = LabelSelection.parse(select).describe(labels)
+    say(f'{num_selected:,} of {len(labels):,} labels are trained on: {chosen}')
     config = _train(planned, folders, say)
     weights, names = weights_after(folders, planned.num_rounds), planned.images.names
     with timed(folders.costs, 'detect'):
@@ -189,13 +193,13 @@ def _gather_evidence(
 
 def _learned(planned: Planned, folders: Folders, evidence: Evidence) -> Learned:
     """What the model card says of the labels and the agreement with them."""
-    settings = planned.plan.settings
+    settings, labels = planned.plan.settings, read_scores(folders.labels)
     return Learned(
         num_images=len(planned.images.names) - len(planned.held_out),
         recipe=Path(settings.generator).stem,
-        num_cut=len(read_scores(folders.labels)),
+        num_cut=len(labels),
         num_selected=evidence.num_labels,
-        selection=LabelSelection.parse(settings.select).describe(),
+        selection=LabelSelection.parse(settings.select).describe(labels),
         agreement=evidence.agreement,
     )
 
@@ -264,7 +268,9 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     return label(labeller_of(settings), images, store, workers, task)
 
 
-def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> None:
+def gather_labels(
+    folders: Folders, held_out: Sequence[str], select: str
+) -> tuple[int, Double]:
     """Divide the labels into those to train on and those of the watched images.
 
     Labels of watched images that the selection leaves out are marked as crowds, which no score
@@ -274,6 +280,9 @@ def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> Non
         folders: folders of the run; what is there already is kept.
         held_out: names of the images that are not trained on.
         select: labels to train on, as `LabelSelection` reads it.
+
+    Returns:
+        Number of labels that are trained on, and the scores (N,) of all labels.
 
     Raises:
         ValueError: no image to train on has an instance.
@@ -304,6 +313,7 @@ def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> Non
             for one in content['annotations']:  # their scores are rounded
                 one['iscrowd'] = int(one['score'] < round(threshold, 6))
             write_whole(temporary, json.dumps(content))
+    return int((found >= threshold).sum()), found
 
 
 def _require_instances(to_train_on: Callable[[], Iterator[ImageRecord]], folders: Folders) -> None:

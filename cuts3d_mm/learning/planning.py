@@ -20,7 +20,7 @@ from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, most_unreadable, read_image_hw
-from cuts3d_mm.labellers.registry import with_depth_folder
+from cuts3d_mm.labellers.registry import build_params, with_depth_folder
 from cuts3d_mm.labels.coco_json import read_ground_truth
 from cuts3d_mm.labels.merging import LabelSelection
 from cuts3d_mm.pipeline.devices import memory_limit
@@ -282,18 +282,28 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
             f'--gpus must be 0 to {present}, the GPUs of this machine, got {gpus}; a plan with '
             'another number needs an OUT of its own'
         )
+    generator = _absolute(request.config) or before.generator
+    select = str(LabelSelection.parse(request.select or before.select))
+    if (earlier is None or select != earlier.select) and select.endswith('%'):
+        select = 'none' if has_equal_scores(generator) else select
     return Settings(
         images=str(request.images.resolve()),
-        generator=_absolute(request.config) or before.generator,
+        generator=generator,
         depth=before.depth if request.depth is None else str(request.depth.resolve()),
         detector=_absolute(request.detector) or before.detector,
-        select=str(LabelSelection.parse(request.select or before.select)),
+        select=select,
         load_from=_find_weights(request.load_from) or before.load_from,
         is_offline=request.offline or before.is_offline,
         gpus=gpus,
         seed=before.seed if request.seed is None else request.seed,
         larger_is=request.larger_is or before.larger_is,
     )
+
+
+def has_equal_scores(generator: str) -> bool:
+    """Tell whether all masks of a generator have the score 1, as in 2D; a share chooses all."""
+    params = build_params(read_generator_config(generator, []).model.get('recipe'))
+    return params.score is None and None in (params.local_cut, params.confidence)
 
 
 def _default_settings(request: Request) -> Settings:
@@ -340,12 +350,14 @@ def describe_plan(planned: Planned) -> list[str]:
     rounds = ', '.join(str(steps) for steps in schedule.round_steps)
     then = f', then {planned.num_rounds} rounds of {rounds}' if rounds else ''
     device = f'{settings.gpus} GPUs' if settings.gpus else 'the CPU'
+    is_equal = settings.select == 'none' and has_equal_scores(settings.generator)
+    equal = ', since all scores are equal in 2D' if is_equal else ''
     begin = settings.load_from or 'the start that the config names'
     lines = [
         f'cut: {planned.plan.num_images} images by {settings.generator}, {_depth(settings)}',
         f'train: {settings.detector}, from {begin}: {schedule.initial_steps} steps of '
         f'{schedule.batch_size} images{then}, on {device}',
-        f'select: {LabelSelection.parse(settings.select).describe()} are trained on',
+        f'select: {LabelSelection.parse(settings.select).describe()} are trained on{equal}',
         f'watch: held-out images ({len(planned.held_out)}), by agreement with their pseudo-labels',
     ]
     if is_hand_made(settings):

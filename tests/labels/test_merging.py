@@ -133,6 +133,13 @@ def test_labels_are_selected_by_a_score_or_by_the_share_of_the_best(text, expect
     assert LabelSelection.parse(str(selection)) == selection
 
 
+def test_a_share_of_labels_with_equal_scores_is_said_to_be_all_of_them():
+    selection = LabelSelection.parse('50%')
+    assert selection.describe(np.ones(3)) == 'all labels, since their scores are equal'
+    for scores in (np.array([0.2, 1]), np.zeros(0), None):
+        assert selection.describe(scores).startswith('the 50 % of the labels')
+
+
 @pytest.mark.parametrize('text', ['all', '1.5', '0%', '150%', ''])
 def test_a_selection_in_other_words_is_refused_with_the_remedy(text):
     with pytest.raises(ValueError, match='must be none, a smallest score'):

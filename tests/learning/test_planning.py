@@ -44,6 +44,17 @@ def test_a_plan_with_hand_made_features_warns_that_they_fail_on_photos(request_o
     assert not warnings(replace(request_of(config='cuts3d_dino-vitb8_zoedepth'), offline=False))
 
 
+def test_labels_of_equal_scores_are_all_trained_on_and_the_plan_says_so(request_of, tmp_path):
+    def select_line(**changes):
+        planned = plan_run(replace(request_of(), **changes))
+        return next(line for line in describe_plan(planned) if line.startswith('select: '))
+
+    equal = 'select: all labels are trained on, since all scores are equal in 2D'
+    assert select_line() == select_line(select='30%') == equal
+    in_3d = {'config': 'cuts3d_color-texture_file-depth', 'depth': tmp_path}
+    assert 'the 50 % of the labels with the best scores' in select_line(**in_3d)
+
+
 def test_steps_set_the_length_and_stay_as_they_are(request_of, tmp_path):
     request = replace(request_of(steps=12), out=tmp_path)
     schedule = keep(request).plan.schedule
