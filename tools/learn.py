@@ -85,10 +85,10 @@ def parse_args() -> argparse.Namespace:
         '--steps',
         type=at_least(1),
         metavar='N',
-        help='steps of the initial round; rounds of self-training change by the same factor '
-        '(default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images for n images to train on, '
-        'with --offline 600 x (n / 96)^0.543 steps of 2 images; a smaller batch takes as many '
-        'more steps)',
+        help='steps of the initial round; rounds of self-training and the fine-tuning of --labels '
+        'change by the same factor (default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images '
+        'for n images to train on, with --offline 600 x (n / 96)^0.543 steps of 2 images; a '
+        'smaller batch takes as many more steps)',
     )
     parser.add_argument(
         '--select',

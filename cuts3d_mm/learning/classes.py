@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -24,8 +25,9 @@ from cuts3d_mm.visualization.charts import percent
 from .plan import (
     IMAGENET_IMAGES,
     Folders,
-    Settings,
+    Plan,
     held_out_names,
+    scale_schedule,
     scale_schedulers,
     scale_steps,
 )
@@ -70,7 +72,7 @@ class FewLabels:
 
 
 def learn_classes(
-    settings: Settings,
+    plan: Plan,
     images: Path,
     folders: Folders,
     files: tuple[Path, Path | None],
@@ -81,7 +83,7 @@ def learn_classes(
     """Write the config of a fine-tuning, run it and release the detector.
 
     Args:
-        settings: settings of the run.
+        plan: plan of the run.
         images: folder of the images.
         folders: folders of the run.
         files: COCO JSON of the few labels, and of annotations to test on or None: then a tenth
@@ -92,20 +94,21 @@ def learn_classes(
     """
     labels, test = divide_labels(*files, names)
     texts = [json.dumps(truth, default=bytes.decode) for truth in (labels, test)]
-    key = '\n'.join([*texts, file_sha256(weights)])
-    # Other labels, annotations or weights have a folder of their own.
+    num_steps = fine_tuning_steps(plan, len(labels['images']))
+    key = '\n'.join([*texts, file_sha256(weights), str(num_steps)])
+    # Other labels, annotations, weights or steps have a folder of their own.
     folder = folders.out / f'classes_{hashlib.sha256(key.encode()).hexdigest()[:_DIGEST]}'
     folder.mkdir(exist_ok=True)
     paths = folder / 'train.json', folder / 'test.json'
     for path, text in zip(paths, texts, strict=True):
         write_whole(path, text)
-    config = class_config(settings, labels, paths, images, weights)
-    num_steps, work_dir = config.train_cfg.max_iters, folder / 'training'
+    config = class_config(plan, labels, paths, images, weights)
+    work_dir = folder / 'training'
     write_whole(folder / 'training.py', config.pretty_text)
     if not has_ended(work_dir, num_steps):
         say(f'fine-tune on {len(labels["images"])} images with classes: {num_steps} steps')
         with timed(folders.costs, 'fine-tune'):
-            train(folder / 'training.py', work_dir, settings.gpus, say)
+            train(folder / 'training.py', work_dir, plan.settings.gpus, say)
     release(config, checkpoint_after(work_dir, num_steps), folders.class_release)
     scores = last_scores(read_log(work_dir))
     return FewLabels(len(labels['images']), num_steps, len(test['images']), scores)
@@ -118,62 +121,64 @@ def last_scores(log: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {name: percent(one) for name, one in found.items()}
 
 
-def fine_tuning_steps(config: Any, num_images: int, batch_size: int) -> int:
+def fine_tuning_steps(plan: Plan, num_images: int) -> int:
     """Steps to fine-tune a detector.
 
     CutLER takes 900 steps of 16 images for each percent of COCO, 3,600 at least. A detector whose
-    initial round is shorter than CutLER's for as many images is fine-tuned shorter by the same
-    factor.
+    initial round is shorter than CutLER's for as many images, by its config or by `--steps`, is
+    fine-tuned shorter by the same factor.
 
     Args:
-        config: config of the detector's training.
+        plan: plan of the run.
         num_images: labelled images.
-        batch_size: images of a step.
     """
-    base = schedule_of(config)
+    base, schedule = schedule_of(load_detector_config(plan.settings.detector)), plan.schedule
     images, sizes = (IMAGENET_IMAGES, base.num_images), (_BATCH_SIZE, base.batch_size)
     share = base.initial_steps / scale_steps(_INITIAL_STEPS, images, sizes)
+    usual = scale_schedule(base, schedule.num_images, schedule.batch_size)
+    share *= schedule.initial_steps / usual.initial_steps
     steps = max(_LEAST_STEPS, _STEPS_PER_PERCENT * num_images / _ONE_PERCENT)
-    return max(1, round(share * steps * _BATCH_SIZE / batch_size))
+    return max(1, round(share * steps * _BATCH_SIZE / schedule.batch_size))
 
 
 def class_config(
-    settings: Settings, labels: Truth, files: tuple[Path, Path], images: Path, load_from: Path
+    plan: Plan, labels: Truth, files: tuple[Path, Path], images: Path, load_from: Path
 ) -> Any:
     """Give the config of a detector's training the labels and the recipe of the shipped config.
 
     Args:
-        settings: settings of the run.
+        plan: plan of the run.
         labels: what is trained on.
         files: COCO JSONs to train on and to test on.
         images: folder of the images.
         load_from: weights to begin with.
     """
-    config, num_images = load_detector_config(settings.detector), len(labels['images'])
+    config, num_images = load_detector_config(plan.settings.detector), len(labels['images'])
     recipe = _load_recipe(num_images)
     _set_model(config.model, recipe.model, len(labels['categories']))
     _set_data(config, recipe, labels, files, images)
-    batch_size = config.train_dataloader.batch_size * max(1, settings.gpus)
-    steps = fine_tuning_steps(config, num_images, batch_size)
+    steps = fine_tuning_steps(plan, num_images)
     config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=steps)
     config.optim_wrapper = recipe.optim_wrapper
-    config.optim_wrapper.optimizer.lr *= batch_size / _BATCH_SIZE
+    config.optim_wrapper.optimizer.lr *= plan.schedule.batch_size / _BATCH_SIZE
     stage = recipe.train_cfg.max_iters, steps
     config.param_scheduler = scale_schedulers(recipe.param_scheduler, stage)
     set_periods(config, steps)
     config.load_from = str(load_from)
-    config.merge_from_dict({'randomness': {'seed': settings.seed}})
+    config.merge_from_dict({'randomness': {'seed': plan.settings.seed}})
     return config
 
 
 def _load_recipe(num_images: int) -> Any:
     """Load the shipped config, for a small or a large share of COCO."""
     is_few = num_images <= _FEW_PERCENT * _ONE_PERCENT
-    before = os.environ.get('PERCENT')
+    before, disabled = os.environ.get('PERCENT'), logging.root.manager.disable
     os.environ['PERCENT'] = str(_FEW_PERCENT if is_few else 100)
+    logging.disable(logging.INFO)  # MMEngine would report the variable
     try:
         return load_config(_RECIPE, [])
     finally:
+        logging.disable(disabled)
         del os.environ['PERCENT']
         os.environ.update({} if before is None else {'PERCENT': before})
 

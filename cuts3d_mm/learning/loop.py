@@ -152,8 +152,8 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     learned = _learned(planned, folders, evidence)
     release(config, weights, folders.release, (f'It {verdict.finding}.',), learned)
     if request.labels is not None:
-        files, settings = (request.labels, request.annotations), planned.plan.settings
-        few = learn_classes(settings, planned.root, folders, files, names, weights, say)
+        files = request.labels, request.annotations
+        few = learn_classes(planned.plan, planned.root, folders, files, names, weights, say)
         say(f'the detector with classes is in {folders.class_release}')
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
@@ -268,9 +268,7 @@ def cut_images(settings: Settings, images: ImageList, store: Path, workers: int 
     return label(labeller_of(settings), images, store, workers, task)
 
 
-def gather_labels(
-    folders: Folders, held_out: Sequence[str], select: str
-) -> tuple[int, Double]:
+def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> tuple[int, Double]:
     """Divide the labels into those to train on and those of the watched images.
 
     Labels of watched images that the selection leaves out are marked as crowds, which no score

@@ -33,7 +33,7 @@ from cuts3d_mm.pipeline.identity import (
 )
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
-from .classes import divide_labels, name_as
+from .classes import Truth, divide_labels, fine_tuning_steps, name_as
 from .plan import (
     Folders,
     Plan,
@@ -63,7 +63,7 @@ NETWORKS_DETECTOR = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_learn'
 _LEAST_MEMORY = 3 * 2**29  # bytes; `learn --offline` with small images was killed at 1.4 GiB
 _MOST_IMAGES = 10_000  # images that are opened; where there are more, these at random
 _THREADS = 16  # a network file system answers many questions at a time
-_SHOWN = 3  # unreadable files that are named
+_SHOWN = 3  # unreadable files and classes that are named
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Planned:
     images: ImageList
     held_out: tuple[str, ...]  # names of images that are not trained on
     changes: Sequence[str] = ()  # of the images since they were labelled, in words
+    few: Truth | None = None  # labels with classes to fine-tune on
 
     @property
     def root(self) -> Path:
@@ -94,7 +95,7 @@ def plan_run(request: Request) -> Planned:
         ValueError: the request contradicts the plan, or cannot be done.
     """
     images = _list(request)
-    _check_request(request, images)
+    few = _check_request(request, images)
     folders = Folders(request.out)
     earlier = read_plan(folders.plan)
     if earlier is None and folders.plan.exists():
@@ -117,7 +118,7 @@ def plan_run(request: Request) -> Planned:
         schedule = schedule.with_rounds(
             DEFAULT_ROUNDS if request.rounds is None else request.rounds
         )
-    return Planned(Plan(settings, num_images, schedule), earlier, images, held_out, changes)
+    return Planned(Plan(settings, num_images, schedule), earlier, images, held_out, changes, few)
 
 
 def _read_training(request: Request, path: Path, names: tuple[str, ...]) -> Plan | None:
@@ -167,8 +168,12 @@ def _list(request: Request) -> ImageList:
     return images.without(excluded)
 
 
-def _check_request(request: Request, images: ImageList) -> None:
-    """Check where a run writes, its memory, and the files that it reads at the end."""
+def _check_request(request: Request, images: ImageList) -> Truth | None:
+    """Check where a run writes, its memory, and the files that it reads at the end.
+
+    Returns:
+        Labels with classes to fine-tune on; None without `--labels`.
+    """
     limit = memory_limit()
     if limit is not None and limit < _LEAST_MEMORY:
         raise ValueError(
@@ -184,8 +189,9 @@ def _check_request(request: Request, images: ImageList) -> None:
     if request.annotations is not None:
         truth = read_ground_truth(request.annotations, needs_masks=True)
         name_as(truth, images.names, request.annotations)
-    if request.labels is not None:
-        divide_labels(request.labels, request.annotations, images.names)
+    if request.labels is None:
+        return None
+    return divide_labels(request.labels, request.annotations, images.names)[0]
 
 
 def _with_gone(images: ImageList, before: ImageStats | None) -> ImageList:
@@ -360,6 +366,8 @@ def describe_plan(planned: Planned) -> list[str]:
         f'select: {LabelSelection.parse(settings.select).describe()} are trained on{equal}',
         f'watch: held-out images ({len(planned.held_out)}), by agreement with their pseudo-labels',
     ]
+    if planned.few is not None:
+        lines.insert(2, _describe_classes(planned.plan, planned.few))
     if is_hand_made(settings):
         lines.append(FORESEEN.format(generator=Path(settings.generator).stem))
     if planned.earlier not in (None, planned.plan):
@@ -369,6 +377,16 @@ def describe_plan(planned: Planned) -> list[str]:
             'it ended'
         )
     return lines
+
+
+def _describe_classes(plan: Plan, few: Truth) -> str:
+    num_images, names = len(few['images']), [one['name'] for one in few['categories']]
+    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return (
+        f'then fine-tune: {fine_tuning_steps(plan, num_images)} steps of '
+        f'{plan.schedule.batch_size} images on {num_images} images with the classes '
+        f'{", ".join(names[:_SHOWN])}{more}'
+    )
 
 
 def is_hand_made(settings: Settings) -> bool:

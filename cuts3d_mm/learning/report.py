@@ -179,9 +179,9 @@ def _labels(folders: Folders, select: str) -> list[Block]:
     found = LabelStatistics.of(select_records(read_store(folders.labels), threshold))
     text = (
         f'Of {len(scores)} pseudo-labels, {found.num_instances} are trained on: '
-        f'{selection.describe(scores)}. They lie in {found.num_images - found.images_by_count[0]} of '
-        f'{found.num_images} images; the others are not trained on. {found.num_failures} images '
-        'more could not be cut.'
+        f'{selection.describe(scores)}. They lie in '
+        f'{found.num_images - found.images_by_count[0]} of {found.num_images} images; the others '
+        f'are not trained on. {found.num_failures} images more could not be cut.'
     )
     sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
     return [Text(text), sheet]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.training import run_learn, write_inputs
+from msgspec.structs import replace
 
 from cuts3d_mm import load_detector
 from cuts3d_mm.configs import load_config
@@ -17,8 +18,9 @@ from cuts3d_mm.learning.classes import (
     divide_labels,
     with_classes_of,
 )
-from cuts3d_mm.learning.plan import Folders, Settings
-from cuts3d_mm.learning.training import load_detector_config, read_log
+from cuts3d_mm.learning.plan import IMAGENET_IMAGES, Folders, Plan, Settings
+from cuts3d_mm.learning.planning import usual_schedule
+from cuts3d_mm.learning.training import read_log
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
 CUTLER = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-400k_rounds'
@@ -26,12 +28,21 @@ NAMES = [f'{number:03d}.png' for number in range(8)]
 CLASSES = [{'id': 3, 'name': 'ball'}, {'id': 7, 'name': 'disc'}]
 
 
+def plan_of(detector):
+    """The plan for as many images as ImageNet has, on the CPU."""
+    settings = Settings('images', 'generator', None, detector, 'none', None, True, 0, 0)
+    return Plan(settings, IMAGENET_IMAGES, usual_schedule(settings, IMAGENET_IMAGES))
+
+
 @pytest.mark.parametrize(
     ('num_images', 'steps'), [(1_183, 3_600), (5_914, 4_500), (11_829, 9_000), (118_287, 90_000)]
 )
 def test_steps_are_those_of_cutler_for_shares_of_coco(num_images, steps):
-    config = load_detector_config(CUTLER)
-    assert classes.fine_tuning_steps(config, num_images, 16) == pytest.approx(steps, rel=1e-3)
+    plan = plan_of(CUTLER)
+    assert classes.fine_tuning_steps(plan, num_images) == pytest.approx(8 * steps, rel=1e-3)
+    initial = plan.schedule.initial_steps // 10
+    short = replace(plan, schedule=plan.schedule.with_initial_steps(initial))
+    assert classes.fine_tuning_steps(short, num_images) == pytest.approx(0.8 * steps, rel=1e-3)
 
 
 def test_classes_are_matched_by_name():
@@ -90,7 +101,6 @@ def trained(tmp_path, monkeypatch):
     works = []
     monkeypatch.setattr(classes, 'train', lambda config, *_: works.append(config))
     monkeypatch.setattr(classes, 'release', lambda *_: None)
-    settings = Settings('images', 'generator', None, TINY, 'none', None, True, 0, 0)
 
     def learn(weights=b'first', truth=NAMES[2:]):
         (tmp_path / 'weights.pth').write_bytes(weights)
@@ -99,7 +109,7 @@ def trained(tmp_path, monkeypatch):
             write_truth(tmp_path / 'truth.json', truth),
         )
         place = tmp_path, Folders(tmp_path)
-        classes.learn_classes(settings, *place, files, NAMES, tmp_path / 'weights.pth', print)
+        classes.learn_classes(plan_of(TINY), *place, files, NAMES, tmp_path / 'weights.pth', print)
         return works[-1]
 
     return learn
@@ -112,10 +122,10 @@ def test_other_weights_or_annotations_are_fine_tuned_elsewhere(trained):
 
 
 @pytest.mark.parametrize(('num_images', 'rate'), [(2, 0.04), (60_000, 0.02)])
-def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, num_images, rate):
+def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, capsys, num_images, rate):
     monkeypatch.setenv('PERCENT', '1')
     config = classes.class_config(
-        Settings('images', 'generator', None, CUTLER, 'none', None, False, 0, 0),
+        plan_of(CUTLER),
         {'images': [None] * num_images, 'categories': CLASSES},
         (Path('train.json'), Path('test.json')),
         Path('images'),
@@ -126,7 +136,7 @@ def test_the_recipe_is_that_of_the_shipped_config(monkeypatch, num_images, rate)
     assert config.model.roi_head.mask_head.num_classes == 2
     drops = config.param_scheduler[1]['milestones']
     assert drops == pytest.approx([config.train_cfg.max_iters * n / 9 for n in (6, 8)], abs=1)
-    assert os.environ['PERCENT'] == '1'
+    assert os.environ['PERCENT'] == '1' and 'PERCENT' not in ''.join(capsys.readouterr())
 
 
 def name_groups(root, store, cuts3d):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def test_annotations_are_read_before_anything_is_done(request_of, tmp_path, argu
         plan_run(request_of(**{argument: path}))
 
 
-def test_labels_of_one_image_are_refused_before_anything_is_done(request_of, tmp_path):
+def test_the_plan_says_how_it_is_fine_tuned_and_refuses_labels_of_one_image(request_of, tmp_path):
     path = tmp_path / 'few.json'
     image = {'id': 1, 'file_name': '000.png', 'height': 60, 'width': 90}
     one = {'id': 1, 'image_id': 1, 'category_id': 3, 'bbox': [3, 4, 10, 8], 'area': 80}
@@ -190,6 +191,11 @@ def test_labels_of_one_image_are_refused_before_anything_is_done(request_of, tmp
     path.write_text(json.dumps({'images': [image], 'annotations': [one], 'categories': classes}))
     with pytest.raises(ValueError, match='objects in two images of IMAGES at least'):
         plan_run(request_of(labels=path))
+    other = [{**image, 'id': 2, 'file_name': '001.png'}, {**one, 'id': 2, 'image_id': 2}]
+    content = {'images': [image, other[0]], 'annotations': [one, other[1]], 'categories': classes}
+    path.write_text(json.dumps(content))
+    plan = '\n'.join(describe_plan(plan_run(request_of(labels=path))))
+    assert re.search(r'then fine-tune: \d+ steps of 2 images on 1 images with .* ball', plan)
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(request_of):
