@@ -191,9 +191,8 @@ def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> 
     except OSError as error:
         if not is_offline:
             raise
-        raise HubError(
-            f'{model}: it is not in the cache; {no_connection()}; {NEEDS_NO_DOWNLOAD}'
-        ) from error
+        with advising(NEEDS_NO_DOWNLOAD):
+            raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
 
 
 def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -> Path:

@@ -13,6 +13,7 @@ from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
+from cuts3d_mm.hub.client import HubError
 from cuts3d_mm.hub.publishing import PICTURE_FILE, Learned
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
@@ -116,7 +117,21 @@ def learn(
             write_plan(folders.plan, planned.plan)
         if planned.changes:
             accept_changes(folders.out, planned.root)
-        return _run(request, planned, text, say, ask)
+        try:
+            return _run(request, planned, text, say, ask)
+        except HubError as error:
+            if planned.earlier is None and not folders.labels.is_dir():
+                folders.plan.unlink()  # nothing was done by it
+            error.__notes__ = [_advise_offline(request)]
+            raise
+
+
+def _advise_offline(request: Request) -> str:
+    """Say how a run needs no download."""
+    without = ' without --config' if request.config else ''
+    if request.offline:
+        return 'leave out --config, --detector and --load-from: --offline downloads nothing then'
+    return f'add --offline{without}: it downloads nothing'
 
 
 def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) -> None:

@@ -23,14 +23,16 @@ from helpers.training import (
 )
 
 import cuts3d_mm
+from cuts3d_mm.cli import one_line
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.lock import FolderInUse
+from cuts3d_mm.hub.client import HubError
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.learning import loop as steps
 from cuts3d_mm.learning.loop import gather_labels
-from cuts3d_mm.learning.plan import Folders
+from cuts3d_mm.learning.plan import Folders, Request
 from cuts3d_mm.learning.planning import look_at
 from cuts3d_mm.learning.report import agreement
 from cuts3d_mm.learning.training import TrainingFailed
@@ -203,6 +205,21 @@ def resumed_root(tmp_path, monkeypatch):
 def begin(resumed_root, **changes):
     with pytest.raises(TrainingFailed):
         run_learn(resumed_root, resumed_root / 'out', **changes)
+
+
+def test_networks_that_cannot_be_fetched_leave_no_plan_and_offline_is_advised(
+    resumed_root, monkeypatch
+):
+    def refuse(location):
+        raise HubError(f'{location}: it is not in the cache')
+
+    out, detector = resumed_root / 'out', str(resumed_root / 'detector.py')
+    monkeypatch.setattr('cuts3d_mm.labellers.registry.locate_file', refuse)
+    request = Request(resumed_root / 'images', out, detector=detector, workers=0)
+    with pytest.raises(HubError, match='not in the cache') as raised:
+        steps.learn(request, print)
+    assert one_line(raised.value).endswith('; add --offline: it downloads nothing')
+    begin(resumed_root)  # offline, with the same OUT
 
 
 def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(resumed_root):
