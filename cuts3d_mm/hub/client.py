@@ -158,6 +158,18 @@ def locate_file(location: str) -> Path:
     return target
 
 
+def needs_download(location: str) -> bool:
+    """Tell whether `locate_file` would download a file; nothing is asked for."""
+    if location.startswith('https://'):
+        return not cached_path(location).is_file()
+    if not location.startswith(HUB_PREFIX):
+        return False
+    owner, repo, name = location.removeprefix(HUB_PREFIX).split('/', 2)
+    repository = HubRepository.parse(f'{owner}/{repo}')
+    look = hub_client().try_to_load_from_cache
+    return not isinstance(look(repository.repo_id, name, revision=repository.revision), str)
+
+
 _UNSAFE = re.compile(r'[^\w.-]')
 _LONGEST_NAME = 100  # characters of the name at the end of an address
 

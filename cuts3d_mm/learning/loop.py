@@ -13,7 +13,7 @@ from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
-from cuts3d_mm.hub.client import HubError
+from cuts3d_mm.hub.client import HubError, hub_answers, no_connection
 from cuts3d_mm.hub.publishing import PICTURE_FILE, Learned
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
@@ -43,6 +43,7 @@ from .plan import (
 from .planning import (
     Planned,
     describe_plan,
+    find_downloads,
     is_hand_made,
     labeller_of,
     look_at,
@@ -104,6 +105,12 @@ def learn(
     if planned.changes:
         _agree_on_changes(planned, request, say, ask)
     if is_dry:
+        downloads = find_downloads(planned.plan.settings)
+        if downloads and not hub_answers():
+            say(
+                f'warning: not on this machine: {", ".join(downloads)}; {no_connection()}, or '
+                f'{_advise_offline(request)}'
+            )
         return None
     folders = Folders(request.out)
     folders.out.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,13 @@ from cuts3d_mm.configs import load_config, read_generator_config
 from cuts3d_mm.engine.self_training import training_labels
 from cuts3d_mm.files.paths import BadName, path_inside
 from cuts3d_mm.files.stored_run import require_same_run
-from cuts3d_mm.hub.client import HUB_PREFIX, WEIGHTS_FILE, is_repository_name
+from cuts3d_mm.hub.client import (
+    CONFIG_FILE,
+    HUB_PREFIX,
+    WEIGHTS_FILE,
+    is_repository_name,
+    needs_download,
+)
 from cuts3d_mm.images.listing import ImageList, list_images, read_exclusions
 from cuts3d_mm.images.reading import ImageFailure, most_unreadable, read_image_hw
 from cuts3d_mm.labellers.registry import build_params, with_depth_folder
@@ -368,6 +374,11 @@ def describe_plan(planned: Planned) -> list[str]:
     ]
     if planned.few is not None:
         lines.insert(2, _describe_classes(planned.plan, planned.few))
+    if settings.detector == NETWORKS_DETECTOR and not settings.gpus:
+        lines.append(
+            'warning: on a CPU a step of Cascade Mask R-CNN with ResNet-50 takes many seconds; '
+            '--offline takes a tiny detector'
+        )
     if is_hand_made(settings):
         lines.append(FORESEEN.format(generator=Path(settings.generator).stem))
     if planned.earlier not in (None, planned.plan):
@@ -387,6 +398,18 @@ def _describe_classes(plan: Plan, few: Truth) -> str:
         f'{plan.schedule.batch_size} images on {num_images} images with the classes '
         f'{", ".join(names[:_SHOWN])}{more}'
     )
+
+
+def find_downloads(settings: Settings) -> list[str]:
+    """Weights that a run would download, as `locate_file` takes them."""
+    model = labeller_of(settings).config
+    parts = model.get('features') or {}, model.get('depth') or {}
+    backbone = load_detector_config(settings.detector).model.backbone
+    named = [part.get('checkpoint') for part in (*parts, backbone.get('init_cfg') or {})]
+    depth = str(parts[1].get('model'))
+    if is_repository_name(depth) and not Path(depth).exists():
+        named.append(f'{HUB_PREFIX}{depth}/{CONFIG_FILE}')
+    return [one for one in (*named, settings.load_from) if one and needs_download(one)]
 
 
 def is_hand_made(settings: Settings) -> bool:

@@ -207,6 +207,21 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(request_of):
     assert not request_of().out.exists()
 
 
+def test_a_dry_run_without_offline_warns_of_a_cpu_and_of_weights_out_of_reach(
+    request_of, tmp_path, monkeypatch
+):
+    request, said = replace(request_of(gpus=0), offline=False, detector=None), []
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr('torch.hub.get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr('cuts3d_mm.learning.loop.hub_answers', lambda: False)
+    learn(request, said.append, is_dry=True)
+    cpu, missing = (line for line in said if line.startswith('warning: '))
+    assert 'on a CPU a step of Cascade Mask R-CNN' in cpu and '--offline' in cpu
+    assert 'dino_resnet50_pretrain.pth, hf://Intel/zoedepth-nyu-kitti/config.json' in missing
+    assert 'does not answer' in missing and 'add --offline' in missing
+    assert not request.out.exists()
+
+
 def test_gpus_that_are_not_there_are_refused(request_of):
     with pytest.raises(ValueError, match=r'--gpus must be 0 to \d+, the GPUs of this machine'):
         plan_run(request_of(gpus=99))
