@@ -455,6 +455,17 @@ def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_image_folder_argument(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add --images to a command that reads the names of images from a COCO JSON, called `name`."""
+    parser.add_argument(
+        '--images',
+        dest='image_folder',
+        type=image_folder,
+        metavar='DIR',
+        help=f'folder of the images, where {name} is a COCO JSON (default: looked for near it)',
+    )
+
+
 def add_crowd_argument(parser: argparse.ArgumentParser) -> None:
     """Add --crowd to a command that reads a COCO JSON."""
     parser.add_argument(
@@ -608,13 +619,7 @@ def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='OUT',
         help='label store to write, a folder or s3://BUCKET/PREFIX',
     )
-    parser.add_argument(
-        '--images',
-        dest='image_folder',
-        type=image_folder,
-        metavar='DIR',
-        help='folder of the images, where IMAGES is a COCO JSON (default: looked for near it)',
-    )
+    add_image_folder_argument(parser, 'IMAGES')
     # --shard is the name of earlier releases.
     parser.add_argument(
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
@@ -676,13 +681,14 @@ def label_many(
     Returns:
         The exit code.
     """
-    from cuts3d_mm.images.listing import list_images, read_exclusions
+    from cuts3d_mm.images.listing import BY_OPTION, list_images, read_exclusions
     from cuts3d_mm.pipeline.labelling import label
 
     excluded = read_exclusions(args.exclude) if args.exclude else frozenset()
+    images = list_images(args.images, args.image_folder, BY_OPTION)
     counts = label(
         labeller,
-        list_images(args.images, args.image_folder).without(excluded).first(args.limit),
+        images.without(excluded).first(args.limit),
         args.out,
         args.workers,
         f'labelling {args.images.name}',

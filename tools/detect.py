@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cuts3d_mm.cli import (
     add_device_argument,
+    add_image_folder_argument,
     add_max_failures_argument,
     add_model_arguments,
     at_least,
@@ -51,6 +52,7 @@ def parse_args() -> argparse.Namespace:
         metavar='INPUT',
         help='image, folder, text file of paths, COCO JSON, http(s):// image, video, or webcam:0',
     )
+    add_image_folder_argument(parser, 'INPUT')
     add_model_arguments(parser)
     parser.add_argument(
         '--score-thr',
@@ -122,11 +124,12 @@ def main() -> int:
     is_elsewhere = _is_elsewhere(args.model, args.weights)
     if not is_elsewhere:
         _check_model(args.model, args.weights)
+    from cuts3d_mm.images.listing import BY_OPTION
     from cuts3d_mm.images.streams import VideoSource, open_sources
     from cuts3d_mm.labellers.networks import check_device
 
     check_device(args.device)
-    sources = open_sources(args.inputs)
+    sources = open_sources(args.inputs, args.image_folder, remedy=BY_OPTION)
     if args.track and not all(isinstance(source, VideoSource) for source in sources):
         raise ValueError('--track must have videos or webcams, got images; leave them or it out')
     image_ids = _image_ids(args.inputs) if 'results' in args.save else None

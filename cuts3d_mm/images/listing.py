@@ -31,6 +31,8 @@ _NAMES_TRIED = 100  # names of a COCO JSON that are tried, to find its image fol
 _COMMENT = '#'
 _HEADER = '# images to leave out, for --exclude'
 _SHOWN = 3  # names in a message
+# Remedies where the images of a COCO JSON are not near it, by whether a command has --images.
+_COPY, BY_OPTION = 'copy it into their folder', '--images DIR gives their folder'
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ImageList:
         return ImageList(self.root, left)
 
 
-def list_images(source: Place, folder: Place | None = None) -> ImageList:
+def list_images(source: Place, folder: Place | None = None, remedy: str = _COPY) -> ImageList:
     r"""Find the images that a command is to work on.
 
     A file that is named as an image but cannot be read, such as a named pipe or a link that leads
@@ -72,6 +74,7 @@ def list_images(source: Place, folder: Place | None = None) -> ImageList:
             path a line, relative to the file; or a COCO JSON.
         folder: folder of the images of a COCO JSON; None: looked for next to it, and where
             COCO's own layout has it (`annotations/instances_val2017.json`, `val2017/`).
+        remedy: advice where it is not found.
 
     Raises:
         ValueError: there is no image, the list cannot be read, a path is listed twice, or a
@@ -88,7 +91,7 @@ def list_images(source: Place, folder: Place | None = None) -> ImageList:
     elif _is_image(source.name):
         root, names = source.parent, [source.name]
     elif source.suffix == '.json':
-        root, names = read_coco_names(source, folder)
+        root, names = _read_coco_names(source, folder, remedy)
     else:
         root, names = read_text_list(source)
     counts = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
@@ -168,12 +171,13 @@ def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
     return os.path.commonpath([real_root, os.path.realpath(entry.path)]) != real_root
 
 
-def read_coco_names(source: Place, folder: Place | None = None) -> tuple[Place, list[str]]:
+def _read_coco_names(source: Place, folder: Place | None, remedy: str) -> tuple[Place, list[str]]:
     """Find the image folder of a COCO JSON, and the names of its images there.
 
     Args:
         source: the file.
         folder: folder of the images; None: the first of some with an image of the file.
+        remedy: advice where there is none.
 
     Raises:
         ValueError: the file is no COCO JSON, or the first names are in none of the folders.
@@ -201,7 +205,7 @@ def read_coco_names(source: Place, folder: Place | None = None) -> tuple[Place, 
                 return root, matched
     raise ValueError(
         f'{source} must name images that are there, none of the first {len(tried)}, such as '
-        f'{shown(tried[0])}, is in {", ".join(map(str, folders))}; --images DIR gives their folder'
+        f'{shown(tried[0])}, is in {", ".join(map(str, folders))}; {remedy}'
     )
 
 

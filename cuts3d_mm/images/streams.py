@@ -134,12 +134,16 @@ class VideoSource:
 Source = PhotoSource | VideoSource
 
 
-def open_sources(inputs: Sequence[str]) -> list[Source]:
+def open_sources(
+    inputs: Sequence[str], folder: Place | None = None, **options: str
+) -> list[Source]:
     """Find the photos and videos that are named as inputs.
 
     Args:
         inputs: photos, folders, COCO JSONs, text files of paths, `http(s)://` photos, videos,
             or `webcam:NUMBER`.
+        folder: folder of the images of COCO JSONs; None: looked for near them.
+        options: further arguments of `list_images`.
 
     Raises:
         ValueError: an input is something else, or two inputs have the same name.
@@ -155,7 +159,7 @@ def open_sources(inputs: Sequence[str]) -> list[Source]:
         elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
             photos.append(Photo(shown(path.name), path))
         else:
-            listed = list_images(find_place(text))
+            listed = list_images(find_place(text), folder, **options)
             photos += [Photo(name, str(listed.root / name), listed.root) for name in listed.names]
     names = [photo.name for photo in photos] + [video.name for video in videos]
     twice = first_repeated(names)

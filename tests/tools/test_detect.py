@@ -145,6 +145,17 @@ def test_large_photos_are_detected_in_tiles(cuts3d, detector, tmp_path, rng, mon
     assert code == 2 and 'pip install cuts3d_mm[tiles]' in err and err.count('\n') == 1
 
 
+def test_the_folder_of_the_photos_of_a_coco_json_can_be_given(cuts3d, detector, tmp_path, rng):
+    names = write_images(tmp_path / 'in', 1, rng)
+    (tmp_path / 'alone').mkdir()
+    (tmp_path / 'alone/gt.json').write_text(json.dumps(annotations_of(names, (60, 88))))
+    command = ('detect', tmp_path / 'alone/gt.json', *detector, '--out', tmp_path / 'out')
+    code, _, err = cuts3d(*command)
+    assert code == 2 and err.endswith('; --images DIR gives their folder\n')
+    code, out, err = cuts3d(*command, '--images', tmp_path / 'in')
+    assert code == 0 and out.startswith('1 images: '), err
+
+
 def test_photos_cannot_be_followed(cuts3d, detector, tmp_path, rng):
     write_images(tmp_path / 'in', 2, rng)
     code, _, err = cuts3d(
