@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import io
@@ -94,14 +95,35 @@ def find_release(model: str) -> Path | None:
             or any other text.
 
     Raises:
+        ValueError: there is no such folder in a folder that is there, or releases lie in it.
         HubError: the Hub does not give the release.
     """
-    if (Path(model) / CONFIG_FILE).is_file():
-        return Path(model)
-    name = model.removeprefix(HUB_PREFIX)
-    if Path(model).exists() or not is_repository_name(name):
+    path = Path(model)
+    if (path / CONFIG_FILE).is_file():
+        return path
+    inside = sorted(str(one.parent) for one in path.glob(f'*/{WEIGHTS_FILE}'))
+    if inside:
+        raise ValueError(f'{model} is no release; it holds {" and ".join(inside)}, name that')
+    name, is_in_folder = model.removeprefix(HUB_PREFIX), '/' in model and path.parent.is_dir()
+    folders = [one.name for one in path.parent.iterdir() if one.is_dir()] if is_in_folder else []
+    alike = difflib.get_close_matches(path.name, folders, 1)
+    is_repository = is_repository_name(name)
+    if path.exists() or not (is_repository or alike):
         return None
-    repository = HubRepository.parse(name)
+    try:
+        if is_repository:
+            return _fetch_release(HubRepository.parse(name))
+        reason = ''
+    except HubError as error:
+        if not is_in_folder:
+            raise
+        reason = f', and {error}'
+    meant = f'; did you mean {path.parent / alike[0]}?' if alike else reason
+    raise ValueError(f'{model} is no folder{meant}')
+
+
+def _fetch_release(repository: HubRepository) -> Path:
+    name = repository.repo_id
     with advising(
         f'a folder that cuts3d download {name} has made where it can be reached is a model, too'
     ):

@@ -259,6 +259,23 @@ def test_a_release_is_found_by_its_name_with_and_without_the_prefix_of_the_hub(h
     assert (pinned / WEIGHTS_FILE).read_bytes() == b'1'
 
 
+def test_a_folder_near_a_release_is_no_release_and_the_release_is_named(
+    hub, tmp_path, monkeypatch
+):
+    release = tmp_path / 'OUT/release'
+    release.mkdir(parents=True)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        (release / file).touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ('OUT/relase', './OUT/relase', str(tmp_path / 'OUT/relase')):
+        with pytest.raises(ValueError, match=r'is no folder; did you mean .*OUT/release\?'):
+            find_release(name)
+    with pytest.raises(ValueError, match='OUT/x is no folder, and OUT/x.*: there is no such repo'):
+        find_release('OUT/x')
+    with pytest.raises(ValueError, match='OUT is no release; it holds .*/OUT/release'):
+        find_release(f'../{tmp_path.name}/OUT')
+
+
 @pytest.mark.parametrize('name', ['hf://owner', 'hf://owner/repo/config.py', 'hf://', 'config'])
 def test_what_names_no_repository_is_no_release(hub, name):
     assert find_release(name) is None
