@@ -89,9 +89,9 @@ def _run_command_of_arguments() -> None:
     elif command in ('-h', '--help'):
         run_command(lambda: print(overview()))
     else:
-        alike = difflib.get_close_matches(command, tools, 1)
-        meant = f'; did you mean {alike[0]}?' if alike else ''
-        print(f'{overview()}\n\ncuts3d: no command {command!r}{meant}', file=sys.stderr)
+        alike = difflib.get_close_matches(command, tools, 3)
+        meant = f'; did you mean {" or ".join(alike)}?' if alike else ';'
+        print(f'cuts3d: no command {command!r}{meant} cuts3d --help lists all', file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _NOT_SET = 'not set'
 _HASH = re.compile(r'[0-9a-f]{40,}')
 _SHOWN_OF_HASH = 12  # characters of a hash in a message
+_SHOWN_OF_VALUE, _SHOWN = 40, 3  # characters of other values but texts; differences
+_NAMES = ('type', 'preset', '--config', '--detector')  # keys that say most of what differs
 
 
 class RunMismatch(ValueError):
@@ -29,29 +31,41 @@ def require_same_run(
         others: further differences, in words.
 
     Raises:
-        RunMismatch: the descriptions differ; the message gives the differences and the remedy.
+        RunMismatch: the descriptions differ; the message gives three differences and the remedy.
     """
     differing = [*_differences(before, now), *others]
     if differing:
+        if len(differing) > _SHOWN:
+            differing[_SHOWN:] = [f'and {len(differing) - _SHOWN} more']
         raise RunMismatch(
             f'{place} holds {content} of another run; differing: {"; ".join(differing)}; {remedy}'
         )
 
 
-def _differences(before: Any, now: Any, where: str = '') -> list[str]:
-    """List the dotted keys whose values differ, as `key: before -> now`; None is a value."""
+def _differences(before: Any, now: Any) -> list[str]:
+    """List the dotted keys whose values differ, as `key: before -> now`, names of parts first."""
+    found = sorted(_compare(before, now, ''), key=lambda one: not _has_name(*one))
+    return [f'{where}: {_shown(old)} -> {_shown(new)}' for where, old, new in found]
+
+
+def _compare(before: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Give the dotted keys whose values differ, with both values; None is a value."""
     if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in (*now, *(key for key in before if key not in now))
-            for line in _differences(
-                before.get(key, _NOT_SET), now.get(key, _NOT_SET), f'{where}.{key}'.lstrip('.')
-            )
-        ]
-    return [] if before == now else [f'{where}: {_shown(before)} -> {_shown(now)}']
+        for key in (*now, *(key for key in before if key not in now)):
+            values = before.get(key, _NOT_SET), now.get(key, _NOT_SET)
+            yield from _compare(*values, f'{where}.{key}'.lstrip('.'))
+    elif before != now:
+        yield where, before, now
+
+
+def _has_name(where: str, *values: Any) -> bool:
+    is_part = any(isinstance(value, dict) and 'type' in value for value in values)
+    return is_part or where.rpartition('.')[2] in _NAMES
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, str) and _HASH.fullmatch(value):
         return f'{value[:_SHOWN_OF_HASH]}...'
-    return repr(value)
+    text = str(value['type']) if isinstance(value, dict) and 'type' in value else repr(value)
+    is_short = isinstance(value, str) or len(text) <= _SHOWN_OF_VALUE  # paths differ at the end
+    return text if is_short else f'{text[:_SHOWN_OF_VALUE]}...'

@@ -273,13 +273,19 @@ def test_doctor_prints_the_environment(cuts3d):
     assert code == int('PROBLEM' in out)
 
 
-def test_unknown_command_is_refused_with_the_list():
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (('generat',), "no command 'generat'; did you mean generate? cuts3d --help lists all"),
+        (('help', 'nosuch'), "no command 'nosuch'; cuts3d --help lists all"),
+    ],
+)
+def test_unknown_command_is_refused_in_one_line_with_the_nearest(words, said):
     done = subprocess.run(
-        [sys.executable, '-m', 'cuts3d_mm', 'nothing'], capture_output=True, text=True, check=False
+        [sys.executable, '-m', 'cuts3d_mm', *words], capture_output=True, text=True, check=False
     )
     # A mistake of the user, as any other.
-    assert (done.returncode, done.stdout) == (2, '')
-    assert 'generate' in done.stderr and "'nothing'" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (2, '', f'cuts3d: {said}\n')
 
 
 @pytest.mark.slow
