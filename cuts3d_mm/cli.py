@@ -245,6 +245,12 @@ def config_name(name: str, kind: Kind = 'training') -> str:
     try:
         found = find_config(name, kind)
     except ValueError as error:
+        stems = {path.stem for path in shipped_configs(kind)}
+        config = next((word for word in sys.argv if word in stems), None)
+        if config is not None and Path(name).is_dir():
+            raise UsageError(
+                f'CONFIG stands before IMAGES, got them swapped: {program()} {config} {name} ...'
+            ) from error
         raise UsageError(str(error)) from error
     if Path(name).is_file() and not found.samefile(name):
         print(

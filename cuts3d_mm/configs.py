@@ -78,10 +78,8 @@ def find_config(name: str, kind: Kind | None = None) -> Path:
     stems = [config.stem for config in shipped_configs(kind)]
     nearest = difflib.get_close_matches(path.stem, stems, 3, 0.4)
     meant = f'; nearest: {", ".join(nearest)}' if nearest else ''
-    folder = "'pseudo_labels'" if kind == 'generator' else ''
     raise ValueError(
-        f'CONFIG must be a file or a shipped config, got {name}{meant}; all of them: '
-        f'cuts3d_mm.list_configs({folder})'
+        f'CONFIG must be a file or a shipped config, got {name}{meant}; cuts3d configs lists all'
     )
 
 
