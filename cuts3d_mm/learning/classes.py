@@ -39,6 +39,7 @@ from .training import (
     read_log,
     release,
     schedule_of,
+    selected_annotations,
     set_periods,
     timed,
     train,
@@ -108,7 +109,8 @@ def learn_classes(
     if not has_ended(work_dir, num_steps):
         say(f'fine-tune on {len(labels["images"])} images with classes: {num_steps} steps')
         with timed(folders.costs, 'fine-tune'):
-            train(folder / 'training.py', work_dir, plan.settings.gpus, say)
+            num_objects, gpus = len(selected_annotations(test)), plan.settings.gpus
+            train(folder / 'training.py', work_dir, gpus, say, None, num_objects)
     release(config, checkpoint_after(work_dir, num_steps), folders.class_release)
     scores = last_scores(read_log(work_dir))
     return FewLabels(len(labels['images']), num_steps, len(test['images']), scores)

@@ -356,7 +356,9 @@ def _train(planned: Planned, folders: Folders, say: Say) -> Any:
         with timed(folders.costs, 'train'):
             num_watched = len(watched_names(planned.held_out))
             after = TimeAfterSteps(plan.schedule, config.train_cfg.val_interval, num_watched)
-            train(folders.config, folders.work_dir, plan.settings.gpus, say, after)
+            truth, gpus = json.loads(folders.held_out.read_text('utf-8')), plan.settings.gpus
+            num_objects = len(selected_annotations(truth))
+            train(folders.config, folders.work_dir, gpus, say, after, num_objects)
         keep_rounds(folders, plan.schedule)
     return config
 

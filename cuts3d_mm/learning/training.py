@@ -106,7 +106,12 @@ class TimeAfterSteps:
 
 
 def train(
-    config: Path, work_dir: Path, gpus: int, say: Say, after: TimeAfterSteps | None = None
+    config: Path,
+    work_dir: Path,
+    gpus: int,
+    say: Say,
+    after: TimeAfterSteps | None = None,
+    num_objects: int | None = None,
 ) -> None:
     """Run a training until it ends, from its latest checkpoint if it has one.
 
@@ -116,6 +121,7 @@ def train(
         gpus: processes of torchrun; 0 or 1: one process without it.
         say: is given the lines about progress.
         after: what else the run will do; None: nothing.
+        num_objects: objects of the held-out images; None: not said.
 
     Raises:
         TrainingFailed: the message is the error that it names, or the end of its output.
@@ -125,7 +131,7 @@ def train(
     remaining = RemainingTime()
 
     def report(line: str) -> None:
-        text = shorten_line(line, remaining, after)
+        text = shorten_line(line, remaining, after, num_objects)
         if text is not None:
             say(text)
 
@@ -214,7 +220,10 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def shorten_line(
-    line: str, remaining: RemainingTime, after: TimeAfterSteps | None = None
+    line: str,
+    remaining: RemainingTime,
+    after: TimeAfterSteps | None = None,
+    num_objects: int | None = None,
 ) -> str | None:
     """Say in a few words what a line of MMEngine's log says; None: nothing of interest.
 
@@ -222,6 +231,7 @@ def shorten_line(
         line: the line, with the time that all steps need at the mean rate so far.
         remaining: what was said about it before.
         after: what else the run will do, of which it takes note; None: nothing.
+        num_objects: objects of the held-out images; None: not said.
     """
     step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
     if step:
@@ -234,7 +244,8 @@ def shorten_line(
     if score:
         if after is not None:
             after.note_pass(int(score[1]) * float(score[3]))
-        return f'mask AP50 on held-out images: {percent(float(score[2]))} %'
+        of_objects = '' if num_objects is None else f' of {num_objects:,} objects'
+        return f'mask AP50 on held-out images: {percent(float(score[2]))} %{of_objects}'
     if news and after is not None and news[1].startswith('Round '):
         after.note_round(is_begin='labelling' in news[1])
     return news[1].strip() if news else None
@@ -325,7 +336,7 @@ def _set_data(config: Any, folders: Folders, images: Path, select: str) -> None:
 
 def selected_annotations(truth: dict[str, Any]) -> list[dict[str, Any]]:
     """Annotations of held-out images that detections are to agree with."""
-    return [one for one in truth['annotations'] if not one['iscrowd']]
+    return [one for one in truth['annotations'] if not one.get('iscrowd')]
 
 
 def load_detector_config(name: str) -> Any:

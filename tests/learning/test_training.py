@@ -106,6 +106,12 @@ def test_lines_about_steps_scores_and_rounds_are_kept_short(line, short):
     assert shorten_line(line, RemainingTime()) == short
 
 
+def test_a_score_is_said_with_the_number_of_objects_that_it_is_of():
+    line = f'{LOG}Iter(val) [2/2]  coco/segm_mAP_50: 0.0952  data_time: 0.5  time: 2.0'
+    said = shorten_line(line, RemainingTime(), num_objects=3)
+    assert said == 'mask AP50 on held-out images: 9.52 % of 3 objects'
+
+
 def test_the_time_that_is_left_counts_detections_and_rounds_as_soon_as_they_are_measured():
     now = [10.0]
     remaining = RemainingTime(lambda: now[0])
