@@ -91,7 +91,7 @@ def main() -> None:
 
 def _draw(titles: list[str], generators: list[Any], args: argparse.Namespace) -> None:
     from cuts3d_mm.images.reading import ImageFailure, read_image
-    from cuts3d_mm.visualization.figures import draw_recipes
+    from cuts3d_mm.visualization.figures import draw_recipes, letters_of_rejected
     from cuts3d_mm.visualization.pictures import save_figure
 
     name = args.image.name
@@ -109,8 +109,10 @@ def _draw(titles: list[str], generators: list[Any], args: argparse.Namespace) ->
         return
     for title, cuts in zip(titles, found, strict=True):
         print(f'{title}: {len(cuts.instances)} instances -> {args.out}')
-        for cut in cuts.rejected:
-            print(f'rejected, {cut.mask.sum()} patches: {cut.reason}')
+        letters = letters_of_rejected(cuts)
+        for index, cut in enumerate(cuts.rejected):
+            mark = f' {letters[index]}' if index < len(letters) else ' (not drawn)'
+            print(f'rejected{mark}, {cut.mask.sum()} patches: {cut.reason}')
         print(f'ended: {cuts.ended}')
 
 

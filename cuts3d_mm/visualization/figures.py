@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
-from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance, RejectedCut
+from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance
 from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.arrays import Double, Mask, Pixels
 
@@ -73,8 +73,17 @@ def draw_recipes(image: Pixels, recipes: Sequence[tuple[str, ImageCuts]]) -> Fig
         for index, instance in enumerate(cuts.instances):
             _draw_instance(sheet, index, instance)
         if cuts.rejected:
-            _draw_rejected(sheet, 2 + len(cuts.instances), cuts.rejected)
+            _draw_rejected(sheet, 2 + len(cuts.instances), cuts)
     return figure
+
+
+def _num_columns(cuts: ImageCuts) -> int:
+    return 4 if cuts.depth is None else 5
+
+
+def letters_of_rejected(cuts: ImageCuts) -> str:
+    """Letters by which the figure of an image names the first cuts that were rejected."""
+    return _LETTERS[: min(_num_columns(cuts) - _REASON_COLUMNS, len(cuts.rejected))]
 
 
 class _Sheet:
@@ -83,7 +92,7 @@ class _Sheet:
     def __init__(self, image: Pixels, cuts: ImageCuts, title: str) -> None:
         self.image, self.is_3d = image, cuts.depth is not None
         self._aspect = image.shape[0] / image.shape[1]
-        self.num_columns = 5 if self.is_3d else 4
+        self.num_columns = _num_columns(cuts)
         self.width = self.num_columns * (_PANEL + _GAP) + _GAP
         letters = int(self.width * _LETTERS_PER_INCH * _TITLE_PT / _HEADING_PT)
         self._title = fill(title, letters, break_on_hyphens=False)
@@ -190,16 +199,16 @@ def _draw_instance(sheet: _Sheet, index: int, instance: Instance) -> None:
     sheet.show((row, 4 if sheet.is_3d else 3), 'final mask', final)
 
 
-def _draw_rejected(sheet: _Sheet, row: int, cuts: Sequence[RejectedCut]) -> None:
+def _draw_rejected(sheet: _Sheet, row: int, cuts: ImageCuts) -> None:
     """Draw the first cuts that were rejected under their eigenvectors, and write down why."""
-    shown = cuts[: sheet.num_columns - _REASON_COLUMNS]
-    for column, cut in enumerate(shown):
-        title = f'rejected {_LETTERS[column]}'
+    shown = list(zip(letters_of_rejected(cuts), cuts.rejected, strict=False))
+    for column, (letter, cut) in enumerate(shown):
+        title = f'rejected {letter}'
         sheet.show((row, column), f'{title}: eigenvector', cut.eigenvector, 'viridis', False)
         sheet.show((row + 1, column), title, sheet.cut_out(cut.mask, _GREY))
-    lines = [f'{letter}: {cut.reason}' for letter, cut in zip(_LETTERS, shown, strict=False)]
-    if len(cuts) > len(shown):
-        lines.append(f'and {len(cuts) - len(shown)} more')
+    lines = [f'{letter}: {cut.reason}' for letter, cut in shown]
+    if len(cuts.rejected) > len(shown):
+        lines.append(f'and {len(cuts.rejected) - len(shown)} more')
     sheet.write((row, len(shown)), lines)
 
 
