@@ -673,6 +673,7 @@ def label_many(
     batch_size: int | None,
     precision: str = 'auto',
     cut_on: str = 'auto',
+    if_nothing: str = '',
 ) -> int:
     """Label the images that `add_labelling_arguments` has read, print a summary.
 
@@ -683,6 +684,7 @@ def label_many(
             device.
         precision: precision of the networks.
         cut_on: where masks are cut and refined.
+        if_nothing: advice where no image has an instance.
 
     Returns:
         The exit code.
@@ -707,7 +709,10 @@ def label_many(
         address=args.address,
         trace=args.profile,
     )
-    return report_counts(counts, args, f' {counts.instances} instances,')
+    code = report_counts(counts, args, f' {counts.instances} instances,')
+    if if_nothing and counts.images > counts.failures and not counts.instances:
+        print(f'{program()}: no instance in {counts.images} images; {if_nothing}', file=sys.stderr)
+    return code
 
 
 def report_counts(

@@ -75,7 +75,8 @@ def main() -> int:
     from cuts3d_mm.pipeline.work import ConfiguredLabeller
 
     labeller = ConfiguredLabeller(model, config.get('custom_imports'))
-    return label_many(args, labeller, args.batch_size, args.precision, args.cut_on)
+    look = f'cuts3d explain {args.config} IMAGE shows why cuts are rejected'
+    return label_many(args, labeller, args.batch_size, args.precision, args.cut_on, look)
 
 
 if __name__ == '__main__':

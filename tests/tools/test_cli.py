@@ -153,7 +153,9 @@ def test_explain_writes_a_figure_and_says_why_each_cut_was_rejected(cuts3d, fold
     code, text, _ = cuts3d('explain', CUTS3D, *arguments, *large, '--json')
     found = json.loads(text)
     assert code == 0 and found['image_hw'] == list(Image.open(arguments[0]).size[::-1])
-    lines = [f'rejected, {cut["patches"]} patches: {cut["reason"]}' for cut in found['rejected']]
+    reasons = [f', {cut["patches"]} patches: {cut["reason"]}' for cut in found['rejected']]
+    marks = [' a', ' b', ' c', *[' (not drawn)'] * len(reasons)]
+    lines = [f'rejected{one}{reason}' for one, reason in zip(marks, reasons, strict=False)]
     assert lines and out.splitlines()[1:] == [*lines, f'ended: {found["ended"]}']
     title = f'{Path(CUTS3D).stem} {" ".join(large[1:])}'
     assert out.startswith(f'{title}: {len(found["instances"])} instances -> ')
@@ -172,6 +174,13 @@ def test_explain_draws_two_recipes_next_to_each_other(cuts3d, folder, tmp_path):
     assert widths[0] < widths[2] < widths[1]
     code, _, err = cuts3d('explain', CUTS3D, *arguments, '--compare', 'papr')
     assert code == 2 and 'CONFIG must be a file or a shipped config, got papr' in err
+
+
+def test_where_generate_finds_nothing_explain_is_advised(cuts3d, folder):
+    arguments = (CUTS3D, folder / 'images', folder / 'out', '--depth', folder / 'depth', *QUICK)
+    code, out, err = cuts3d('generate', *arguments, 'model.recipe.min_area_ratio=0.9')
+    assert code == 0 and out.startswith('6 images: 0 instances, 0 failures')
+    assert f'no instance in 6 images; cuts3d explain {CUTS3D} IMAGE shows why' in err
 
 
 def test_too_many_failures_end_with_three(cuts3d, folder):
