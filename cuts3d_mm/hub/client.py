@@ -186,7 +186,8 @@ def needs_download(location: str) -> bool:
         return not cached_path(location).is_file()
     if not location.startswith(HUB_PREFIX):
         return False
-    owner, repo, name = location.removeprefix(HUB_PREFIX).split('/', 2)
+    owner, _, rest = location.removeprefix(HUB_PREFIX).partition('/')
+    repo, _, name = rest.partition('/')
     repository = HubRepository.parse(f'{owner}/{repo}')
     look = hub_client().try_to_load_from_cache
     return not isinstance(look(repository.repo_id, name, revision=repository.revision), str)

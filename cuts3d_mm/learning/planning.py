@@ -313,9 +313,9 @@ def choose_settings(request: Request, earlier: Settings | None) -> Settings:
 
 
 def has_equal_scores(generator: str) -> bool:
-    """Tell whether all masks of a generator have the score 1, as in 2D; a share chooses all."""
+    """Tell whether all masks of a generator have the score 1, in 2D; then a share chooses all."""
     params = build_params(read_generator_config(generator, []).model.get('recipe'))
-    return params.score is None and None in (params.local_cut, params.confidence)
+    return params.score is None and params.local_cut is None
 
 
 def _default_settings(request: Request) -> Settings:
@@ -363,7 +363,7 @@ def describe_plan(planned: Planned) -> list[str]:
     then = f', then {planned.num_rounds} rounds of {rounds}' if rounds else ''
     device = f'{settings.gpus} GPUs' if settings.gpus else 'the CPU'
     is_equal = settings.select == 'none' and has_equal_scores(settings.generator)
-    equal = ', since all scores are equal in 2D' if is_equal else ''
+    equal = ' (in 2D their scores are equal)' if is_equal else ''
     begin = settings.load_from or 'the start that the config names'
     lines = [
         f'cut: {planned.plan.num_images} images by {settings.generator}, {_depth(settings)}',
@@ -403,13 +403,16 @@ def _describe_classes(plan: Plan, few: Truth) -> str:
 def find_downloads(settings: Settings) -> list[str]:
     """Weights that a run would download, as `locate_file` takes them."""
     model = labeller_of(settings).config
-    parts = model.get('features') or {}, model.get('depth') or {}
-    backbone = load_detector_config(settings.detector).model.backbone
-    named = [part.get('checkpoint') for part in (*parts, backbone.get('init_cfg') or {})]
-    depth = str(parts[1].get('model'))
-    if is_repository_name(depth) and not Path(depth).exists():
-        named.append(f'{HUB_PREFIX}{depth}/{CONFIG_FILE}')
-    return [one for one in (*named, settings.load_from) if one and needs_download(one)]
+    backbone = load_detector_config(settings.detector).model.get('backbone') or {}
+    parts = [model.get('features'), model.get('depth'), backbone.get('init_cfg')]
+    named = [part.get('checkpoint') for part in parts if isinstance(part, dict)]
+    depth = model.get('depth') or {}
+    name, revision = str(depth.get('model')), depth.get('revision')
+    if is_repository_name(name) and not Path(name).exists():
+        at = f'@{revision}' if revision else ''
+        named.append(f'{HUB_PREFIX}{name}{at}/{CONFIG_FILE}')
+    locations = [one for one in (*named, settings.load_from) if isinstance(one, str)]
+    return [one for one in locations if needs_download(one)]
 
 
 def is_hand_made(settings: Settings) -> bool:

@@ -50,7 +50,7 @@ def test_labels_of_equal_scores_are_all_trained_on_and_the_plan_says_so(request_
         planned = plan_run(replace(request_of(), **changes))
         return next(line for line in describe_plan(planned) if line.startswith('select: '))
 
-    equal = 'select: all labels are trained on, since all scores are equal in 2D'
+    equal = 'select: all labels are trained on (in 2D their scores are equal)'
     assert select_line() == select_line(select='30%') == equal
     in_3d = {'config': 'cuts3d_color-texture_file-depth', 'depth': tmp_path}
     assert 'the 50 % of the labels with the best scores' in select_line(**in_3d)
