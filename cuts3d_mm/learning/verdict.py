@@ -14,7 +14,8 @@ class VerdictParams:
 
     Measured with the tiny detector and embedded features: on 96 rendered scenes 9 runs agreed to
     84 to 91 % (74 to 91 % before rounds), 3 runs on 60 to 287 photos to 0.1 to 1.6 % (4.6 % on
-    the way), and trainings of 4 to 6 steps to 0 %. Nothing was seen between 5 and 74 %: both
+    the way), another on 60 photos to 16 % (of 9 objects, by chance), and trainings of 4 to 6 steps
+    to 0 %. With more than 10 objects nothing was seen between 5 and 74 %: both
     bounds lie far from what was seen.
     """
 
@@ -28,7 +29,7 @@ class VerdictParams:
 FORESEEN = (
     'warning: the features of {generator} are hand-made and see surfaces, not kinds of objects. '
     'On rendered scenes detectors agreed with such labels to 84 to 91 % (mask AP50), on photos '
-    'to less than 5 %, which is not usable: for photos leave out --offline, and DINO is taken'
+    'to 0.1 to 16 %, which is hardly usable: for photos leave out --offline, and DINO is taken'
 )
 
 

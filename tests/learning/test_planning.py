@@ -41,7 +41,7 @@ def test_a_plan_with_hand_made_features_warns_that_they_fail_on_photos(request_o
         return [line for line in describe_plan(plan_run(request)) if 'hand-made' in line]
 
     (warning,) = warnings(request_of())
-    assert 'to less than 5 %, which is not usable: for photos leave out --offline' in warning
+    assert 'to 0.1 to 16 %, which is hardly usable: for photos leave out --offline' in warning
     assert not warnings(replace(request_of(config='cuts3d_dino-vitb8_zoedepth'), offline=False))
 
 
