@@ -107,7 +107,7 @@ def find_release(model: str) -> Path | None:
     name, is_in_folder = model.removeprefix(HUB_PREFIX), '/' in model and path.parent.is_dir()
     folders = [one.name for one in path.parent.iterdir() if one.is_dir()] if is_in_folder else []
     alike = difflib.get_close_matches(path.name, folders, 1)
-    is_repository = is_repository_name(name)
+    is_repository = path.suffix != '.py' and is_repository_name(name)  # .py is a config
     if path.exists() or not (is_repository or alike):
         return None
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,6 +22,9 @@ from PIL import Image, ImageOps
 from cuts3d_mm.arrays import Float, Pixels
 from cuts3d_mm.files.paths import BadName, open_regular, path_inside, require_inside
 from cuts3d_mm.files.remote import BucketPath, Place
+
+if TYPE_CHECKING:
+    from cuts3d_mm.labels.record import ImageRecord
 
 UNREADABLE = 0.01  # share of the images of a training that may be unreadable
 _OPEN_FILE = re.compile(r' <_io\.[^>]*>')
@@ -66,6 +69,29 @@ def read_named_image(root: Place, name: str) -> Pixels:
     """
     with open_named_image(root, name) as file:
         return read_image(file)
+
+
+def read_labelled_image(root: Place, record: ImageRecord) -> Pixels:
+    """Read the image that labels are of, (H, W, 3) RGB.
+
+    Args:
+        root: folder that the image was labelled in.
+        record: labels of the image.
+
+    Raises:
+        ImageFailure: the image cannot be read or has another size than its labels.
+    """
+    pixels = read_named_image(root, record.name)
+    if pixels.shape[:2] != record.image_hw:
+        from cuts3d_mm.labels.record import (
+            turning_advice,
+        )  # a command that only reads starts faster
+
+        raise ImageFailure(
+            f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
+            f'{turning_advice(record.image_hw, pixels.shape[:2])}'
+        )
+    return pixels
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from cuts3d_mm.algorithm.grouping import group_vectors
 from cuts3d_mm.arrays import Float
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.images.reading import ImageFailure, read_named_image
+from cuts3d_mm.images.reading import ImageFailure, read_labelled_image
 from cuts3d_mm.labellers.embedding import Embedder
 from cuts3d_mm.labels.naming import (
     GROUPS_FILE,
@@ -26,7 +26,6 @@ from cuts3d_mm.labels.record import (
     ImageRecord,
     decode_confidence,
     decode_mask,
-    turning_advice,
 )
 
 
@@ -111,12 +110,7 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
     Raises:
         ImageFailure: the image cannot be read, or has another size than its labels.
     """
-    pixels = read_named_image(images, record.name)
-    if pixels.shape[:2] != record.image_hw:
-        raise ImageFailure(
-            f'image must be {record.image_hw} (height, width) as labelled, got '
-            f'{pixels.shape[:2]}{turning_advice(record.image_hw, pixels.shape[:2])}'
-        )
+    pixels = read_labelled_image(images, record)
     masks = [decode_mask(one, record.image_hw) for one in record.instances]
     maps: list[Float | None] = [
         None if one.confidence is None else _unpack(one.confidence) for one in record.instances

@@ -12,7 +12,7 @@ import numpy as np
 
 from cuts3d_mm.arrays import Float, Index, Pixels
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
+from cuts3d_mm.images.reading import ImageFailure, read_labelled_image, resize_rgb
 from cuts3d_mm.labels.naming import Member, StoredGroups
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 
@@ -87,11 +87,11 @@ def draw_tiles(
         if record.name not in wanted:
             continue
         try:
-            pixels = read_named_image(images, record.name)
+            pixels = read_labelled_image(images, record)
         except ImageFailure:
             pixels = None
         for index in wanted[record.name]:
-            if pixels is None or pixels.shape[:2] != record.image_hw:
+            if pixels is None:
                 tiles[record.name, index] = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
             else:
                 tiles[record.name, index] = draw_tile(pixels, record, index)

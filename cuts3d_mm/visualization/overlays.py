@@ -16,8 +16,8 @@ from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from cuts3d_mm.files.atomic import write_lines
 from cuts3d_mm.files.paths import BadName, path_to_write
 from cuts3d_mm.files.remote import Place
-from cuts3d_mm.images.reading import ImageFailure, read_named_image, resize_rgb
-from cuts3d_mm.labels.record import ImageRecord, decode_mask, turning_advice
+from cuts3d_mm.images.reading import ImageFailure, read_labelled_image, resize_rgb
+from cuts3d_mm.labels.record import ImageRecord, decode_mask
 
 from .pictures import picture_name, save_picture
 
@@ -271,12 +271,7 @@ def draw_record(
     Raises:
         ImageFailure: the image cannot be read or has another size than its labels.
     """
-    pixels = read_named_image(images, record.name)
-    if pixels.shape[:2] != record.image_hw:
-        raise ImageFailure(
-            f'image must be {record.image_hw} (height, width) as labelled, got {pixels.shape[:2]}'
-            f'{turning_advice(record.image_hw, pixels.shape[:2])}'
-        )
+    pixels = read_labelled_image(images, record)
     masks = [decode_mask(instance, record.image_hw) for instance in record.instances]
     longest = max(record.image_hw)
     if longest_px is not None and longest > longest_px:

@@ -276,7 +276,9 @@ def test_a_folder_near_a_release_is_no_release_and_the_release_is_named(
         find_release(f'../{tmp_path.name}/OUT')
 
 
-@pytest.mark.parametrize('name', ['hf://owner', 'hf://owner/repo/config.py', 'hf://', 'config'])
+@pytest.mark.parametrize(
+    'name', ['hf://owner', 'hf://owner/repo/config.py', 'hf://', 'config', 'configs/a.py']
+)
 def test_what_names_no_repository_is_no_release(hub, name):
     assert find_release(name) is None
 
