@@ -83,8 +83,8 @@ class HubRepository:
 
 
 def is_repository_name(text: str) -> bool:
-    """Whether a text has the form of `owner/repo[@revision]`."""
-    return _REPOSITORY.fullmatch(text) is not None
+    """Whether a text has the form of `owner/repo[@revision]`, and not that of a config."""
+    return _REPOSITORY.fullmatch(text) is not None and not text.endswith('.py')
 
 
 def find_release(model: str) -> Path | None:
@@ -107,7 +107,7 @@ def find_release(model: str) -> Path | None:
     name, is_in_folder = model.removeprefix(HUB_PREFIX), '/' in model and path.parent.is_dir()
     folders = [one.name for one in path.parent.iterdir() if one.is_dir()] if is_in_folder else []
     alike = difflib.get_close_matches(path.name, folders, 1)
-    is_repository = path.suffix != '.py' and is_repository_name(name)  # .py is a config
+    is_repository = is_repository_name(name)
     if path.exists() or not (is_repository or alike):
         return None
     try:
