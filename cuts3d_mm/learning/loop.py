@@ -13,7 +13,16 @@ from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.engine.self_training import RoundFolders, read_kept
 from cuts3d_mm.files.atomic import name_atomically, write_whole
 from cuts3d_mm.files.lock import FolderInUse, hold_folder
-from cuts3d_mm.hub.client import HubError, hub_answers, no_connection
+from cuts3d_mm.hub.client import (
+    HUB_PREFIX,
+    WEIGHTS_FILE,
+    HubError,
+    advising,
+    find_release,
+    hub_answers,
+    locate_file,
+    no_connection,
+)
 from cuts3d_mm.hub.publishing import PICTURE_FILE, Learned
 from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
@@ -113,6 +122,8 @@ def learn(
             )
         return None
     folders = Folders(request.out)
+    if not folders.labels.is_dir():
+        _fetch_weights(request, planned.plan.settings)
     folders.out.mkdir(parents=True, exist_ok=True)
     with hold_folder(folders.out):
         if read_plan(folders.plan) != planned.earlier:
@@ -131,6 +142,18 @@ def learn(
                 folders.plan.unlink()  # nothing was done by it
             error.__notes__ = [_advise_offline(request)]
             raise
+
+
+def _fetch_weights(request: Request, settings: Settings) -> None:
+    """Download all weights at the start: what is missing is said before hours of labelling."""
+    for location in find_downloads(settings):
+        if location == settings.load_from:
+            # Says which folder a misspelt name may mean.
+            find_release(location.removeprefix(HUB_PREFIX).removesuffix(f'/{WEIGHTS_FILE}'))
+            locate_file(location)
+            continue
+        with advising(_advise_offline(request)):
+            locate_file(location)
 
 
 def _advise_offline(request: Request) -> str:

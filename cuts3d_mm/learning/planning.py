@@ -38,6 +38,7 @@ from cuts3d_mm.pipeline.identity import (
     stat_images,
 )
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
+from cuts3d_mm.weights.mmengine_loader import find_in_zoo
 
 from .classes import Truth, divide_labels, fine_tuning_steps, name_as
 from .plan import (
@@ -412,7 +413,7 @@ def find_downloads(settings: Settings) -> list[str]:
         at = f'@{revision}' if revision else ''
         named.append(f'{HUB_PREFIX}{name}{at}/{CONFIG_FILE}')
     locations = [one for one in (*named, settings.load_from) if isinstance(one, str)]
-    return [one for one in locations if needs_download(one)]
+    return [one for one in map(find_in_zoo, locations) if needs_download(one)]
 
 
 def is_hand_made(settings: Settings) -> bool:

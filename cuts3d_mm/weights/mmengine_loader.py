@@ -69,8 +69,7 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     Raises:
         ValueError, OSError: as for `read_state`.
     """
-    zoo, _, name = filename.partition('://')
-    location = _find_in_zoo(zoo, name, filename) if name and zoo in _ZOOS else filename
+    location = find_in_zoo(filename)
     content = dict(read_state(location).content)
     if 'state_dict' in content:
         require_tensors(content['state_dict'], filename)
@@ -78,7 +77,7 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
         content['meta'] = _without(content['meta'], _TEXT_OF_CONFIGS)
     if isinstance(content.get('message_hub'), dict):
         content['message_hub'] = _message_hub(content['message_hub'], Path(location).parent)
-    if zoo == 'mmcls':
+    if filename.startswith('mmcls://'):
         return dict(mmengine_checkpoint._process_mmcls_checkpoint(content))
     return content
 
@@ -116,8 +115,15 @@ def _is_harmless(key: Any, value: Any, folder: Path) -> bool:
     return True
 
 
-def _find_in_zoo(zoo: str, name: str, filename: str) -> str:
-    """Give the address or file of a model in a zoo."""
+def find_in_zoo(filename: str) -> str:
+    """Give the address or file of a model in a zoo of MMEngine; other locations as they are.
+
+    Raises:
+        ValueError: the zoo has no such model.
+    """
+    zoo, _, name = filename.partition('://')
+    if not name or zoo not in _ZOOS:
+        return filename
     urls: dict[str, str] = getattr(mmengine_checkpoint, _ZOOS[zoo])()
     if _ZOOS[zoo] == 'get_external_models':
         name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)

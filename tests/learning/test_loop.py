@@ -214,12 +214,49 @@ def test_networks_that_cannot_be_fetched_leave_no_plan_and_offline_is_advised(
         raise HubError(f'{location}: it is not in the cache')
 
     out, detector = resumed_root / 'out', str(resumed_root / 'detector.py')
-    monkeypatch.setattr('cuts3d_mm.labellers.registry.locate_file', refuse)
+    monkeypatch.setattr('cuts3d_mm.learning.loop.locate_file', refuse)
     request = Request(resumed_root / 'images', out, detector=detector, workers=0)
     with pytest.raises(HubError, match='not in the cache') as raised:
         steps.learn(request, print)
     assert one_line(raised.value).endswith('; add --offline: it downloads nothing')
+    assert not out.exists()
     begin(resumed_root)  # offline, with the same OUT
+
+
+@pytest.mark.parametrize('address', ['https://localhost:1/r50.pth', 'torchvision://resnet50'])
+def test_weights_for_the_training_are_fetched_before_an_image_is_cut(
+    resumed_root, monkeypatch, address
+):
+    def refuse(location):
+        raise HubError(f'{location} cannot be downloaded')
+
+    detector = resumed_root / 'with_weights.py'
+    begins = {'_delete_': True, 'type': 'Pretrained', 'checkpoint': address}
+    detector.write_text(
+        f"_base_ = './detector.py'\nmodel = dict(backbone=dict(init_cfg={begins}))\n"
+    )
+    monkeypatch.setattr('torch.hub.get_dir', lambda: str(resumed_root / 'cache'))
+    monkeypatch.setattr('cuts3d_mm.learning.loop.locate_file', refuse)
+    request = Request(
+        resumed_root / 'images', resumed_root / 'out', detector=str(detector), offline=True
+    )
+    with pytest.raises(HubError, match=r'r50\.pth|download\.pytorch\.org'):
+        steps.learn(request, print)
+    assert not request.out.exists()
+
+
+def test_a_misspelt_release_to_begin_with_is_said_before_an_image_is_cut(
+    resumed_root, monkeypatch
+):
+    def refuse(*arguments):
+        raise HubError('it is not in the cache')
+
+    monkeypatch.chdir(resumed_root)
+    (resumed_root / 'earlier/release').mkdir(parents=True)
+    monkeypatch.setattr('cuts3d_mm.hub.client.fetch_file', refuse)
+    with pytest.raises(ValueError, match='did you mean earlier/release'):
+        run_learn(resumed_root, resumed_root / 'out', load_from='earlier/relase')
+    assert not (resumed_root / 'out').exists()
 
 
 def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(resumed_root):
