@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -170,7 +171,13 @@ def claim_output(folder: Path) -> Iterator[None]:
         (folder / LABELS).mkdir(exist_ok=True)
         for name in (PICTURES, MASKS, LABELS):
             remove_leftovers(folder / name)
-        for path in _label_files(folder / LABELS):
+        earlier = _label_files(folder / LABELS)
+        if earlier:
+            logging.getLogger(__name__).warning(
+                f'{folder} holds an earlier detection, which is replaced; pictures and masks of '
+                'other images stay in it'
+            )
+        for path in earlier:
             path.unlink()
         yield
 

@@ -199,11 +199,12 @@ def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
     assert last.name == 'none.jpg' and '404' in last.failure
 
 
-def test_an_earlier_result_is_replaced(cuts3d, detector, tmp_path, rng):
+def test_an_earlier_result_is_replaced_and_said(cuts3d, detector, tmp_path, rng, caplog):
     write_images(tmp_path / 'in', 2, rng)
-    for path in (tmp_path / 'in', tmp_path / 'in/a/000.png'):
+    for path, is_second in ((tmp_path / 'in', False), (tmp_path / 'in/a/000.png', True)):
         code, _, err = cuts3d('detect', path, *detector, '--out', tmp_path / 'out')
         assert code == 0, err
+        assert ('out holds an earlier detection, which is replaced' in caplog.text) == is_second
     assert [record.name for record in read_store(tmp_path / 'out/labels')] == ['000.png']
 
 
