@@ -75,8 +75,10 @@ TOOLS = Path(__file__).parents[1] / 'tools'
 
 
 @pytest.fixture
-def cuts3d(monkeypatch, capsys):
+def cuts3d(monkeypatch, capsys, tmp_path_factory):
     """Run a command in this process: exit code, output, errors."""
+
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path_factory.mktemp('temporary')))
 
     def run(command, *arguments):
         capsys.readouterr()  # of what ran before the command
