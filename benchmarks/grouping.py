@@ -195,7 +195,7 @@ def main() -> None:
                     {
                         'set': f'{name}, {number} objects of {classes} classes',
                         'features': kind,
-                        'groups': f'{counts.shape[0]}{" (auto)" if asked is None else ""}',
+                        'groups': f'{counts.shape[0]}{" (default)" if asked is None else ""}',
                         'purity': with_interval(purity, groups.group, instances),
                         'NMI': with_interval(mutual_information, groups.group, instances),
                         'sure': f'{sure.mean():.0%}, purity {of_sure:.2f}',

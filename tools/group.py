@@ -45,10 +45,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--groups',
-        type=number_of_groups,
+        type=at_least(1),
         metavar='N',
-        help='number of groups, or auto: the number that separates the instances best (default '
-        'auto); too many are easier to name than too few',
+        help='number of groups (default: twice the square root of the number of instances); too '
+        'many are easier to name than too few',
     )
     parser.add_argument(
         '--features',
@@ -62,15 +62,6 @@ def parse_args() -> argparse.Namespace:
         '--seed', type=at_least(0), default=0, metavar='N', help='seed of what is drawn at random'
     )
     return parser.parse_args()
-
-
-def number_of_groups(text: str) -> int | None:
-    """Read a number of groups; None for auto."""
-    if text == 'auto':
-        return None
-    if not text.isdecimal() or not int(text):
-        raise UsageError(f'--groups must be a number from 1 on, or auto, got {text}')
-    return int(text)
 
 
 def main() -> int:

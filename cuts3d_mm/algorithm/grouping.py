@@ -20,8 +20,7 @@ class GroupingParams:
 
     num_components: int = 64  # most dimensions that PCA leaves
     most_for_tree: int = 20_000  # instances; a tree needs 4 bytes for the square of their number
-    num_sampled: int = 2_000  # instances that the number of groups is chosen on
-    candidates: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # numbers of groups
+    groups_per_root: float = 2.0  # usual number of groups by the square root of instances
     sure_ratio: float = 0.8  # distance to the own centre, as a share of that to the next centre
 
 
@@ -74,7 +73,8 @@ def group_vectors(
 
     Args:
         vectors: (N, C) finite.
-        num_groups: number of groups, from 1 to N; None: the candidate of the best silhouette.
+        num_groups: number of groups, from 1 to N; None: twice the square root of N, if so
+            many vectors differ.
         seed: seed for what is drawn at random; the same seed gives the same groups.
         params: numbers of the grouping.
 
@@ -93,7 +93,8 @@ def group_vectors(
         raise ImportError("grouping needs scikit-learn: pip install 'cuts3d_mm[group]'")
     reduced = reduce_vectors(vectors, params.num_components)
     if num_groups is None:
-        num_groups = _choose_number(reduced, seed, params)
+        usual = round(params.groups_per_root * len(vectors) ** 0.5)
+        num_groups = min(usual, len({vector.tobytes() for vector in vectors}))
     found = _cluster(reduced, num_groups, seed, params)
     # Numbered by falling size; of equal groups the one of the earlier instance comes first.
     _, first, group, counts = np.unique(found, True, True, return_counts=True)
@@ -141,24 +142,3 @@ def _cluster(vectors: Float, num_groups: int, seed: int, params: GroupingParams)
     else:
         model = MiniBatchKMeans(num_groups, random_state=seed, n_init=3, batch_size=4096)
     return np.asarray(model.fit_predict(vectors), np.int64)
-
-
-def _choose_number(vectors: Float, seed: int, params: GroupingParams) -> int:
-    """Choose the number of groups by the silhouette of a sample."""
-    if len(vectors) < 4:
-        return 1
-    from sklearn.metrics import silhouette_score
-
-    rng = np.random.default_rng(seed)
-    if len(vectors) > params.num_sampled:
-        drawn = rng.choice(len(vectors), params.num_sampled, replace=False)
-        vectors = vectors[np.sort(drawn)]
-    best, number = 0.0, 1  # a silhouette of 0: no point is nearer to its own group
-    for candidate in params.candidates:
-        if candidate > len(vectors) // 2:
-            break
-        found = _cluster(vectors, candidate, seed, params)
-        score = silhouette_score(vectors, found) if len(np.unique(found)) > 1 else 0.0
-        if score > best:
-            best, number = float(score), candidate
-    return number

@@ -51,7 +51,7 @@ def group_labels(
         records: labels, with embeddings unless there is an embedder.
         images: folder that was labelled.
         out: folder to write; it must not hold the groups of an earlier call, or their names.
-        num_groups: number of groups; None: chosen by the vectors.
+        num_groups: number of groups; None: the usual one, see `group_vectors`.
         seed: seed for what is drawn at random.
         embedder: describes the instances in place of the embeddings of the labels.
 
@@ -73,6 +73,8 @@ def group_labels(
         vectors += [one.embedding for one in record.instances]
         found.append((record.name, len(record.instances)))
     known = np.array([one is not None for one in vectors], bool)
+    if not len(known):
+        raise ValueError('labels must have an instance to group, they have none')
     if not known.any():
         raise ValueError(
             f'labels must have instances with an embedding, {len(known)} have none'

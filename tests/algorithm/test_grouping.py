@@ -39,10 +39,9 @@ def test_the_smallest_mask_has_the_features_of_its_patch(rng):
 
 
 @pytest.mark.parametrize('params', [GroupingParams(), FEW])
-@pytest.mark.parametrize('asked', [3, None])
-def test_true_clusters_are_found_largest_first_and_the_same_each_time(rng, params, asked):
+def test_true_clusters_are_found_largest_first_and_the_same_each_time(rng, params):
     vectors, truth = clusters(rng)
-    found, again = (group_vectors(vectors, asked, 5, params) for _ in range(2))
+    found, again = (group_vectors(vectors, 3, 5, params) for _ in range(2))
     expected = np.array([1, 0, 2])[truth]  # by falling size
     assert (found.group == expected).all() and found.is_sure.all()
     assert (again.group == found.group).all() and (again.distance == found.distance).all()
@@ -82,6 +81,8 @@ def test_a_group_of_two_kinds_splits_into_them(rng):
     assert (split_group(vectors) == (truth == 1)).all()
 
 
-def test_vectors_that_are_all_the_same_are_one_group():
-    found = group_vectors(np.ones((6, 8), np.float32))
-    assert set(found.group) == {0}
+def test_there_are_twice_the_root_of_instances_and_no_more_groups_than_different_vectors(rng):
+    assert group_vectors(rng.random((100, 5)).astype(np.float32)).group.max() == 19
+    assert set(group_vectors(np.ones((6, 8), np.float32)).group) == {0}
+    three = np.repeat(np.eye(3, dtype=np.float32), 30, axis=0)
+    assert set(group_vectors(three).group) == {0, 1, 2}
