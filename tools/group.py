@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from cuts3d_mm.cli import (
-    UsageError,
     add_device_argument,
     at_least,
     generator_name,

@@ -73,8 +73,8 @@ def group_vectors(
 
     Args:
         vectors: (N, C) finite.
-        num_groups: number of groups, from 1 to N; None: twice the square root of N, if so
-            many vectors differ.
+        num_groups: number of groups, from 1 to N; None: twice the square root of N, and at
+            most the number of different vectors.
         seed: seed for what is drawn at random; the same seed gives the same groups.
         params: numbers of the grouping.
 
