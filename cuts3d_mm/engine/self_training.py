@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ class SelfTrainingHook(Hook):
     `cuts3d merge-labels` do the same); of the first labels, those that `filter_cfg.select` of the
     data set chooses. Needs a `PseudoLabelDataset`, and `SeededInfiniteSampler`.
 
-    `SelfTrainingLoop` calls it and resumes exactly, in a round and in a prediction. In
-    `custom_hooks` it works with `IterBasedTrainLoop`, too.
+    Works in `custom_hooks` with `IterBasedTrainLoop`, and in `SelfTrainingLoop`. Saves the
+    training before each round; it resumes exactly, in a round and in a prediction.
 
     Args:
         rounds (list[dict]): For each round `begin`, its first iteration, and `score_thr`, the
@@ -127,46 +127,50 @@ class SelfTrainingHook(Hook):
             ValueError: a round begins before another or when the training is over, the data
                 cannot be resumed, or its labels are no label store.
         """
-        require_rounds(self.begins, runner.max_iters)
+        _require_rounds(self.begins, runner.max_iters)
         dataset = training_labels(runner.cfg.train_dataloader.dataset)
         shard_paths(Path(dataset.get('data_root', '')) / dataset.ann_file)
-        require_skippable(runner.train_loop.dataloader)
-        number = sum(begin <= runner.iter for begin in self.begins)
-        if number and not self._is_called_by(runner.train_loop):
-            self.begin_round(runner, number)
-            loop = runner.train_loop
-            if not getattr(loop, 'fast_forward_on_resume', False):
-                loop.dataloader_iterator = _Resumed(loop.dataloader_iterator, runner.iter)
+        loop, done = runner.train_loop, runner.iter
+        _require_skippable(loop.dataloader)
+        if not done:
+            return
+        number = sum(begin <= done for begin in self.begins)
+        if number:
+            self.begin_round(runner, number, done)
+        else:
+            loop.dataloader_iterator = _batches_after(loop.dataloader, done)
+        if not getattr(loop, 'fast_forward_on_resume', False):
+            loop.dataloader_iterator = _Resumed(loop.dataloader_iterator, done)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
-        if runner._resume and checkpoint['meta']['iter'] > self.begins[0]:
-            self.reset_schedule(runner, checkpoint['meta']['iter'])
+        done = checkpoint['meta']['iter']
+        if runner._resume and any(begin < done for begin in self.begins):
+            self.reset_schedule(runner, done)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Begin a round, unless the loop does it."""
+        """Save the training where a round ends, and begin the next round."""
         done = runner.iter + 1
-        if done in self.begins and not self._is_called_by(runner.train_loop):
-            self.begin_round(runner, self.begins.index(done) + 1, done)
+        if done in self.begins:
+            number = self.begins.index(done) + 1
+            _save(runner, round_folders(runner, number).checkpoint)
+            self.begin_round(runner, number, done)
 
-    def _is_called_by(self, loop: Any) -> bool:
-        return getattr(loop, 'hook', None) is self
-
-    def begin_round(self, runner: Any, number: int, done: int | None = None) -> None:
+    def begin_round(self, runner: Any, number: int, done: int) -> None:
         """Label the images for a round, unless that is done, and train on the labels.
 
         Args:
             runner: its loop gets the data of the round, the detector loses its DropLoss.
             number: round, from 1.
-            done: iterations that were trained; None: as the runner says.
+            done: iterations that were trained.
         """
-        done, begin = runner.iter if done is None else done, self.begins[number - 1]
+        begin = self.begins[number - 1]
         if done == begin:
             self.reset_schedule(runner, done)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        config = merged_config(runner.cfg.train_dataloader, self.train_dataloader)
+        config = _merged_config(runner.cfg.train_dataloader, self.train_dataloader)
         dataset = training_labels(config.dataset)
         for buffer in model.buffers():  # running means of unsynchronised norms differ
             broadcast(buffer)
@@ -183,8 +187,8 @@ class SelfTrainingHook(Hook):
             dataset.filter_cfg.pop('select', None)  # they were selected when they were merged
         loop = runner.train_loop
         loop.dataloader = runner.build_dataloader(config, seed=runner.seed + number)
-        loop.dataloader_iterator = batches_after(loop.dataloader, done - begin)
-        model.train_cfg = merged_config(model.train_cfg, self.model_train_cfg)
+        loop.dataloader_iterator = _batches_after(loop.dataloader, done - begin)
+        model.train_cfg = _merged_config(model.train_cfg, self.model_train_cfg)
         for module in model.modules():
             if isinstance(module, DropLossBBoxHead):
                 module.drop_iou = None
@@ -197,19 +201,44 @@ class SelfTrainingHook(Hook):
         runner.param_schedulers = runner.build_param_scheduler(self.param_scheduler)
 
     def _label(self, runner: Any, number: int, model: Any, dataset: ConfigDict) -> None:
+        """Predict, merge with the labels of the round before, and write the labels of a round.
+
+        Each rank does its part, and all return when the labels are there. They wait for files,
+        since a long prediction would exceed the time limit of a barrier. A prediction that was
+        stopped goes on.
+        """
         runner.logger.info(f'Round {number}: labelling the training images')
         pipeline = runner.cfg.test_dataloader.dataset.pipeline
         labeller = DetectorLabeller(model, pipeline, **self.labelling)
-        earlier = round_folders(runner, number - 1).labels if number > 1 else None
         folders, rule = round_folders(runner, number), self.rules[number - 1]
-        label_next_round(labeller, dataset, earlier, folders, rule, self.silence_limit_s)
+        old, images = _labelled_images(dataset)
+        select = str((dataset.get('filter_cfg') or {}).get('select', 'none'))
+        if number > 1:  # those were selected when they were merged
+            old, select = round_folders(runner, number - 1).labels, 'none'
+        identity = {'weights_sha256': digest_weights(model.state_dict()), **self.labelling}
+        sizes = {path.name: path.stat().st_size for path in sorted(old.glob('labels-*'))}
+        source = {'select': select, 'earlier_labels': sizes}
+        origin = {'labeller': identity, 'rule': asdict(rule), **source}
+        if folders.labels.is_dir():
+            found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
+            remedy = f'choose another --work-dir, or remove {folders.folder}'
+            require_same_run(folders.labels, 'labels', found, origin, remedy)
+        else:
+            with Heartbeats(folders.heartbeats, self.silence_limit_s) as alive:
+                device = str(next(model.parameters()).device)
+                _predict(BuiltLabeller(labeller, identity), images, folders, device)
+                if is_main_process():
+                    alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+                    write_whole(folders.origin, json.dumps(origin, indent=1))
+                    _merge(folders, old, rule, LabelSelection.parse(select))
+                alive.wait_until(folders.labels.is_dir)
         if is_main_process():
             runner.logger.info(f'Round {number}: {read_kept(folders).describe()}')
 
 
 @LOOPS.register_module()
 class SelfTrainingLoop(IterBasedTrainLoop):
-    """Train in rounds: `IterBasedTrainLoop` that calls `SelfTrainingHook` and resumes exactly.
+    """Train in rounds: `IterBasedTrainLoop` with a `SelfTrainingHook`.
 
     Args:
         runner (Runner): Runs this loop.
@@ -221,9 +250,6 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         rounds (dict): All other arguments are those of `SelfTrainingHook`.
     """
 
-    dataloader: Any
-    dataloader_iterator: Any
-
     def __init__(
         self,
         runner: Any,
@@ -234,91 +260,47 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         dynamic_intervals: list[tuple[int, int]] | None = None,
         **rounds: Any,
     ) -> None:
-        self.hook = SelfTrainingHook(**rounds)
-        require_rounds(self.hook.begins, max_iters)
+        runner.register_hook(SelfTrainingHook(**rounds))
         super().__init__(runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals)
-        self._max_epochs = len(self.hook.begins) + 1  # a round is an epoch
-        require_skippable(self.dataloader)
-        runner.register_hook(self.hook)
 
     def run(self) -> Any:
-        """Train round after round."""
-        self.runner.call_hook('before_train')
-        self.runner.call_hook('before_train_epoch')
-        if self._iter:
-            self._evaluate()  # the interrupted training may have stopped before this
-            self.dataloader_iterator = batches_after(self.dataloader, self._iter)
-        for number, end in enumerate([*self.hook.begins, self._max_iters]):
-            last = 0 if self.stop_training else min(end, self._max_iters)
-            if number and self._iter < last:
-                self._epoch = number
-                self.hook.begin_round(self.runner, number)
-            while self._iter < last and not self.stop_training:
-                self._train_and_evaluate()
-        self.runner.call_hook('after_train_epoch')
-        self.runner.call_hook('after_train')
-        return self.runner.model
-
-    def _train_and_evaluate(self) -> None:
-        self.runner.model.train()
-        self.run_iter(next(self.dataloader_iterator))
-        self._decide_current_val_interval()
-        if self._iter in self.hook.begins and self._iter < self._max_iters:
-            self._save()
-        self._evaluate()
-
-    def _evaluate(self) -> None:
+        """Train, after an evaluation that the interrupted training may not have finished."""
         is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        if self.runner.val_loop is not None and self._iter >= self.val_begin and is_due:
+        if self._iter >= max(self.val_begin, 1) and is_due and self.runner.val_loop is not None:
             self.runner.val_loop.run()
-
-    @master_only
-    def _save(self) -> None:
-        """Save the training where a round ends and the next one is about to label."""
-        number = self.hook.begins.index(self._iter) + 1
-        path = round_folders(self.runner, number).checkpoint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with name_atomically(path) as temporary:
-            self.runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=True)
-        # The file in which MMEngine looks for the checkpoint to resume from.
-        write_whole(Path(self.runner.work_dir) / 'last_checkpoint', str(path))
+        return super().run()
 
 
-@dataclass(frozen=True)
+@master_only
+def _save(runner: Any, path: Path) -> None:
+    """Save the whole state of a training, and note the file as the last checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with name_atomically(path) as temporary:
+        runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False)
+    # The file in which MMEngine looks for the checkpoint to resume from.
+    write_whole(Path(runner.work_dir) / 'last_checkpoint', str(path))
+
+
 class RoundFolders:
-    """Files and folders of a round."""
+    """Files and folders of a round.
 
-    folder: Path
+    Attributes:
+        checkpoint: checkpoint with the whole state of the training when the round begins.
+        predictions: label store of what the detector of the round before predicts.
+        heartbeats: signs of life of the ranks while they label.
+        labels: label store that the round trains on.
+        origin: JSON file that says what the labels were made from.
+        kept: JSON file that says how many predictions are among the labels.
+    """
 
-    @property
-    def checkpoint(self) -> Path:
-        """Checkpoint with the whole state of the training when the round begins."""
-        return self.folder / 'begin.pth'
-
-    @property
-    def predictions(self) -> Path:
-        """Label store of what the detector of the round before predicts."""
-        return self.folder / 'predictions'
-
-    @property
-    def heartbeats(self) -> Path:
-        """Signs of life of the ranks while they label."""
-        return self.folder / 'heartbeats'
-
-    @property
-    def labels(self) -> Path:
-        """Label store that the round trains on."""
-        return self.folder / 'labels'
-
-    @property
-    def origin(self) -> Path:
-        """JSON file that says what the labels were made from."""
-        return self.folder / 'labels.json'
-
-    @property
-    def kept(self) -> Path:
-        """JSON file that says how many predictions are among the labels."""
-        return self.folder / 'kept.json'
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoint = folder / 'begin.pth'
+        self.predictions = folder / 'predictions'
+        self.heartbeats = folder / 'heartbeats'
+        self.labels = folder / 'labels'
+        self.origin = folder / 'labels.json'
+        self.kept = folder / 'kept.json'
 
 
 def round_folders(runner: Any, number: int) -> RoundFolders:
@@ -331,61 +313,21 @@ def read_kept(folders: RoundFolders) -> KeptPredictions:
     return KeptPredictions(**json.loads(folders.kept.read_text()))
 
 
-def label_next_round(
-    labeller: DetectorLabeller,
-    dataset: ConfigDict,
-    earlier: Path | None,
-    folders: RoundFolders,
-    rule: MergeRule,
-    silence_limit_s: float,
+def _predict(
+    labeller: BuiltLabeller, images: ImageList, folders: RoundFolders, device: str
 ) -> None:
-    """Predict, merge with the labels of the round before, and write the labels of a round.
-
-    All ranks call this, each does its part, and all return when the labels are there. They wait
-    for files, since a long prediction would exceed the time limit of a barrier. A prediction that
-    was stopped goes on.
-
-    Args:
-        labeller: labeller with the present weights of the detector.
-        dataset: `PseudoLabelDataset` of the initial round; its images are labelled.
-        earlier: labels of the round before; None stands for the labels of `dataset`.
-        folders: folders of the round, on a file system that all ranks share.
-        rule: rule by which predictions become labels.
-        silence_limit_s: time after which a silent rank counts as dead.
-
-    Raises:
-        RankLost: another rank has died.
-        ValueError: the folder holds labels of another training.
-    """
-    first_labels, images = labelled_images(dataset)
-    identity = _identity(labeller)
-    select = 'none' if earlier else (dataset.get('filter_cfg') or {}).get('select', 'none')
-    source = {'select': str(select), 'earlier_labels': _sizes(earlier or first_labels)}
-    origin = {'labeller': identity, 'rule': asdict(rule), **source}
-    if folders.labels.is_dir():
-        found = json.loads(folders.origin.read_text()) if folders.origin.is_file() else {}
-        remedy = f'choose another --work-dir, or remove {folders.folder}'
-        require_same_run(folders.labels, 'labels', found, origin, remedy)
-        return
-    rank, num_ranks = get_rank(), get_world_size()
-    device = str(next(labeller.detector.parameters()).device)
-    with Heartbeats(folders.heartbeats, rank, num_ranks, silence_limit_s) as alive:
-        label(
-            BuiltLabeller(labeller, identity),
-            images,
-            folders.predictions,
-            _num_helpers(device),
-            f'{folders.folder.name}: labelling {images.root.name}',
-            devices=device,
-            batch_size=1,
-            part=f'{rank}/{num_ranks}',
-            progress=_Silent() if rank else None,
-        )
-        if not rank:
-            alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
-            write_whole(folders.origin, json.dumps(origin, indent=1))
-            _merge(folders, earlier or first_labels, rule, LabelSelection.parse(select))
-        alive.wait_until(folders.labels.is_dir)
+    """Predict the part of the images that is this rank's."""
+    label(
+        labeller,
+        images,
+        folders.predictions,
+        _num_helpers(device),
+        f'{folders.folder.name}: labelling {images.root.name}',
+        devices=device,
+        batch_size=1,
+        part=f'{get_rank()}/{get_world_size()}',
+        progress=None if is_main_process() else _Silent(),
+    )
 
 
 def _merge(folders: RoundFolders, old: Path, rule: MergeRule, selection: LabelSelection) -> None:
@@ -404,11 +346,6 @@ def _num_helpers(device: str) -> int:
     return max(1, min(_MOST_HELPERS, default_workers((device,)) // ranks_here))
 
 
-def _sizes(labels: Path) -> dict[str, int]:
-    """Name and size of each file of a label store."""
-    return {path.name: path.stat().st_size for path in sorted(labels.glob('labels-*'))}
-
-
 class _Silent:
     """Progress that is not shown, for all ranks but the first."""
 
@@ -419,17 +356,7 @@ class _Silent:
         """Ignore."""
 
 
-def _identity(labeller: DetectorLabeller) -> dict[str, Any]:
-    return {
-        'weights_sha256': digest_weights(labeller.detector.state_dict()),
-        'score_thr': labeller.score_thr,
-        'max_per_image': labeller.max_per_image,
-        'confidence_source': labeller.confidence_source,
-        'refine': labeller.refine,
-    }
-
-
-def merged_config(base: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+def _merged_config(base: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     """Change a config as a child config would: dicts are merged, lists are replaced."""
     config = Config({'base': copy.deepcopy(base)})  # checkpoints hold the config as it was
     config.merge_from_dict({'base': changes})
@@ -452,7 +379,7 @@ def training_labels(dataset: ConfigDict) -> ConfigDict:
     )
 
 
-def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
+def _labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
     """Find the label store of a `PseudoLabelDataset`, and its images that could be read."""
     root = Path(dataset.get('data_root', ''))
     labels = root / dataset.ann_file
@@ -464,12 +391,7 @@ def labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
     return labels, ImageList(folder, tuple(sorted(names)))
 
 
-def require_rounds(begins: Sequence[int], max_iters: int) -> None:
-    """Check the first iterations of rounds.
-
-    Raises:
-        ValueError: the numbers do not rise, or a round begins when the training is over.
-    """
+def _require_rounds(begins: Sequence[int], max_iters: int) -> None:
     rising = sorted(set(begins))
     if not begins or rising != list(begins) or begins[0] < 1 or begins[-1] >= max_iters:
         raise ValueError(
@@ -478,12 +400,8 @@ def require_rounds(begins: Sequence[int], max_iters: int) -> None:
         )
 
 
-def require_skippable(dataloader: Any) -> None:
-    """Check that a resumed training can advance a data loader.
-
-    Raises:
-        ValueError: the data have an end, or their sampler cannot skip.
-    """
+def _require_skippable(dataloader: Any) -> None:
+    """Check that the data have no end, and that their sampler can skip for a resumed training."""
     sampler = dataloader.sampler
     if (
         not isinstance(sampler, InfiniteSampler)
@@ -496,9 +414,9 @@ def require_skippable(dataloader: Any) -> None:
         )
 
 
-def batches_after(dataloader: Any, num_done: int) -> Iterator[Any]:
+def _batches_after(dataloader: Any, num_done: int) -> Iterator[Any]:
     """Iterate over the batches of a round after the first `num_done`."""
-    require_skippable(dataloader)
+    _require_skippable(dataloader)
     dataloader.sampler.skip(num_done * dataloader.batch_size)
     return iter(dataloader)
 
@@ -529,21 +447,18 @@ class Heartbeats:
 
     Args:
         folder: folder of the heartbeats, on a file system that all ranks share.
-        rank: number of this rank.
-        num_ranks: number of ranks of the training.
         limit_s: time for which a rank may be silent.
     """
 
-    def __init__(self, folder: Path, rank: int, num_ranks: int, limit_s: float) -> None:
-        self._folder, self._rank, self._limit_s = folder, rank, limit_s
-        self._others = [one for one in range(num_ranks) if one != rank]
+    def __init__(self, folder: Path, limit_s: float) -> None:
+        self._folder, self._rank, self._limit_s = folder, get_rank(), limit_s
+        self._others = [one for one in range(get_world_size()) if one != self._rank]
         self._ended = threading.Event()
 
     def __enter__(self) -> Heartbeats:
         """Begin to beat."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
