@@ -15,26 +15,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.client import locate_file
 
-from .unpickling import (
-    ARRAY_RULES,
-    PLAIN_RULES,
-    Storage,
-    StorageKind,
-    TensorBuilder,
-    read_pickle,
-    to_plain,
-)
+from .unpickling import Storage, StorageKind, TensorBuilder, read_pickle, to_plain
 
 # Errors that readers raise if a file is damaged.
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
-    *(EOFError, OSError, RuntimeError, MemoryError, struct.error, zipfile.BadZipFile),
+    *(EOFError, OSError, RuntimeError, MemoryError),
+    *(struct.error, zipfile.BadZipFile, SafetensorError),
 )
 _CHUNK_BYTES = 1 << 24
 
@@ -74,8 +68,6 @@ def read_state(location: str) -> StateFile:
         FileNotFoundError: the file does not exist.
         HubError: the file cannot be downloaded.
     """
-    from safetensors import SafetensorError
-
     path = locate_file(location)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint must be a file, found none at {path}')
@@ -84,7 +76,7 @@ def read_state(location: str) -> StateFile:
             read = _reader_of(file.read(512))
             file.seek(0)
             content = to_plain(read(file))
-    except (*_DAMAGED, SafetensorError) as error:
+    except _DAMAGED as error:
         reason = ' '.join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f'{location} must be a whole file of weights: {reason}') from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -116,7 +108,7 @@ def _reader_of(head: bytes) -> Callable[[BinaryIO], Any]:
     if head.startswith(b'\x80'):
         return _read_pickles
     if head[8:9] == b'{':
-        return _read_safetensors
+        return lambda file: load_file(file.name)
     if not head:
         raise ValueError('it is empty')
     if head[257:262] == b'ustar':
@@ -124,12 +116,6 @@ def _reader_of(head: bytes) -> Callable[[BinaryIO], Any]:
     if head.startswith(b'version https://git-lfs'):
         raise ValueError('it is a pointer of git LFS; fetch the file itself: git lfs pull')
     raise ValueError('it is neither safetensors, nor a file of PyTorch, nor a pickle of arrays')
-
-
-def _read_safetensors(file: BinaryIO) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(file.name)
 
 
 _LARGEST_PICKLE_BYTES = 1 << 30  # without tensors; a long training has 100 MB of logs
@@ -156,7 +142,7 @@ def _read_zip(file: BinaryIO) -> Any:
                 _read_into(storage, record)
             return storage
 
-        return _read_one(io.BytesIO(archive.read(pickle)), TensorBuilder(load))
+        return read_pickle(io.BytesIO(archive.read(pickle)), TensorBuilder(load))
 
 
 def _require_plain(records: dict[str, zipfile.ZipInfo], size: int) -> None:
@@ -195,16 +181,16 @@ def _read_pickles(file: BinaryIO) -> Any:
         return storages[key]
 
     builder = TensorBuilder(reserve)
-    first = _read_one(file, builder)
+    first = read_pickle(file, builder)
     if type(first) is not int or first != _OLD_TORCH:
         if storages:
             raise ValueError('it refers to storages that it does not have')
         return _to_tensors(to_plain(first))
-    version, system = _read_one(file, builder), to_plain(_read_one(file, builder))
+    version, system = read_pickle(file, builder), to_plain(read_pickle(file, builder))
     if version != _OLD_VERSION or system.get('little_endian') is not True:
         raise ValueError('it has another version or byte order')
-    content = _read_one(file, builder)
-    _fill(storages, to_plain(_read_one(file, builder)), file)
+    content = read_pickle(file, builder)
+    _fill(storages, to_plain(read_pickle(file, builder)), file)
     return content
 
 
@@ -224,11 +210,6 @@ def _to_tensors(content: Any) -> Any:
     if isinstance(content, dict):
         return {name: _to_tensors(value) for name, value in content.items()}
     return torch.from_numpy(content) if isinstance(content, np.ndarray) else content
-
-
-def _read_one(file: BinaryIO, builder: TensorBuilder) -> Any:
-    rules = {**PLAIN_RULES, **ARRAY_RULES, **builder.rules()}
-    return read_pickle(file, rules, builder.load_persistent)
 
 
 def _read_into(storage: Storage, file: Any) -> None:

@@ -6,7 +6,7 @@ import math
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -16,20 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Rules = Mapping[tuple[str, str], Any]
+Rules = dict[tuple[str, str], Any]
 MOST_OPCODES = 5_000_000  # a training checkpoint of a large detector has 100,000
 _CONSTANTS = {
     *('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT'),
     *('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8'),
     *('UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'NONE'),
 }
-_IGNORED = {'PROTO', 'FRAME', 'STOP'}
+_EMPTY = {'EMPTY_LIST': list, 'EMPTY_TUPLE': tuple, 'EMPTY_DICT': dict, 'EMPTY_SET': set}
 _NUMBER = re.compile(r'b1|[iu][1248]|f[248]|c8|c16')
 _MOST_DIMENSIONS = 16
 _DEEPEST = 40  # containers in containers; an optimizer has 5
 _MOST_VALUES = 20_000_000  # a value that can be reached twice counts twice
-_LEAVES = (type(None), bool, int, float, complex, str, bytes, Tensor, np.ndarray, torch.dtype)
-_PATHS = ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
 # Bytes of all tensors over bytes of all storages; two tied weights share one storage.
 _MOST_SHARING = 8
 _DTYPES = {
@@ -41,28 +39,18 @@ _DTYPES = {
     )
     if hasattr(torch, name)  # an older PyTorch lacks the last of them
 }
-_STORAGES = {
-    'BoolStorage': 'bool',
-    'ByteStorage': 'uint8',
-    'CharStorage': 'int8',
-    'ShortStorage': 'int16',
-    'IntStorage': 'int32',
-    'LongStorage': 'int64',
-    'HalfStorage': 'float16',
-    'BFloat16Storage': 'bfloat16',
-    'FloatStorage': 'float32',
-    'DoubleStorage': 'float64',
-    'ComplexFloatStorage': 'complex64',
-    'ComplexDoubleStorage': 'complex128',
-}
+_STORAGES = (  # beginning of the name of a storage, and its kind of number
+    *(('Bool', 'bool'), ('Byte', 'uint8'), ('Char', 'int8'), ('Short', 'int16')),
+    *(('Int', 'int32'), ('Long', 'int64'), ('Half', 'float16'), ('BFloat16', 'bfloat16')),
+    *(('Float', 'float32'), ('Double', 'float64')),
+    *(('ComplexFloat', 'complex64'), ('ComplexDouble', 'complex128')),
+)
 
 
 @dataclass(frozen=True)
 class Name:
     """A name in a pickle, such as `collections.OrderedDict`, and our rule for it."""
 
-    module: str
-    name: str
     rule: Any  # our function, or the value that the name stands for
 
 
@@ -78,57 +66,114 @@ class StandIn:
         raise NotImplementedError
 
 
-def read_pickle(file: BinaryIO, rules: Rules, load_persistent: Callable[[Any], Any]) -> Any:
+def read_pickle(file: BinaryIO, tensors: TensorBuilder) -> Any:
     """Read one pickle; the file then stands after its last byte.
 
     Args:
         file: file that stands at the first byte of the pickle.
-        rules: rule for each name that may occur.
-        load_persistent: function that gives the object of a persistent id.
+        tensors: builder of the tensors of the file.
 
     Returns:
-        Builtin containers, results of the rules, and stand-ins.
+        Builtin containers, arrays, tensors and stand-ins; `to_plain` makes data of them.
 
     Raises:
         ValueError, TypeError, LookupError, AssertionError: the file is no pickle, or the pickle
             does more than list data.
     """
-    machine = _Machine(rules, load_persistent)
+    machine = _Machine(tensors)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if count >= MOST_OPCODES:
             raise ValueError(f'it has more than {MOST_OPCODES:,} steps')
-        machine.step(opcode.name, argument)
+        if opcode.name in _CONSTANTS:
+            machine.stack.append(argument)
+        else:
+            machine.step(opcode.name, argument)
     return machine.stack[-1]
 
 
 class _Machine:
-    def __init__(self, rules: Rules, load_persistent: Callable[[Any], Any]) -> None:
+    def __init__(self, tensors: TensorBuilder) -> None:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # stacks below the marks
         self.memo: dict[int, Any] = {}
-        self.rules, self.load_persistent = rules, load_persistent
+        self.rules, self.load_storage = _RULES | tensors.rules(), tensors.load_storage
 
     def step(self, opcode: str, argument: Any) -> None:
-        if opcode in _CONSTANTS:
-            self.stack.append(argument)
-        elif opcode in _IGNORED:
-            return
-        elif opcode in _STEPS:
-            _STEPS[opcode](self, argument)
-        else:
-            raise ValueError(f'it uses {opcode}, which weights do not need')
+        match opcode:
+            case 'PROTO' | 'FRAME' | 'STOP':
+                pass
+            case 'GET' | 'BINGET' | 'LONG_BINGET':
+                self.push(self.memo[argument])
+            case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
+                self.memo[argument] = self.stack[-1]
+            case 'MEMOIZE':
+                self.memo[len(self.memo)] = self.stack[-1]
+            case 'MARK':
+                self.outer.append(self.stack)
+                self.stack = []
+            case 'POP' if self.stack:
+                self.stack.pop()
+            case 'POP' | 'POP_MARK':
+                self.pop_mark()
+            case 'DUP':
+                self.push(self.stack[-1])
+            case 'NEWTRUE' | 'NEWFALSE':
+                self.push(opcode == 'NEWTRUE')
+            case 'BYTEARRAY8':
+                self.push(bytes(argument))
+            case 'EMPTY_LIST' | 'EMPTY_TUPLE' | 'EMPTY_DICT' | 'EMPTY_SET':
+                self.push(_EMPTY[opcode]())
+            case 'LIST':
+                self.push(self.pop_mark())
+            case 'TUPLE':
+                self.push(tuple(self.pop_mark()))
+            case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
+                self.push(tuple(self.pop(int(opcode[-1]))))
+            case 'FROZENSET':
+                self.push(frozenset(map(_require_key, self.pop_mark())))
+            case 'DICT':
+                self.push({})
+                self.add(dict, self.pop_mark())
+            case 'APPEND' | 'APPENDS':
+                self.add(list, self.pop(1) if opcode == 'APPEND' else self.pop_mark())
+            case 'SETITEM' | 'SETITEMS':
+                self.add(dict, self.pop(2) if opcode == 'SETITEM' else self.pop_mark())
+            case 'ADDITEMS':
+                self.add(set, self.pop_mark())
+            case 'GLOBAL':
+                self.name(*argument.split(' ', 1))
+            case 'STACK_GLOBAL':
+                self.name(*self.pop(2))
+            case 'REDUCE' | 'NEWOBJ':
+                self.call(*self.pop(2))
+            case 'BUILD':
+                self.build(self.stack.pop())
+            case 'BINPERSID':
+                self.push(self.load_storage(self.stack.pop()))
+            case _:
+                raise ValueError(f'it uses {opcode}, which weights do not need')
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def pop_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.outer.pop()
         return items
 
-    def pop_last(self, count: int) -> list[Any]:
-        items = [self.stack.pop() for _ in range(count)]
-        return items[::-1]
+    def pop(self, count: int) -> list[Any]:
+        return [self.stack.pop() for _ in range(count)][::-1]
 
-    def mark(self) -> None:
-        self.outer.append(self.stack)
-        self.stack = []
+    def add(self, kind: type, items: list[Any]) -> None:
+        """Add items to the container on top of the stack."""
+        target = self.stack[-1]
+        if not isinstance(target, kind):
+            raise ValueError(f'it adds items of a {kind.__name__} to a {type(target).__name__}')
+        if isinstance(target, list):
+            target.extend(items)
+        elif isinstance(target, set):
+            target.update(map(_require_key, items))
+        elif isinstance(target, dict):
+            _fill(target, zip(items[::2], items[1::2], strict=True))
 
     def name(self, module: Any, name: Any) -> None:
         is_text = isinstance(module, str) and isinstance(name, str)
@@ -139,7 +184,7 @@ class _Machine:
                 f'it names {full:.80}, which could run code and which weights do not need; '
                 'convert it to .safetensors where you trust it'
             )
-        self.stack.append(Name(module, name, rule))
+        self.stack.append(Name(rule))
 
     def call(self, function: Any, arguments: Any) -> None:
         is_known = isinstance(function, Name) and callable(function.rule)
@@ -147,8 +192,7 @@ class _Machine:
             raise ValueError('it calls something that is no function')
         self.stack.append(function.rule(*arguments))
 
-    def build(self) -> None:
-        state = self.stack.pop()
+    def build(self, state: Any) -> None:
         target = self.stack[-1]
         if isinstance(target, StandIn):
             target.set_state(state)
@@ -158,89 +202,20 @@ class _Machine:
         else:
             raise ValueError(f'it gives a state to a {type(target).__name__}')
 
-    def extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise ValueError(f'it appends to a {type(target).__name__}')
-        target.extend(items)
 
-    def update(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict):
-            raise ValueError(f'it sets an item of a {type(target).__name__}')
-        fill(target, _pairs(items))
-
-    def add(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, set):
-            raise ValueError(f'it adds to a {type(target).__name__}')
-        target.update(require_key(item) for item in items)
-
-
-def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
-    return zip(items[::2], items[1::2], strict=True)
-
-
-def _push(machine: _Machine, make: Callable[[Any], Any], content: Any) -> None:
-    machine.stack.append(make(content))
-
-
-def require_key(key: Any) -> Any:
-    """Check that the hash of a key is cheap and cannot be chosen to collide.
-
-    Raises:
-        ValueError: the key is of another kind.
-    """
-    parts = key if isinstance(key, tuple) else (key,)
-    for part in parts:
+def _require_key(key: Any) -> Any:
+    """Check that the hash of a key is cheap and cannot be chosen to collide."""
+    for part in key if isinstance(key, tuple) else (key,):
         is_small = isinstance(part, int) and abs(part) < 1 << 60
         if not is_small and not isinstance(part, (str, bytes, type(None))):
             raise ValueError(f'it has a {type(part).__name__} as a key')
     return key
 
 
-_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
-    'NEWTRUE': lambda machine, _: machine.stack.append(True),
-    'NEWFALSE': lambda machine, _: machine.stack.append(False),
-    'BYTEARRAY8': lambda machine, content: machine.stack.append(bytes(content)),
-    'EMPTY_LIST': lambda machine, _: machine.stack.append([]),
-    'EMPTY_TUPLE': lambda machine, _: machine.stack.append(()),
-    'EMPTY_DICT': lambda machine, _: machine.stack.append({}),
-    'EMPTY_SET': lambda machine, _: machine.stack.append(set()),
-    'MARK': lambda machine, _: machine.mark(),
-    'POP': lambda machine, _: machine.stack.pop() if machine.stack else machine.pop_mark(),
-    'POP_MARK': lambda machine, _: machine.pop_mark(),
-    'DUP': lambda machine, _: machine.stack.append(machine.stack[-1]),
-    'LIST': lambda machine, _: _push(machine, list, machine.pop_mark()),
-    'TUPLE': lambda machine, _: _push(machine, tuple, machine.pop_mark()),
-    'FROZENSET': lambda machine, _: _push(
-        machine, frozenset, [require_key(item) for item in machine.pop_mark()]
-    ),
-    'DICT': lambda machine, _: _push(machine, _mapping, _pairs(machine.pop_mark())),
-    'TUPLE1': lambda machine, _: _push(machine, tuple, machine.pop_last(1)),
-    'TUPLE2': lambda machine, _: _push(machine, tuple, machine.pop_last(2)),
-    'TUPLE3': lambda machine, _: _push(machine, tuple, machine.pop_last(3)),
-    'APPEND': lambda machine, _: machine.extend(machine.pop_last(1)),
-    'APPENDS': lambda machine, _: machine.extend(machine.pop_mark()),
-    'SETITEM': lambda machine, _: machine.update(machine.pop_last(2)),
-    'SETITEMS': lambda machine, _: machine.update(machine.pop_mark()),
-    'ADDITEMS': lambda machine, _: machine.add(machine.pop_mark()),
-    'GLOBAL': lambda machine, pair: machine.name(*pair.split(' ', 1)),
-    'STACK_GLOBAL': lambda machine, _: machine.name(*machine.pop_last(2)),
-    'REDUCE': lambda machine, _: machine.call(*machine.pop_last(2)),
-    'NEWOBJ': lambda machine, _: machine.call(*machine.pop_last(2)),
-    'BUILD': lambda machine, _: machine.build(),
-    'BINPERSID': lambda machine, _: _push(machine, machine.load_persistent, machine.stack.pop()),
-    **{
-        opcode: lambda machine, key: machine.memo.__setitem__(key, machine.stack[-1])
-        for opcode in ('PUT', 'BINPUT', 'LONG_BINPUT')
-    },
-    **{
-        opcode: lambda machine, key: machine.stack.append(machine.memo[key])
-        for opcode in ('GET', 'BINGET', 'LONG_BINGET')
-    },
-    'MEMOIZE': lambda machine, _: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
-}
+def _fill(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    for key, value in items:
+        target[_require_key(key)] = value
+    return target
 
 
 class _Kind(StandIn):
@@ -248,7 +223,7 @@ class _Kind(StandIn):
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-            raise ValueError(f'it has an array of {shown(code)}, which is no kind of number')
+            raise ValueError(f'it has an array of {_shown(code)}, which is no kind of number')
         self.code = code
         self.order: Any = '='  # NumPy's sign for the byte order
 
@@ -328,7 +303,7 @@ def _make_number(kind: Any, content: Any) -> Any:
 def _encode(text: Any, encoding: Any) -> bytes:
     """Make bytes of a text, as old protocols store them."""
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise ValueError(f'it encodes text as {shown(encoding)}')
+        raise ValueError(f'it encodes text as {_shown(encoding)}')
     return text.encode('latin1')
 
 
@@ -336,24 +311,6 @@ def _look_up_method(owner: Any, _: Any) -> None:
     """Leave out the methods of a log, which its pickle names."""
     if not isinstance(owner, Name) or owner.rule is not LogHistory:
         raise ValueError('it looks up an attribute')
-
-
-ARRAY_RULES: Rules = {
-    ('numpy', 'ndarray'): _Array,
-    ('numpy', 'dtype'): _Kind,
-    ('_codecs', 'encode'): _encode,
-    ('mmengine.logging.history_buffer', 'HistoryBuffer'): LogHistory,
-    **{(builtins, 'getattr'): _look_up_method for builtins in ('builtins', '__builtin__')},
-    **{
-        (f'numpy.{core}.{module}', name): rule
-        for core in ('core', '_core')
-        for module, name, rule in (
-            ('multiarray', '_reconstruct', _Array),
-            ('multiarray', 'scalar', _make_number),
-            ('numeric', '_frombuffer', _make_array),
-        )
-    },
-}
 
 
 class _Fields(StandIn):
@@ -378,6 +335,12 @@ def to_plain(value: Any) -> Any:
     return _Copier().copy(value, 0)[0]
 
 
+_LEAVES = (
+    *(type(None), bool, int, float, complex, str, bytes),
+    *(Tensor, np.ndarray, torch.dtype, LogHistory),
+)
+
+
 class _Copier:
     def __init__(self) -> None:
         self._done: dict[int, tuple[Any, int] | None] = {}  # by id; None while it is copied
@@ -386,66 +349,50 @@ class _Copier:
         """Copy a value; also count the values that can be reached from it."""
         if isinstance(value, _LEAVES):
             return value, 1
+        if depth > _DEEPEST:
+            raise ValueError(f'it has containers in one another, more than {_DEEPEST} deep')
         if id(value) not in self._done:
             self._done[id(value)] = None
-            self._done[id(value)] = self._copy_container(value, depth)
+            self._done[id(value)] = self._copy_container(value, depth + 1)
         found = self._done[id(value)]
-        if found is None or depth > _DEEPEST or found[1] > _MOST_VALUES:
+        if found is None or found[1] > _MOST_VALUES:
             raise ValueError('it has containers in one another without end')
         return found
 
     def _copy_container(self, value: Any, depth: int) -> tuple[Any, int]:
-        if depth > _DEEPEST:
-            raise ValueError(f'it has containers in one another, more than {_DEEPEST} deep')
-        if isinstance(value, LogHistory):
-            return value, 1
+        made: Any
         if isinstance(value, StandIn):
-            return self.copy(value.finish(), depth + 1)
+            return self.copy(value.finish(), depth)
         if isinstance(value, Name) and isinstance(value.rule, torch.dtype):
             return value.rule, 1
+        if not isinstance(value, (dict, list, tuple, set, frozenset)):
+            raise ValueError(f'it holds a {type(value).__name__} where data should be')
+        items = value.values() if isinstance(value, dict) else value
+        copies = [self.copy(item, depth) for item in items]
+        made = [copy for copy, _ in copies]
         if isinstance(value, dict):
-            return self._copy_dict(value, depth)
-        if isinstance(value, (list, tuple, set, frozenset)):
-            copies = [self.copy(item, depth + 1) for item in value]
-            total = 1 + sum(number for _, number in copies)
-            return type(value)(item for item, _ in copies), total
-        raise ValueError(f'it holds a {type(value).__name__} where data should be')
-
-    def _copy_dict(self, value: dict[Any, Any], depth: int) -> tuple[Any, int]:
-        copies = {key: self.copy(item, depth + 1) for key, item in value.items()}
-        plain = type(value)((key, item) for key, (item, _) in copies.items())
-        if isinstance(plain, OrderedDict) and hasattr(value, '_metadata'):
-            metadata, _ = self.copy(value._metadata, depth + 1)
-            plain._metadata = metadata  # type: ignore[attr-defined]
-        return plain, 1 + sum(number for _, number in copies.values())
-
-
-def _ordered(items: Any = ()) -> dict[Any, Any]:
-    return fill(OrderedDict(), items.items() if isinstance(items, dict) else items)
+            made = zip(value, made, strict=True)
+        made = type(value)(made)
+        if hasattr(value, '_metadata'):
+            made._metadata, _ = self.copy(value._metadata, depth)
+        return made, 1 + sum(number for _, number in copies)
 
 
 def _mapping(items: Any = ()) -> dict[Any, Any]:
-    return dict(_ordered(items))
+    return _fill(OrderedDict(), items.items() if isinstance(items, dict) else items)
 
 
 def _set(items: Any = ()) -> set[Any]:
-    return {require_key(item) for item in items}
-
-
-def _complex(real: Any, imaginary: Any) -> complex:
-    if type(real) is not float or type(imaginary) is not float:
-        raise ValueError('it has a complex number without parts')
-    return complex(real, imaginary)
+    return set(map(_require_key, items))
 
 
 def _path(*parts: Any) -> str:
     return str(PurePosixPath(*parts))
 
 
-def _text(text: Any = '') -> str:
-    if not isinstance(text, str):
-        raise ValueError(f'it makes text of {shown(text)}')
-    return text
+def _first(value: Any = '', *_: Any) -> Any:
+    """Stand for what the first argument describes, such as the version of PyTorch."""
+    return value
 
 
 def _no_bytes() -> bytes:
@@ -465,15 +412,8 @@ def _reconstruct(kind: Any, *_: Any) -> Any:
     return kind.rule()
 
 
-_BUILTINS = {
-    'set': _set,
-    'frozenset': _set,
-    'dict': _mapping,
-    'complex': _complex,
-    'bytes': _no_bytes,
-}
-PLAIN_RULES: Rules = {
-    ('collections', 'OrderedDict'): _ordered,
+_RULES: Rules = {
+    ('collections', 'OrderedDict'): _mapping,
     ('collections', 'Counter'): _mapping,
     ('collections', 'defaultdict'): _empty_mapping,
     ('argparse', 'Namespace'): _Fields,
@@ -481,13 +421,33 @@ PLAIN_RULES: Rules = {
     ('copyreg', '_reconstructor'): _reconstruct,
     ('copy_reg', '_reconstructor'): _reconstruct,
     ('mmengine.config.config', 'ConfigDict'): _mapping,
-    ('torch.torch_version', 'TorchVersion'): _text,
+    ('torch.torch_version', 'TorchVersion'): _first,
     **{
         (module, name): rule
         for module in ('builtins', '__builtin__')
-        for name, rule in _BUILTINS.items()
+        for name, rule in (
+            *(('set', _set), ('frozenset', _set), ('dict', _mapping)),
+            *(('complex', complex), ('bytes', _no_bytes), ('getattr', _look_up_method)),
+        )
     },
-    **{(module, name): _path for module in ('pathlib', 'pathlib._local') for name in _PATHS},
+    ('numpy', 'ndarray'): _Array,
+    ('numpy', 'dtype'): _Kind,
+    ('_codecs', 'encode'): _encode,
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'): LogHistory,
+    **{
+        (f'numpy.{core}.{module}', name): rule
+        for core in ('core', '_core')
+        for module, name, rule in (
+            ('multiarray', '_reconstruct', _Array),
+            ('multiarray', 'scalar', _make_number),
+            ('numeric', '_frombuffer', _make_array),
+        )
+    },
+    **{
+        (module, name): _path
+        for module in ('pathlib', 'pathlib._local')
+        for name in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
+    },
 }
 
 
@@ -521,17 +481,17 @@ class TensorBuilder:
         """Make the rules for the names that tensors need."""
         return {
             ('torch._utils', '_rebuild_tensor'): self._rebuild,
-            ('torch._utils', '_rebuild_tensor_v2'): self._rebuild_v2,
+            ('torch._utils', '_rebuild_tensor_v2'): self._rebuild,
             ('torch._utils', '_rebuild_tensor_v3'): self._rebuild_v3,
             ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
             ('torch', 'Size'): _sizes,
-            ('torch', 'device'): _device,
+            ('torch', 'device'): _first,
             ('torch.storage', 'UntypedStorage'): StorageKind(torch.uint8),
             **{('torch', name): dtype for name, dtype in _DTYPES.items()},
-            **{('torch', name): StorageKind(_DTYPES[of]) for name, of in _STORAGES.items()},
+            **{('torch', f'{name}Storage'): StorageKind(_DTYPES[of]) for name, of in _STORAGES},
         }
 
-    def load_persistent(self, identifier: Any) -> Storage:
+    def load_storage(self, identifier: Any) -> Storage:
         """Give the storage that a pickle refers to.
 
         Raises:
@@ -542,7 +502,7 @@ class TensorBuilder:
         if tag not in ('storage', b'storage') or not is_kind or any(view):
             raise ValueError('it refers to something that is no storage of PyTorch')
         if not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 60:
-            raise ValueError(f'it has a storage of {shown(count)} elements')
+            raise ValueError(f'it has a storage of {_shown(count)} elements')
         if key not in self._storages:
             self._storages[key] = self._load(key, kind.rule, count)
             self._bytes_stored += self._storages[key].content.numel() * kind.rule.dtype.itemsize
@@ -551,43 +511,32 @@ class TensorBuilder:
             raise ValueError(f'it describes the storage {key[:20]!r} in two ways')
         return storage
 
-    def _rebuild_v2(self, *parts: Any) -> Tensor:
-        # The other parts, requires_grad and hooks, are no data.
-        return self._rebuild(*parts[:4])
-
     def _rebuild_v3(self, storage: Any, *parts: Any) -> Tensor:
         dtype = parts[5]
-        if not isinstance(dtype, Name) or not isinstance(dtype.rule, torch.dtype):
+        is_known = isinstance(dtype, Name) and isinstance(dtype.rule, torch.dtype)
+        if not is_known or not isinstance(storage, Storage):
             raise ValueError('it has a tensor of an unknown kind')
-        if not isinstance(storage, Storage):
-            raise ValueError('it has a tensor without a storage')
         return self._rebuild(Storage(storage.content.view(dtype.rule)), *parts[:3])
 
-    def _rebuild(self, storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
+    def _rebuild(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+        """Make a tensor; the other parts, such as hooks, are no data."""
         if not isinstance(storage, Storage):
             raise ValueError('it has a tensor without a storage')
-        count = storage.content.numel()
-        size, stride = _sizes(size), _sizes(stride)
-        _check_view(count, offset, size, stride)
+        count, size, stride = storage.content.numel(), _sizes(size), _sizes(stride)
         num_elements: int = math.prod(size)
+        is_inside = type(offset) is int and 0 <= offset <= count and len(size) == len(stride)
+        if is_inside and num_elements:
+            last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+            is_inside = last < count and num_elements <= count
+        if not is_inside:
+            raise ValueError(
+                f'it has a tensor of size {size}, stride {stride} and offset {_shown(offset)} in '
+                f'a storage of {count:,} elements'
+            )
         self._bytes_viewed += num_elements * storage.content.element_size()
         if self._bytes_viewed > _MOST_SHARING * self._bytes_stored:
             raise ValueError(f'its tensors are more than {_MOST_SHARING} times what it stores')
         return storage.content.as_strided(size, stride, offset)
-
-
-def _check_view(count: int, offset: Any, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
-    """Check that a view lies in its storage and has no more elements than the storage."""
-    is_inside = type(offset) is int and 0 <= offset <= count and len(size) == len(stride)
-    num_elements: int = math.prod(size)
-    if is_inside and num_elements:
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        is_inside = last < count and num_elements <= count
-    if not is_inside:
-        raise ValueError(
-            f'it has a tensor of size {size}, stride {stride} and offset {shown(offset)} in a '
-            f'storage of {count:,} elements'
-        )
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
@@ -597,23 +546,12 @@ def _sizes(values: Any) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _device(kind: Any, *_: Any) -> str:
-    return kind if isinstance(kind, str) else 'cpu'
-
-
 def _rebuild_parameter(tensor: Any, *_: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ValueError('it has a parameter that is no tensor')
     return tensor
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     """Show a value in an error; its type if its text could be long."""
     return repr(value)[:40] if isinstance(value, (str, int)) else type(value).__name__
-
-
-def fill(target: dict[Any, Any], items: Any) -> dict[Any, Any]:
-    """Set items of a dict after a check of their keys."""
-    for key, value in items:
-        target[require_key(key)] = value
-    return target
