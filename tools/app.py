@@ -55,7 +55,7 @@ def main() -> None:
     absent = [name for name in ('gradio', 'plotly') if find_spec(name) is None]
     if absent:
         raise ImportError(f"{' and '.join(absent)} missing: pip install 'cuts3d_mm[app]'")
-    from cuts3d_mm.hub.client import fetch_detector
+    from cuts3d_mm.hub.client import find_release, locate_file
     from cuts3d_mm.labellers.networks import check_device
     from cuts3d_mm.labellers.registry import check_labeller, fetch_weights
 
@@ -63,7 +63,10 @@ def main() -> None:
     check_device(args.device)
     check_labeller(model)
     fetch_weights(model)
-    fetch_detector(args.model, args.weights)
+    if args.weights is not None:
+        locate_file(args.weights)
+    elif args.model is not None:
+        find_release(args.model)
     _serve(model, args)
 
 

@@ -43,8 +43,6 @@ NEEDS_NO_DOWNLOAD = (  # advice for whoever cuts masks
     'or, without depth maps, maskcut_color-texture'
 )
 _CHUNK_BYTES = 1 << 20
-_LONGEST_REASON = 300  # characters of what a server says
-_SHA256_DIGITS = 64
 _HASH = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # id of git, or SHA-256
 
 
@@ -129,23 +127,8 @@ def _fetch_release(repository: HubRepository) -> Path:
     ):
         config = fetch_file(repository, CONFIG_FILE)
         # Both files from one commit, which is the name of the folder in the cache.
-        fetch_file(HubRepository(repository.repo_id, config.parent.name), WEIGHTS_FILE)
+        fetch_file(HubRepository(name, config.parent.name), WEIGHTS_FILE)
     return config.parent
-
-
-def fetch_detector(model: str | None, weights: str | None) -> None:
-    """Download a detector into the cache, if it is named by the Hub or an address.
-
-    Commands call this before they import packages that take seconds.
-
-    Raises:
-        ValueError: the location is malformed.
-        HubError: a file cannot be downloaded.
-    """
-    if weights is not None:
-        locate_file(weights)
-    elif model is not None:
-        find_release(model)
 
 
 def locate_file(location: str) -> Path:
@@ -162,18 +145,12 @@ def locate_file(location: str) -> Path:
         HubError: the file cannot be downloaded.
     """
     if location.startswith(HUB_PREFIX):
-        owner, _, rest = location.removeprefix(HUB_PREFIX).partition('/')
-        repo, _, name = rest.partition('/')
-        if not name:
-            raise ValueError(
-                f'Hub location must be hf://owner/repo[@revision]/file, got {location}'
-            )
-        return fetch_file(HubRepository.parse(f'{owner}/{repo}'), name)
+        return fetch_file(*_parse_location(location))
     if '://' not in location:
         return Path(location).expanduser()
     if urlsplit(location).scheme != 'https':
         raise ValueError(f'checkpoint must be a file, https:// or hf:// location, got {location}')
-    target = cached_path(location)
+    target = _cached_path(location)
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         download_url(location, target)
@@ -183,27 +160,33 @@ def locate_file(location: str) -> Path:
 def needs_download(location: str) -> bool:
     """Tell whether `locate_file` would download a file; nothing is asked for."""
     if location.startswith('https://'):
-        return not cached_path(location).is_file()
-    if not location.startswith(HUB_PREFIX):
-        return False
+        return not _cached_path(location).is_file()
+    return location.startswith(HUB_PREFIX) and not _is_cached(*_parse_location(location))
+
+
+def _parse_location(location: str) -> tuple[HubRepository, str]:
+    """Split `hf://owner/repo[@revision]/file`."""
     owner, _, rest = location.removeprefix(HUB_PREFIX).partition('/')
     repo, _, name = rest.partition('/')
-    repository = HubRepository.parse(f'{owner}/{repo}')
-    look = hub_client().try_to_load_from_cache
-    return not isinstance(look(repository.repo_id, name, revision=repository.revision), str)
+    if not name:
+        raise ValueError(f'Hub location must be hf://owner/repo[@revision]/file, got {location}')
+    return HubRepository.parse(f'{owner}/{repo}'), name
 
 
-_UNSAFE = re.compile(r'[^\w.-]')
-_LONGEST_NAME = 100  # characters of the name at the end of an address
-
-
-def cached_path(url: str) -> Path:
+def _cached_path(url: str) -> Path:
     """Path of a downloaded file; the name holds a hash of the whole address."""
     import torch  # takes seconds; only files of the web need it
 
-    name = _UNSAFE.sub('_', Path(urlsplit(url).path).name)[-_LONGEST_NAME:]
+    # The last 100 characters: a file system allows 255.
+    name = re.sub(r'[^\w.-]', '_', Path(urlsplit(url).path).name)[-100:]
     digest = hashlib.sha256(url.encode()).hexdigest()
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'
+
+
+def _is_cached(repository: HubRepository, name: str, repo_type: str = 'model') -> bool:
+    options = {'revision': repository.revision, 'repo_type': repo_type}
+    found = hub_client().try_to_load_from_cache(repository.repo_id, name, **options)
+    return isinstance(found, str)
 
 
 def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> Result:
@@ -238,22 +221,19 @@ def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -
     Raises:
         HubError: the file cannot be downloaded, or does not have the hash that the Hub states.
     """
-    client, revision = hub_client(), repository.revision
     require_inside(name)
-    options = {'revision': revision, 'repo_type': repo_type}
+    revision = repository.revision
     # A commit cannot change: a file of one that is in the cache is not asked for.
-    is_here = (
-        revision is not None
-        and _HASH.fullmatch(revision) is not None
-        and isinstance(client.try_to_load_from_cache(repository.repo_id, name, **options), str)
-    )
+    is_commit = revision is not None and _HASH.fullmatch(revision) is not None
+    is_here = is_commit and _is_cached(repository, name, repo_type)
     with _names_of_cache_checked():
         path = call_hub(
             f'{repository.repo_id}/{name}',
-            client.hf_hub_download,
+            hub_client().hf_hub_download,
             repository.repo_id,
             name,
-            **options,
+            revision=revision,
+            repo_type=repo_type,
             local_files_only=is_here or not hub_answers(),
         )
     _check_hash(Path(path))
@@ -365,7 +345,7 @@ def file_sha256(path: Path) -> str:
 
 def has_hash(path: Path, stated: str) -> bool:
     """Whether a file has the hash that the Hub states: its SHA-256, or git's id of small files."""
-    if len(stated) == _SHA256_DIGITS:
+    if len(stated) == 64:  # digits of a SHA-256
         return file_sha256(path) == stated
     header = f'blob {path.stat().st_size}\0'.encode()
     with path.open('rb') as file:
@@ -426,15 +406,11 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
         raise HubError(f'{what}: {no_connection()}')
     # A RuntimeError is raised by a thread of the client.
     errors = (OSError, ClientError, RuntimeError, *_MALFORMED)
-
-    def explain(error: Exception) -> tuple[str, bool]:
-        reason, may_pass = _explain(error)
-        return f'{what}: {reason}', may_pass
-
-    return _repeat(partial(function, *args, **kwargs), errors, explain)
+    return _repeat(what, partial(function, *args, **kwargs), errors, _explain)
 
 
 def _repeat(
+    what: str,
     ask: Callable[[], Result],
     errors: tuple[type[Exception], ...],
     explain: Callable[[Exception], tuple[str, bool]],
@@ -442,9 +418,10 @@ def _repeat(
     """Ask a server, and ask again after temporary errors: five attempts in all.
 
     Args:
+        what: beginning of the message if it fails.
         ask: function that asks, and returns the answer.
         errors: errors that `ask` raises.
-        explain: function that gives the message for an error, and whether it may be temporary.
+        explain: function that gives the reason of an error, and whether it may be temporary.
     """
     pauses = iter(PAUSES_S)
     while True:
@@ -453,10 +430,10 @@ def _repeat(
         except HubError:
             raise
         except errors as error:
-            message, may_pass = explain(error)
+            reason, may_pass = explain(error)
             pause = next(pauses, None)
             if pause is None or not may_pass:
-                raise HubError(message) from error
+                raise HubError(f'{what}: {reason}') from error
             answers = [_answer(one) for one in _chain(error)]
             asked = [one.headers.get('Retry-After') or '' for one in answers if one is not None]
             seconds = next((float(one) for one in asked if one.isdecimal()), pause)
@@ -531,9 +508,9 @@ def _told(error: BaseException, status: int | None) -> str | None:
 
 
 def _shortened(error: BaseException) -> str:
-    """The start of a message, in a line: a server may answer with a page of its own."""
+    """The first 300 characters, in a line: a server may answer with a page of its own."""
     text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else f'{text[:_LONGEST_REASON]} ...'
+    return text if len(text) <= 300 else f'{text[:300]} ...'
 
 
 def no_connection() -> str:
@@ -627,11 +604,9 @@ def _require_room(what: str, size: int, most_bytes: int) -> None:
 
 
 def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
+    what = f'{url} cannot be downloaded'
     if not _answers(url):
-        raise HubError(
-            f'{url} cannot be downloaded: the server does not answer, check the connection and '
-            'try again'
-        )
+        raise HubError(f'{what}: the server does not answer, check the connection and try again')
     version: str | None = None  # version of the content so far, by the server
 
     def go_on() -> None:
@@ -661,7 +636,6 @@ def _download(url: str, file: BinaryIO, most_bytes: int) -> None:
         may_pass = isinstance(error, (URLError, ConnectionError, TimeoutError, HTTPException))
         if isinstance(error, HTTPError):
             may_pass = error.code in PASSING_STATUS
-        is_told = not isinstance(error, InvalidURL)
-        return f'{url} cannot be downloaded: {_shortened(error)}', may_pass and is_told
+        return _shortened(error), may_pass and not isinstance(error, InvalidURL)
 
-    _repeat(go_on, (OSError, HTTPException, ValueError), explain)
+    _repeat(what, go_on, (OSError, HTTPException, ValueError), explain)
