@@ -13,21 +13,7 @@ from typing import Any
 
 from cuts3d_mm.labels.coco_json import DATASET_META
 
-from .allow_list import (
-    CHOICES,
-    DETECTORS,
-    LAYERS,
-    LOSSES,
-    MMPRETRAIN,
-    NETWORKS,
-    OUR_TASK_UTILS,
-    OURS,
-    REASONS,
-    TASK_UTIL_ARGUMENTS,
-    TASK_UTILS,
-    TUPLES,
-    WORDS,
-)
+from . import allow_list
 
 RELEASE_CONFIG = 'release_config'  # key of the JSON text in the `meta` of a released checkpoint
 MAX_BYTES = 1 << 19
@@ -38,20 +24,18 @@ _LEFT_OUT = frozenset(
 _REFUSED_ARGUMENT = re.compile(
     r'.*_(ckpt|config)|_.*|trust_remote_code|checkpoint.*|.*\W.*', re.DOTALL
 )
-_MODELS = DETECTORS | NETWORKS | LAYERS | LOSSES
+_MODELS = allow_list.DETECTORS | allow_list.NETWORKS | allow_list.LAYERS | allow_list.LOSSES
 _SAME_AT_TEST = {'MMSyncBN': 'BN'}  # MMSyncBN cannot be built without a process group
 # scope -> (classes in MODELS, classes in TASK_UTILS, the prefix that MMEngine needs)
 _SCOPES = {
-    'mmdet': (_MODELS, TASK_UTILS, ''),
-    'mmengine': (LAYERS, frozenset[str](), ''),
-    'mmcv': (LAYERS, frozenset[str](), ''),
-    'mmpretrain': (MMPRETRAIN, frozenset[str](), 'mmpretrain.'),
-    'cuts3d_mm': (OURS, OUR_TASK_UTILS, 'cuts3d_mm.'),
+    'mmdet': (_MODELS, allow_list.TASK_UTILS, ''),
+    'mmengine': (allow_list.LAYERS, frozenset[str](), ''),
+    'mmcv': (allow_list.LAYERS, frozenset[str](), ''),
+    'mmpretrain': (allow_list.MMPRETRAIN, frozenset[str](), 'mmpretrain.'),
+    'cuts3d_mm': (allow_list.OURS, allow_list.OUR_TASK_UTILS, 'cuts3d_mm.'),
 }
 MAX_DEPTH = 64  # nested brackets; the detectors that MMDetection ships have 9
 LARGEST_SIDE_PX = 8192  # largest side of an image that is scaled or padded
-_LONGEST_NAME = 100  # characters of the name of a class
-_HUE_STEP = 0.618  # share of the circle, by the golden ratio: the hues of classes stay apart
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'border')
 # Steps that change an image -> the arguments that are kept.
 _STEPS = {
@@ -108,8 +92,8 @@ def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     model = config.get('model')
     if not isinstance(model, Mapping):
         raise ValueError(f'{name} must define model, the config of a detector')
-    checked = _Check(name).node(model, 'model', 'model', 0)
-    if checked.get('type') not in DETECTORS:
+    checked = _check_node(model, 'model', f'{name}: model')
+    if checked.get('type') not in allow_list.DETECTORS:
         raise ValueError(
             f'{name}: model.type must be a detector of MMDetection, got {checked.get("type")!r}'
         )
@@ -127,84 +111,74 @@ def release_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-class _Check:
-    """Copies a tree; an entry that is not on the lists is refused with its place."""
+def _check_node(node: Mapping[str, Any], argument: str, place: str, depth: int = 0) -> Any:
+    """Copy a dictionary: a class with its arguments, or arguments that are passed on."""
+    checked: dict[str, Any] = {}
+    if 'type' in node or '_scope_' in node:
+        checked['type'] = _check_type(node, argument, f'{place}.type')
+    for key, value in node.items():
+        if key in ('type', '_scope_') or key in _LEFT_OUT:
+            continue
+        if not isinstance(key, str) or len(key) > 64 or _REFUSED_ARGUMENT.fullmatch(key):
+            raise _refusal(f'{place}.{str(key)[:64]!r}', 'may not be set by a release')
+        if key == 'data_preprocessor':
+            checked[key] = _make_preprocessor(value, f'{place}.{key}')
+        else:
+            checked[key] = _check_value(value, key, f'{place}.{key}', depth + 1)
+    return checked
 
-    def __init__(self, name: str) -> None:
-        self.name = name
 
-    def node(self, node: Mapping[str, Any], argument: str, place: str, depth: int) -> Any:
-        """Check a dictionary: a class with its arguments, or arguments that are passed on."""
-        checked: dict[str, Any] = {}
-        if 'type' in node or '_scope_' in node:
-            checked['type'] = self._type(node, argument, place)
-        for key, value in node.items():
-            if key in ('type', '_scope_') or key in _LEFT_OUT:
-                continue
-            if not isinstance(key, str) or len(key) > 64 or _REFUSED_ARGUMENT.fullmatch(key):
-                raise self._error(f'{place}.{str(key)[:64]!r}', 'may not be set by a release')
-            if key == 'data_preprocessor':
-                checked[key] = _make_preprocessor(value, self.name, f'{place}.{key}')
-            else:
-                checked[key] = self._value(value, key, f'{place}.{key}', depth + 1)
-        return checked
-
-    def _value(self, value: Any, argument: str, place: str, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise self._error(place, f'must be nested at most {MAX_DEPTH} deep')
-        if isinstance(value, Mapping):
-            return self.node(value, argument, place, depth)
-        if isinstance(value, (list, tuple)):
-            return (tuple if argument in TUPLES else list)(
-                self._value(item, argument, f'{place}[{index}]', depth + 1)
-                for index, item in enumerate(value)
-            )
-        if isinstance(value, str):
-            return self._word(value, argument, place)
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, float) and math.isfinite(value):
-            return value
-        if isinstance(value, int) and abs(value) <= LARGEST_NUMBER:
-            return value
-        raise self._error(place, f'must be a number up to {LARGEST_NUMBER}, got {value!r:.80}')
-
-    def _word(self, value: str, argument: str, place: str) -> str:
-        words = WORDS.get(argument, frozenset())
+def _check_value(value: Any, argument: str, place: str, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise _refusal(place, f'must be nested at most {MAX_DEPTH} deep')
+    if isinstance(value, Mapping):
+        return _check_node(value, argument, place, depth)
+    if isinstance(value, (list, tuple)):
+        return (tuple if argument in allow_list.TUPLES else list)(
+            _check_value(item, argument, f'{place}[{index}]', depth + 1)
+            for index, item in enumerate(value)
+        )
+    if isinstance(value, str):
+        words = allow_list.WORDS.get(argument, frozenset())
         if value not in words:
             known = f'one of {", ".join(sorted(words))}' if words else 'a number, not a text'
-            raise self._error(place, f'must be {known}; got {value[:80]!r}')
+            raise _refusal(place, f'must be {known}; got {value[:80]!r}')
         return value
+    is_finite = isinstance(value, float) and math.isfinite(value)
+    is_small = isinstance(value, int) and abs(value) <= LARGEST_NUMBER
+    if value is None or is_finite or is_small:
+        return value
+    raise _refusal(place, f'must be a number up to {LARGEST_NUMBER}, got {value!r:.80}')
 
-    def _type(self, node: Mapping[str, Any], argument: str, place: str) -> str:
-        given, scope = node.get('type'), node.get('_scope_', 'mmdet')
-        if not isinstance(given, str) or not isinstance(scope, str):
-            raise self._error(f'{place}.type', f'must be the name of a class, got {given!r:.80}')
-        prefix, _, last = given.rpartition('.')
-        scope = prefix or scope
-        if scope not in _SCOPES:
-            raise self._error(
-                f'{place}.type',
-                f'must be the name of a class of {", ".join(_SCOPES)}, got {given[:80]!r} '
-                f'of {scope[:80]!r}',
-            )
-        if argument in CHOICES:
-            return self._known(last, CHOICES[argument], given, place)
-        models, task_utils, needed_prefix = _SCOPES[scope]
-        allowed = task_utils if argument in TASK_UTIL_ARGUMENTS else models
-        return needed_prefix + self._known(last, allowed, given, place)
 
-    def _known(self, last: str, allowed: frozenset[str], given: str, place: str) -> str:
-        if last in allowed:
-            return _SAME_AT_TEST.get(last, last)
-        reason = f'it is {REASONS[last]}' if last in REASONS else 'it is not allowed in this place'
-        raise self._error(f'{place}.type', f'may not be {given[:80]!r}: {reason}')
-
-    def _error(self, place: str, what: str) -> ValueError:
-        return ValueError(
-            f'{self.name}: {place[:200]} {what}; a config that you trust can be written as a '
-            'Python file'
+def _check_type(node: Mapping[str, Any], argument: str, place: str) -> str:
+    """Check the class that a dictionary names; the result has the prefix that MMEngine needs."""
+    given, scope = node.get('type'), node.get('_scope_', 'mmdet')
+    if not isinstance(given, str) or not isinstance(scope, str):
+        raise _refusal(place, f'must be the name of a class, got {given!r:.80}')
+    prefix, _, last = given.rpartition('.')
+    scope = prefix or scope
+    if scope not in _SCOPES:
+        raise _refusal(
+            place,
+            f'must be the name of a class of {", ".join(_SCOPES)}, got {given[:80]!r} '
+            f'of {scope[:80]!r}',
         )
+    models, task_utils, needed_prefix = _SCOPES[scope]
+    allowed = task_utils if argument in allow_list.TASK_UTIL_ARGUMENTS else models
+    if argument in allow_list.CHOICES:
+        allowed, needed_prefix = allow_list.CHOICES[argument], ''
+    if last not in allowed:
+        reason = allow_list.REASONS.get(last)
+        why = f'it is {reason}' if reason else 'it is not allowed in this place'
+        raise _refusal(place, f'may not be {given[:80]!r}: {why}')
+    return needed_prefix + _SAME_AT_TEST.get(last, last)
+
+
+def _refusal(place: str, what: str) -> ValueError:
+    return ValueError(
+        f'{place:.400} {what}; a config that you trust can be written as a Python file'
+    )
 
 
 def _make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -214,31 +188,31 @@ def _make_pipeline(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]
         raise ValueError(f'{name} must define test_dataloader with the pipeline of a data set')
     made: list[dict[str, Any]] = [{'type': 'LoadImageFromFile'}]
     for index, step in enumerate(chain.from_iterable(map(_unwrap, steps))):
-        place = f'test_dataloader.dataset.pipeline[{index}]'
+        place = f'{name}: test_dataloader.dataset.pipeline[{index}]'
         kind = step.get('type') if isinstance(step, Mapping) else None
         kind = kind.rpartition('.')[2] if isinstance(kind, str) else ''
         is_loading = kind in ('LoadImageFromFile', 'LoadImageFromNDArray')
         if is_loading and step.get('to_float32') is True:
             made[0]['to_float32'] = True
         if kind in _STEPS:
-            made.append({'type': kind, **_numbers(step, _STEPS[kind], name, place)})
+            made.append({'type': kind, **_numbers(step, _STEPS[kind], place)})
         elif not kind.startswith(('Load', 'Pack')):
             raise ValueError(
-                f'{name}: {place} must be one of {", ".join(_STEPS)}, or load and pack; '
+                f'{place} must be one of {", ".join(_STEPS)}, or load and pack; '
                 f'got {str(kind)[:80]!r}'
             )
     return [*made, {'type': 'PackDetInputs', 'meta_keys': _META_KEYS}]
 
 
-def _make_preprocessor(config: Any, name: str, place: str) -> dict[str, Any] | None:
+def _make_preprocessor(config: Any, place: str) -> dict[str, Any] | None:
     """Make what normalises and pads images; it may be wrapped in one for several branches."""
     if config is None:
         return None
     if isinstance(config, Mapping) and isinstance(config.get('data_preprocessor'), Mapping):
         config = config['data_preprocessor']
     if not isinstance(config, Mapping):
-        raise ValueError(f'{name}: {place} must be numbers by name, got {type(config).__name__}')
-    return {'type': 'DetDataPreprocessor', **_numbers(config, _PREPROCESSOR, name, place)}
+        raise ValueError(f'{place} must be numbers by name, got {type(config).__name__}')
+    return {'type': 'DetDataPreprocessor', **_numbers(config, _PREPROCESSOR, place)}
 
 
 def _find_in_dataset(config: Mapping[str, Any], key: str, kind: Any) -> Any:
@@ -258,25 +232,21 @@ def _unwrap(step: Any) -> Sequence[Any]:
     return inner if isinstance(inner, (list, tuple)) else [step]
 
 
-def _numbers(
-    given: Mapping[str, Any], names: Sequence[str], name: str, place: str
-) -> dict[str, Any]:
-    return {key: _number(given[key], key, name, f'{place}.{key}') for key in names if key in given}
+def _numbers(given: Mapping[str, Any], names: Sequence[str], place: str) -> dict[str, Any]:
+    return {key: _number(given[key], key, f'{place}.{key}') for key in names if key in given}
 
 
-def _number(value: Any, argument: str, name: str, place: str, depth: int = 0) -> Any:
+def _number(value: Any, argument: str, place: str, depth: int = 0) -> Any:
     """Check an argument: a size, a flag, a word, or a tuple of these, as steps need it."""
     if isinstance(value, (list, tuple)) and len(value) <= 16 and depth < 3:
-        return tuple(_number(one, argument, name, place, depth + 1) for one in value)
+        return tuple(_number(one, argument, place, depth + 1) for one in value)
     if argument == 'pad_val' and isinstance(value, Mapping) and set(value) <= {'img', 'masks'}:
-        return {key: _number(one, argument, name, place, depth + 1) for key, one in value.items()}
-    is_word = isinstance(value, str) and value in WORDS.get(argument, ())
+        return {key: _number(one, argument, place, depth + 1) for key, one in value.items()}
+    is_word = isinstance(value, str) and value in allow_list.WORDS.get(argument, ())
     is_size = isinstance(value, (int, float)) and abs(value) <= LARGEST_SIDE_PX
     if value is None or is_word or is_size:
         return value
-    raise ValueError(
-        f'{name}: {place} must be numbers up to {LARGEST_SIDE_PX}, got {str(value)[:80]!r}'
-    )
+    raise ValueError(f'{place} must be numbers up to {LARGEST_SIDE_PX}, got {str(value)[:80]!r}')
 
 
 def plain_dataset_meta(meta: Any) -> dict[str, Any]:
@@ -295,12 +265,13 @@ def plain_dataset_meta(meta: Any) -> dict[str, Any]:
     if not classes or isinstance(classes, str) or not is_named:
         classes = DATASET_META['classes']
     # Names go into labels, files of other tools and terminals.
-    classes = [''.join(filter(str.isprintable, one))[:_LONGEST_NAME].strip() for one in classes]
+    classes = [''.join(filter(str.isprintable, one))[:100].strip() for one in classes]
     palette = found.get('palette')
     if not palette or not _are_colors(palette) or len(palette) < len(classes):
         palette = list(DATASET_META['palette'])
         for number in range(1, len(classes)):
-            color = colorsys.hsv_to_rgb(number * _HUE_STEP % 1, 0.75, 0.9)
+            hue = 0.618 * number % 1  # by the golden ratio, so that hues stay apart
+            color = colorsys.hsv_to_rgb(hue, 0.75, 0.9)
             palette.append([round(255 * share) for share in color])
     return {'classes': tuple(classes), 'palette': [tuple(color) for color in palette]}
 
