@@ -6,7 +6,7 @@ import importlib
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions
 
@@ -58,116 +58,98 @@ class Finding:
 def examine(facts: Facts) -> list[Finding]:
     """Find what is wrong; serious findings first."""
     checks = (
-        _families,
-        _opencv,
-        _torchvision,
-        _operators,
-        _transformers,
-        _mmpretrain,
-        _pillow,
-        _optional_parts,
+        *(_families, _opencv, _torchvision, _operators),
+        *(_transformers, _mmpretrain, _pillow, _optional_parts),
     )
     findings = [finding for check in checks for finding in check(facts)]
     return sorted(findings, key=lambda finding: not finding.is_serious)
 
 
-def _families(facts: Facts) -> list[Finding]:
-    findings = []
+def _families(facts: Facts) -> Iterator[Finding]:
     for original, fork in FAMILIES[:3]:
         names = [original, fork, *([MMCV_LITE] if original == 'mmcv' else [])]
         installed = [name for name in names if name in facts.versions]
         if len(installed) > 1:
-            what = f'{" and ".join(installed)} are installed together and overwrite each other'
-            remedy = f'pip uninstall -y {" ".join(installed)}, then install one family again'
-            findings.append(Finding(what, remedy))
+            yield Finding(
+                f'{" and ".join(installed)} are installed together and overwrite each other',
+                f'pip uninstall -y {" ".join(installed)}, then install one family again',
+            )
         elif not installed:
             what = f'{original} is not installed'
-            findings.append(Finding(what, f"pip install {fork} (or 'cuts3d_mm[openmmlab]')"))
-    return findings
+            yield Finding(what, f"pip install {fork} (or 'cuts3d_mm[openmmlab]')")
 
 
-def _opencv(facts: Facts) -> list[Finding]:
+def _opencv(facts: Facts) -> Iterator[Finding]:
     installed = [name for name in OPENCV if name in facts.versions]
-    remedy = (
-        f'pip uninstall -y {" ".join(installed)} && pip install opencv-python-headless'
-        if installed
-        else 'pip install opencv-python-headless'
-    )
+    removal = f'pip uninstall -y {" ".join(installed)} && ' if installed else ''
+    remedy = f'{removal}pip install opencv-python-headless'
     if 'cv2' in facts.import_errors:
-        return [Finding(f'cv2 cannot be imported: {facts.import_errors["cv2"]}', remedy)]
-    if len(installed) > 1:
+        yield Finding(f'cv2 cannot be imported: {facts.import_errors["cv2"]}', remedy)
+    elif len(installed) > 1:
         what = f'cv2 is installed {len(installed)} times: {", ".join(installed)}'
-        return [Finding(what, remedy)]
-    return []
+        yield Finding(what, remedy)
 
 
-def _torchvision(facts: Facts) -> list[Finding]:
+def _torchvision(facts: Facts) -> Iterator[Finding]:
     torch, torchvision = (facts.versions.get(name) for name in ('torch', 'torchvision'))
     if torch is None:
-        return [Finding('torch is not installed', 'pip install torch torchvision')]
-    if torchvision is None:
+        yield Finding('torch is not installed', 'pip install torch torchvision')
+    elif torchvision is None:
         what = 'torchvision is not installed: no NMS and no RoIAlign without compiled operators'
-        return [] if facts.has_operators else [Finding(what, 'pip install torchvision')]
-    wanted = f'0.{int(torch.split(".")[1]) + _TORCHVISION_OFFSET}'
-    broken = facts.import_errors.get('torchvision')
-    if broken or (torch.startswith('2.') and not torchvision.startswith(f'{wanted}.')):
-        what = f'torch {torch} and torchvision {torchvision} do not fit' + (
-            f': {broken}' if broken else ''
-        )
-        return [Finding(what, f"pip install 'torchvision=={wanted}.*' from the index of torch")]
-    return []
+        if not facts.has_operators:
+            yield Finding(what, 'pip install torchvision')
+    else:
+        wanted = f'0.{int(torch.split(".")[1]) + _TORCHVISION_OFFSET}'
+        broken = facts.import_errors.get('torchvision')
+        if broken or (torch.startswith('2.') and not torchvision.startswith(f'{wanted}.')):
+            why = f': {broken}' if broken else ''
+            what = f'torch {torch} and torchvision {torchvision} do not fit{why}'
+            remedy = f"pip install 'torchvision=={wanted}.*' from the index of torch"
+            yield Finding(what, remedy)
 
 
-def _operators(facts: Facts) -> list[Finding]:
-    torch = facts.versions.get('torch', 'none')
+def _operators(facts: Facts) -> Iterator[Finding]:
+    torch, errors = facts.versions.get('torch', 'none'), facts.import_errors
     if not any(name in facts.versions for name in (*FAMILIES[1], MMCV_LITE)):
-        return []
-    if 'mmcv._ext' in facts.import_errors:
-        what = (
-            f'the compiled operators of mmcv do not load with torch {torch}: '
-            f'{facts.import_errors["mmcv._ext"]}'
+        return
+    if 'mmcv._ext' in errors:
+        what = f'the compiled operators of mmcv do not load with torch {torch}'
+        yield Finding(f'{what}: {errors["mmcv._ext"]}', _OTHER_MMCV)
+    elif OPERATOR in errors:
+        what = f'mmcv was compiled for another torch than {torch}: {errors[OPERATOR]}'
+        yield Finding(what, _OTHER_MMCV)
+    elif not facts.has_operators:
+        yield Finding(
+            'mmcv has no compiled operators: NMS and RoIAlign come from torchvision, our '
+            'detectors need no others; in code of your own import cuts3d_mm before mmdet',
+            f'only for other detectors, ready wheels: {describe_wheels(torch)}',
+            False,
         )
-        return [Finding(what, _OTHER_MMCV)]
-    if OPERATOR in facts.import_errors:
-        what = f'mmcv was compiled for another torch than {torch}: {facts.import_errors[OPERATOR]}'
-        return [Finding(what, _OTHER_MMCV)]
-    if facts.has_operators:
-        return []
-    what = (
-        'mmcv has no compiled operators: NMS and RoIAlign come from torchvision, our detectors '
-        'need no others; in code of your own import cuts3d_mm before mmdet'
-    )
-    python = '.'.join(platform.python_version_tuple()[:2])
-    remedy = f'only for other detectors, ready wheels: {describe_wheels(torch, python)}'
-    return [Finding(what, remedy, False)]
 
 
-def _transformers(facts: Facts) -> list[Finding]:
+def _transformers(facts: Facts) -> Iterator[Finding]:
     version = facts.versions.get('transformers', '0')
-    if _numbers(version) < (5,):
-        return []
-    what = f'mmdet and mmpretrain cannot be imported with transformers {version}'
-    return [Finding(what, "pip install 'transformers==4.57.6'")]
+    if _numbers(version) >= (5,):
+        what = f'mmdet and mmpretrain cannot be imported with transformers {version}'
+        yield Finding(what, "pip install 'transformers==4.57.6'")
 
 
-def _mmpretrain(facts: Facts) -> list[Finding]:
+def _mmpretrain(facts: Facts) -> Iterator[Finding]:
+    why = facts.import_errors.get('mmpretrain.models')
     if not any(name in facts.versions for name in FAMILIES[3]):
         remedy = 'pip install onedl-mmpretrain (or mmpretrain)'
-        return [Finding('mmpretrain is not installed: no ViT features', remedy, False)]
-    why = facts.import_errors.get('mmpretrain.models')
-    if why is None or _transformers(facts):
-        return []
-    return [Finding(f'mmpretrain cannot be imported: {why}', 'pip install what is named there')]
+        yield Finding('mmpretrain is not installed: no ViT features', remedy, False)
+    elif why is not None and not list(_transformers(facts)):
+        yield Finding(f'mmpretrain cannot be imported: {why}', 'pip install what is named there')
 
 
-def _pillow(facts: Facts) -> list[Finding]:
+def _pillow(facts: Facts) -> Iterator[Finding]:
     version = facts.versions.get('pillow', '999')
-    if _numbers(version) >= SAFE_PILLOW:
-        return []
-    wanted = '.'.join(map(str, SAFE_PILLOW))
-    what = f'pillow {version} decodes the images of others, its decoders were corrected since'
-    remedy = f"pip install -U 'pillow>={wanted}' (gradio 5 takes none of them, gradio 6 does)"
-    return [Finding(what, remedy, False)]
+    if _numbers(version) < SAFE_PILLOW:
+        wanted = '.'.join(map(str, SAFE_PILLOW))
+        what = f'pillow {version} decodes the images of others, its decoders were corrected since'
+        remedy = f"pip install -U 'pillow>={wanted}' (gradio 5 takes none of them, gradio 6 does)"
+        yield Finding(what, remedy, False)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -175,12 +157,10 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r'\d+', version.partition('+')[0])))
 
 
-def _optional_parts(facts: Facts) -> list[Finding]:
-    return [
-        Finding(f'{name} is not installed: no {use}', f'pip install {extra}', False)
-        for name, (use, extra) in _OPTIONAL.items()
-        if name not in facts.versions
-    ]
+def _optional_parts(facts: Facts) -> Iterator[Finding]:
+    for name, (use, extra) in _OPTIONAL.items():
+        if name not in facts.versions:
+            yield Finding(f'{name} is not installed: no {use}', f'pip install {extra}', False)
 
 
 @dataclass(frozen=True)
@@ -222,7 +202,7 @@ def _import_error(name: str) -> str | None:
             warnings.simplefilter('ignore')
             importlib.import_module(name)
     except (ImportError, AttributeError, RuntimeError, AssertionError, TypeError) as error:
-        return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+        return f'{type(error).__name__}: {_first_line(error)}'
     return None
 
 
@@ -234,8 +214,12 @@ def _operator_error() -> str | None:
 
         nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0]), 0.5)
     except (ImportError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+        return _first_line(error)
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition('\n')[0]
 
 
 def _describe_gpu() -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = 'mmcv._ext'
+_PYTHON = f'{sys.version_info[0]}.{sys.version_info[1]}'
 AVERAGE = 1  # mmcv's number of average pooling
 MMWHEELS = 'https://mmwheels.onedl.ai'
 OPENMMLAB = 'https://download.openmmlab.com/mmcv/dist'
@@ -46,7 +47,7 @@ def are_compiled() -> bool:
     return spec is not None and not isinstance(spec.loader, _Loader)
 
 
-def describe_wheels(torch: str, python: str) -> str:
+def describe_wheels(torch: str, python: str = _PYTHON) -> str:
     """Say where there are ready wheels of mmcv with all operators.
 
     Args:
@@ -96,18 +97,8 @@ def roi_align_forward(
 ) -> None:
     """Write the mean features of regions into `output`, as mmcv's operator of this name.
 
-    Args:
-        features: (B, C, H, W).
-        rois: (K, 5), index of the image and x1 y1 x2 y2.
-        output: (K, C, aligned_height, aligned_width), written.
-        argmax_y: of maximum pooling, not used.
-        argmax_x: of maximum pooling, not used.
-        aligned_height: rows of bins.
-        aligned_width: columns of bins.
-        spatial_scale: from coordinates of regions to those of features.
-        sampling_ratio: samples of a bin along an axis; 0 for as many as it has pixels.
-        pool_mode: 1, the mean.
-        aligned: shift by half a pixel.
+    `features` are (B, C, H, W), `rois` (K, 5), index of the image and x1 y1 x2 y2, `output` is
+    (K, C, aligned_height, aligned_width); the rest is as in mmcv.
 
     Raises:
         ImportError: it is maximum pooling, which torchvision lacks.
@@ -154,15 +145,12 @@ def _require_average(pool_mode: int) -> None:
 
 
 def _missing(name: str) -> ImportError:
-    import platform
-
     import torch
 
-    python = '.'.join(platform.python_version_tuple()[:2])
     return ImportError(
         f'mmcv.ops must have the compiled operator {name}, and this mmcv has none (torchvision '
         'gives NMS and RoIAlign only); install a ready wheel, '
-        f'{describe_wheels(torch.__version__, python)}, or compile mmcv: MMCV=compile make setup'
+        f'{describe_wheels(torch.__version__)}, or compile mmcv: MMCV=compile make setup'
     )
 
 
@@ -177,10 +165,6 @@ def _get_missing(name: str) -> Callable[..., Any]:
     return raise_missing
 
 
-def _no_compiler() -> str:
-    return 'n/a'  # as MMEngine and mmcv describe an environment without operators
-
-
 class _Loader(Loader):
     """Fills the module `mmcv._ext`."""
 
@@ -189,7 +173,7 @@ class _Loader(Loader):
         for function in (nms, roi_align_forward, roi_align_backward):
             setattr(module, function.__name__, function)
         for name in ('get_compiler_version', 'get_compiling_cuda_version'):
-            setattr(module, name, _no_compiler)
+            setattr(module, name, lambda: 'n/a')  # as MMEngine says it without operators
         module.__getattr__ = _get_missing  # type: ignore[method-assign]
 
 
@@ -209,8 +193,7 @@ def _explain_broken_operators(ext_loader: ModuleType) -> None:
 
     def load_or_explain(name: str, functions: list[str]) -> ModuleType:
         try:
-            loaded: ModuleType = load_ext(name, functions)
-            return loaded
+            return load_ext(name, functions)  # type: ignore[no-any-return]
         except ImportError as error:
             import torch
 
