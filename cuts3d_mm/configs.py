@@ -253,7 +253,8 @@ def read_generator_config(name: str, options: list[str], files: Sequence[Path] =
     if files:
         modules = [_import_file(file) for file in files]
         ours = dict(config.get('custom_imports') or {'imports': []})
-        config.custom_imports = {**ours, 'imports': [*_as_list(ours['imports']), *modules]}
+        named = [ours['imports']] if isinstance(ours['imports'], str) else ours['imports']
+        config.custom_imports = {**ours, 'imports': [*named, *modules]}
     return config
 
 
@@ -293,10 +294,6 @@ def _import_file(path: Path) -> str:
     return path.stem
 
 
-def _as_list(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
-
-
 def parse_options(options: list[str]) -> dict[str, Any]:
     """Turn `key=value` strings into a dict, values parsed as MMEngine does.
 
@@ -308,11 +305,10 @@ def parse_options(options: list[str]) -> dict[str, Any]:
     for option in options:
         if '=' not in option:
             raise ValueError(f'--cfg-options must be KEY=VALUE, got {option!r}')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    if not options:
-        return {}
-    return parser.parse_args(['--cfg-options', *options]).cfg_options
+    found = argparse.Namespace()
+    DictAction([], 'options')(argparse.ArgumentParser(), found, options)
+    changes: dict[str, Any] = found.options
+    return changes
 
 
 def without_labels(pipeline: Sequence[Step]) -> list[dict[str, Any]]:
