@@ -18,16 +18,9 @@ from cuts3d_mm.visualization.pictures import save_picture
 
 
 def browse(config: Config, count: int, seed: int, out: Path) -> list[Path]:
-    """Draw samples of the training data set.
+    """Draw samples of the training data set into a folder; the paths of the PNG files.
 
-    Args:
-        config: config of a training.
-        count: number of samples.
-        seed: seed of the order and of the random transforms.
-        out: folder for the pictures.
-
-    Returns:
-        Paths of the pictures, PNG.
+    The seed is of the order and of the random transforms.
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(config.train_dataloader.dataset)

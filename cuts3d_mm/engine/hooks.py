@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import reduce
 from itertools import chain, islice
 from typing import Any
@@ -104,10 +103,11 @@ class FiniteLossHook(Hook):
         Raises:
             FloatingPointError: no loss was finite for `num_iters` steps in a row.
         """
-        named = {
-            key: torch.as_tensor(one) for key, one in (outputs or {}).items() if 'loss' in key
+        losses = {
+            key: float(torch.as_tensor(one).detach())
+            for key, one in (outputs or {}).items()
+            if 'loss' in key
         }
-        losses = {key: float(one.detach()) for key, one in named.items()}
         if all(map(math.isfinite, losses.values())):
             self._in_a_row = 0
             return
@@ -134,31 +134,22 @@ def _image_paths(batch: Any) -> list[str]:
     return [str(path)] if path else []
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Count, mean and variance of the values of each channel."""
-
-    count: Tensor  # scalar, float64
-    mean: Tensor  # (C,), float64
-    variance: Tensor  # (C,), float64, of the population
-
-    @classmethod
-    def of(cls, values: Tensor) -> Moments:
-        """Measure values, (N, C, ...)."""
-        dims = [dim for dim in range(values.dim()) if dim != 1]
-        variance, mean = torch.var_mean(values.float(), dim=dims, correction=0)
-        count = mean.new_tensor(values.numel() // values.shape[1], dtype=torch.float64)
-        return cls(count, mean.double(), variance.double())
+def _moments_of(values: Tensor) -> Tensor:
+    """Count, mean and population variance of each channel of (N, C, ...): (3, C) float64."""
+    dims = [dim for dim in range(values.dim()) if dim != 1]
+    variance, mean = torch.var_mean(values.float(), dim=dims, correction=0)
+    count = torch.full_like(mean, values.numel() // values.shape[1], dtype=torch.float64)
+    return torch.stack([count, mean.double(), variance.double()])
 
 
-def join_moments(first: Moments, second: Moments) -> Moments:
+def _join_moments(first: Tensor, second: Tensor) -> Tensor:
     """Join the moments of two disjoint sets of values, by the law of total variance."""
-    count = first.count + second.count
-    share = second.count / count
-    step = second.mean - first.mean
+    count = first[0] + second[0]
+    share = second[0] / count
+    step = second[1] - first[1]
     between = share * (1 - share) * step**2
-    within = (1 - share) * first.variance + share * second.variance
-    return Moments(count, first.mean + share * step, within + between)
+    within = (1 - share) * first[2] + share * second[2]
+    return torch.stack([count, first[1] + share * step, within + between])
 
 
 def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[str]:
@@ -185,7 +176,7 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     }
-    measured: dict[str, Moments] = {}
+    measured: dict[str, Tensor] = {}
     done = 0
     with torch.no_grad(), _recording(norms, measured):
         for batch in islice(batches, num_batches):
@@ -194,25 +185,18 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
     if done < num_batches:
         raise ValueError(f'the data must give {num_batches} batches, got {done}')
     for name, moments in measured.items():
-        count = moments.count.expand_as(moments.mean)
-        packed = torch.stack([count, moments.mean, moments.variance])
-        ranks = [Moments(one[0, 0], one[1], one[2]) for one in all_gather(packed)]
-        joined = reduce(join_moments, ranks)
-        norms[name].running_mean.copy_(joined.mean)
-        norms[name].running_var.copy_(joined.variance)
+        _, mean, variance = reduce(_join_moments, all_gather(moments))
+        norms[name].running_mean.copy_(mean)
+        norms[name].running_var.copy_(variance)
     return list(measured)
 
 
 @contextmanager
 def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
-    """Draw training batches without an effect on the training.
+    """Draw training batches in an order of their own, without an effect on the training.
 
-    Samples come from workers of their own in an order of their own. Afterwards the random
-    generators of this process have the state that they had before.
-
-    Args:
-        dataloader: data loader of the training; is not advanced.
-        seed: seed of order and samples, the same on all ranks.
+    The data loader is not advanced; afterwards the random generators of this process have the
+    state that they had before.
     """
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
@@ -233,14 +217,14 @@ def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
 
 
 @contextmanager
-def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Moments]) -> Iterator[None]:
+def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Tensor]) -> Iterator[None]:
     """Add up the moments of the inputs of norms, and pause the running statistics."""
 
     def recorder(name: str) -> Any:
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            moments = Moments.of(inputs[0])
+            moments = _moments_of(inputs[0])
             earlier = measured.get(name)
-            measured[name] = moments if earlier is None else join_moments(earlier, moments)
+            measured[name] = moments if earlier is None else _join_moments(earlier, moments)
 
         return record
 

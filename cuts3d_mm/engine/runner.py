@@ -20,15 +20,10 @@ from cuts3d_mm.weights import StateFile, read_state
 from cuts3d_mm.weights.mmengine_loader import install, reading_as_data
 
 _CHECKPOINT = re.compile(r'(?:iter|epoch)_(\d+)\.pth|round_(\d+)/begin\.pth')
-_FAILURES = 'unreadable_images.txt'
-_LAST = 'last_checkpoint'  # file in which MMEngine notes the path of the last checkpoint
 
 
 def build_runner(config: Config) -> Any:
-    """Build the runner that a config names; ranks without a GPU train on the CPU.
-
-    A training ends, also by a config of others, if its loss stays NaN: `FiniteLossHook`.
-    """
+    """Build the runner that a config names, with `FiniteLossHook`; without a GPU on the CPU."""
     install()
     hooks = config.get('custom_hooks') or []
     if not any(str(hook.get('type')).endswith('FiniteLossHook') for hook in hooks):
@@ -48,22 +43,20 @@ def build_runner(config: Config) -> Any:
 
 def _name_file_of_failures(config: Config) -> None:
     """Let the data sets of a training name images that they cannot read in a file."""
+    failures = str(Path(config.work_dir, 'unreadable_images.txt').absolute())
     for part in ('train', 'val'):
         dataset = (config.get(f'{part}_dataloader') or {}).get('dataset')
         while isinstance(dataset, dict):
             kind = DATASETS.get(str(dataset.get('type')))
             if isinstance(kind, type) and issubclass(kind, ReadableImages):
-                dataset.setdefault('failures', str(Path(config.work_dir, _FAILURES).absolute()))
+                dataset.setdefault('failures', failures)
             dataset = dataset.get('dataset')
 
 
 def require_doubt(config: Config) -> None:
     """Check that labels carry the doubt by which a mask head weighs pixels.
 
-    Without this check the first loss raises, after the labels of all images are read.
-
-    Raises:
-        ValueError: masks are loaded without doubt for a head that needs it.
+    Otherwise the first loss would raise, after the labels of all images are read.
     """
     heads = [
         one
@@ -102,11 +95,9 @@ def build_detector(config: Config) -> Any:
 def settle_resume(config: Config) -> None:
     """Choose the checkpoint to resume from; MMEngine would take the last one unchecked.
 
-    Args:
-        config: config of a training; `resume` and `load_from` are set to what MMEngine must do.
-            `resume` is False, 'auto' (continue from the latest whole checkpoint of the work
-            dir; if there is no checkpoint, begin with `load_from`), or True (continue from
-            `load_from`; if that is not set, as 'auto').
+    `resume` of the config is False, 'auto' (continue from the latest whole checkpoint of the work
+    dir; if there is no checkpoint, begin with `load_from`), or True (continue from `load_from`;
+    if that is not set, as 'auto'). It and `load_from` are set to what MMEngine must do.
 
     Raises:
         ValueError: no checkpoint of the work dir is whole, or `load_from` is not.
@@ -148,11 +139,7 @@ def _accept(config: Config, state: StateFile) -> None:
 
 
 def require_training(state: StateFile) -> None:
-    """Check that a file is the checkpoint of a training.
-
-    Raises:
-        ValueError: the file holds weights only, or is damaged.
-    """
+    """Check that a file is the checkpoint of a training, not weights only, and whole."""
     state.weights  # noqa: B018  raises
     counts = [state.meta.get(key) for key in ('epoch', 'iter')]
     hub = state.content.get('message_hub')
@@ -178,7 +165,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _noted(folder: Path) -> list[Path]:
     """Read which checkpoint MMEngine notes as the last; empty if that is not in the work dir."""
-    note = folder / _LAST
+    note = folder / 'last_checkpoint'
     try:
         text = note.read_text(encoding='utf-8').strip()
     except FileNotFoundError:

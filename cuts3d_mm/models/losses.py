@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -59,8 +60,7 @@ def soft_class_targets(labels: Tensor, scores: Tensor, num_classes: int) -> Tens
     Returns:
         (N, num_classes + 1) float, rows sum to 1.
     """
-    is_foreground = labels < num_classes
-    foreground = torch.where(is_foreground, scores, torch.zeros_like(scores))
+    foreground = torch.where(labels < num_classes, scores, 0)
     targets = scores.new_zeros(len(labels), num_classes + 1)
     targets[:, num_classes] = 1 - foreground
     classes = labels.clamp(max=num_classes - 1)[:, None]
@@ -83,15 +83,4 @@ def drop_loss_weights(boxes: Tensor, label_boxes: Tensor, min_iou: float) -> Ten
     """
     if len(label_boxes) == 0:
         return boxes.new_zeros(len(boxes))
-    return (box_iou(boxes, label_boxes).amax(dim=1) > min_iou).to(boxes.dtype)
-
-
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Overlap of boxes (N, 4) and (M, 4), x1, y1, x2, y2: IoU (N, M), 0 for empty boxes."""
-    top_left = torch.maximum(first[:, None, :2], second[:, :2])
-    bottom_right = torch.minimum(first[:, None, 2:], second[:, 2:])
-    overlap = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
-    area = (first[:, 2:] - first[:, :2]).clamp(min=0).prod(dim=-1)
-    other_area = (second[:, 2:] - second[:, :2]).clamp(min=0).prod(dim=-1)
-    union = area[:, None] + other_area - overlap
-    return torch.where(union > 0, overlap / union.clamp(min=1e-12), torch.zeros_like(overlap))
+    return (bbox_overlaps(boxes, label_boxes).amax(dim=1) > min_iou).to(boxes.dtype)

@@ -13,7 +13,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
 from mmdet.models.utils import empty_instances
-from mmdet.structures.bbox import bbox2roi
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps, get_box_tensor
 from mmengine.model import ModuleList
 from torch import Tensor
 from torch.nn import functional
@@ -23,7 +23,7 @@ from cuts3d_mm.algorithm.confidence import require_confidence_source
 from cuts3d_mm.registry import MODELS, TASK_UTILS
 from cuts3d_mm.structures.confidence_masks import ConfidenceBitmapMasks
 
-from .losses import box_iou, drop_loss_weights, soft_class_targets
+from .losses import drop_loss_weights, soft_class_targets
 
 
 @MODELS.register_module()
@@ -332,19 +332,24 @@ class PseudoLabelAssigner(MaxIoUAssigner):
         """Assign; as in `mmdet.MaxIoUAssigner`."""
         result = super().assign(pred_instances, gt_instances, None, **kwargs)
         if gt_instances_ignore is not None and len(gt_instances_ignore):
-            ignored = _tensor(gt_instances_ignore.bboxes)
-            overlap = box_iou(_tensor(pred_instances.priors), ignored).amax(dim=1)
+            ignored = get_box_tensor(gt_instances_ignore.bboxes)
+            overlap = bbox_overlaps(get_box_tensor(pred_instances.priors), ignored).amax(dim=1)
             result.gt_inds[(result.gt_inds == 0) & (overlap >= _SAME_IOU)] = -1
         return result
 
 
-def _tensor(boxes: Any) -> Tensor:
-    found: Tensor = boxes if isinstance(boxes, Tensor) else boxes.tensor
-    return found
+class _ComparedBoxes:
+    """A sampler with the argument `compared`."""
+
+    def __init__(self, *args: Any, compared: str = 'labels', **kwargs: Any) -> None:
+        if compared not in ('labels', 'cutler'):
+            raise ValueError(f"compared must be 'labels' or 'cutler', got {compared!r}")
+        super().__init__(*args, **kwargs)
+        self.compared = compared
 
 
 @TASK_UTILS.register_module()
-class PseudoLabelSampler(RandomSampler):
+class PseudoLabelSampler(_ComparedBoxes, RandomSampler):
     """`mmdet.RandomSampler` that adds the boxes and scores of the labels to its results.
 
     Results also have `label_boxes` (M, 4), the boxes that DropLoss compares with, and `pos_scores`
@@ -359,11 +364,6 @@ class PseudoLabelSampler(RandomSampler):
 
     All other arguments are those of `mmdet.RandomSampler`.
     """
-
-    def __init__(self, *args: Any, compared: str = 'labels', **kwargs: Any) -> None:
-        _require_compared(compared)
-        super().__init__(*args, **kwargs)
-        self.compared = compared
 
     def sample(
         self, assign_result: Any, pred_instances: Any, gt_instances: Any, **kwargs: Any
@@ -381,7 +381,7 @@ class PseudoLabelSampler(RandomSampler):
 
 
 @TASK_UTILS.register_module()
-class RelabelSampler(PseudoSampler):
+class RelabelSampler(_ComparedBoxes, PseudoSampler):
     """`mmdet.PseudoSampler`: keeps every box, as detectron2's cascade does after its first stage.
 
     Results also have the `label_boxes` and `pos_scores` of `PseudoLabelSampler`.
@@ -394,11 +394,6 @@ class RelabelSampler(PseudoSampler):
             are dropped. Defaults to `labels`.
     """
 
-    def __init__(self, *args: Any, compared: str = 'labels', **kwargs: Any) -> None:
-        _require_compared(compared)
-        super().__init__(*args, **kwargs)
-        self.compared = compared
-
     def sample(
         self, assign_result: Any, pred_instances: Any, gt_instances: Any, **kwargs: Any
     ) -> Any:
@@ -410,25 +405,14 @@ class RelabelSampler(PseudoSampler):
         return _with_labels(result, gt_instances, order)
 
 
-_OF_POSITIVES = (
-    'pos_inds',
-    'pos_priors',
-    'pos_assigned_gt_inds',
-    'pos_gt_labels',
-    'pos_gt_bboxes',
-)
+_OF_POSITIVES = 'pos_inds pos_priors pos_assigned_gt_inds pos_gt_labels pos_gt_bboxes'.split()
 _SAME_IOU = 0.5  # IoU with an ignored label from which on a box shows the same
 _COUNTED_ROWS = 100  # samples among which CutLER counts the labels
 
 
-def _require_compared(compared: str) -> None:
-    if compared not in ('labels', 'cutler'):
-        raise ValueError(f"compared must be 'labels' or 'cutler', got {compared!r}")
-
-
 def _with_labels(result: Any, gt_instances: Any, order: Tensor | None) -> Any:
     """Add `label_boxes` and `pos_scores`; with an order of the samples, CutLER's boxes."""
-    boxes = _tensor(gt_instances.bboxes)
+    boxes = get_box_tensor(gt_instances.bboxes)
     masks = gt_instances.get('masks')
     if isinstance(masks, ConfidenceBitmapMasks):
         scores = torch.from_numpy(masks.scores).to(boxes)
@@ -436,6 +420,6 @@ def _with_labels(result: Any, gt_instances: Any, order: Tensor | None) -> Any:
         scores = boxes.new_ones(len(boxes))
     result.label_boxes, result.pos_scores = boxes, scores[result.pos_assigned_gt_inds]
     if order is not None and len(boxes):
-        nearest = box_iou(result.priors[order[:_COUNTED_ROWS]], boxes).argmax(dim=1)
+        nearest = bbox_overlaps(result.priors[order[:_COUNTED_ROWS]], boxes).argmax(dim=1)
         result.label_boxes = boxes[nearest[: len(nearest.unique())]]
     return result
