@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -164,7 +165,7 @@ def write_release(
     facts: ReleaseFacts,
     folder: Path,
 ) -> list[Path]:
-    """Write the files of a release.
+    """Write the files of a release; return their paths.
 
     If a training kept an exponential moving average of the weights, MMEngine stores the average
     as `state_dict`, so that the average is released.
@@ -175,9 +176,6 @@ def write_release(
         expected: state dict of the config's detector.
         facts: facts for the model card.
         folder: folder to write into.
-
-    Returns:
-        Paths of the files.
 
     Raises:
         ValueError: the weights do not fit the config, a release may not name the class of the
@@ -219,9 +217,7 @@ def write_release(
 def flatten_config(config: Config, names: Mapping[str, Any] | None = None) -> str:
     """Write the part of a config that a release holds: the detector and its test images' size.
 
-    Args:
-        config: config of the training.
-        names: names and colours of the classes; None: those of the config.
+    `names` are names and colours of the classes; None stands for those of the config.
     """
     checked = release_config(config.to_dict(), 'a config that is published')
     if names is not None:
@@ -234,13 +230,13 @@ def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
     client = hub_client()
     name, all_scores = facts.repo_id.split('/')[-1], without_local_paths(facts.scores)
     num_classes = len(meta['dataset_meta']['classes'])
-    what, tags = f'An instance segmentation detector of {num_classes} classes', list[str]()
+    tags = ['instance-segmentation', *(['class-agnostic'] if num_classes == 1 else []), 'cuts3d']
+    what = f'An instance segmentation detector of {num_classes} classes'
     if num_classes == 1:
         what = (
             'A class-agnostic instance segmentation detector, which outlines objects without '
             'naming them'
         )
-        tags = ['class-agnostic']
     results = [
         client.EvalResult(
             task_type='image-segmentation',
@@ -260,7 +256,7 @@ def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
         license=facts.licence,
         library_name='mmdetection',
         pipeline_tag='image-segmentation',
-        tags=['instance-segmentation', *tags, 'cuts3d'],
+        tags=tags,
     )
     body = _BODY.format(
         name=name if facts.is_published else facts.repo_id,
@@ -331,35 +327,28 @@ def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
         ValueError: the JSON comes from another command.
     """
     sets = {'evaluation': content} if set(content) & {'bbox', 'segm'} else content
-    found = {}
-    for name, scores in sets.items():
+    found: dict[str, dict[str, float]] = {}
+    for data_set, scores in sets.items():
         if not isinstance(scores, dict):
             raise ValueError(
                 '--metrics must be the JSON of cuts3d score --json or the table.json of '
-                f'cuts3d evaluate-suite, got {type(scores).__name__} for {name}'
+                f'cuts3d evaluate-suite, got {type(scores).__name__} for {data_set}'
             )
-        found[name] = _named(scores)
+        named = {}
+        for key, value in scores.items():
+            if isinstance(value, dict):  # cuts3d score: {'bbox': {'AP50': ...}}
+                named.update({_metric(key, name): float(one) for name, one in value.items()})
+            elif '_' in key and '/' in key:  # evaluate-suite: {'coco/bbox_mAP_50': ...}
+                kind, _, name = key.split('/')[1].partition('_')
+                named[_metric(kind, name)] = float(value)
+        found[data_set] = {name: value for name, value in named.items() if value >= 0}
     return found
-
-
-def _named(scores: dict[str, Any]) -> dict[str, float]:
-    named = {}
-    for key, value in scores.items():
-        if isinstance(value, dict):  # cuts3d score: {'bbox': {'AP50': ...}}
-            named.update({_metric(key, name): float(one) for name, one in value.items()})
-        elif '_' in key and '/' in key:  # evaluate-suite: {'coco/bbox_mAP_50': ...}
-            kind, _, name = key.split('/')[1].partition('_')
-            named[_metric(kind, name)] = float(value)
-    return {name: value for name, value in named.items() if value >= 0}
 
 
 def _metric(kind: str, name: str) -> str:
     """`bbox`, `mAP_50` -> `box AP50`."""
     what = {'bbox': 'box', 'segm': 'mask'}[kind]
     return f'{what} {name.replace("mAP_", "AP").replace("mAP", "AP").replace("@", "")}'
-
-
-_PSEUDO_LABELS, _ROUNDS = 'PseudoLabelDataset', 'SelfTrainingLoop'
 
 
 def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
@@ -372,45 +361,41 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
     """
     if isinstance(recorded := meta.get('training'), list):
         return [str(fact) for fact in recorded]
-    loader = config.get('train_dataloader')
-    facts = []
-    sets = list(_data_sets(loader))
+    sets = list(_data_sets(config.get('train_dataloader')))
     names = sorted({_short(one.get('type')) for one in sets})
-    if names == [_PSEUDO_LABELS]:
-        facts = [f'Trained on pseudo-labels (`{_PSEUDO_LABELS}`): masks that a program has found.']
-        chosen = [(one.get('filter_cfg') or {}).get('select', 'none') for one in sets]
-        facts += [
-            f'Of these, `select={select!r}` chose what was trained on: a smallest score, or the '
-            'share with the best scores.'
-            for select in chosen
-            if select != 'none'
+    facts = []
+    if names == ['PseudoLabelDataset']:
+        facts = [
+            'Trained on pseudo-labels (`PseudoLabelDataset`): masks that a program has found.',
+            *(
+                f'Of these, `select={select!r}` chose what was trained on: a smallest score, or '
+                'the share with the best scores.'
+                for one in sets
+                if (select := (one.get('filter_cfg') or {}).get('select', 'none')) != 'none'
+            ),
         ]
     elif names:
-        facts = [
-            f'Trained on annotations that {" and ".join(f"`{name}`" for name in names)} read.'
-        ]
-    iterations = meta.get('iter')
+        named = ' and '.join(f'`{name}`' for name in names)
+        facts = [f'Trained on annotations that {named} read.']
+    iterations, loop = meta.get('iter'), config.get('train_cfg')
     if isinstance(iterations, int) and iterations > 0:
         facts.append(f'{iterations:,} iterations.')
-    facts += _describe_rounds(config.get('train_cfg'), iterations)
+        is_loop = isinstance(loop, Mapping) and _short(loop.get('type')) == 'SelfTrainingLoop'
+        rounds = loop['rounds'] if is_loop else ()
+        begins = [f'{one["begin"]:,}' for one in rounds if one['begin'] < iterations]
+        if begins:
+            facts.append(
+                f'After iteration {", ".join(begins)} it labelled its images itself; predictions '
+                "with at least the round's score joined the labels."
+            )
+    start: Any = config.get('model')
+    for key in ('backbone', 'init_cfg', 'checkpoint'):
+        start = start.get(key) if isinstance(start, Mapping) else None
     if config.get('load_from'):
         facts.append('It started from the weights of another detector.')
-    elif (start := _first_weights(config.get('model'))) is not None:
+    elif isinstance(start, str):
         facts.append(f'Its backbone started from `{without_local_paths(start)}`.')
     return facts
-
-
-def _describe_rounds(loop: Any, iterations: Any) -> Iterator[str]:
-    if not isinstance(loop, Mapping) or _short(loop.get('type')) != _ROUNDS:
-        return
-    begins = [one.get('begin') for one in loop.get('rounds') or ()]
-    done = [at for at in begins if isinstance(iterations, int) and at < iterations]
-    if done:
-        at = ', '.join(f'{begin:,}' for begin in done)
-        yield (
-            f'After iteration {at} it labelled its images itself; predictions with at least the '
-            "round's score joined the labels."
-        )
 
 
 def _data_sets(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -423,14 +408,6 @@ def _data_sets(value: Any) -> Iterator[Mapping[str, Any]]:
         return
     for part in parts:
         yield from _data_sets(part)
-
-
-def _first_weights(model: Any) -> str | None:
-    """Name the file that the backbone is initialised from."""
-    backbone = model.get('backbone') if isinstance(model, Mapping) else None
-    init = backbone.get('init_cfg') if isinstance(backbone, Mapping) else None
-    found = init.get('checkpoint') if isinstance(init, Mapping) else None
-    return found if isinstance(found, str) else None
 
 
 def _short(type_: Any) -> str:
@@ -462,28 +439,19 @@ def zoo_entry(
         }
         for name, found in scores.items()
     ]
-    added = {**({'Results': results} if results else {}), 'Weights': weights_url}
+    added = {'Results': results, 'Weights': weights_url} if results else {'Weights': weights_url}
     models = yaml.safe_load((root / METAFILE).read_text('utf-8'))['Models']
-    entries = [
-        model | added for model in models if (root / model['Config']).resolve() == config.resolve()
-    ]
+    path = config.resolve()
+    entries = [model | added for model in models if (root / model['Config']).resolve() == path]
     if not entries:
         return ''
-    lines = yaml.safe_dump(entries, sort_keys=False, width=1000).splitlines()
-    return ''.join(f'  {line}\n' for line in lines)
+    return textwrap.indent(yaml.safe_dump(entries, sort_keys=False, width=1000), '  ')
 
 
 def label_files(store: Path, card_folder: Path, repo_id: str, licence: str) -> dict[str, Path]:
-    """Name the files of a dataset repository.
+    """Name the files of a dataset repository: its name of each -> local file.
 
-    Args:
-        store: label store.
-        card_folder: folder to write the card and the run record into.
-        repo_id: `owner/name` of the dataset.
-        licence: licence of the labels.
-
-    Returns:
-        Name in the repository -> local file.
+    The card and the run record are written into `card_folder`.
 
     Raises:
         ValueError: `store` is no label store, or something in it looks like a secret.
