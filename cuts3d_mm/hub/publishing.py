@@ -377,11 +377,10 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
     elif names:
         named = ' and '.join(f'`{name}`' for name in names)
         facts = [f'Trained on annotations that {named} read.']
-    iterations, loop = meta.get('iter'), config.get('train_cfg')
+    iterations, loop = meta.get('iter'), config.get('train_cfg') or {}
     if isinstance(iterations, int) and iterations > 0:
         facts.append(f'{iterations:,} iterations.')
-        is_loop = isinstance(loop, Mapping) and _short(loop.get('type')) == 'SelfTrainingLoop'
-        rounds = loop['rounds'] if is_loop else ()
+        rounds = loop['rounds'] if _short(loop.get('type')) == 'SelfTrainingLoop' else ()
         begins = [f'{one["begin"]:,}' for one in rounds if one['begin'] < iterations]
         if begins:
             facts.append(

@@ -30,12 +30,7 @@ class RenamedWeights:
 def _rename_all(
     weights: Mapping[str, Tensor], pairs: Sequence[Pair], unused: str = r'(?!)'
 ) -> RenamedWeights:
-    """Rename every weight by the first pair that fits.
-
-    Args:
-        weights: name -> tensor.
-        pairs: templates of the old name and the new name.
-        unused: pattern of names to leave out.
+    """Rename every weight by the first pair that fits; leave names of the pattern `unused` out.
 
     Raises:
         ValueError: a name fits no template, or two names become one.
@@ -86,7 +81,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 # ResNet without a prefix, which is also the layout of backbone checkpoints.
-RESNET_PAIRS = (
+_RESNET_PAIRS = (
     ('stem.conv1.weight', 'conv1.weight'),
     ('stem.conv1.norm.{leaf}', 'bn1.{leaf}'),
     ('res{s+1}.{i}.conv{j}.weight', 'layer{s}.{i}.conv{j}.weight'),
@@ -95,7 +90,7 @@ RESNET_PAIRS = (
     ('res{s+1}.{i}.shortcut.norm.{leaf}', 'layer{s}.{i}.downsample.1.{leaf}'),
 )
 _SHARED_PAIRS = (
-    *((f'backbone.bottom_up.{theirs}', f'backbone.{ours}') for theirs, ours in RESNET_PAIRS),
+    *((f'backbone.bottom_up.{theirs}', f'backbone.{ours}') for theirs, ours in _RESNET_PAIRS),
     ('backbone.fpn_lateral{l+2}.norm.{leaf}', 'neck.lateral_convs.{l}.bn.{leaf}'),
     ('backbone.fpn_lateral{l+2}.{leaf}', 'neck.lateral_convs.{l}.conv.{leaf}'),
     ('backbone.fpn_output{l+2}.norm.{leaf}', 'neck.fpn_convs.{l}.bn.{leaf}'),
@@ -135,11 +130,8 @@ def architecture_of(weights: Mapping[str, Tensor]) -> Architecture:
         ValueError: the network is neither.
     """
     for stage, architecture in (('.0', 'cascade'), ('', 'standard')):
-        heads = (
-            f'roi_heads.box_head{stage}.fc1.weight',
-            f'roi_head.bbox_head{stage}.fc_cls.weight',
-        )
-        if any(head in weights for head in heads):
+        theirs = f'roi_heads.box_head{stage}.fc1.weight'
+        if theirs in weights or f'roi_head.bbox_head{stage}.fc_cls.weight' in weights:
             return architecture  # type: ignore[return-value]
     raise ValueError(
         'checkpoint must hold a Mask R-CNN or Cascade Mask R-CNN of detectron2 or MMDetection, '
@@ -166,7 +158,7 @@ def to_detectron2(weights: Mapping[str, Tensor]) -> RenamedWeights:
     return _rename_all(weights, [(ours, theirs) for theirs, ours in pairs])
 
 
-VIT_PAIRS = (
+_VIT_PAIRS = (
     ('cls_token', 'cls_token'),
     ('pos_embed', 'pos_embed'),
     ('patch_embed.proj.{leaf}', 'patch_embed.projection.{leaf}'),
@@ -186,12 +178,11 @@ _VIT_UNUSED = r'mask_token|register_tokens|(head|fc_norm)\..*'
 _RESNET_UNUSED = r'(fc|head)\..*'
 # Per layout: a name that shows it, the pairs, whether it is theirs, and the unused names.
 _LAYOUTS = (
-    ('patch_embed.proj.weight', VIT_PAIRS, True, _VIT_UNUSED),
-    ('patch_embed.projection.weight', VIT_PAIRS, False, _VIT_UNUSED),
-    ('stem.conv1.weight', RESNET_PAIRS, True, _RESNET_UNUSED),
-    ('layer1.0.conv1.weight', RESNET_PAIRS, False, _RESNET_UNUSED),
+    ('patch_embed.proj.weight', _VIT_PAIRS, True, _VIT_UNUSED),
+    ('patch_embed.projection.weight', _VIT_PAIRS, False, _VIT_UNUSED),
+    ('stem.conv1.weight', _RESNET_PAIRS, True, _RESNET_UNUSED),
+    ('layer1.0.conv1.weight', _RESNET_PAIRS, False, _RESNET_UNUSED),
 )
-_WRAPPERS = ('teacher', 'state_dict', 'model')
 _PREFIX = re.compile(r'^((module|backbone|teacher|student)\.)+')
 # The network of MoCo v2 and v3 that gradients train; the file also holds its momentum copy.
 _MOCO = re.compile(r'^(module\.)?(encoder_q|base_encoder)\.')
@@ -202,14 +193,12 @@ def unwrap_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
     MoCo's files hold two networks; the one that gradients trained is taken.
     """
-    for wrapper in _WRAPPERS:
+    for wrapper in ('teacher', 'state_dict', 'model'):
         inner = content.get(wrapper)
         if isinstance(inner, Mapping):
             content = inner
     trained = {_MOCO.sub('', name): value for name, value in content.items() if _MOCO.match(name)}
-    if trained:
-        return trained
-    return {_PREFIX.sub('', name): value for name, value in content.items()}
+    return trained or {_PREFIX.sub('', name): value for name, value in content.items()}
 
 
 def convert_backbone(content: Mapping[str, Any]) -> RenamedWeights:

@@ -30,7 +30,6 @@ _ZOOS = {  # name of a model zoo -> MMEngine's function that lists its models
     'mmcls': 'get_mmcls_models',
 }
 
-
 _EVERYWHERE = 'cuts3d_mm.weights.everywhere'  # its import installs our reader
 
 
@@ -74,16 +73,12 @@ def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
     if 'state_dict' in content:
         require_tensors(content['state_dict'], filename)
     if isinstance(content.get('meta'), dict):
-        content['meta'] = _without(content['meta'], _TEXT_OF_CONFIGS)
+        content['meta'] = {k: v for k, v in content['meta'].items() if k not in _TEXT_OF_CONFIGS}
     if isinstance(content.get('message_hub'), dict):
         content['message_hub'] = _message_hub(content['message_hub'], Path(location).parent)
     if filename.startswith('mmcls://'):
         return dict(mmengine_checkpoint._process_mmcls_checkpoint(content))
     return content
-
-
-def _without(mapping: dict[str, Any], keys: Any) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if key not in keys}
 
 
 def _message_hub(state: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -96,8 +91,8 @@ def _message_hub(state: dict[str, Any], folder: Path) -> dict[str, Any]:
         for key, value in scalars.items()
         if isinstance(value, LogHistory)
     }
-    dropped = [key for key, value in info.items() if not _is_harmless(key, value, folder)]
-    return {**state, 'log_scalars': histories, 'runtime_info': _without(info, dropped)}
+    kept = {key: value for key, value in info.items() if _is_harmless(key, value, folder)}
+    return {**state, 'log_scalars': histories, 'runtime_info': kept}
 
 
 def _is_harmless(key: Any, value: Any, folder: Path) -> bool:
