@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 _PACKAGE = Path(__file__).parent
-_RENAMED = {  # configs by their former names
-    'cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet': (
-        'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet.py'
-    ),
-}
 Kind = Literal['generator', 'training']
 Step = Mapping[str, Any]
 # What is known of an image that was read from an array: no path.
@@ -62,7 +57,7 @@ def find_config(name: str, kind: Kind | None = None) -> Path:
         kind: which shipped configs can be meant; None for all.
 
     Raises:
-        ValueError: there is none, or it has another name now.
+        ValueError: there is no such config.
     """
     path = Path(name)
     named = [config for config in shipped_configs() if name in (config.name, config.stem)]
@@ -72,8 +67,6 @@ def find_config(name: str, kind: Kind | None = None) -> Path:
         raise ValueError(f'CONFIG must be a {kind}, but the shipped {name} is of another kind')
     if path.is_file():
         return path
-    if path.stem in _RENAMED:
-        raise ValueError(f'CONFIG {path.stem} is now called {_RENAMED[path.stem]}')
     # A path that leads nowhere is a mistake, not the name of a shipped file.
     stems = [config.stem for config in shipped_configs(kind)]
     nearest = difflib.get_close_matches(path.stem, stems, 3, 0.4)
@@ -91,9 +84,6 @@ def trust_folder(config: Path) -> None:
     """Let a config that a user names by its path name classes of its own file and folder.
 
     The folder is searched after all others, so that its files hide no installed module.
-
-    Args:
-        config: path of the config, or of another file of the folder.
     """
     folder = str(config.resolve().parent)
     if shipped_root() / 'configs' not in config.resolve().parents and folder not in sys.path:
@@ -129,11 +119,7 @@ def load_config(
 
 
 def read_config(path: Path, imports: bool = True) -> Config:
-    """Read the file of a config.
-
-    Args:
-        path: the file, and those that it inherits from.
-        imports: whether to import what its `custom_imports` name.
+    """Read the file of a config, and import what its `custom_imports` name if `imports` is set.
 
     Raises:
         ValueError: the file, or a file that it names, is wrong.
@@ -259,28 +245,21 @@ def read_generator_config(name: str, options: list[str], files: Sequence[Path] =
 
 
 def _use_plain_names(part: Any, module: str) -> None:
-    """Make the parts of a config what any process understands.
+    """Make the parts of a config what any process understands, in place.
 
     MMEngine marks what comes from another project's config with its scope; our names are in full.
-    A class that the config file defines itself is named by that file.
-
-    Args:
-        part: dict, list or value of the config, changed in place.
-        module: name of the config as a module.
+    A class that the config file, of the name `module`, defines itself is named by that file.
     """
     if isinstance(part, dict):
         part.pop('_scope_', None)
         kind = part.get('type')
-        if isinstance(kind, type) and not _is_importable(kind):
-            part['type'] = f'{module}.{kind.__qualname__}'
+        if isinstance(kind, type):
+            found = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None)
+            if found is not kind:
+                part['type'] = f'{module}.{kind.__qualname__}'
     if isinstance(part, (dict, list, tuple)):
         for value in part.values() if isinstance(part, dict) else part:
             _use_plain_names(value, module)
-
-
-def _is_importable(kind: type) -> bool:
-    module = sys.modules.get(kind.__module__)
-    return getattr(module, kind.__qualname__, None) is kind
 
 
 def _import_file(path: Path) -> str:

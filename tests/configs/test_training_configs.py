@@ -108,7 +108,7 @@ def test_the_mask_rcnn_of_cutler_falls_to_a_tenth_and_trains_without_mixed_preci
 
 
 def test_a_renamed_config_is_found_by_the_name_in_the_error():
-    with pytest.raises(ValueError, match=r'cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet\.py'):
+    with pytest.raises(ValueError, match='nearest: cutler_mask-rcnn_r50_fpn_8xb2-160k_imagenet,'):
         find_config('cutler_mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py')
 
 
