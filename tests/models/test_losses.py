@@ -5,72 +5,56 @@ import pytest
 import torch
 from helpers import oracles
 from mmdet.registry import MODELS
-from torch.nn import functional
+from torch.autograd import gradcheck
 
 from cuts3d_mm.models.losses import drop_loss_weights, soft_class_targets
 
+OURS = {'type': 'cuts3d_mm.SCSoftTargetMaskLoss'}
+
 
 def drawn(rng):
-    pred = torch.tensor(rng.normal(0, 2, (6, 3, 14, 14)), dtype=torch.float32)
-    target = torch.tensor(rng.random((6, 14, 14)) > 0.5, dtype=torch.float32)
-    return pred, target, torch.tensor([0, 2, 1, 1, 0, 2])
+    pred = torch.tensor(rng.normal(0, 2, (6, 3, 14, 12)), dtype=torch.float32)
+    target = torch.tensor(rng.random((6, 14, 12)) > 0.5, dtype=torch.float32)
+    confidence = torch.tensor(rng.random((6, 14, 12)), dtype=torch.float32)
+    return pred.requires_grad_(), target, torch.tensor([0, 2, 1, 1, 0, 2]), confidence
 
 
-def test_without_confidence_the_loss_is_the_stock_one_to_the_last_bit(rng):
+@pytest.mark.parametrize('weight', [None, torch.ones(6, 14, 12), torch.ones(6, 1, 1)])
+def test_a_confidence_of_one_gives_the_stock_loss_to_the_last_bit(rng, weight):
     stock = MODELS.build({'type': 'mmdet.CrossEntropyLoss', 'use_mask': True})
-    ours = MODELS.build({'type': 'cuts3d_mm.SCSoftTargetMaskLoss'})
-    pred, target, label = drawn(rng)
-    for weight in (None, torch.ones(6, 14, 14)):
-        losses, gradients = [], []
-        for loss, extra in ((stock, {}), (ours, {'weight': weight})):
-            leaf = pred.clone().requires_grad_()
-            losses.append(loss(leaf, target, label, **extra))
-            losses[-1].sum().backward()
-            gradients.append(leaf.grad)
-        assert torch.equal(*losses)
-        assert torch.equal(*gradients)
+    pred, target, label, _ = drawn(rng)
+    losses = stock(pred, target, label), MODELS.build(OURS)(pred, target, label, weight)
+    assert torch.equal(*losses)
+    assert torch.equal(*(torch.autograd.grad(loss.sum(), pred)[0] for loss in losses))
 
 
 def test_doubt_lowers_the_loss_in_proportion(rng):
-    loss = MODELS.build({'type': 'cuts3d_mm.SCSoftTargetMaskLoss', 'loss_weight': 2.0})
-    pred, target, label = drawn(rng)
+    loss = MODELS.build({**OURS, 'loss_weight': 2.0})
+    pred, target, label, _ = drawn(rng)
     full, half = (loss(pred, target, label, torch.full((6, 1, 1), c)) for c in (1.0, 0.5))
     torch.testing.assert_close(half * 2, full)
 
 
-def drawn_targets(rng, shape=(3, 5, 7)):
-    logits = torch.tensor(rng.normal(0, 2, shape), dtype=torch.float32, requires_grad=True)
-    targets = torch.tensor(rng.random(shape) > 0.5, dtype=torch.float32)
-    confidence = torch.tensor(rng.random(shape), dtype=torch.float32)
-    return logits, targets, confidence
-
-
-def loss_of_one_class(logits, targets, weight):
-    loss = MODELS.build({'type': 'cuts3d_mm.SCSoftTargetMaskLoss'})
-    return loss(logits[:, None], targets, torch.zeros(len(logits), dtype=torch.long), weight)
-
-
-def test_loss_equals_the_equation(rng):
-    logits, targets, confidence = drawn_targets(rng)
-    expected = oracles.soft_target_loss(
-        logits.detach().numpy(), targets.numpy(), confidence.numpy()
-    )
-    loss = loss_of_one_class(logits, targets, confidence)
+def test_loss_and_gradient_equal_the_equation(rng):
+    pred, target, label, confidence = drawn(rng)
+    loss = MODELS.build(OURS)(pred, target, label, confidence)
+    logits = pred.detach()[torch.arange(6), label]
+    expected = oracles.soft_target_loss(logits.numpy(), target.numpy(), confidence.numpy())
     assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    error = confidence * (logits.sigmoid() - target) / logits.numel()
+    gradient = torch.zeros_like(pred)
+    gradient[torch.arange(6), label] = error
+    torch.testing.assert_close(pred.grad, gradient, atol=1e-7, rtol=1e-5)
 
 
-def test_gradient_of_a_pixel_is_its_error_times_its_confidence(rng):
-    logits, targets, confidence = drawn_targets(rng)
-    loss_of_one_class(logits, targets, confidence).backward()
-    expected = confidence * (logits.detach().sigmoid() - targets) / logits.numel()
-    torch.testing.assert_close(logits.grad, expected, atol=1e-7, rtol=1e-5)
-
-
-@pytest.mark.parametrize('confidence', [None, torch.ones(3, 5, 7), torch.ones(3, 1, 1)])
-def test_confidence_of_one_changes_no_bit(rng, confidence):
-    logits, targets, _ = drawn_targets(rng)
-    stock = functional.binary_cross_entropy_with_logits(logits, targets)
-    assert loss_of_one_class(logits, targets, confidence).item() == stock.item()
+@pytest.mark.parametrize('weight_shape', [None, (3, 4, 5), (3, 1, 1)])
+def test_numeric_gradient_for_a_class_among_several_agrees(rng, weight_shape):
+    loss = MODELS.build({**OURS, 'loss_weight': 1.7})
+    targets = torch.tensor(rng.random((3, 4, 5)))
+    weight = None if weight_shape is None else torch.tensor(rng.random(weight_shape))
+    pred = torch.tensor(rng.normal(size=(3, 2, 4, 5)), requires_grad=True)
+    assert gradcheck(lambda pred: loss(pred, targets, torch.tensor([1, 0, 1]), weight), pred)
 
 
 def test_soft_targets_split_a_sample_between_class_and_background():

@@ -77,9 +77,10 @@ def test_class_loss_and_gradient_equal_the_oracle(rng, confidence_source, drop_i
 
 
 @pytest.mark.parametrize('confidence_source', ['none', 'score'])
-def test_numeric_gradients_of_both_losses_agree(rng, confidence_source):
+@pytest.mark.parametrize('drop_iou', [None, 0.01, 0.2])
+def test_numeric_gradients_of_both_losses_agree(rng, confidence_source, drop_iou):
     _, _, (scores, deltas, *rest) = sampled(rng)
-    one = head(drop_iou=0.01, confidence_source=confidence_source)
+    one = head(drop_iou=drop_iou, confidence_source=confidence_source)
 
     def losses(scores, deltas):
         found = one.loss_and_target(scores, deltas, *rest)['loss_bbox']
@@ -181,6 +182,11 @@ def mask_head(kind='cuts3d_mm.SCMaskHead', **options):
     return MODELS.build({'type': kind, **common, **options})
 
 
+def mask_loss(one, pred, result, instances):
+    found = one.loss_and_target(pred, [result], [instances], MASK_TRAIN_CFG)
+    return found['loss_mask']['loss_mask']
+
+
 def samples(rng, instances, count=9):
     """Boxes near the labels, as a sampler returns them."""
     index = torch.tensor(rng.integers(0, len(instances), count))
@@ -195,67 +201,56 @@ def predictions(rng, count=9):
     return torch.tensor(rng.normal(size=(count, 1, 28, 28)), dtype=torch.float32)
 
 
-def test_loss_equals_the_equation_on_cropped_targets(rng):
+@pytest.mark.parametrize('confidence_source', ['map', 'score'])
+def test_loss_equals_the_equation_on_cropped_targets(rng, confidence_source):
     instances = instances_of(3, rng)
     result, pred = samples(rng, instances), predictions(rng)
-    found = mask_head().loss_and_target(pred, [result], [instances], MASK_TRAIN_CFG)
-    boxes = result.pos_priors.clamp(min=0).minimum(torch.tensor([128.0, 96, 128, 96]))
-    doubt = instances.masks.crop_doubt(boxes, (28, 28), result.pos_assigned_gt_inds)
-    expected = oracles.soft_target_loss(
-        pred[:, 0].numpy(), found['mask_targets'].numpy(), 1 - doubt.numpy()
-    )
+    one = mask_head(confidence_source=confidence_source)
+    found = one.loss_and_target(pred, [result], [instances], MASK_TRAIN_CFG)
+    index = result.pos_assigned_gt_inds
+    weight = instances.masks.scores[index.numpy()][:, None, None]  # of all pixels of an instance
+    if confidence_source == 'map':
+        boxes = result.pos_priors.clamp(min=0).minimum(torch.tensor([128.0, 96, 128, 96]))
+        weight = 1 - instances.masks.crop_doubt(boxes, (28, 28), index).numpy()
+    targets = found['mask_targets'].numpy()
+    weights = np.broadcast_to(weight, (9, 28, 28))
+    expected = oracles.soft_target_loss(pred[:, 0].numpy(), targets, weights)
     assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize('confidence_source', ['map', 'score', 'none'])
-def test_numeric_gradient_of_the_loss_agrees(rng, monkeypatch, confidence_source):
+def test_numeric_gradient_from_features_to_the_loss_agrees(rng, monkeypatch, confidence_source):
     instances = instances_of(2, rng)
-    result, small = samples(rng, instances, 2), ConfigDict(mask_size=7)
-    one = mask_head(confidence_source=confidence_source)
+    result, small = samples(rng, instances, 2), ConfigDict(mask_size=6)
+    one = mask_head(confidence_source=confidence_source, in_channels=2, conv_out_channels=3)
+    one.double()
     targets = one.get_targets([result], [instances], small).double()
     monkeypatch.setattr(one, 'get_targets', lambda *_: targets)  # stock targets are float32
 
-    def loss(pred):
-        found = one.loss_and_target(pred, [result], [instances], small)
+    def loss(features, kernel):
+        weights = {'conv_logits.weight': kernel}
+        predicted = torch.func.functional_call(one, weights, (features,))
+        found = one.loss_and_target(predicted, [result], [instances], small)
         return found['loss_mask']['loss_mask']
 
-    pred = torch.tensor(rng.normal(size=(2, 1, 7, 7)), requires_grad=True)
-    assert gradcheck(loss, pred)
-
-
-def test_score_weighs_all_pixels_of_an_instance(rng):
-    instances = instances_of(3, rng)
-    result, pred = samples(rng, instances), predictions(rng)
-    found = mask_head(confidence_source='score').loss_and_target(
-        pred, [result], [instances], MASK_TRAIN_CFG
-    )
-    weight = instances.masks.scores[result.pos_assigned_gt_inds.numpy()]
-    expected = oracles.soft_target_loss(
-        pred[:, 0].numpy(),
-        found['mask_targets'].numpy(),
-        np.broadcast_to(weight[:, None, None], (9, 28, 28)),
-    )
-    assert found['loss_mask']['loss_mask'].item() == pytest.approx(expected, rel=1e-5)
+    features = torch.tensor(rng.normal(size=(2, 2, 3, 3)), requires_grad=True)
+    kernel = one.conv_logits.weight.detach().clone().requires_grad_()
+    assert gradcheck(loss, (features, kernel))
 
 
 @pytest.mark.parametrize('options', [{}, {'confidence_source': 'none'}])
 def test_certain_labels_give_the_stock_loss_to_the_last_bit(rng, options):
     instances = instances_of(4, rng, certain=True)
     result, pred = samples(rng, instances), predictions(rng)
-    losses = [
-        one.loss_and_target(pred, [result], [instances], MASK_TRAIN_CFG)['loss_mask']['loss_mask']
-        for one in (mask_head(**options), mask_head('mmdet.FCNMaskHead'))
-    ]
-    assert torch.equal(*losses)
+    heads = mask_head(**options), mask_head('mmdet.FCNMaskHead')
+    assert torch.equal(*(mask_loss(one, pred, result, instances) for one in heads))
 
 
 def test_no_positive_sample_gives_a_loss_of_zero_with_a_gradient(rng):
     instances = instances_of(2, rng)
     empty = samples(rng, instances, count=0)
     pred = predictions(rng, count=0).requires_grad_()
-    loss = mask_head().loss_and_target(pred, [empty], [instances], MASK_TRAIN_CFG)['loss_mask'][
-        'loss_mask'
-    ]
+    loss = mask_loss(mask_head(), pred, empty, instances)
     assert loss.item() == 0 and loss.requires_grad
 
 
@@ -263,7 +258,7 @@ def test_masks_without_confidence_are_refused_with_the_remedy(rng):
     instances = instances_of(2, rng, plain=True)
     result = samples(rng, instances)
     with pytest.raises(TypeError, match='LoadPseudoLabels'):
-        mask_head().loss_and_target(predictions(rng), [result], [instances], MASK_TRAIN_CFG)
+        mask_loss(mask_head(), predictions(rng), result, instances)
     assert instances.masks.height == IMAGE_HW[0]
 
 
