@@ -417,11 +417,7 @@ def _repeat(
 ) -> Result:
     """Ask a server, and ask again after temporary errors: five attempts in all.
 
-    Args:
-        what: beginning of the message if it fails.
-        ask: function that asks, and returns the answer.
-        errors: errors that `ask` raises.
-        explain: function that gives the reason of an error, and whether it may be temporary.
+    `explain` gives the reason of an error, and whether it may be temporary.
     """
     pauses = iter(PAUSES_S)
     while True:
@@ -434,24 +430,20 @@ def _repeat(
             pause = next(pauses, None)
             if pause is None or not may_pass:
                 raise HubError(f'{what}: {reason}') from error
-            answers = [_answer(one) for one in _chain(error)]
-            asked = [one.headers.get('Retry-After') or '' for one in answers if one is not None]
+            answers = [answer for _, answer in _chain(error) if answer is not None]
+            asked = [answer.headers.get('Retry-After') or '' for answer in answers]
             seconds = next((float(one) for one in asked if one.isdecimal()), pause)
         time.sleep(min(seconds, LONGEST_PAUSE_S))
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """List an error and its causes, the outermost first."""
-    links: list[BaseException] = []
-    while error is not None and error not in links:
-        links.append(error)
+def _chain(error: BaseException | None) -> list[tuple[BaseException, Any]]:
+    """List an error and its causes, the outermost first, each with the answer of the server."""
+    links: list[tuple[BaseException, Any]] = []
+    while error is not None and all(error is not link for link, _ in links):
+        is_answer = isinstance(error, HTTPError)  # of urllib
+        links.append((error, error if is_answer else getattr(error, 'response', None)))
         error = error.__cause__ or error.__context__
     return links
-
-
-def _answer(error: BaseException) -> Any:
-    """Answer of a server in an error of urllib or of the client of the Hub; None without."""
-    return error if isinstance(error, HTTPError) else getattr(error, 'response', None)
 
 
 def _explain(error: Exception) -> tuple[str, bool]:
@@ -469,15 +461,14 @@ def _explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, _MALFORMED) and (is_json or not isinstance(error, OSError)):
         reason = f'{type(error).__name__}: {_shortened(error)}'
         return f'the answer is not from a Hub ({reason}); check HF_ENDPOINT, or try later', False
-    chain = _chain(error)
-    statuses = [getattr(_answer(one), 'status_code', None) for one in chain]
+    chain = [(one, getattr(answer, 'status_code', None)) for one, answer in _chain(error)]
     # What the client itself asks again for; where it says that a file is nowhere, it has done so.
     repeated = inspect.signature(http_backoff).parameters['retry_on_exceptions'].default
-    is_broken = any(isinstance(one, repeated) for one in chain)
-    has_given_up = any(isinstance(one, errors.LocalEntryNotFoundError) for one in chain)
-    is_passing = is_broken or not PASSING_STATUS.isdisjoint(statuses)
-    may_pass = 429 in statuses or (is_passing and not has_given_up)
-    for one, status in zip(chain, statuses, strict=True):
+    is_broken = any(isinstance(one, repeated) for one, _ in chain)
+    has_given_up = any(isinstance(one, errors.LocalEntryNotFoundError) for one, _ in chain)
+    is_passing = is_broken or any(status in PASSING_STATUS for _, status in chain)
+    may_pass = any(status == 429 for _, status in chain) or (is_passing and not has_given_up)
+    for one, status in chain:
         if (told := _told(one, status)) is not None:
             return told, may_pass
     if has_given_up:
@@ -573,11 +564,7 @@ TIMEOUT_S = 30.0  # seconds without a byte
 
 
 def download_url(url: str, target: Path) -> None:
-    """Download a file, whole or not at all.
-
-    Args:
-        url: http(s) address.
-        target: file to write, in a folder that exists.
+    """Download a file of the web, whole or not at all, into a folder that exists.
 
     Raises:
         HubError: the file cannot be downloaded, even in five attempts, or is too large.
