@@ -30,10 +30,9 @@ _LOGGED = (
 )
 # Libraries that take up to seconds to import -> modules that take them for optional. PyArrow
 # imports pandas on behalf of who makes a table.
-_OF_MM = re.compile(r'(mmdet|mmengine\.optim)\.')
 _UNUSED = {
-    **dict.fromkeys(('transformers', 'mmpretrain', 'sklearn'), _OF_MM),
-    'pandas': re.compile(r'cuts3d_mm\.'),
+    **dict.fromkeys(('transformers', 'mmpretrain', 'sklearn'), r'(mmdet|mmengine\.optim)\.'),
+    'pandas': r'cuts3d_mm\.',
 }
 # Classes that need them: language models, their texts, tracking, an optimizer.
 _USERS = re.compile(
@@ -48,7 +47,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     """Finds modules as others would, and runs functions after their import."""
 
     def __init__(self) -> None:
-        self.functions: dict[str, list[Callable[[ModuleType], None]]] = defaultdict(list)
+        self.functions: dict[str, list[Callable[[Any], object]]] = defaultdict(list)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -74,7 +73,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 _FINDER = _AfterImport()
 
 
-def run_after_import(name: str, function: Callable[[ModuleType], None]) -> None:
+def run_after_import(name: str, function: Callable[[Any], object]) -> None:
     """Run a function on a module: now if it is imported already, else when it is.
 
     To import MMEngine for it would take a part of a second of every command, in which Ctrl-C
@@ -90,28 +89,26 @@ def run_after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 
 def find_our_configs() -> None:
     """Let configs of other projects begin with `_base_ = 'cuts3d_mm::FOLDER/NAME.py'`."""
-    run_after_import('mmengine.config.utils', _register_package)
+    name = 'cuts3d_mm'
+    run_after_import(
+        'mmengine.config.utils', lambda utils: utils.MODULE2PACKAGE.setdefault(name, name)
+    )
     run_after_import('mmengine.config.config', _look_into_checkout)
 
 
-def _register_package(utils: ModuleType) -> None:
-    utils.MODULE2PACKAGE.setdefault('cuts3d_mm', 'cuts3d_mm')  # type: ignore[attr-defined]
-
-
-def _look_into_checkout(config: ModuleType) -> None:
+def _look_into_checkout(config: Any) -> None:
     """Name the config in the checkout where MMEngine finds no `.mim`.
 
     Two cases: OpenMMLab's MMEngine looks for an editable install in site-packages, and a
     checkout that is only on PYTHONPATH has no `.mim`.
     """
-    kind = config.Config  # type: ignore[attr-defined]
+    kind = config.Config
     find_installed = kind._get_cfg_path
 
     def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
         package, _, name = cfg_path.partition('::')
         try:
-            found: tuple[str, str | None] = find_installed(cfg_path, filename)
-            return found
+            return find_installed(cfg_path, filename)  # type: ignore[no-any-return]
         except FileNotFoundError:
             if package != 'cuts3d_mm':
                 raise
@@ -129,8 +126,8 @@ def silence() -> None:
     run_after_import('mmengine.logging', _filter_print_log)
 
 
-def _filter_print_log(logging: ModuleType) -> None:
-    print_log = logging.print_log  # type: ignore[attr-defined]
+def _filter_print_log(logging: Any) -> None:
+    print_log = logging.print_log
     if getattr(print_log, 'is_filtered', False):
         return
 
@@ -139,7 +136,7 @@ def _filter_print_log(logging: ModuleType) -> None:
             print_log(msg, *args, **kwargs)
 
     print_some.is_filtered = True  # type: ignore[attr-defined]
-    logging.print_log = print_some  # type: ignore[attr-defined]
+    logging.print_log = print_some
 
 
 class _Unused(importlib.abc.MetaPathFinder):
@@ -155,7 +152,7 @@ class _Unused(importlib.abc.MetaPathFinder):
         frame = sys._getframe(1)
         while frame.f_back is not None and 'importlib' in frame.f_code.co_filename:
             frame = frame.f_back
-        if importer.match(frame.f_globals.get('__name__', '')):
+        if re.match(importer, frame.f_globals.get('__name__', '')):
             raise ModuleNotFoundError(f'{name} is left out: no class of the config uses it')
 
 

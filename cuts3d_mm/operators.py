@@ -187,9 +187,9 @@ class _Finder(MetaPathFinder):
         return ModuleSpec(name, _Loader()) if name == NAME else None
 
 
-def _explain_broken_operators(ext_loader: ModuleType) -> None:
+def _explain_broken_operators(ext_loader: Any) -> None:
     """Add the remedy to the error of compiled operators that do not load."""
-    load_ext = ext_loader.load_ext  # type: ignore[attr-defined]
+    load_ext = ext_loader.load_ext
 
     def load_or_explain(name: str, functions: list[str]) -> ModuleType:
         try:
@@ -204,4 +204,4 @@ def _explain_broken_operators(ext_loader: ModuleType) -> None:
                 '(OpenMMLab: mmcv-lite==2.1.0)'
             ) from error
 
-    ext_loader.load_ext = load_or_explain  # type: ignore[attr-defined]
+    ext_loader.load_ext = load_or_explain

@@ -127,7 +127,13 @@ class SelfTrainingHook(Hook):
             ValueError: a round begins before another or when the training is over, the data
                 cannot be resumed, or its labels are no label store.
         """
-        _require_rounds(self.begins, runner.max_iters)
+        begins, max_iters = self.begins, runner.max_iters
+        is_rising = begins == sorted(set(begins))
+        if not begins or not is_rising or begins[0] < 1 or begins[-1] >= max_iters:
+            raise ValueError(
+                'rounds must begin one after another, the first at 1 or later and the last before '
+                f'max_iters {max_iters}, got {begins}'
+            )
         dataset = training_labels(runner.cfg.train_dataloader.dataset)
         shard_paths(Path(dataset.get('data_root', '')) / dataset.ann_file)
         loop, done = runner.train_loop, runner.iter
@@ -317,11 +323,15 @@ def _predict(
     labeller: BuiltLabeller, images: ImageList, folders: RoundFolders, device: str
 ) -> None:
     """Predict the part of the images that is this rank's."""
+    helpers = 0  # processes that encode masks while the detector of this rank is on its GPU
+    if device.partition(':')[0] != 'cpu':
+        ranks_here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+        helpers = max(1, min(_MOST_HELPERS, default_workers((device,)) // ranks_here))
     label(
         labeller,
         images,
         folders.predictions,
-        _num_helpers(device),
+        helpers,
         f'{folders.folder.name}: labelling {images.root.name}',
         devices=device,
         batch_size=1,
@@ -336,14 +346,6 @@ def _merge(folders: RoundFolders, old: Path, rule: MergeRule, selection: LabelSe
     with name_atomically(folders.labels) as temporary:
         _, kept = merge_stores(folders.predictions, old, temporary, rule, old_thr=old_thr)
         write_whole(folders.kept, json.dumps(asdict(kept)))
-
-
-def _num_helpers(device: str) -> int:
-    """Processes that encode masks while the detector of this rank is on its GPU; none without."""
-    if device.partition(':')[0] == 'cpu':
-        return 0
-    ranks_here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
-    return max(1, min(_MOST_HELPERS, default_workers((device,)) // ranks_here))
 
 
 class _Silent:
@@ -389,15 +391,6 @@ def _labelled_images(dataset: ConfigDict) -> tuple[Path, ImageList]:
     ]
     folder = root / dataset.get('data_prefix', {}).get('img', '')
     return labels, ImageList(folder, tuple(sorted(names)))
-
-
-def _require_rounds(begins: Sequence[int], max_iters: int) -> None:
-    rising = sorted(set(begins))
-    if not begins or rising != list(begins) or begins[0] < 1 or begins[-1] >= max_iters:
-        raise ValueError(
-            'rounds must begin one after another, the first at 1 or later and the last before '
-            f'max_iters {max_iters}, got {list(begins)}'
-        )
 
 
 def _require_skippable(dataloader: Any) -> None:

@@ -92,7 +92,11 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
         labels, label_weights, bbox_targets, bbox_weights = targets
         class_targets = labels
         if self.confidence_source == 'score':
-            scores = _scores_of_samples(sampling_results)
+            parts = [  # negatives come behind the positives of an image
+                functional.pad(result.pos_scores, (0, len(result.neg_priors)), value=1.0)
+                for result in sampling_results
+            ]
+            scores = torch.cat(parts)
             bbox_weights = bbox_weights * scores[:, None]
             class_targets = soft_class_targets(labels, scores, self.num_classes).to(cls_score)
         # The stock method gives the box loss only; the class loss follows.
@@ -120,15 +124,6 @@ class DropLossBBoxHead(Shared2FCBBoxHead):
             for part, result in zip(boxes.split(sizes), sampling_results, strict=True)
         ]
         return torch.cat(weights)
-
-
-def _scores_of_samples(sampling_results: list[Any]) -> Tensor:
-    """Join the scores of all samples, (N,): of each image positives, then 1 for negatives."""
-    parts = [
-        functional.pad(result.pos_scores, (0, len(result.neg_priors)), value=1.0)
-        for result in sampling_results
-    ]
-    return torch.cat(parts)
 
 
 @MODELS.register_module()

@@ -281,7 +281,7 @@ class LogHistory(StandIn):
             raise ValueError('it has a log whose values and counts do not agree')
 
 
-def _make_array(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+def _make_array(content: Any, kind: Any, shape: Any = (), order: Any = 'C') -> NDArray[Any]:
     """Make an array in new memory, in this machine's byte order."""
     if isinstance(content, str):  # as Python 2, or its protocol, writes bytes
         content = content.encode('latin1')
@@ -294,10 +294,6 @@ def _make_array(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]
         raise ValueError(f'it has an array of the shape {shape} and {len(content):,} bytes')
     array = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
     return array.astype(kind.dtype.newbyteorder('='), order='C')
-
-
-def _make_number(kind: Any, content: Any) -> Any:
-    return _make_array(content, kind, (), 'C').item()
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -395,16 +391,6 @@ def _first(value: Any = '', *_: Any) -> Any:
     return value
 
 
-def _no_bytes() -> bytes:
-    """Make empty bytes, which old protocols store as a call."""
-    return b''
-
-
-def _empty_mapping(*_: Any) -> dict[Any, Any]:
-    """Make a `defaultdict` without its default, a function that is no data."""
-    return {}
-
-
 def _reconstruct(kind: Any, *_: Any) -> Any:
     """Make an empty object, which old protocols store as a call."""
     if not isinstance(kind, Name) or kind.rule not in (LogHistory, _Fields):
@@ -415,7 +401,7 @@ def _reconstruct(kind: Any, *_: Any) -> Any:
 _RULES: Rules = {
     ('collections', 'OrderedDict'): _mapping,
     ('collections', 'Counter'): _mapping,
-    ('collections', 'defaultdict'): _empty_mapping,
+    ('collections', 'defaultdict'): lambda *_: {},  # its default is a function, no data
     ('argparse', 'Namespace'): _Fields,
     ('types', 'SimpleNamespace'): _Fields,
     ('copyreg', '_reconstructor'): _reconstruct,
@@ -427,7 +413,8 @@ _RULES: Rules = {
         for module in ('builtins', '__builtin__')
         for name, rule in (
             *(('set', _set), ('frozenset', _set), ('dict', _mapping)),
-            *(('complex', complex), ('bytes', _no_bytes), ('getattr', _look_up_method)),
+            *(('complex', complex), ('getattr', _look_up_method)),
+            ('bytes', lambda: b''),  # empty bytes, which old protocols store as a call
         )
     },
     ('numpy', 'ndarray'): _Array,
@@ -439,7 +426,7 @@ _RULES: Rules = {
         for core in ('core', '_core')
         for module, name, rule in (
             ('multiarray', '_reconstruct', _Array),
-            ('multiarray', 'scalar', _make_number),
+            ('multiarray', 'scalar', lambda kind, content: _make_array(content, kind).item()),
             ('numeric', '_frombuffer', _make_array),
         )
     },
