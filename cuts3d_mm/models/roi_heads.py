@@ -288,22 +288,12 @@ class SingleMaskCascadeRoIHead(CascadeRoIHead):
         return results
 
     def _bbox_forward(self, stage: int, x: Any, rois: Tensor) -> dict[str, Any]:
-        shared = tuple(_ScaledGradient.apply(level, 1 / self.num_stages) for level in x)
+        shared = tuple(level.view_as(level) for level in x)
+        for level in shared:
+            if level.requires_grad:
+                level.register_hook(lambda gradient: gradient * (1 / self.num_stages))
         results: dict[str, Any] = super()._bbox_forward(stage, shared, rois)
         return results
-
-
-class _ScaledGradient(torch.autograd.Function):
-    """Identity function whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] * ctx.factor, None
 
 
 @TASK_UTILS.register_module()
