@@ -34,61 +34,57 @@ def test_good_environment_has_no_findings():
 
 
 @pytest.mark.parametrize(
-    ('changes', 'errors', 'without', 'what', 'remedy'),
+    ('given', 'what', 'remedy'),
     [
         (
-            {'mmdet': '3.3.0'},
-            {},
-            (),
+            {'changes': {'mmdet': '3.3.0'}},
             'installed together',
             'pip uninstall -y mmdet onedl-mmdetection',
         ),
-        ({}, {}, ('onedl-mmcv',), 'mmcv is not installed', 'pip install onedl-mmcv'),
+        ({'without': ['onedl-mmcv']}, 'mmcv is not installed', 'pip install onedl-mmcv'),
         (
-            {'mmcv-lite': '2.1.0'},
-            {},
-            (),
+            {'changes': {'mmcv-lite': '2.1.0'}},
             'onedl-mmcv and mmcv-lite are installed together',
             'pip uninstall -y onedl-mmcv mmcv-lite',
         ),
         (
-            {},
-            {'mmcv._ext': 'ImportError: undefined symbol'},
-            (),
+            {'errors': {'mmcv._ext': 'ImportError: undefined symbol'}},
             'do not load with torch 2.11.0: ImportError: undefined symbol',
             'pip install --force-reinstall --no-deps onedl-mmcv',
         ),
         (
-            {},
-            {'mmcv.ops.nms': 'nms_impl: implementation for device cuda:0 not found.'},
-            (),
+            {'errors': {'mmcv.ops.nms': 'nms_impl: implementation for device cuda:0 not found.'}},
             'mmcv was compiled for another torch than 2.11.0: nms_impl',
             'install the torch that mmcv was compiled for',
         ),
-        ({}, {'cv2': 'libGL'}, (), 'cv2 cannot be imported', 'opencv-python-headless'),
-        ({'opencv-python': '4'}, {}, (), 'cv2 is installed 2 times', 'pip uninstall -y opencv'),
+        ({'errors': {'cv2': 'libGL'}}, 'cv2 cannot be imported', 'opencv-python-headless'),
         (
-            {'transformers': '5.1.0'},
-            {'mmpretrain.models': 'x'},
-            (),
+            {'changes': {'opencv-python': '4'}},
+            'cv2 is installed 2 times',
+            'pip uninstall -y opencv',
+        ),
+        (
+            {'changes': {'transformers': '5.1.0'}, 'errors': {'mmpretrain.models': 'x'}},
             'mmpretrain cannot be imported with transformers 5.1.0',
             'transformers==4.57.6',
         ),
         (
-            {'transformers': '5.24.0'},
-            {'mmdet.models': 'TypeError: x'},
-            (),
+            {'changes': {'transformers': '5.24.0'}, 'errors': {'mmdet.models': 'TypeError: x'}},
             'mmdet and mmpretrain cannot be imported with transformers 5.24.0',
             'transformers==4.57.6',
         ),
-        ({}, {'mmpretrain.models': 'x'}, (), 'mmpretrain cannot be imported: x', 'named there'),
-        ({'torchvision': '0.29.0'}, {}, (), 'do not fit', 'torchvision==0.26.*'),
-        ({}, {'torchvision': 'nms'}, (), 'do not fit: nms', 'torchvision==0.26.*'),
-        ({}, {}, ('torch',), 'torch is not installed', 'pip install torch'),
+        (
+            {'errors': {'mmpretrain.models': 'x'}},
+            'mmpretrain cannot be imported: x',
+            'named there',
+        ),
+        ({'changes': {'torchvision': '0.29.0'}}, 'do not fit', 'torchvision==0.26.*'),
+        ({'errors': {'torchvision': 'nms'}}, 'do not fit: nms', 'torchvision==0.26.*'),
+        ({'without': ['torch']}, 'torch is not installed', 'pip install torch'),
     ],
 )
-def test_serious_problem_is_found_with_its_remedy(changes, errors, without, what, remedy):
-    (finding,) = findings(changes, errors, without)
+def test_serious_problem_is_found_with_its_remedy(given, what, remedy):
+    (finding,) = findings(**given)
     assert finding.is_serious and what in finding.what and remedy in finding.remedy
 
 

@@ -21,6 +21,7 @@ SEMI = 'cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi.py'
 FULL = sorted(path for path in (CONFIGS / 'cuts3d').glob('*.py') if path.name != SEMI)
 STOCK = 'cuts3d_stock-cascade-mask-rcnn_r50_fpn_1x.py'
 INITIAL = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
+SHORT_SIDES = [240, 320, 480, 640, 672, 704, 736, 768, 800, 1024]  # pixels, of CutLER and CuVLER
 SELF_TRAINING = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-80k_self-training.py'
 
 
@@ -74,7 +75,7 @@ def test_initial_round_has_the_hyperparameters_of_cutler():
     rpn = config.model.train_cfg.rpn_proposal
     assert (rpn.max_per_img, rpn.nms.iou_threshold) == (4000, 0.65)
     scales = config.train_dataloader.dataset.dataset.pipeline[2].scales
-    assert [scale[1] for scale in scales] == [240, 320, 480, 640, 672, 704, 736, 768, 800, 1024]
+    assert [scale[1] for scale in scales] == SHORT_SIDES
     assert config.model.backbone.norm_cfg.type == config.model.neck.norm_cfg.type == 'SyncBN'
     assert config.model.test_cfg.rpn.nms.iou_threshold == 0.65
 
@@ -204,45 +205,8 @@ def test_rounds_of_self_training_have_the_hyperparameters_of_cutler():
     assert config.train_cfg.max_iters - loop.rounds[-1].begin == alone.train_cfg.max_iters
 
 
-# Every field of CuVLER's file for its self-training that is about the training, and detectron2's
-# default where the file leaves it out.
-IN_DOMAIN = {
-    'COPY_PASTE_RANDOM_NUM': False,
-    'COPY_PASTE_RATIO': (0.5, 1.0),
-    'PIXEL_MEAN': [123.675, 116.28, 103.53],
-    'PIXEL_STD': [58.395, 57.12, 57.375],
-    'FREEZE_AT': 0,
-    'DEPTH': 50,
-    'NORM': ('SyncBN', 'SyncBN'),
-    'STRIDE_IN_1X1': False,
-    'CLS_AGNOSTIC_BBOX_REG': {True},
-    'NUM_CLASSES': {1},
-    'SCORE_THRESH_TEST': 0.0,
-    'POSITIVE_FRACTION': 0.25,
-    'DROPLOSS_IOU_THRESH': {0.01},
-    'USE_SOFT_TARGETS': ({'score'}, 'score'),
-    'PRE_NMS_TOPK_TRAIN': 2000,
-    'POST_NMS_TOPK_TRAIN': 1000,
-    'NMS_THRESH': 0.7,
-    'IMS_PER_BATCH': 16,
-    'BASE_LR': 0.05,
-    'MOMENTUM': 0.9,
-    'WEIGHT_DECAY': 1e-4,
-    'WEIGHT_DECAY_NORM': 0.0,
-    'STEPS': [7400],
-    'GAMMA': 0.02,
-    'WARMUP': (0.001, 1000),
-    'MAX_ITER': 14800,
-    'CLIP_VALUE': 1.0,
-    'AMP_AND_CLIP_TYPE': 'cuts3d_mm.AmpPerParameterClipOptimWrapper',
-    'MIN_SIZE_TRAIN': [240, 320, 480, 640, 672, 704, 736, 768, 800, 1024],
-    'MAX_SIZE_TRAIN': {1333},
-    'PRECISE_BN': 200,
-    'DETECTIONS_PER_IMAGE': 100,
-}
-
-
 def test_in_domain_training_has_every_hyperparameter_of_cuvler():
+    """Every field of its file that is about the training, and detectron2's defaults."""
     config = load('cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-15k_in-domain-coco.py')
     model, wrapper = config.model, config.optim_wrapper
     heads, stages = model.roi_head.bbox_head, model.train_cfg.rcnn
@@ -250,44 +214,47 @@ def test_in_domain_training_has_every_hyperparameter_of_cuvler():
     paste = config.train_dataloader.dataset.pipeline[0]
     scales = config.train_dataloader.dataset.dataset.pipeline[2].scales
     precise_bn = next(one for one in config.custom_hooks if one.type.endswith('PreciseBNHook'))
-    found = {
-        'COPY_PASTE_RANDOM_NUM': not paste.paste_all,
-        'COPY_PASTE_RATIO': tuple(paste.scale_range),
-        'PIXEL_MEAN': model.data_preprocessor.mean,
-        'PIXEL_STD': model.data_preprocessor.std,
-        'FREEZE_AT': model.backbone.frozen_stages + 1,
-        'DEPTH': model.backbone.depth,
-        'NORM': (model.backbone.norm_cfg.type, model.neck.norm_cfg.type),
-        'STRIDE_IN_1X1': model.backbone.style != 'pytorch',
-        'CLS_AGNOSTIC_BBOX_REG': {head.reg_class_agnostic for head in heads},
-        'NUM_CLASSES': {head.num_classes for head in heads},
-        'SCORE_THRESH_TEST': model.test_cfg.rcnn.score_thr,
-        'POSITIVE_FRACTION': stages[0].sampler.pos_fraction,
-        'DROPLOSS_IOU_THRESH': {head.drop_iou for head in heads},
-        'USE_SOFT_TARGETS': (
-            {head.confidence_source for head in heads},
-            model.roi_head.mask_head.confidence_source,
-        ),
-        'PRE_NMS_TOPK_TRAIN': model.train_cfg.rpn_proposal.nms_pre,
-        'POST_NMS_TOPK_TRAIN': model.train_cfg.rpn_proposal.max_per_img,
-        'NMS_THRESH': model.train_cfg.rpn_proposal.nms.iou_threshold,
-        'IMS_PER_BATCH': 8 * config.train_dataloader.batch_size,
-        'BASE_LR': wrapper.optimizer.lr,
-        'MOMENTUM': wrapper.optimizer.momentum,
-        'WEIGHT_DECAY': wrapper.optimizer.weight_decay,
-        'WEIGHT_DECAY_NORM': wrapper.paramwise_cfg.norm_decay_mult,
-        'STEPS': steps.milestones,
-        'GAMMA': steps.gamma,
-        'WARMUP': (warmup.start_factor, warmup.end),
-        'MAX_ITER': config.train_cfg.max_iters,
-        'CLIP_VALUE': wrapper.clip_grad.max_norm,
-        'AMP_AND_CLIP_TYPE': wrapper.type,
-        'MIN_SIZE_TRAIN': [side for _, side in scales],
-        'MAX_SIZE_TRAIN': {longest for longest, _ in scales},
-        'PRECISE_BN': HOOKS.build(precise_bn).num_iters,
-        'DETECTIONS_PER_IMAGE': model.test_cfg.rcnn.max_per_img,
+    soft_targets = (
+        {head.confidence_source for head in heads},
+        model.roi_head.mask_head.confidence_source,
+    )
+    facts = {  # name -> ours, CuVLER's
+        'COPY_PASTE_RANDOM_NUM': (not paste.paste_all, False),
+        'COPY_PASTE_RATIO': (tuple(paste.scale_range), (0.5, 1.0)),
+        'PIXEL_MEAN': (model.data_preprocessor.mean, [123.675, 116.28, 103.53]),
+        'PIXEL_STD': (model.data_preprocessor.std, [58.395, 57.12, 57.375]),
+        'FREEZE_AT': (model.backbone.frozen_stages + 1, 0),
+        'DEPTH': (model.backbone.depth, 50),
+        'NORM': ((model.backbone.norm_cfg.type, model.neck.norm_cfg.type), ('SyncBN', 'SyncBN')),
+        'STRIDE_IN_1X1': (model.backbone.style != 'pytorch', False),
+        'CLS_AGNOSTIC_BBOX_REG': ({head.reg_class_agnostic for head in heads}, {True}),
+        'NUM_CLASSES': ({head.num_classes for head in heads}, {1}),
+        'SCORE_THRESH_TEST': (model.test_cfg.rcnn.score_thr, 0.0),
+        'POSITIVE_FRACTION': (stages[0].sampler.pos_fraction, 0.25),
+        'DROPLOSS_IOU_THRESH': ({head.drop_iou for head in heads}, {0.01}),
+        'USE_SOFT_TARGETS': (soft_targets, ({'score'}, 'score')),
+        'PRE_NMS_TOPK_TRAIN': (model.train_cfg.rpn_proposal.nms_pre, 2000),
+        'POST_NMS_TOPK_TRAIN': (model.train_cfg.rpn_proposal.max_per_img, 1000),
+        'NMS_THRESH': (model.train_cfg.rpn_proposal.nms.iou_threshold, 0.7),
+        'IMS_PER_BATCH': (8 * config.train_dataloader.batch_size, 16),
+        'BASE_LR': (wrapper.optimizer.lr, 0.05),
+        'MOMENTUM': (wrapper.optimizer.momentum, 0.9),
+        'WEIGHT_DECAY': (wrapper.optimizer.weight_decay, 1e-4),
+        'WEIGHT_DECAY_NORM': (wrapper.paramwise_cfg.norm_decay_mult, 0.0),
+        'STEPS': (steps.milestones, [7400]),
+        'GAMMA': (steps.gamma, 0.02),
+        'WARMUP': ((warmup.start_factor, warmup.end), (0.001, 1000)),
+        'MAX_ITER': (config.train_cfg.max_iters, 14800),
+        'CLIP_VALUE': (wrapper.clip_grad.max_norm, 1.0),
+        'AMP_AND_CLIP_TYPE': (wrapper.type, 'cuts3d_mm.AmpPerParameterClipOptimWrapper'),
+        'MIN_SIZE_TRAIN': ([side for _, side in scales], SHORT_SIDES),
+        'MAX_SIZE_TRAIN': ({longest for longest, _ in scales}, {1333}),
+        'PRECISE_BN': (HOOKS.build(precise_bn).num_iters, 200),
+        'DETECTIONS_PER_IMAGE': (model.test_cfg.rcnn.max_per_img, 100),
     }
-    assert found == IN_DOMAIN
+    assert {name: ours for name, (ours, _) in facts.items()} == {
+        name: theirs for name, (_, theirs) in facts.items()
+    }
 
 
 def test_one_round_is_the_first_of_three():

@@ -37,14 +37,6 @@ class Payloads:
         return str(self.folder / name)
 
 
-class _WritesMarker:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f'touch {self.marker}',)
-
-
 @contextmanager
 def write_payloads(folder: Path):
     """Write all payloads and serve them on loopback."""
@@ -55,8 +47,9 @@ def write_payloads(folder: Path):
     for name in ('__init__', 'registry', 'inner'):
         (folder / PACKAGE / f'{name}.py').write_text(f'{code}def run(*args, **kwargs): pass\n')
     (folder / 'script.py').write_text(f'{code}model = dict(type="ResNet", depth=18)\n')
-    torch.save({'state_dict': _WritesMarker(payloads.marker)}, folder / 'pickle.pth')
-    torch.save(_WritesMarker(payloads.marker), folder / 'pickle.pkl')
+    harm = Call(os.system, f'touch {payloads.marker}')
+    torch.save({'state_dict': harm}, folder / 'pickle.pth')
+    torch.save(harm, folder / 'pickle.pkl')
     _write_remote_code(folder / 'remote', code)
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     handler.log_message = None

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
+from helpers.tiny_detectors import TINY
 
 from cuts3d_mm.configs import load_config, shipped_root
+from cuts3d_mm.hub import allow_list
 from cuts3d_mm.hub.publishing import flatten_config
 from cuts3d_mm.hub.trusted_config import (
     MAX_BYTES,
@@ -219,3 +222,55 @@ def test_names_of_classes_are_short_and_printable():
     assert plain_dataset_meta({'classes': given})['classes'] == (
         *('cat', 'ab', '[31mred', 'x' * 100, '\u732b'),
     )
+
+
+HOSTILE_VALUES = (
+    'evil.pth', '../evil', 'os.system', 'http://evil/x', {'type': 'evil'}, {'_scope_': 'evil'},
+    ['evil'], {'x': {'y': ('evil',)}}, b'evil', object(), 1 << 70, float('inf'), {'evil': 'evil'},
+    {1: 2}, {'type': {'type': 'ResNet'}}, {None: 'evil'}, 'ResNet', {'type': 'ResNet.evil'},
+)  # fmt: skip
+KNOWN_TEXTS = frozenset({'DetDataPreprocessor'}).union(
+    *allow_list.WORDS.values(),
+    *allow_list.CHOICES.values(),
+    *(allow_list.DETECTORS, allow_list.NETWORKS, allow_list.LAYERS, allow_list.LOSSES),
+    allow_list.TASK_UTILS,
+    (f'cuts3d_mm.{name}' for name in allow_list.OURS | allow_list.OUR_TASK_UTILS),
+)
+
+
+def nodes_of(value):
+    """Every container in a tree."""
+    children = value.values() if isinstance(value, dict) else value
+    yield value
+    for child in children:
+        if isinstance(child, (dict, list)):
+            yield from nodes_of(child)
+
+
+def texts_of(value):
+    if isinstance(value, dict):
+        return {text for one in value.values() for text in texts_of(one)}
+    if isinstance(value, (list, tuple)):
+        return {text for one in value for text in texts_of(one)}
+    return {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.slow
+def test_whatever_is_put_anywhere_only_known_texts_come_out(rng):
+    original = load_config(TINY, []).to_dict()
+    passed = 0
+    for _ in range(1000):
+        config = deepcopy(original)
+        nodes = [node for node in nodes_of(config['model']) if node]
+        node = nodes[rng.integers(len(nodes))]
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        keys = [*keys, 'evil', 'name', 'type', '_scope_'] if isinstance(node, dict) else keys
+        node[keys[rng.integers(len(keys))]] = HOSTILE_VALUES[rng.integers(len(HOSTILE_VALUES))]
+        try:
+            found = release_config(config, 'c')
+        except ValueError as refusal:
+            assert '\n' not in str(refusal)
+            continue
+        passed += 1
+        assert texts_of(found['model']) <= KNOWN_TEXTS
+    assert passed  # the parts that are left out may hold anything
