@@ -296,14 +296,7 @@ def without_labels(pipeline: Sequence[Step]) -> list[dict[str, Any]]:
 
 
 def read_arrays(pipeline: Sequence[Step]) -> list[dict[str, Any]]:
-    """Let a pipeline take an image as an array in BGR instead of reading it from a file.
-
-    Args:
-        pipeline: from a file, perhaps with labels, to the input of a detector.
-
-    Returns:
-        The steps for `{'img': array, 'img_id': number}`.
-    """
+    """Let a pipeline of a detector take `{'img': array in BGR, 'img_id': number}`, not a file."""
     as_float = any(_loads_image(step) and step.get('to_float32') for step in pipeline)
     kept = [step for step in without_labels(pipeline) if not _loads_image(step)]
     packed = [

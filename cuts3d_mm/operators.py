@@ -48,12 +48,7 @@ def are_compiled() -> bool:
 
 
 def describe_wheels(torch: str, python: str = _PYTHON) -> str:
-    """Say where there are ready wheels of mmcv with all operators.
-
-    Args:
-        torch: installed version, such as '2.11.0+cu130'.
-        python: such as '3.11'.
-    """
+    """Say where there are ready wheels of mmcv with all operators, by version of torch, Python."""
     wanted, package, place = _WHEELS.get(torch.split('+')[0], ('', '', ''))
     if wanted == python:
         return f'for torch {torch}: {package} from {place}'

@@ -153,20 +153,12 @@ def _join_moments(first: Tensor, second: Tensor) -> Tensor:
 
 
 def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[str]:
-    """Set running means and variances to the moments of many batches.
+    """Set running means and variances to the moments of many batches; return the norms' names.
 
     While a norm trains, its running statistics average the last few batches, most of which were
     computed with earlier weights. Here the present weights give the statistics, over all
     values of `num_batches` batches of every rank. Batches pass `extract_feat` only; norms that it
     does not use, and norms in evaluation mode, stay as they are.
-
-    Args:
-        model: detector of MMDetection.
-        batches: batches of the training data, as its data loader gives them.
-        num_batches: number of batches to measure on this rank.
-
-    Returns:
-        Names of the norms that were set.
 
     Raises:
         ValueError: there are fewer batches than `num_batches`.

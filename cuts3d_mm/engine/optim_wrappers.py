@@ -42,11 +42,7 @@ def clip_each(gradients: Sequence[Tensor], max_norm: float, norm_type: float = 2
 
 
 def require_amp(config: Config) -> None:
-    """Change the optimizer wrapper of a config to its twin that trains in mixed precision.
-
-    Raises:
-        ValueError: the wrapper of the config has no such twin.
-    """
+    """Change the optimizer wrapper of a config to its twin that trains in mixed precision."""
     wrapper = config.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
     if kind in _AMP_TYPES.values():

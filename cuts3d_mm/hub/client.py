@@ -192,10 +192,7 @@ def _is_cached(repository: HubRepository, name: str, repo_type: str = 'model') -
 def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> Result:
     """Load a model of transformers or diffusers; from the cache if the Hub does not answer.
 
-    Args:
-        load: method `from_pretrained` of a class.
-        model: Hub id or folder.
-        options: further arguments of `load`.
+    `load` is the method `from_pretrained` of a class, `model` a Hub id or a folder.
 
     Raises:
         HubError: the Hub does not answer, and the cache does not have the model.
@@ -314,14 +311,7 @@ def download_repository(
 ) -> list[Path]:
     """Copy files of a repository into a folder, each one whole or not at all.
 
-    Args:
-        repository: repository to copy from.
-        folder: folder to copy to, created if it does not exist.
-        names: names of the files; all but `.gitattributes` if empty.
-        repo_type: `model` or `dataset`.
-
-    Returns:
-        Paths of the copies.
+    Without `names`, all but `.gitattributes`. The folder is created if it does not exist.
     """
     names = names or [
         name for name in stated_hashes(repository, repo_type) if name != '.gitattributes'
@@ -391,13 +381,10 @@ def call_hub(what: str, function: Callable[..., Result], *args: Any, **kwargs: A
     If the Hub does not answer, the call fails within seconds. Temporary errors (429, 5xx) and
     broken connections are retried, five attempts in all; a download continues where it was cut.
 
-    Args:
-        what: repository or file that is asked for, for the error.
-        function: function to call with all other arguments; with `local_files_only=True` it
-            looks in the cache alone.
+    With `local_files_only=True` the function looks in the cache alone.
 
     Raises:
-        HubError: the call failed; the message says what to do.
+        HubError: the call failed; the message begins with `what` and says what to do.
     """
     # Base of the client's errors since version 1.0; older versions raise an OSError.
     from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]

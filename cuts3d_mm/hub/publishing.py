@@ -352,12 +352,9 @@ def _metric(kind: str, name: str) -> str:
 
 
 def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
-    """Describe a training in sentences, by facts in its files alone.
+    """Describe a training in sentences, by facts in its config and `meta` of its checkpoint.
 
-    Args:
-        config: config of the training.
-        meta: `meta` of its checkpoint, as MMEngine writes it, or of a release, which holds the
-            sentences; a missing fact is not described.
+    A missing fact is not described; the `meta` of a release holds the sentences.
     """
     if isinstance(recorded := meta.get('training'), list):
         return [str(fact) for fact in recorded]
@@ -419,16 +416,11 @@ METAFILE = 'configs/cuts3d/metafile.yml'
 def zoo_entry(
     root: Path, config: Path, weights_url: str, scores: dict[str, dict[str, float]]
 ) -> str:
-    """Add weights and scores to the entry of a config in the metafile.
-
-    Args:
-        root: folder that holds the metafile.
-        config: file of the config.
-        weights_url: address of the checkpoint.
-        scores: data set -> metric -> value in [0, 1]; the entry gives percent.
+    """Add weights and scores to the entry of a config in the metafile below `root`.
 
     Returns:
-        YAML, indented as an item of `Models`; empty if the metafile does not list the config.
+        YAML, indented as an item of `Models`, with scores in percent; empty if the metafile does
+        not list the config.
     """
     results = [
         {
@@ -543,16 +535,10 @@ class Published:
 def upload_files(
     files: dict[str, Path], repo_id: str, repo_type: str = 'model', is_private: bool = False
 ) -> Published:
-    """Upload files in one commit and check that they arrived.
+    """Upload files, by their names in the repository, in one commit; check that they arrived.
 
-    Files that the repository has already are not sent, so that a second call changes nothing.
-    The token is the one that `huggingface_hub` keeps.
-
-    Args:
-        files: name in the repository -> local file.
-        repo_id: `owner/name`; created if it does not exist.
-        repo_type: `model` or `dataset`.
-        is_private: whether a new repository is private.
+    Files that the repository has already are not sent, so that a second call changes nothing. A
+    repository that does not exist is created. The token is the one that `huggingface_hub` keeps.
 
     Raises:
         HubError: the Hub refused, or its files differ afterwards.

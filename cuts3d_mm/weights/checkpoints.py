@@ -269,11 +269,8 @@ def digest_weights(state: Mapping[str, Tensor]) -> str:
 def write_checkpoint(path: Path, weights: dict[str, Tensor], wrapper: dict[str, Any]) -> None:
     """Write a state dict, whole or not at all.
 
-    Args:
-        path: file to write; a name that ends in `.safetensors` gives that format, any other
-            name gives PyTorch's.
-        weights: name -> tensor.
-        wrapper: dictionary around the weights in PyTorch's format; None marks their key.
+    A name that ends in `.safetensors` gives that format. Any other name gives PyTorch's, with
+    `wrapper` around the weights, where None marks their key.
 
     Raises:
         FileNotFoundError: the folder does not exist.

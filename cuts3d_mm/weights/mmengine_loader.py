@@ -57,13 +57,12 @@ def install() -> None:
 
 
 def load_from_cuts3d(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Load a checkpoint for MMEngine, as data.
+    """Load a checkpoint for MMEngine, as data; the caller copies the weights to the device.
 
     Args:
         filename: location as for `read_state`, or a name in MMEngine's model zoos, such as
             `torchvision://resnet50`.
-        map_location: not used; the weights are in main memory, and the caller copies them to the
-            device.
+        map_location: not used.
 
     Raises:
         ValueError, OSError: as for `read_state`.
