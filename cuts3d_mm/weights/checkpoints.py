@@ -22,7 +22,7 @@ from torch import Tensor
 from cuts3d_mm.files.atomic import open_atomically
 from cuts3d_mm.hub.client import locate_file
 
-from .unpickling import Storage, StorageKind, TensorBuilder, read_pickle, to_plain
+from .unpickling import TensorBuilder, read_pickle, to_plain
 
 # Errors that readers raise if a file is damaged.
 _DAMAGED = (
@@ -126,40 +126,29 @@ def _read_zip(file: BinaryIO) -> Any:
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
-        _require_plain(records, size)
-        pickle = _pickle_of(records)
-        root = pickle.removesuffix('data.pkl')
+        is_stored = all(
+            info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+            for info in records.values()
+        )
+        total = sum(info.file_size for info in records.values())
+        if not is_stored or total > size or len(records) > _MOST_RECORDS:
+            raise ValueError('it is a zip with compressed, encrypted or overlapping records')
+        pickles = [name for name in records if name.count('/') == 1 and name.endswith('/data.pkl')]
+        if len(pickles) != 1 or records[pickles[0]].file_size > _LARGEST_PICKLE_BYTES:
+            raise ValueError('it is a zip without the one data.pkl that PyTorch writes')
+        root = pickles[0].removesuffix('data.pkl')
         order = records.get(f'{root}byteorder')
         if order is not None and archive.read(order) != b'little':
             raise ValueError('it was written on a machine of another byte order')
-
-        def load(key: str, kind: StorageKind, count: int) -> Storage:
+        tensors = TensorBuilder(size)
+        content = read_pickle(io.BytesIO(archive.read(pickles[0])), tensors)
+        for key, storage in tensors.storages.items():
             info = records[f'{root}data/{key}']
-            if info.file_size != count * kind.dtype.itemsize:
+            if info.file_size != storage.content.nbytes:
                 raise ValueError(f'its record {key[:20]} is not as large as it says')
-            storage = Storage(torch.empty(count, dtype=kind.dtype))
             with archive.open(info) as record:
-                _read_into(storage, record)
-            return storage
-
-        return read_pickle(io.BytesIO(archive.read(pickle)), TensorBuilder(load))
-
-
-def _require_plain(records: dict[str, zipfile.ZipInfo], size: int) -> None:
-    is_stored = all(
-        info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
-        for info in records.values()
-    )
-    total = sum(info.file_size for info in records.values())
-    if not is_stored or total > size or len(records) > _MOST_RECORDS:
-        raise ValueError('it is a zip with compressed, encrypted or overlapping records')
-
-
-def _pickle_of(records: dict[str, zipfile.ZipInfo]) -> str:
-    pickles = [name for name in records if name.count('/') == 1 and name.endswith('/data.pkl')]
-    if len(pickles) != 1 or records[pickles[0]].file_size > _LARGEST_PICKLE_BYTES:
-        raise ValueError('it is a zip without the one data.pkl that PyTorch writes')
-    return pickles[0]
+                _read_into(storage.content, record)
+        return content
 
 
 _OLD_TORCH = 0x1950A86A20F9469CFC6C  # the first pickle in PyTorch's older format
@@ -168,41 +157,24 @@ _OLD_VERSION = 1001
 
 def _read_pickles(file: BinaryIO) -> Any:
     """Read PyTorch's older format, or a pickle of arrays: both begin with the same byte."""
-    size = os.fstat(file.fileno()).st_size
-    storages: dict[str, Storage] = {}
-    reserved = 0
-
-    def reserve(key: str, kind: StorageKind, count: int) -> Storage:
-        nonlocal reserved
-        reserved += count * kind.dtype.itemsize
-        if reserved > size:
-            raise ValueError('its storages are larger than the file')
-        storages[key] = Storage(torch.empty(count, dtype=kind.dtype))
-        return storages[key]
-
-    builder = TensorBuilder(reserve)
-    first = read_pickle(file, builder)
+    tensors = TensorBuilder(os.fstat(file.fileno()).st_size)
+    first = read_pickle(file, tensors)
     if type(first) is not int or first != _OLD_TORCH:
-        if storages:
+        if tensors.storages:
             raise ValueError('it refers to storages that it does not have')
         return _to_tensors(to_plain(first))
-    version, system = read_pickle(file, builder), to_plain(read_pickle(file, builder))
+    version, system = read_pickle(file, tensors), to_plain(read_pickle(file, tensors))
     if version != _OLD_VERSION or system.get('little_endian') is not True:
         raise ValueError('it has another version or byte order')
-    content = read_pickle(file, builder)
-    _fill(storages, to_plain(read_pickle(file, builder)), file)
-    return content
-
-
-def _fill(storages: dict[str, Storage], keys: Iterable[str], file: BinaryIO) -> None:
-    """Read the content of all storages, in the order of the keys."""
+    content, keys = read_pickle(file, tensors), to_plain(read_pickle(file, tensors))
+    if sorted(keys) != sorted(tensors.storages):
+        raise ValueError('it refers to storages that it does not have')
     for key in keys:
-        storage = storages.pop(key)
-        if int.from_bytes(file.read(8), 'little') != storage.content.numel():
+        storage = tensors.storages[key].content
+        if int.from_bytes(file.read(8), 'little') != storage.numel():
             raise ValueError(f'its storage {key} is not as large as it says')
         _read_into(storage, file)
-    if storages:
-        raise ValueError('it refers to storages that it does not have')
+    return content
 
 
 def _to_tensors(content: Any) -> Any:
@@ -212,17 +184,17 @@ def _to_tensors(content: Any) -> Any:
     return torch.from_numpy(content) if isinstance(content, np.ndarray) else content
 
 
-def _read_into(storage: Storage, file: Any) -> None:
+def _read_into(storage: Tensor, file: Any) -> None:
     """Fill a storage with the next bytes of a file."""
     if sys.byteorder != 'little':
         raise ValueError('this machine has another byte order')
-    content = storage.content.view(torch.uint8)
+    content = storage.view(torch.uint8)
     target = memoryview(content.numpy().data)
     for begin in range(0, len(target), _CHUNK_BYTES):
         part = target[begin : begin + _CHUNK_BYTES]
         if file.readinto(part) != len(part):
             raise ValueError('it ends too early')
-    if storage.content.dtype == torch.bool:
+    if storage.dtype == torch.bool:
         content.clamp_(max=1)
     if isinstance(file, zipfile.ZipExtFile) and file.read(1):  # also compares the checksum
         raise ValueError('its record is longer than it says')

@@ -6,7 +6,7 @@ import math
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -455,13 +455,13 @@ class Storage:
 class TensorBuilder:
     """Rules that make the tensors of one file.
 
-    Args:
-        load: function that gives a storage by its key, kind and number of elements.
+    Attributes:
+        storages: memory of the tensors by its key, to be filled with the content of the file.
     """
 
-    def __init__(self, load: Callable[[str, StorageKind, int], Storage]) -> None:
-        self._load = load
-        self._storages: dict[str, Storage] = {}
+    def __init__(self, size: int) -> None:
+        self.storages: dict[str, Storage] = {}
+        self._size = size  # of the file, bytes
         self._bytes_stored = self._bytes_viewed = 0
 
     def rules(self) -> Rules:
@@ -490,11 +490,14 @@ class TensorBuilder:
             raise ValueError('it refers to something that is no storage of PyTorch')
         if not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 60:
             raise ValueError(f'it has a storage of {_shown(count)} elements')
-        if key not in self._storages:
-            self._storages[key] = self._load(key, kind.rule, count)
-            self._bytes_stored += self._storages[key].content.numel() * kind.rule.dtype.itemsize
-        storage = self._storages[key]
-        if storage.content.dtype != kind.rule.dtype or storage.content.numel() != count:
+        dtype = kind.rule.dtype
+        if key not in self.storages:
+            self._bytes_stored += count * dtype.itemsize
+            if self._bytes_stored > self._size:
+                raise ValueError('its storages are larger than the file')
+            self.storages[key] = Storage(torch.empty(count, dtype=dtype))
+        storage = self.storages[key]
+        if storage.content.dtype != dtype or storage.content.numel() != count:
             raise ValueError(f'it describes the storage {key[:20]!r} in two ways')
         return storage
 
