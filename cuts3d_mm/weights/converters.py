@@ -72,12 +72,11 @@ def _rename(name: str, template: str, other: str) -> str | None:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    parts, end = [], 0
-    for field in _FIELD.finditer(template):
-        kind = r'[a-z_]+' if field[1] == 'leaf' else r'\d+'
-        parts += [re.escape(template[end : field.start()]), f'(?P<{field[1]}>{kind})']
-        end = field.end()
-    return re.compile(''.join([*parts, re.escape(template[end:])]))
+    def group(field: re.Match[str]) -> str:
+        kind = '[a-z_]+' if field[1] == 'leaf' else '[0-9]+'
+        return f'(?P<{field[1]}>{kind})'
+
+    return re.compile(_FIELD.sub(group, template.replace('.', '[.]')))
 
 
 # ResNet without a prefix, which is also the layout of backbone checkpoints.
