@@ -29,6 +29,19 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
+@pytest.fixture
+def run(cuts3d, place):
+    """Run a command, and check that it changes nothing outside of its output."""
+
+    def run_checked(*arguments):
+        before = place.snapshot()
+        done = cuts3d(*arguments)
+        assert place.snapshot() == before
+        return done
+
+    return run_checked
+
+
 def failures(path):
     lines = (json.loads(line) for line in path.read_text(encoding='utf-8').splitlines())
     return {line['path']: line['reason'] for line in lines}
@@ -49,57 +62,48 @@ def test_there_are_sixty_names_and_each_is_refused(place):
     assert not any(is_inside(name) for name in names) and all(is_inside(name) for name in GOOD)
 
 
-def test_generate(cuts3d, place):
+def test_generate(run, place):
     names = place.names_in_json
     source = place.write_json((*GOOD, *names))
-    before = place.snapshot()
-    code, out, err = cuts3d('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
+    code, out, err = run('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
     assert code == 3 and f'{len(names)} failures' in out, err
     check_records(place.out, names)
-    assert place.snapshot() == before
 
 
 @pytest.mark.parametrize('name', REFUSED_IN_JSON, ids=['empty', 'long', 'byte'])
-def test_a_name_that_is_none_is_reported_or_the_json_refused(cuts3d, place, name):
+def test_a_name_that_is_none_is_reported_or_the_json_refused(run, place, name):
     source = place.write_json((*GOOD, name))
-    before = place.snapshot()
     generate = ('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
     for command in (generate, ('convert', 'labels', source, place.here / 'out/labels')):
-        code, _, err = cuts3d(*command)
+        code, _, err = run(*command)
         assert (code == 2 and 'must be a COCO JSON' in err) or code == 3
         said = [line for line in err.splitlines() if not line.endswith(' images, loading')]
         assert len(said) == 1
-    assert place.snapshot() == before
 
 
-def test_generate_from_a_list(cuts3d, place):
+def test_generate_from_a_list(run, place):
     names = [name for name in place.names if name.strip() and not set(name) & set('\x00\n\r')]
     (place.images / 'list.txt').write_bytes('\n'.join((*GOOD, *names, 'a\udce9.png')).encode(
         'utf-8', 'surrogateescape'))  # fmt: skip
-    before = place.snapshot()
     source = place.images / 'list.txt'
-    code, _, err = cuts3d('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
+    code, _, err = run('generate', *MASKCUT, source, place.out, '--workers', 0, *QUICK)
     assert code == 3, err
     check_records(place.out, [*names, 'a\udce9.png'])
-    assert place.snapshot() == before
 
 
 @pytest.mark.slow
-def test_predict(cuts3d, place, checkpoint):
+def test_predict(run, place, checkpoint):
     names = place.names_in_json
     source = place.write_json((*GOOD, *names))
-    before = place.snapshot()
-    code, out, err = cuts3d('predict', *checkpoint, source, place.out, '--workers', 0)
+    code, out, err = run('predict', *checkpoint, source, place.out, '--workers', 0)
     assert code == 3 and f'{len(names)} failures' in out, err
     check_records(place.out, names)
-    assert place.snapshot() == before
 
 
-def test_detect(cuts3d, place, checkpoint):
+def test_detect(run, place, checkpoint):
     names = place.names_in_json
     source = place.write_json((*GOOD, *names))
-    before = place.snapshot()
-    code, _, err = cuts3d(
+    code, _, err = run(
         'detect', source, '--model', checkpoint[0], '--weights', checkpoint[1], '--device', 'cpu',
         '--out', place.out, '--save', 'pictures', 'masks', 'coco',
     )  # fmt: skip
@@ -109,60 +113,51 @@ def test_detect(cuts3d, place, checkpoint):
     assert written == {f'{kind}/{name}' for name in GOOD for kind in ('pictures',)} | {
         f'masks/{name}.png' for name in GOOD
     }
-    assert place.snapshot() == before
 
 
 @pytest.mark.parametrize('kind', ['store', 'json'])
-def test_view(cuts3d, place, kind):
+def test_view(run, place, kind):
     names = place.names if kind == 'store' else place.names_in_json
     labels = (place.write_store if kind == 'store' else place.write_json)((*GOOD, *names))
-    before = place.snapshot()
-    code, out, err = cuts3d('view', labels, place.images, place.out)
+    code, out, err = run('view', labels, place.images, place.out)
     assert code == 3 and out.startswith('2 images ->') and 'not_drawn.jsonl' in err
     assert len(failures(place.out / 'not_drawn.jsonl')) == len(names)
     assert len([path for path in place.out.rglob('*.png') if path.is_file()]) == len(GOOD)
-    assert place.snapshot() == before
 
 
 @pytest.mark.parametrize('command', [('export',), ('convert', 'labels')])
-def test_export_and_convert_a_store(cuts3d, place, command):
+def test_export_and_convert_a_store(run, place, command):
     store = place.write_store((*GOOD, *place.names))
-    before = place.snapshot()
-    code, out, err = cuts3d(*command, store, place.out)
+    code, out, err = run(*command, store, place.out)
     assert code == 3 and out.startswith('2 images ->')
     written = json.loads(place.out.read_text())
     assert [image['file_name'] for image in written['images']] == sorted(GOOD)
     assert len(written['annotations']) == len(GOOD)
     assert err.count('left out: file name must stay inside its folder') == len(place.names)
     assert err.count('\n') == len(place.names) and '\x1b' not in err
-    assert place.snapshot() == before
 
 
-def test_convert_a_json(cuts3d, place):
+def test_convert_a_json(run, place):
     names = place.names_in_json
     source = place.write_json((*GOOD, *names))
-    before = place.snapshot()
-    code, _, err = cuts3d('convert', 'labels', source, place.out)
+    code, _, err = run('convert', 'labels', source, place.out)
     assert code == 3 and err.count('left out: ') == len(names)
     check_records(place.out, names)
-    assert place.snapshot() == before
 
 
-def test_score_draws_nothing_from_outside(cuts3d, place):
+def test_score_draws_nothing_from_outside(run, place):
     labels = place.write_json((*GOOD, *place.names_in_json))
     truth = json.loads(labels.read_text())
     (place.here / 'old.json').write_text(labels.read_text())
     for annotation in truth['annotations']:
         annotation['segmentation'] = [[1, 1, 20, 1, 20, 20, 1, 20]]
     (place.here / 'truth.json').write_text(json.dumps(truth))
-    before = place.snapshot()
-    code, _, err = cuts3d(
+    code, _, err = run(
         'score', labels, place.here / 'truth.json', '--against', place.here / 'old.json',
         '--images', place.images, '--out', place.out, '--limit', 100,
     )  # fmt: skip
     assert code == 3 and err.count('left out: ') == len(place.names_in_json)
     assert len(list(place.out.iterdir())) == len(GOOD)
-    assert place.snapshot() == before
 
 
 def test_browse_leaves_bad_names_out(cuts3d, place):
@@ -180,32 +175,28 @@ def test_browse_leaves_bad_names_out(cuts3d, place):
     assert after == before
 
 
-def test_links_that_leave_are_failures_when_read(cuts3d, place):
+def test_links_that_leave_are_failures_when_read(run, place):
     (place.images / 'link.png').symlink_to(place.here / 'secret.png')
     (place.images / 'linked').symlink_to(place.here)
     (place.images / 'within.png').symlink_to('sub/b.png')
-    before = place.snapshot()
-    code, out, _ = cuts3d('generate', *MASKCUT, place.images, place.out, '--workers', 0, *QUICK)
+    code, out, _ = run('generate', *MASKCUT, place.images, place.out, '--workers', 0, *QUICK)
     assert code == 3 and out.startswith('5 images: ')
     found = failures(place.out / 'failures.jsonl')
     assert set(found) == {'link.png', 'linked'}
     assert all('a link leads out of' in reason for reason in found.values())
-    assert place.snapshot() == before
 
 
-def test_links_that_leave_are_failures_when_written(cuts3d, place):
+def test_links_that_leave_are_failures_when_written(run, place):
     place.out.mkdir()
     (place.out / 'sub').symlink_to(place.here)
     store = place.write_store(GOOD)
-    before = place.snapshot()
-    code, out, _ = cuts3d('view', store, place.images, place.out)
+    code, out, _ = run('view', store, place.images, place.out)
     assert code == 3 and out.startswith('1 images ->')
     assert 'a link leads out of' in failures(place.out / 'not_drawn.jsonl')['sub/b.png']
-    assert place.snapshot() == before
 
 
-def test_a_number_sign_in_a_name_stays(cuts3d, place, checkpoint):
-    code, _, err = cuts3d(
+def test_a_number_sign_in_a_name_stays(run, place, checkpoint):
+    code, _, err = run(
         'detect', place.images, '--model', checkpoint[0], '--weights', checkpoint[1],
         '--device', 'cpu', '--out', place.out, '--save', 'masks',
     )  # fmt: skip
