@@ -6,8 +6,9 @@ import math
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -55,11 +56,12 @@ class Name:
 
 
 class StandIn:
-    """Stands for an object until the pickle has given its parts."""
+    """Stands for an object until the pickle has given its state."""
 
-    def set_state(self, state: Any) -> None:
-        """Take the state of the object from the pickle."""
-        raise NotImplementedError
+    state: Any = None
+
+    def __init__(self, *_: Any) -> None:
+        """Leave out the arguments, which the state repeats."""
 
     def finish(self) -> Any:
         """Return the plain value."""
@@ -195,7 +197,7 @@ class _Machine:
     def build(self, state: Any) -> None:
         target = self.stack[-1]
         if isinstance(target, StandIn):
-            target.set_state(state)
+            target.state = state
         elif isinstance(target, OrderedDict) and isinstance(state, dict):
             # PyTorch keeps versions of modules next to the weights.
             target._metadata = state.get('_metadata')  # type: ignore[attr-defined]
@@ -221,79 +223,63 @@ def _fill(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any,
 class _Kind(StandIn):
     """Stands for a `numpy.dtype`: a kind of number and its byte order."""
 
+    state: Any = (3, '=')  # version, NumPy's sign for the byte order
+
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
             raise ValueError(f'it has an array of {_shown(code)}, which is no kind of number')
         self.code = code
-        self.order: Any = '='  # NumPy's sign for the byte order
 
-    def set_state(self, state: Any) -> None:
-        _, order, *fields = state
+    def dtype(self) -> np.dtype[Any]:
+        _, order, *fields = self.state
         if order not in ('<', '>', '|', '=') or any(fields[:3]):
             raise ValueError('it has an array of a kind that is not a plain number')
-        self.order = order
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.code).newbyteorder(self.order)
+        return np.dtype(self.code).newbyteorder(order)
 
     def finish(self) -> str:
         return self.code
 
 
 class _Array(StandIn):
-    """Stands for a `numpy.ndarray` until its state is known."""
+    """Stands for a `numpy.ndarray`."""
 
-    def __init__(self, *_: Any) -> None:
-        self.array: NDArray[Any] | None = None
-
-    def set_state(self, state: Any) -> None:
-        _, shape, kind, is_fortran, content = state
-        self.array = _make_array(content, kind, shape, 'F' if is_fortran else 'C')
+    def __init__(self, make: Callable[..., NDArray[Any]], *_: Any) -> None:
+        self._make = make
+        self._made: NDArray[Any] | None = None
 
     def finish(self) -> NDArray[Any]:
-        if self.array is None:
-            raise ValueError('it has an array without content')
-        return self.array
+        if self._made is None:  # once, however often it is referred to
+            _, shape, kind, is_fortran, content = self.state
+            self._made = self._make(content, kind, shape, 'F' if is_fortran else 'C')
+        return self._made
 
 
-class LogHistory(StandIn):
-    """Values of a log with the number of steps that each value sums up, as in MMEngine.
+class _Fields(StandIn):
+    """Stands for an object that has only attributes, such as `argparse.Namespace`."""
 
-    Attributes:
-        values: (N,) numbers.
-        counts: (N,) numbers of steps.
-        max_length: largest number of values that are kept.
-    """
+    def finish(self) -> Any:
+        return self.state or {}
 
-    def __init__(self) -> None:
-        self.values = self.counts = np.empty(0)
-        self.max_length = 1_000_000
 
-    def set_state(self, state: Any) -> None:
-        """Take the arrays; the rest of the state is methods, not data."""
-        self.values, self.counts = (
-            state[key].finish() for key in ('_log_history', '_count_history')
-        )
-        self.max_length = state['max_length']
-        is_list = self.values.ndim == 1 and self.values.shape == self.counts.shape
-        if not is_list or type(self.max_length) is not int or self.max_length < 1:
+@dataclass(frozen=True)
+class LogHistory:
+    """Values of a log with the number of steps that each value sums up, as in MMEngine."""
+
+    values: NDArray[Any]  # (N,)
+    counts: NDArray[Any]  # (N,) numbers of steps
+    max_length: int  # largest number of values that are kept
+
+
+class _History(StandIn):
+    """Stands for MMEngine's `HistoryBuffer`; its state also names methods, which are no data."""
+
+    def finish(self) -> LogHistory:
+        values, counts = (self.state[key].finish() for key in ('_log_history', '_count_history'))
+        length = self.state['max_length']
+        is_list = values.ndim == 1 and values.shape == counts.shape
+        if not is_list or type(length) is not int or length < 1:
             raise ValueError('it has a log whose values and counts do not agree')
-
-
-def _make_array(content: Any, kind: Any, shape: Any = (), order: Any = 'C') -> NDArray[Any]:
-    """Make an array in new memory, in this machine's byte order."""
-    if isinstance(content, str):  # as Python 2, or its protocol, writes bytes
-        content = content.encode('latin1')
-    is_known = isinstance(kind, _Kind) and isinstance(content, bytes) and order in ('C', 'F')
-    if not is_known or not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
-        raise ValueError('it has an array that is not made of numbers')
-    if any(type(side) is not int or not 0 <= side < 1 << 40 for side in shape):
-        raise ValueError('it has an array without a valid shape')
-    if math.prod(shape) * kind.dtype.itemsize != len(content):
-        raise ValueError(f'it has an array of the shape {shape} and {len(content):,} bytes')
-    array = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
-    return array.astype(kind.dtype.newbyteorder('='), order='C')
+        return LogHistory(values, counts, length)
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -305,21 +291,8 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 def _look_up_method(owner: Any, _: Any) -> None:
     """Leave out the methods of a log, which its pickle names."""
-    if not isinstance(owner, Name) or owner.rule is not LogHistory:
+    if not isinstance(owner, Name) or owner.rule is not _History:
         raise ValueError('it looks up an attribute')
-
-
-class _Fields(StandIn):
-    """Stands for an object that has only attributes, such as `argparse.Namespace`."""
-
-    def __init__(self, *_: Any) -> None:
-        self.fields: Any = {}
-
-    def set_state(self, state: Any) -> None:
-        self.fields = state
-
-    def finish(self) -> Any:
-        return self.fields
 
 
 def to_plain(value: Any) -> Any:
@@ -393,7 +366,7 @@ def _first(value: Any = '', *_: Any) -> Any:
 
 def _reconstruct(kind: Any, *_: Any) -> Any:
     """Make an empty object, which old protocols store as a call."""
-    if not isinstance(kind, Name) or kind.rule not in (LogHistory, _Fields):
+    if not isinstance(kind, Name) or kind.rule not in (_History, _Fields):
         raise ValueError('it makes an object of an unknown kind')
     return kind.rule()
 
@@ -417,19 +390,9 @@ _RULES: Rules = {
             ('bytes', lambda: b''),  # empty bytes, which old protocols store as a call
         )
     },
-    ('numpy', 'ndarray'): _Array,
     ('numpy', 'dtype'): _Kind,
     ('_codecs', 'encode'): _encode,
-    ('mmengine.logging.history_buffer', 'HistoryBuffer'): LogHistory,
-    **{
-        (f'numpy.{core}.{module}', name): rule
-        for core in ('core', '_core')
-        for module, name, rule in (
-            ('multiarray', '_reconstruct', _Array),
-            ('multiarray', 'scalar', lambda kind, content: _make_array(content, kind).item()),
-            ('numeric', '_frombuffer', _make_array),
-        )
-    },
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'): _History,
     **{
         (module, name): _path
         for module in ('pathlib', 'pathlib._local')
@@ -453,7 +416,7 @@ class Storage:
 
 
 class TensorBuilder:
-    """Rules that make the tensors of one file.
+    """Rules that make the tensors and arrays of one file.
 
     Attributes:
         storages: memory of the tensors by its key, to be filled with the content of the file.
@@ -462,10 +425,11 @@ class TensorBuilder:
     def __init__(self, size: int) -> None:
         self.storages: dict[str, Storage] = {}
         self._size = size  # of the file, bytes
-        self._bytes_stored = self._bytes_viewed = 0
+        self._bytes_stored = self._bytes_viewed = self._bytes_of_arrays = 0
 
     def rules(self) -> Rules:
-        """Make the rules for the names that tensors need."""
+        """Make the rules for the names that tensors and arrays need."""
+        empty = partial(_Array, self._make_array)
         return {
             ('torch._utils', '_rebuild_tensor'): self._rebuild,
             ('torch._utils', '_rebuild_tensor_v2'): self._rebuild,
@@ -476,6 +440,16 @@ class TensorBuilder:
             ('torch.storage', 'UntypedStorage'): StorageKind(torch.uint8),
             **{('torch', name): dtype for name, dtype in _DTYPES.items()},
             **{('torch', f'{name}Storage'): StorageKind(_DTYPES[of]) for name, of in _STORAGES},
+            ('numpy', 'ndarray'): empty,
+            **{
+                (f'numpy.{core}.{module}', name): rule
+                for core in ('core', '_core')
+                for module, name, rule in (
+                    ('multiarray', '_reconstruct', empty),
+                    ('multiarray', 'scalar', self._make_number),
+                    ('numeric', '_frombuffer', self._make_array),
+                )
+            },
         }
 
     def load_storage(self, identifier: Any) -> Storage:
@@ -527,6 +501,31 @@ class TensorBuilder:
         if self._bytes_viewed > _MOST_SHARING * self._bytes_stored:
             raise ValueError(f'its tensors are more than {_MOST_SHARING} times what it stores')
         return storage.content.as_strided(size, stride, offset)
+
+    def _make_array(
+        self, content: Any, kind: Any, shape: Any = (), order: Any = 'C'
+    ) -> NDArray[Any]:
+        """Make an array in new memory, in this machine's byte order."""
+        if isinstance(content, str):  # as Python 2, or its protocol, writes bytes
+            content = content.encode('latin1')
+        is_known = isinstance(kind, _Kind) and isinstance(content, bytes) and order in ('C', 'F')
+        if not is_known or not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
+            raise ValueError('it has an array that is not made of numbers')
+        if any(type(side) is not int or not 0 <= side < 1 << 40 for side in shape):
+            raise ValueError('it has an array without a valid shape')
+        dtype = kind.dtype()
+        if math.prod(shape) * dtype.itemsize != len(content):
+            raise ValueError(f'it has an array of the shape {shape} and {len(content):,} bytes')
+        self._bytes_of_arrays += len(content)
+        if self._bytes_of_arrays > _MOST_SHARING * self._size:
+            raise ValueError(
+                f'its arrays are more than {_MOST_SHARING} times as large as the file'
+            )
+        array = np.frombuffer(content, dtype).reshape(shape, order=order)
+        return array.astype(dtype.newbyteorder('='), order='C')
+
+    def _make_number(self, kind: Any, content: Any) -> Any:
+        return self._make_array(content, kind).item()
 
 
 def _sizes(values: Any) -> tuple[int, ...]:

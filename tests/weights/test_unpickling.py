@@ -189,7 +189,7 @@ def test_storages_larger_than_an_old_file_are_not_reserved(tmp_path):
     require_refusal(str(tmp_path / 'w.pth'), 'larger than the file')
 
 
-def array_pickle(**changes):
+def array(**changes):
     parts = {
         'kind': b'cnumpy\ndtype\n' + text('f4') + b'\x85R',
         'state': MARK + number(3) + text('<') + b'NNN' + number(-1) * 2 + number(0) + b'tb',
@@ -199,7 +199,20 @@ def array_pickle(**changes):
     begin = b'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n' + numbers([0]) + text('b')
     dtype = parts['kind'] + parts['state']
     state = MARK + number(1) + parts['shape'] + dtype + b'\x89' + parts['content'] + b'tb'
-    return b'\x80\x02}' + text('a') + begin + b'\x87R' + state + b's.'
+    return begin + b'\x87R' + state
+
+
+def array_pickle(**changes):
+    return b'\x80\x02}' + text('a') + array(**changes) + b's.'
+
+
+def test_many_arrays_of_the_same_bytes_are_refused(tmp_path):
+    content = b'T' + struct.pack('<I', 10_000) + bytes(10_000) + b'q\x000'
+    kind = b'cnumpy\ndtype\n' + text('u1') + b'\x85R'
+    same = array(kind=kind, shape=numbers([10_000]), content=b'h\x00')
+    pickled = b'\x80\x02' + content + b'}' + text('a') + MARK + same * 200 + b'ts.'
+    (tmp_path / 'w.pkl').write_bytes(pickled)
+    require_refusal(str(tmp_path / 'w.pkl'), 'arrays are more than 8 times as large as the file')
 
 
 def test_an_array_is_read(tmp_path):
