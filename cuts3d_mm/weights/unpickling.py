@@ -98,7 +98,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # stacks below the marks
         self.memo: dict[int, Any] = {}
-        self.rules, self.load_storage = _RULES | tensors.rules(), tensors.load_storage
+        self.rules, self.tensors = _RULES | tensors.rules(), tensors
+        self.num_copied = 0  # items of containers that calls have copied
 
     def step(self, opcode: str, argument: Any) -> None:
         match opcode:
@@ -151,7 +152,7 @@ class _Machine:
             case 'BUILD':
                 self.build(self.stack.pop())
             case 'BINPERSID':
-                self.push(self.load_storage(self.stack.pop()))
+                self.push(self.tensors.load_storage(self.stack.pop()))
             case _:
                 raise ValueError(f'it uses {opcode}, which weights do not need')
 
@@ -192,6 +193,13 @@ class _Machine:
         is_known = isinstance(function, Name) and callable(function.rule)
         if not is_known or not isinstance(arguments, tuple):
             raise ValueError('it calls something that is no function')
+        for part in arguments:  # which it copies; an argument can be the same in many calls
+            if isinstance(part, (str, bytes)):
+                self.tensors.count_bytes(len(part))
+            elif isinstance(part, (list, tuple, set, dict)):
+                self.num_copied += len(part)
+        if self.num_copied > MOST_OPCODES:
+            raise ValueError(f'it copies more than {MOST_OPCODES:,} items')
         self.stack.append(function.rule(*arguments))
 
     def build(self, state: Any) -> None:
@@ -425,7 +433,7 @@ class TensorBuilder:
     def __init__(self, size: int) -> None:
         self.storages: dict[str, Storage] = {}
         self._size = size  # of the file, bytes
-        self._bytes_stored = self._bytes_viewed = self._bytes_of_arrays = 0
+        self._bytes_stored = self._bytes_viewed = self._bytes_copied = 0
 
     def rules(self) -> Rules:
         """Make the rules for the names that tensors and arrays need."""
@@ -451,6 +459,14 @@ class TensorBuilder:
                 )
             },
         }
+
+    def count_bytes(self, count: int) -> None:
+        """Count bytes of the file that are copied, which it can refer to any number of times."""
+        self._bytes_copied += count
+        if self._bytes_copied > _MOST_SHARING * self._size:
+            raise ValueError(
+                f'what it makes is more than {_MOST_SHARING} times as large as the file'
+            )
 
     def load_storage(self, identifier: Any) -> Storage:
         """Give the storage that a pickle refers to.
@@ -516,11 +532,7 @@ class TensorBuilder:
         dtype = kind.dtype()
         if math.prod(shape) * dtype.itemsize != len(content):
             raise ValueError(f'it has an array of the shape {shape} and {len(content):,} bytes')
-        self._bytes_of_arrays += len(content)
-        if self._bytes_of_arrays > _MOST_SHARING * self._size:
-            raise ValueError(
-                f'its arrays are more than {_MOST_SHARING} times as large as the file'
-            )
+        self.count_bytes(len(content))
         array = np.frombuffer(content, dtype).reshape(shape, order=order)
         return array.astype(dtype.newbyteorder('='), order='C')
 

@@ -189,6 +189,23 @@ def test_storages_larger_than_an_old_file_are_not_reserved(tmp_path):
     require_refusal(str(tmp_path / 'w.pth'), 'larger than the file')
 
 
+def test_calls_that_copy_the_same_text_or_container_again_and_again_are_refused(
+    tmp_path, monkeypatch
+):
+    encode = b'c_codecs\nencode\nq\x010' + text('x' * 10_000) + text('latin1') + b'\x86q\x020'
+    require_refusal(
+        write(tmp_path / 'w.pth', MARK + encode + b'h\x01h\x02R' * 200 + b't'),
+        'more than 8 times as large as the file',
+    )
+    monkeypatch.setattr(unpickling, 'MOST_OPCODES', 20_000)
+    pairs = b''.join(b'K' + bytes([key]) + b'N\x86' for key in range(256))
+    items = b'ccollections\nOrderedDict\nq\x010](' + pairs + b'e\x85q\x020'
+    require_refusal(
+        write(tmp_path / 'w.pth', MARK + items + b'h\x01h\x02R' * 200 + b't'),
+        'more than 20,000 items',
+    )
+
+
 def array(**changes):
     parts = {
         'kind': b'cnumpy\ndtype\n' + text('f4') + b'\x85R',
@@ -212,7 +229,7 @@ def test_many_arrays_of_the_same_bytes_are_refused(tmp_path):
     same = array(kind=kind, shape=numbers([10_000]), content=b'h\x00')
     pickled = b'\x80\x02' + content + b'}' + text('a') + MARK + same * 200 + b'ts.'
     (tmp_path / 'w.pkl').write_bytes(pickled)
-    require_refusal(str(tmp_path / 'w.pkl'), 'arrays are more than 8 times as large as the file')
+    require_refusal(str(tmp_path / 'w.pkl'), 'more than 8 times as large as the file')
 
 
 def test_an_array_is_read(tmp_path):
