@@ -43,7 +43,7 @@ def load_generator(
 
     Args:
         config: name of a shipped config, path of a config, or its `model` as a dict.
-        device: of the networks, such as 'cuda:0'; 'auto' for a GPU where there is one.
+        device: device of the networks, such as 'cuda:0'; 'auto' for a GPU where there is one.
         params: recipe to use in place of the config's.
 
     Returns:

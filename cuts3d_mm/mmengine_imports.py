@@ -160,24 +160,20 @@ def leave_out_unused(config: Mapping[str, Any]) -> None:
     """Let MMDetection not import what takes seconds, unless a class of a config may need it.
 
     For the process of a command and its children, before MMDetection is imported; never for a
-    process of the user.
-
-    Args:
-        config: of a detector or a training; {} for classes of this package and MMDetection's
-            detectors without language.
+    process of the user. {} stands for classes of this package and MMDetection's detectors
+    without language.
     """
     imports = (config.get('custom_imports') or {}).get('imports') or []
     modules = [imports] if isinstance(imports, str) else imports
     is_plain = config.get('default_scope', 'mmdet') in _KNOWN_SCOPES
     is_known = all(name.startswith('cuts3d_mm.') for name in modules)
-    if is_plain and is_known and not any(map(_may_use, _kinds(config))):
+    may_use = any(
+        _USERS.search(kind) or ('.' in kind and kind.partition('.')[0] not in _KNOWN_SCOPES)
+        for kind in _kinds(config)
+    )
+    if is_plain and is_known and not may_use:
         os.environ[_LEAVES_OUT_KEY] = str(os.getpid())
         sys.meta_path.insert(0, _Unused())
-
-
-def _may_use(kind: str) -> bool:
-    scope, dot, _ = kind.partition('.')
-    return bool(_USERS.search(kind)) or (bool(dot) and scope not in _KNOWN_SCOPES)
 
 
 def _kinds(part: Any) -> Iterator[str]:

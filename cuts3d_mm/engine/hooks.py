@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from itertools import chain, islice
 from typing import Any
 
@@ -169,11 +169,27 @@ def measure_norms(model: Any, batches: Iterable[Any], num_batches: int) -> list[
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     }
     measured: dict[str, Tensor] = {}
+
+    def record(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        moments = _moments_of(inputs[0])
+        measured[name] = _join_moments(measured[name], moments) if name in measured else moments
+
+    handles = [
+        norm.register_forward_pre_hook(partial(record, name)) for name, norm in norms.items()
+    ]
+    for norm in norms.values():
+        norm.track_running_stats = False  # normalise by the batch, as in training
     done = 0
-    with torch.no_grad(), _recording(norms, measured):
-        for batch in islice(batches, num_batches):
-            model.extract_feat(model.data_preprocessor(batch, True)['inputs'])
-            done += 1
+    try:
+        with torch.no_grad():
+            for batch in islice(batches, num_batches):
+                model.extract_feat(model.data_preprocessor(batch, True)['inputs'])
+                done += 1
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in norms.values():
+            norm.track_running_stats = True
     if done < num_batches:
         raise ValueError(f'the data must give {num_batches} batches, got {done}')
     for name, moments in measured.items():
@@ -206,27 +222,3 @@ def separate_batches(dataloader: Any, seed: int) -> Iterator[Iterator[Any]]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-@contextmanager
-def _recording(norms: dict[str, _BatchNorm], measured: dict[str, Tensor]) -> Iterator[None]:
-    """Add up the moments of the inputs of norms, and pause the running statistics."""
-
-    def recorder(name: str) -> Any:
-        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            moments = _moments_of(inputs[0])
-            earlier = measured.get(name)
-            measured[name] = moments if earlier is None else _join_moments(earlier, moments)
-
-        return record
-
-    handles = [norm.register_forward_pre_hook(recorder(name)) for name, norm in norms.items()]
-    for norm in norms.values():
-        norm.track_running_stats = False  # normalise by the batch, as in training
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for norm in norms.values():
-            norm.track_running_stats = True
