@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cuts3d_mm.mmengine_imports import run_after_import
 
@@ -36,15 +37,15 @@ _WHEELS = {
 
 def offer_operators() -> None:
     """Let mmcv import its operators, compiled or not, and explain those that do not load."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+    if not any(isinstance(finder, _Operators) for finder in sys.meta_path):
+        sys.meta_path.append(_Operators())
         run_after_import('mmcv.utils.ext_loader', _explain_broken_operators)
 
 
 def are_compiled() -> bool:
     """Tell whether mmcv, which must be installed, has compiled operators, working or not."""
     spec = find_spec(NAME)
-    return spec is not None and not isinstance(spec.loader, _Loader)
+    return spec is not None and not isinstance(spec.loader, _Operators)
 
 
 def describe_wheels(torch: str, python: str = _PYTHON) -> str:
@@ -136,13 +137,13 @@ def roi_align_backward(
 
 def _require_average(pool_mode: int) -> None:
     if pool_mode != AVERAGE:
-        raise _missing("roi_align with pool_mode 'max'")
+        _raise_missing("roi_align with pool_mode 'max'")
 
 
-def _missing(name: str) -> ImportError:
+def _raise_missing(name: str, *_: Any, **__: Any) -> NoReturn:
     import torch
 
-    return ImportError(
+    raise ImportError(
         f'mmcv.ops must have the compiled operator {name}, and this mmcv has none (torchvision '
         'gives NMS and RoIAlign only); install a ready wheel, '
         f'{describe_wheels(torch.__version__)}, or compile mmcv: MMCV=compile make setup'
@@ -153,15 +154,17 @@ def _get_missing(name: str) -> Callable[..., Any]:
     """Stand in for an operator that is not compiled: mmcv looks for its name when imported."""
     if name.startswith('_'):
         raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
-
-    def raise_missing(*args: Any, **kwargs: Any) -> Any:
-        raise _missing(name)
-
-    return raise_missing
+    return partial(_raise_missing, name)
 
 
-class _Loader(Loader):
-    """Fills the module `mmcv._ext`."""
+class _Operators(MetaPathFinder, Loader):
+    """Finds and fills the module `mmcv._ext` where no finder before it did."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find the one name."""
+        return ModuleSpec(name, self) if name == NAME else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Define the operators that torchvision has, and stand-ins for all others."""
@@ -170,16 +173,6 @@ class _Loader(Loader):
         for name in ('get_compiler_version', 'get_compiling_cuda_version'):
             setattr(module, name, lambda: 'n/a')  # as MMEngine says it without operators
         module.__getattr__ = _get_missing  # type: ignore[method-assign]
-
-
-class _Finder(MetaPathFinder):
-    """Finds `mmcv._ext` where no finder before it did."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Find the one name."""
-        return ModuleSpec(name, _Loader()) if name == NAME else None
 
 
 def _explain_broken_operators(ext_loader: Any) -> None:
