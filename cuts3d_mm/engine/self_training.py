@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -230,14 +231,14 @@ class SelfTrainingHook(Hook):
             remedy = f'choose another --work-dir, or remove {folders.folder}'
             require_same_run(folders.labels, 'labels', found, origin, remedy)
         else:
-            with Heartbeats(folders.heartbeats, self.silence_limit_s) as alive:
+            with _heartbeats(folders.heartbeats, self.silence_limit_s) as wait_until:
                 device = str(next(model.parameters()).device)
                 _predict(BuiltLabeller(labeller, identity), images, folders, device)
                 if is_main_process():
-                    alive.wait_until(lambda: is_whole(folders.predictions, len(images.names)))
+                    wait_until(lambda: is_whole(folders.predictions, len(images.names)))
                     write_whole(folders.origin, json.dumps(origin, indent=1))
                     _merge(folders, old, rule, LabelSelection.parse(select))
-                alive.wait_until(folders.labels.is_dir)
+                wait_until(folders.labels.is_dir)
         if is_main_process():
             runner.logger.info(f'Round {number}: {read_kept(folders).describe()}')
 
@@ -431,64 +432,50 @@ class _Resumed:
         self._left -= count
 
 
-class RankLost(RuntimeError):
-    """Another rank has died."""
+@contextmanager
+def _heartbeats(folder: Path, limit_s: float) -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Show that this rank is alive; give the function that waits for the work of all ranks.
 
-
-class Heartbeats:
-    """Context manager that shows that this rank is alive, and that can wait for others.
-
-    Args:
-        folder: folder of the heartbeats, on a file system that all ranks share.
-        limit_s: time for which a rank may be silent.
+    The folder is on a file system that all ranks share. The function raises a RuntimeError if
+    another rank has been silent for the limit.
     """
+    this_rank, ended = get_rank(), threading.Event()
+    others = [rank for rank in range(get_world_size()) if rank != this_rank]
+    folder.mkdir(parents=True, exist_ok=True)
 
-    def __init__(self, folder: Path, limit_s: float) -> None:
-        self._folder, self._rank, self._limit_s = folder, get_rank(), limit_s
-        self._others = [one for one in range(get_world_size()) if one != self._rank]
-        self._ended = threading.Event()
+    def beat() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            try:
+                (folder / f'rank_{this_rank}').write_text(f'{number} {time.time()}')
+            except OSError:  # a full disk does not mean death; the next beat may succeed
+                pass
+            ended.wait(limit_s / _BEATS_PER_LIMIT)
 
-    def __enter__(self) -> Heartbeats:
-        """Begin to beat."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        threading.Thread(target=self._beat, daemon=True).start()
-        return self
+    def last_beat(rank: int) -> bytes:
+        try:
+            return (folder / f'rank_{rank}').read_bytes()
+        except OSError:
+            return b''
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    def wait_until(self, is_done: Callable[[], bool]) -> None:
-        """Wait for the work that the ranks share.
-
-        Raises:
-            RankLost: another rank has been silent for the limit.
-        """
-        seen = dict.fromkeys(self._others, (b'', time.monotonic()))
+    def wait_until(is_done: Callable[[], bool]) -> None:
+        seen = dict.fromkeys(others, (b'', time.monotonic()))
         while not is_done():
             now = time.monotonic()
-            for rank in self._others:
-                beat = self._read(rank)
-                if beat != seen[rank][0]:
-                    seen[rank] = beat, now
-                elif now - seen[rank][1] > self._limit_s:
-                    raise RankLost(
-                        f'rank {rank} must give a sign of life every {self._limit_s:g} s, it gave '
-                        'no sign; start the training again with --resume'
+            for rank in others:
+                found = last_beat(rank)
+                if found != seen[rank][0]:
+                    seen[rank] = found, now
+                elif now - seen[rank][1] > limit_s:
+                    raise RuntimeError(
+                        f'rank {rank} must give a sign of life every {limit_s:g} s, it gave no '
+                        'sign; start the training again with --resume'
                     )
             time.sleep(_POLL_S)
 
-    def _beat(self) -> None:
-        path, number = self._folder / f'rank_{self._rank}', 0
-        while not self._ended.is_set():
-            number += 1
-            try:
-                path.write_text(f'{number} {time.time()}')
-            except OSError:  # a full disk does not mean death; the next beat may succeed
-                pass
-            self._ended.wait(self._limit_s / _BEATS_PER_LIMIT)
-
-    def _read(self, rank: int) -> bytes:
-        try:
-            return (self._folder / f'rank_{rank}').read_bytes()
-        except OSError:
-            return b''
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield wait_until
+    finally:
+        ended.set()

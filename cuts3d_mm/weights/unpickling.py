@@ -196,7 +196,7 @@ class _Machine:
         for part in arguments:  # which it copies; an argument can be the same in many calls
             if isinstance(part, (str, bytes)):
                 self.tensors.count_bytes(len(part))
-            elif isinstance(part, (list, tuple, set, dict)):
+            elif isinstance(part, (list, tuple, set, frozenset, dict)):
                 self.num_copied += len(part)
         if self.num_copied > MOST_OPCODES:
             raise ValueError(f'it copies more than {MOST_OPCODES:,} items')
