@@ -248,27 +248,27 @@ def _names_of_cache_checked() -> Iterator[None]:
         HubError: in the block, where a server states another name.
     """
     module: Any = import_module('huggingface_hub.file_download')
+
+    def ask_and_check(*args: Any, **kwargs: Any) -> Any:
+        try:
+            metadata = ask(*args, **kwargs)
+        except Exception as error:
+            answer = getattr(error, 'response', None)
+            if answer is not None:  # a missing file is noted under the commit
+                _require_hash('commit', answer.headers.get('X-Repo-Commit'))
+            raise
+        _require_hash('ETag', metadata.etag)
+        _require_hash('commit', metadata.commit_hash)
+        _require_room('the file', metadata.size or 0, LARGEST_DOWNLOAD_BYTES)
+        return metadata
+
     with _patching:
         ask = module.get_hf_file_metadata
-        module.get_hf_file_metadata = partial(_checked_metadata, ask)
+        module.get_hf_file_metadata = ask_and_check
         try:
             yield
         finally:
             module.get_hf_file_metadata = ask
-
-
-def _checked_metadata(ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    try:
-        metadata = ask(*args, **kwargs)
-    except Exception as error:
-        answer = getattr(error, 'response', None)
-        if answer is not None:  # where a file is missing, the client notes this under the commit
-            _require_hash('commit', answer.headers.get('X-Repo-Commit'))
-        raise
-    _require_hash('ETag', metadata.etag)
-    _require_hash('commit', metadata.commit_hash)
-    _require_room('the file', metadata.size or 0, LARGEST_DOWNLOAD_BYTES)
-    return metadata
 
 
 def _require_hash(what: str, stated: str | None) -> None:
@@ -511,29 +511,28 @@ _answered: set[str] = set()  # servers that have answered, which are not asked a
 
 
 def _answers(url: str) -> bool:
-    """Whether the server of an address answers within `ANSWER_LIMIT_S`."""
+    """Whether the server of an address answers within `ANSWER_LIMIT_S`; a refusal is an answer."""
     server = '/'.join(url.split('/')[:3])
+
+    def ask() -> None:
+        try:
+            request = Request(f'{server}/', method='HEAD')
+            build_opener(_Redirects).open(request, timeout=ANSWER_LIMIT_S).close()
+        except (HTTPError, HTTPException, ValueError, HubError):
+            pass  # a malformed address, too: the download says more about it
+        except URLError as error:
+            if not isinstance(error.reason, (str, ssl.SSLError)):
+                return
+        except OSError:
+            return
+        _answered.add(server)
+
     if server not in _answered:
         # A thread, because nothing else ends the look-up of a name in time.
-        asking = Thread(target=_ask_once, args=(server,), daemon=True)
+        asking = Thread(target=ask, daemon=True)
         asking.start()
         asking.join(ANSWER_LIMIT_S)
     return server in _answered
-
-
-def _ask_once(server: str) -> None:
-    """Note a server from which any answer comes; a refusal is an answer."""
-    try:
-        request = Request(f'{server}/', method='HEAD')
-        build_opener(_Redirects).open(request, timeout=ANSWER_LIMIT_S).close()
-    except (HTTPError, HTTPException, ValueError, HubError):
-        pass  # a malformed address, too: the download says more about it
-    except URLError as error:
-        if not isinstance(error.reason, (str, ssl.SSLError)):
-            return
-    except OSError:
-        return
-    _answered.add(server)
 
 
 class _Redirects(HTTPRedirectHandler):
