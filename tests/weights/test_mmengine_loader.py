@@ -67,7 +67,10 @@ def test_initialisation_of_a_backbone_loads_from_the_hub(published):
 
 
 def test_a_file_that_could_run_code_is_refused_with_the_way_out(published, capsys):
-    with pytest.raises(ValueError, match=r'convert it to \.safetensors where you trust it'):
+    told = (
+        r'names (__builtin__|builtins)\.print, .* convert it to \.safetensors where you trust it'
+    )
+    with pytest.raises(ValueError, match=told):
         CheckpointLoader.load_checkpoint('hf://someone/linear/harm.pth')
     assert 'never be run' not in capsys.readouterr().out
 
