@@ -427,7 +427,7 @@ def _chain(error: BaseException | None) -> list[tuple[BaseException, Any]]:
     """List an error and its causes, the outermost first, each with the answer of the server."""
     links: list[tuple[BaseException, Any]] = []
     while error is not None and all(error is not link for link, _ in links):
-        is_answer = isinstance(error, HTTPError)  # of urllib
+        is_answer = isinstance(error, HTTPError)  # as urllib raises it
         links.append((error, error if is_answer else getattr(error, 'response', None)))
         error = error.__cause__ or error.__context__
     return links

@@ -11,9 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.hub import allow_list
 from cuts3d_mm.labels.coco_json import DATASET_META
-
-from . import allow_list
 
 RELEASE_CONFIG = 'release_config'  # key of the JSON text in the `meta` of a released checkpoint
 MAX_BYTES = 1 << 19

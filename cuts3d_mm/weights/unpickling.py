@@ -432,7 +432,7 @@ class TensorBuilder:
 
     def __init__(self, size: int) -> None:
         self.storages: dict[str, Storage] = {}
-        self._size = size  # of the file, bytes
+        self._size = size  # bytes of the file
         self._bytes_stored = self._bytes_viewed = self._bytes_copied = 0
 
     def rules(self) -> Rules:
