@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -117,54 +117,31 @@ def test_a_named_one_must_be_whole_and_of_a_training(tmp_path):
 
 
 CONFIG = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet'
-written = []
-
-
-class SummaryWriter:
-    """Stands in for TensorBoard's writer."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def add_scalar(self, name, value, step):
-        written.append((name, value, step))
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
 def visualizer(monkeypatch, tmp_path):
-    def build(*options):
-        config = load_config(CONFIG, list(options))
-        register_all_modules()
-        for name, stand_in in packages.items():
-            monkeypatch.setitem(sys.modules, name, stand_in)
-        given = {'save_dir': str(tmp_path), 'name': '_'.join(options)}
-        return VISUALIZERS.build({**config.visualizer, **given})
+    """Build the visualizer of the config with changes; stand-ins take what it writes."""
 
-    written.clear()
-    wandb = SimpleNamespace(
-        init=lambda **given: written.append(given),
-        log=lambda values, **_: written.append(values),
-    )
-    packages = {
-        'torch.utils.tensorboard': SimpleNamespace(SummaryWriter=SummaryWriter),
-        'wandb': wandb,
-    }
+    def build(*changes):
+        config = load_config(CONFIG, [f'visualizer.vis_backends.0.{one}' for one in changes])
+        register_all_modules()
+        modules = {name: MagicMock() for name in ('torch.utils.tensorboard', 'wandb')}
+        for name, stand_in in modules.items():
+            monkeypatch.setitem(sys.modules, name, stand_in)
+        given = {'save_dir': str(tmp_path), 'name': '_'.join(changes)}
+        VISUALIZERS.build({**config.visualizer, **given}).add_scalar('loss', 1.5, 7)
+        return modules.values()
+
     return build
 
 
 def test_tensorboard_gets_the_losses(visualizer):
-    built = visualizer('visualizer.vis_backends.0.type=TensorboardVisBackend')
-    built.add_scalar('loss', 1.5, 7)
-    assert written == [('loss', 1.5, 7)]
+    tensorboard, _ = visualizer('type=TensorboardVisBackend')
+    tensorboard.SummaryWriter.return_value.add_scalar.assert_called_once_with('loss', 1.5, 7)
 
 
 def test_wandb_gets_the_losses_in_a_project(visualizer):
-    built = visualizer(
-        'visualizer.vis_backends.0.type=WandbVisBackend',
-        'visualizer.vis_backends.0.init_kwargs.project=cuts3d',
-    )
-    built.add_scalar('loss', 1.5, 7)
-    assert written[0]['project'] == 'cuts3d' and {'loss': 1.5} in written
+    _, wandb = visualizer('type=WandbVisBackend', 'init_kwargs.project=cuts3d')
+    assert wandb.init.call_args.kwargs['project'] == 'cuts3d'
+    assert wandb.log.call_args.args == ({'loss': 1.5},)
