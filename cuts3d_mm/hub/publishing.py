@@ -374,11 +374,16 @@ def describe_training(config: Mapping[str, Any], meta: Mapping[str, Any]) -> lis
     elif names:
         named = ' and '.join(f'`{name}`' for name in names)
         facts = [f'Trained on annotations that {named} read.']
-    iterations, loop = meta.get('iter'), config.get('train_cfg') or {}
+    iterations = meta.get('iter')
     if isinstance(iterations, int) and iterations > 0:
         facts.append(f'{iterations:,} iterations.')
-        rounds = loop['rounds'] if _short(loop.get('type')) == 'SelfTrainingLoop' else ()
-        begins = [f'{one["begin"]:,}' for one in rounds if one['begin'] < iterations]
+        begins = [
+            f'{one["begin"]:,}'
+            for part in (config.get('train_cfg') or {}, *(config.get('custom_hooks') or ()))
+            if _short(part.get('type')) in ('SelfTrainingLoop', 'SelfTrainingHook')
+            for one in part['rounds']
+            if one['begin'] < iterations
+        ]
         if begins:
             facts.append(
                 f'After iteration {", ".join(begins)} it labelled its images itself; predictions '

@@ -41,6 +41,12 @@ def test_only_rounds_that_were_reached_are_named():
     assert not any('labelled' in fact for fact in facts(f'{CUTS3D}400k_rounds', iter=160000))
 
 
+def test_rounds_of_the_hook_are_named_as_those_of_the_loop():
+    hook = {'type': 'cuts3d_mm.SelfTrainingHook', 'rounds': [{'begin': 1000}, {'begin': 3000}]}
+    found = describe_training({'custom_hooks': [{'type': 'EMAHook'}, hook]}, {'iter': 2000})
+    assert found[1].startswith('After iteration 1,000 it labelled its images itself')
+
+
 def test_fine_tuning_on_annotations_is_no_training_on_pseudo_labels():
     options = ['load_from=/home/me/zero_shot.pth']
     found = facts('cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi', options, iter=9000)
