@@ -19,16 +19,20 @@ def module_of(path):
 MODULES = {module_of(path): path for path in (ROOT / 'cuts3d_mm').rglob('*.py')}
 
 
-def imported_at_once(body):
+def imported_at_once(body, folder):
     """What statements import when they run, without those of functions and for types alone."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+            base = (
+                [*folder.relative_to(ROOT).parts] if node.level else []
+            )  # relative: the same folder
+            module = '.'.join([*base, *filter(None, [node.module])])
+            yield module
+            yield from (f'{module}.{alias.name}' for alias in node.names)
         elif isinstance(node, ast.Try | ast.With):
-            yield from imported_at_once(node.body)
+            yield from imported_at_once(node.body, folder)
 
 
 def runs_before(module, name):
@@ -44,7 +48,7 @@ def runs_before(module, name):
 def test_no_module_needs_itself():
     graph = networkx.DiGraph()
     for module, path in MODULES.items():
-        for name in imported_at_once(ast.parse(path.read_text()).body):
+        for name in imported_at_once(ast.parse(path.read_text()).body, path.parent):
             graph.add_edges_from((module, one) for one in runs_before(module, name))
     cycles = [sorted(one) for one in networkx.strongly_connected_components(graph) if len(one) > 1]
     assert cycles == []
