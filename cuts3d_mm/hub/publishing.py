@@ -119,10 +119,6 @@ cuts3d_mm implements [CutS3D]({paper_url}):
 
 {citation}
 """
-_NO_TRAINING = 'Neither the config nor the checkpoint says how it was trained.'
-_SCORES_NOTE = (
-    'Class-agnostic: every annotated object counts as one class. In percent, by pycocotools.'
-)
 
 
 @dataclass(frozen=True)
@@ -267,7 +263,8 @@ def _card(facts: ReleaseFacts, meta: dict[str, Any]) -> str:
         weights=f'hf://{facts.repo_id}/{WEIGHTS_FILE}'
         if facts.is_published
         else f'{facts.repo_id}/{CHECKPOINT_FILE}',
-        training='\n'.join(f'- {fact}' for fact in meta['training']) or _NO_TRAINING,
+        training='\n'.join(f'- {fact}' for fact in meta['training'])
+        or 'Neither the config nor the checkpoint says how it was trained.',
         version=__version__,
         paper_url=PAPER_URL,
         table=_score_table(all_scores),
@@ -314,7 +311,8 @@ def _score_table(all_scores: dict[str, dict[str, float]]) -> str:
     for name, scores in all_scores.items():
         cells = (f'{100 * scores[m]:.2f}' if m in scores else '' for m in metrics)
         lines.append(f'| {name} | {" | ".join(cells)} |')
-    return '\n'.join([*lines, '', _SCORES_NOTE])
+    note = 'Class-agnostic: every annotated object counts as one class.'
+    return '\n'.join([*lines, '', f'{note} In percent, by pycocotools.'])
 
 
 def read_scores(content: dict[str, Any]) -> dict[str, dict[str, float]]:
