@@ -39,9 +39,9 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.hub.client import HubRepository, download_repository
 
-    repository = HubRepository.parse(args.repository)
+    repository = HubRepository.parse(args.repository, args.repo_type)
     out = args.out or Path(repository.repo_id.split('/')[1])
-    for path in download_repository(repository, out, args.files, args.repo_type):
+    for path in download_repository(repository, out, args.files):
         print(f'{path}  {path.stat().st_size:,} bytes')
 
 

@@ -66,9 +66,10 @@ class HubRepository:
 
     repo_id: str
     revision: str | None = None
+    repo_type: str = 'model'  # or 'dataset'
 
     @classmethod
-    def parse(cls, text: str) -> HubRepository:
+    def parse(cls, text: str, repo_type: str = 'model') -> HubRepository:
         """Read `owner/repo[@revision]`.
 
         Raises:
@@ -77,7 +78,12 @@ class HubRepository:
         found = _REPOSITORY.fullmatch(text)
         if found is None:
             raise ValueError(f'Hub repository must be owner/repo[@revision], got {text}')
-        return cls(found[1], found[2])
+        return cls(found[1], found[2], repo_type)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments by which functions of the client know revision and type."""
+        return {'revision': self.revision, 'repo_type': self.repo_type}
 
 
 def is_repository_name(text: str) -> bool:
@@ -183,10 +189,9 @@ def _cached_path(url: str) -> Path:
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}_{name}'
 
 
-def _is_cached(repository: HubRepository, name: str, repo_type: str = 'model') -> bool:
-    options = {'revision': repository.revision, 'repo_type': repo_type}
-    found = hub_client().try_to_load_from_cache(repository.repo_id, name, **options)
-    return isinstance(found, str)
+def _is_cached(repository: HubRepository, name: str) -> bool:
+    look_up = hub_client().try_to_load_from_cache
+    return isinstance(look_up(repository.repo_id, name, **repository.options), str)
 
 
 def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> Result:
@@ -210,7 +215,7 @@ def load_pretrained(load: Callable[..., Result], model: str, **options: Any) -> 
             raise HubError(f'{model}: it is not in the cache; {no_connection()}') from error
 
 
-def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -> Path:
+def fetch_file(repository: HubRepository, name: str) -> Path:
     """Bring a file into the cache, or find it there, and check its hash.
 
     With HF_HUB_OFFLINE, or without a connection, only the cache is used.
@@ -222,15 +227,14 @@ def fetch_file(repository: HubRepository, name: str, repo_type: str = 'model') -
     revision = repository.revision
     # A commit cannot change: a file of one that is in the cache is not asked for.
     is_commit = revision is not None and _HASH.fullmatch(revision) is not None
-    is_here = is_commit and _is_cached(repository, name, repo_type)
+    is_here = is_commit and _is_cached(repository, name)
     with _names_of_cache_checked():
         path = call_hub(
             f'{repository.repo_id}/{name}',
             hub_client().hf_hub_download,
             repository.repo_id,
             name,
-            revision=revision,
-            repo_type=repo_type,
+            **repository.options,
             local_files_only=is_here or not hub_answers(),
         )
     _check_hash(Path(path))
@@ -282,17 +286,16 @@ def _require_hash(what: str, stated: str | None) -> None:
 MOST_FILES = 50_000  # files up to which the Hub gives the whole list at once
 
 
-def stated_hashes(repository: HubRepository, repo_type: str = 'model') -> dict[str, str]:
+def stated_hashes(repository: HubRepository) -> dict[str, str]:
     """List the files of a repository, each with the hash that the Hub states for it.
 
     Raises:
         HubError: the Hub does not give the list.
         ValueError: a name leads out of the repository.
     """
-    name, revision = repository.repo_id, repository.revision
+    name, options = repository.repo_id, {**repository.options, 'files_metadata': True}
 
     def ask() -> dict[str, str]:
-        options = {'revision': revision, 'repo_type': repo_type, 'files_metadata': True}
         files = hub_client().HfApi().repo_info(name, **options).siblings
         if not all(isinstance(file.rfilename, str) for file in files):
             raise TypeError('files have no names')
@@ -307,20 +310,18 @@ def stated_hashes(repository: HubRepository, repo_type: str = 'model') -> dict[s
 
 
 def download_repository(
-    repository: HubRepository, folder: Path, names: Sequence[str] = (), repo_type: str = 'model'
+    repository: HubRepository, folder: Path, names: Sequence[str] = ()
 ) -> list[Path]:
     """Copy files of a repository into a folder, each one whole or not at all.
 
     Without `names`, all but `.gitattributes`. The folder is created if it does not exist.
     """
-    names = names or [
-        name for name in stated_hashes(repository, repo_type) if name != '.gitattributes'
-    ]
+    names = names or [name for name in stated_hashes(repository) if name != '.gitattributes']
     if not names:
         raise HubError(f'{repository.repo_id} holds no files')
     copies = []
     for name in names:
-        source = fetch_file(repository, name, repo_type)
+        source = fetch_file(repository, name)
         copies.append(path_to_write(folder, name))
         with source.open('rb') as reader, open_atomically(copies[-1]) as writer:
             shutil.copyfileobj(reader, writer, _CHUNK_BYTES)

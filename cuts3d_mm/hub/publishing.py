@@ -549,7 +549,7 @@ def upload_files(
     client = hub_client()
     options = {'private': is_private, 'repo_type': repo_type, 'exist_ok': True}
     made = call_hub(repo_id, client.HfApi().create_repo, repo_id, **options)
-    same = _find_same(files, HubRepository(repo_id), repo_type)
+    same = _find_same(files, HubRepository(repo_id, None, repo_type))
     operations = [client.CommitOperationAdd(name, str(path)) for name, path in files.items()]
     done = call_hub(
         repo_id,
@@ -560,7 +560,7 @@ def upload_files(
         repo_type=repo_type,
     )
     revision = str(done.oid)
-    wrong = set(files) - _find_same(files, HubRepository(repo_id, revision), repo_type)
+    wrong = set(files) - _find_same(files, HubRepository(repo_id, revision, repo_type))
     if wrong:
         raise HubError(
             f'{repo_id} does not hold what was sent: {", ".join(sorted(wrong))}; publish again'
@@ -569,9 +569,9 @@ def upload_files(
     return Published(str(made), revision, changed, tuple(sorted(same)))
 
 
-def _find_same(files: dict[str, Path], repository: HubRepository, repo_type: str) -> set[str]:
+def _find_same(files: dict[str, Path], repository: HubRepository) -> set[str]:
     """Names of the files that a repository holds with the same content."""
-    stated = stated_hashes(repository, repo_type)
+    stated = stated_hashes(repository)
     return {
         name for name, path in files.items() if name in stated and has_hash(path, stated[name])
     }
