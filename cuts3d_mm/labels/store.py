@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,95 +114,68 @@ def shard_paths(folder: P) -> list[P]:
     return paths
 
 
+def read_tables(folder: P, columns: Sequence[str] | None = None) -> Iterator[tuple[P, pa.Table]]:
+    """Read the shards of a store in order, with the names of their images at least.
+
+    Args:
+        folder: folder of the store.
+        columns: names of the columns, 'name' among them; None: all.
+
+    Raises:
+        ValueError: the folder is no store, holds an image twice or shards of two runs, or a shard
+            is damaged.
+    """
+    paths, count, last = shard_paths(folder), 0, list[str]()
+    seen, is_ordered = set[str](), True  # names are kept only if they are out of order
+    for place, path in enumerate(paths):
+        table, mark = _read_whole(path, columns)
+        if place == 0:
+            run = mark
+        elif mark != run:
+            raise ValueError(
+                f'{folder} must hold the shards of one run, {path.name} is of another run '
+                f'than {paths[0].name}; run the command that wrote it again'
+            )
+        names = table['name'].to_pylist()
+        if is_ordered and any(a >= b for a, b in pairwise([*last, *names])):
+            is_ordered = False
+            earlier = (read_table(one, ['name']) for one in paths[:place])
+            seen = {name for one in earlier for name in one['name'].to_pylist()}
+        for name in () if is_ordered else names:
+            if name in seen:
+                raise ValueError(
+                    f'{folder} must hold each image once, holds {name!r} twice; run the '
+                    'command that wrote it again'
+                )
+            seen.add(name)
+        count, last = count + len(names), names[-1:] or last
+        yield path, table
+    if run is not None and count < run.num_images:
+        logging.getLogger(__name__).warning(
+            f'{folder} holds {count} of the {run.num_images} images of its run; run the command '
+            'that wrote it again for the rest'
+        )
+
+
 def read_store(folder: Place) -> Iterator[ImageRecord]:
     """Read all records of a store in the order of the image names.
 
     Raises:
-        ValueError: the folder is no store, holds an image twice, or a shard is damaged.
+        ValueError: as for `read_tables`, or a row is not a record.
     """
-    paths = shard_paths(folder)
-    names = UniqueNames(folder, paths)
-    for path in paths:
-        yield from read_shard(path, names)
-    names.end()
-
-
-class UniqueNames:
-    """Refuses a store that holds a name twice, or shards of two runs.
-
-    Takes little memory if the names are in order.
-
-    Args:
-        folder: the store.
-        paths: its shards, in order.
-    """
-
-    def __init__(self, folder: Place, paths: Sequence[Place]) -> None:
-        self._folder, self._paths = folder, paths
-        self._here: list[str] = []  # names of the present shard up to now
-        self._path = paths[0]
-        self._mark: RunMark | None = None
-        self._last: str | None = None
-        self._seen: set[str] | None = None  # None: all names were in order
-        self._count = 0
-
-    def begin(self, path: Place, mark: RunMark | None) -> None:
-        """Take the next shard.
-
-        Raises:
-            ValueError: an earlier shard is of another run.
-        """
-        if path == self._paths[0]:
-            self._mark = mark
-        if mark != self._mark:
-            raise ValueError(
-                f'{self._folder} must hold the shards of one run, {path.name} is of another run '
-                f'than {self._paths[0].name}; run the command that wrote it again'
-            )
-        self._path, self._here = path, []
-
-    def add(self, name: str) -> None:
-        """Take the next name of the shard.
-
-        Raises:
-            ValueError: an earlier image has the name.
-        """
-        if self._seen is None and self._last is not None and name <= self._last:
-            earlier = self._paths[: self._paths.index(self._path)]
-            tables = (read_table(one, ['name']) for one in earlier)
-            self._seen = {one for table in tables for one in table['name'].to_pylist()}
-            self._seen.update(self._here)
-        if self._seen is not None:
-            if name in self._seen:
-                raise ValueError(
-                    f'{self._folder} must hold each image once, holds {name!r} twice; run the '
-                    'command that wrote it again'
-                )
-            self._seen.add(name)
-        self._here.append(name)
-        self._last = name
-        self._count += 1
-
-    def end(self) -> None:
-        """Say if images of the run are missing."""
-        if self._mark is not None and self._count < self._mark.num_images:
-            logging.getLogger(__name__).warning(
-                f'{self._folder} holds {self._count} of the {self._mark.num_images} images of '
-                'its run; run the command that wrote it again for the rest'
-            )
+    for path, table in read_tables(folder):
+        yield from _records(path, table)
 
 
 def read_names(folder: Place) -> list[str]:
     """Read the names of all images of a store, failures included.
 
     Raises:
-        ValueError: the folder is no store, holds an image twice, or a shard is damaged.
+        ValueError: as for `read_tables`.
     """
-    paths = shard_paths(folder)
-    unique = UniqueNames(folder, paths)
-    tables = [read_table(path, ['name'], unique) for path in paths]
-    unique.end()
-    return [name for table in tables for name in table['name'].to_pylist()]
+    return [
+        name for _, table in read_tables(folder, ['name']) for name in table['name'].to_pylist()
+    ]
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
@@ -213,12 +186,10 @@ def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
         excluded: names of images that are left out.
 
     Raises:
-        ValueError: the folder is no store, or a shard is damaged.
+        ValueError: as for `read_tables`.
     """
-    found, paths = [], shard_paths(folder)
-    names = UniqueNames(folder, paths)
-    for path in paths:
-        table = read_table(path, ['name', 'instances.list.element.score'], names)
+    found = []
+    for _, table in read_tables(folder, ['name', 'instances.list.element.score']):
         table = table.filter([name not in excluded for name in table['name'].to_pylist()])
         instances = table['instances'].combine_chunks().flatten()
         found.append(instances.field('score').to_numpy().astype(np.float64))
@@ -400,7 +371,7 @@ def find_damage(
     """
     try:
         with _naming_shard(path):
-            stored, table = read_counts(path), read_table(path)
+            stored, (table, found_mark) = read_counts(path), _read_whole(path)
             num_instances = sum(table['instances'].combine_chunks().value_lengths().to_pylist())
             num_failures = len(table) - table['failure'].null_count
             found = Counts(len(table), num_instances, num_failures)
@@ -412,78 +383,55 @@ def find_damage(
                     f'must hold the {len(names)} images of its place from {names[0]!r} on, holds '
                     f'{len(held)} from {held[0] if held else "nothing"!r} on'
                 )
-            if mark is not None and read_mark(path) != mark:
+            if mark is not None and found_mark != mark:
                 raise ValueError('must be a shard of this run, is a shard of another')
     except DamagedShard as damage:
         return damage
     return None
 
 
-def read_table(
-    path: Place, columns: Sequence[str] | None = None, unique: UniqueNames | None = None
-) -> pa.Table:
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a shard, or some columns of it, and check its checksums.
-
-    Args:
-        path: the shard.
-        columns: names of the columns; None: all.
-        unique: is given the run and the names of the shard, which are among the columns.
 
     Raises:
         DamagedShard: the shard is not whole.
-        ValueError: `unique` refuses the shard.
     """
-    with _naming_shard(path), _open_shard(path) as shard:
+    return _read_whole(path, columns)[0]
+
+
+def _read_whole(
+    path: Place, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, RunMark | None]:
+    """Read a shard as `read_table` does, and the run that it belongs to."""
+    with (
+        _naming_shard(path),
+        pq.ParquetFile(parquet_source(path), page_checksum_verification=True) as shard,
+    ):
+        _check_schema(shard.schema_arrow)
         table = shard.read(columns=columns, use_threads=False)
         for name in table.column_names:
             if name not in _NULLABLE and table[name].null_count:
                 raise ValueError(f'column {name} must be there for every image')
         digest, mark = _read_place(path, shard.metadata.metadata)
-        names = table['name'].to_pylist() if 'name' in table.column_names else None
-        if names is not None and digest is not None and digest_of_names(names) != digest:
-            raise ValueError('must hold the images that its footer says')
-    if unique is not None:
-        unique.begin(path, mark)
-        for name in names or ():
-            unique.add(name)
-    return table
+        if digest is not None and 'name' in table.column_names:
+            if digest_of_names(table['name'].to_pylist()) != digest:
+                raise ValueError('must hold the images that its footer says')
+        return table, mark
 
 
-def read_shard(path: Place, unique: UniqueNames | None = None) -> Iterator[ImageRecord]:
+def read_shard(path: Place) -> Iterator[ImageRecord]:
     """Read the records of one shard.
-
-    Args:
-        path: the shard.
-        unique: is given the run and the names of the shard.
 
     Raises:
         DamagedShard: the shard is not whole, or holds a row that is not a record.
-        ValueError: `unique` refuses the shard.
     """
+    return _records(path, read_table(path))
+
+
+def _records(path: Place, table: pa.Table) -> Iterator[ImageRecord]:
     with _naming_shard(path):
-        shard = _open_shard(path)
-        mark = _read_place(path, shard.metadata.metadata)[1]
-    with shard:
-        if unique is not None:
-            unique.begin(path, mark)
-        batches = shard.iter_batches(batch_size=64, use_threads=False)
-        while True:
-            with _naming_shard(path):
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist()
-                records = [record_from_row(row) for row in rows]
-            if batch is None:
-                return
-            for record in records:
-                if unique is not None:
-                    unique.add(record.name)
-                yield record
-
-
-def _open_shard(path: Place) -> pq.ParquetFile:
-    shard = pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
-    _check_schema(shard.schema_arrow)
-    return shard
+        for batch in table.to_batches(max_chunksize=64):
+            yield from map(record_from_row, batch.to_pylist())
 
 
 class DamagedShard(ValueError):
@@ -591,18 +539,6 @@ def _check_schema(found: pa.Schema) -> None:
     if unknown:  # a damaged name, too: its field would otherwise count as left out
         raise ValueError(f'instances must have no other fields, got {sorted(unknown)}')
     for field in known:
-        if field.name in ('lower_bound', *_OPTIONAL) and field.name not in theirs:
-            continue
-        if not _is_same_type(theirs.get(field.name), field.type):
+        is_optional = field.name in ('lower_bound', *_OPTIONAL)
+        if theirs.get(field.name, field.type if is_optional else None) != field.type:
             raise ValueError(f'field {field.name} of instances must be {field.type}')
-
-
-def _is_same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
-    """Compare types, but not the names that list elements have."""
-    if found is None or not pa.types.is_fixed_size_list(wanted):
-        return found == wanted
-    return (
-        pa.types.is_fixed_size_list(found)
-        and found.list_size == wanted.list_size
-        and found.value_type == wanted.value_type
-    )

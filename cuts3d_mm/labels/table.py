@@ -28,7 +28,7 @@ from cuts3d_mm.files.remote import Place, is_utf8, map_files
 from .coco import read_coco
 from .left_out import Crowd, Remarks, require_crowd
 from .record import ImageRecord, InstanceRecord, with_safe_name
-from .store import SCHEMA, UniqueNames, read_table, record_from_row, row_from_record, shard_paths
+from .store import SCHEMA, read_tables, record_from_row, row_from_record, shard_paths
 
 _SOURCE_KEY = b'cuts3d_source'
 _BATCH_KEY, _OUTLINE_KEY, _REMARKS_KEY = b'cuts3d_crc', b'cuts3d_outline_crc', b'cuts3d_left_out'
@@ -342,12 +342,8 @@ def _write_unpacked(path: Place, target: Path, source: str, crowd: Crowd) -> Non
 def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table]:
     """Read the labels in tables; `remarks` holds what is left out up to a table's end."""
     if path.is_dir():
-        paths = shard_paths(path)
-        unique = UniqueNames(path, paths)
-        for shard in paths:
-            table = _with_safe_names(_with_every_field(read_table(shard, None, unique)))
-            yield _with_area(table, remarks)
-        unique.end()
+        for _, table in read_tables(path):
+            yield _with_area(_with_safe_names(_with_every_field(table)), remarks)
         return
     rows: list[dict[str, Any]] = []
     for record in map(with_safe_name, read_coco(path, crowd, remarks)):
