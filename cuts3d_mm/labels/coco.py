@@ -29,12 +29,12 @@ from .coco_json import (
     Polygons,
     RunLengths,
     StoredConfidence,
+    check_object,
     compress_mask,
     read_annotated_images,
     read_entries,
-    with_area,
 )
-from .left_out import Box, Crowd, Remarks, contradicts, mask_box, polygon_box
+from .left_out import Crowd, Remarks, mask_box
 from .record import (
     ConfidenceCrop,
     ImageRecord,
@@ -113,42 +113,18 @@ def read_coco(
 def _from_annotation(
     annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
 ) -> InstanceRecord | None:
-    """Make a record; None for an object without mask or area.
-
-    The caller puts the name of the annotation before an error.
-    """
-    if not annotation.segmentation:
-        remarks.without_mask += 1
+    """Make a record; None for an object without mask or area."""
+    found = check_object(annotation, image_hw, remarks)
+    if found is None:
         return None
-    try:
-        code = compress_mask(annotation.segmentation, image_hw)
-    except ValueError as error:
-        raise ValueError(f'.segmentation: {error}') from error
+    code, area, box = found
     crop = None
     if annotation.confidence is not None:
         try:
             crop = _unpack_confidence(annotation.confidence)
         except (ValueError, zlib.error) as error:
             raise ValueError(f'.confidence: {error}') from error
-    mask = {'size': list(image_hw), 'counts': code}
-    area = int(coco_mask.area(mask))
-    if area == 0:
-        remarks.without_area += 1
-        return None
-    of_mask = mask_box(mask)
-    box = annotation.bbox or of_mask
-    if contradicts(box, of_mask) and not _fits_points(annotation, box):
-        remarks.boxes += 1
-        box = of_mask
-    return InstanceRecord(box, area, code, annotation.score, crop)
-
-
-def _fits_points(annotation: CocoAnnotation, box: Box) -> bool:
-    """Whether a box fits polygons, of which a part may be too small to cover a pixel."""
-    polygons = annotation.segmentation
-    if not isinstance(polygons, list):
-        return False
-    return not contradicts(box, polygon_box(with_area(polygons)))
+    return InstanceRecord(box, int(area), code['counts'], annotation.score, crop)
 
 
 def _unpack_confidence(stored: StoredConfidence) -> ConfidenceCrop:

@@ -490,35 +490,25 @@ def _read_classes(path: Path) -> list[dict[str, Any]]:
 def _as_plain(
     annotation: CocoAnnotation, image: CocoImage, needs_masks: bool, remarks: Remarks
 ) -> dict[str, Any] | None:
-    """Make a dictionary; None for an object without area, or without a mask that is needed.
-
-    The caller puts the name of the annotation before an error.
-    """
-    mask, code = None, None
-    if annotation.segmentation:
-        try:
-            mask, code = _checked_mask(annotation, image.image_hw)
-        except ValueError as error:
-            raise ValueError(f'.segmentation: {error}') from error
-    elif needs_masks or annotation.bbox is None:
-        remarks.without_mask += 1
-        return None
-    box = annotation.bbox or (0.0, 0.0, 0.0, 0.0)
-    area = box[2] * box[3]
-    if code is not None:
-        area = float(coco_mask.area(code))
-    elif mask is not None and annotation.area is not None:
-        area = annotation.area
-    if area == 0:
-        remarks.without_area += 1
-        return None
-    if mask is not None and _is_contradicted(box, mask, code, image.image_hw):
-        remarks.boxes += annotation.bbox is not None
-        box = mask_box(mask_code(mask, image.image_hw))
+    """Make a dictionary; None for an object without area, or without a mask that is needed."""
+    mask: Any = None
+    if annotation.segmentation or needs_masks or annotation.bbox is None:
+        found = check_object(annotation, image.image_hw, remarks)
+        if found is None:
+            return None
+        mask, area, box = found
+        if isinstance(annotation.segmentation, list):
+            mask = with_area(annotation.segmentation)
+    else:
+        box = annotation.bbox
+        area = box[2] * box[3]
+        if area == 0:
+            remarks.without_area += 1
+            return None
     plain: dict[str, Any] = {
         'id': annotation.id,
         'image_id': annotation.image_id,
-        'category_id': CATEGORIES[0]['id'],
+        'category_id': CATEGORY_ID,
         'bbox': list(box),
         'area': area if annotation.area is None else annotation.area,
         'iscrowd': int(annotation.iscrowd),
@@ -529,29 +519,38 @@ def _as_plain(
     return plain
 
 
-def _is_contradicted(
-    box: Box, mask: Any, code: dict[str, Any] | None, image_hw: tuple[int, int]
-) -> bool:
-    """Whether a box fits neither the points of its polygons nor the pixels of its mask."""
-    if isinstance(mask, list) and not contradicts(box, polygon_box(mask)):
-        return False
-    return contradicts(box, mask_box(mask_code(mask, image_hw) if code is None else code))
+def check_object(
+    annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
+) -> tuple[dict[str, Any], float, Box] | None:
+    """Give the run-length code of an object, its area in pixels, and its box.
 
+    Returns:
+        None for an object without mask or area, which is counted. A box that contradicts the mask
+        is counted, and the box of the mask is given.
 
-_SURE_PX = 4.0  # sides and annotated area, px, from which a polygon is sure to cover a pixel
-
-
-def _checked_mask(
-    annotation: CocoAnnotation, image_hw: tuple[int, int]
-) -> tuple[Any, dict[str, Any] | None]:
-    """Check a mask; give it as `read_ground_truth` does, and its code where it is needed."""
-    segmentation: Any = annotation.segmentation
-    if isinstance(segmentation, RunLengths):
-        code = {'size': list(image_hw), 'counts': compress_mask(segmentation, image_hw)}
-        return code, code
-    check_polygons(segmentation, image_hw)
-    polygons = with_area(segmentation)
-    if polygons and annotation.area is not None and annotation.area >= _SURE_PX:
-        if min(polygon_box(polygons)[2:]) >= _SURE_PX:
-            return polygons, None
-    return polygons, _rasterise(polygons, image_hw)
+    Raises:
+        ValueError: the mask cannot be used; the caller puts the name of the annotation before.
+    """
+    polygons = annotation.segmentation
+    if not polygons:
+        remarks.without_mask += 1
+        return None
+    try:
+        code = {'size': list(image_hw), 'counts': compress_mask(polygons, image_hw)}
+    except ValueError as error:
+        raise ValueError(f'.segmentation: {error}') from error
+    area = float(coco_mask.area(code))
+    if area == 0:
+        remarks.without_area += 1
+        return None
+    of_mask = mask_box(code)
+    box = annotation.bbox or of_mask
+    # A part of polygons may be too small to cover a pixel.
+    outlines = [
+        of_mask,
+        *([polygon_box(with_area(polygons))] if isinstance(polygons, list) else ()),
+    ]
+    if all(contradicts(box, outline) for outline in outlines):
+        remarks.boxes += 1
+        box = of_mask
+    return code, area, box
