@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -40,53 +37,34 @@ def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
     ids = [image['id'] for image in _items(path, 'images', 'id')]
     order = np.random.default_rng(_SEED).permutation(len(ids))
     rank = {ids[index]: place for place, index in enumerate(order.tolist())}
+    head = json.dumps({'categories': list(_items(path, 'categories', 'id'))})[:-1].encode()
+    parts = {'images': _ranked(path, 'images', 'id', rank)}
+    parts['annotations'] = _ranked(path, 'annotations', 'image_id', rank)
     dst.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        shares = []
-        for percent in PERCENTS:
-            target = dst / f'{percent}perc_{_NAME}'
-            file = stack.enter_context(open_atomically(target))
-            shares.append(_Share(target, file, round(len(rank) * percent / 100)))
-        head = json.dumps({'categories': list(_items(path, 'categories', 'id'))})[:-1].encode()
-        for share in shares:
-            share.file.write(head)
-        for part, key in (('images', 'id'), ('annotations', 'image_id')):
-            _write_part(part, _with_places(path, part, key, rank), shares)
-        for share in shares:
-            share.file.write(b'}\n')
-    return {share.path: (share.counts['images'], share.counts['annotations']) for share in shares}
+    counts = {}
+    for percent in PERCENTS:
+        num_images, num_written = round(len(rank) * percent / 100), list[int]()
+        target = dst / f'{percent}perc_{_NAME}'
+        with open_atomically(target) as file:
+            file.write(head)
+            for part, lines in parts.items():
+                kept = [line for place, line in lines if place < num_images]
+                file.write(f',\n"{part}": ['.encode())
+                file.write(b'\n' * bool(kept) + b',\n'.join(kept) + b']')
+                num_written.append(len(kept))
+            file.write(b'}\n')
+        counts[target] = num_written[0], num_written[1]
+    return counts
 
 
-@dataclass
-class _Share:
-    path: Path
-    file: BinaryIO
-    num_images: int
-    counts: Counter[str] = field(default_factory=Counter)
-
-
-def _write_part(part: str, items: Iterable[tuple[int, Any]], shares: list[_Share]) -> None:
-    """Write each item to the shares that hold its image, by the place of the image."""
-    for share in shares:
-        share.file.write(f',\n"{part}": ['.encode())
-    for place, item in items:
-        line = json.dumps(item).encode()
-        for share in shares:
-            if place < share.num_images:
-                share.file.write((b',\n' if share.counts[part] else b'\n') + line)
-                share.counts[part] += 1
-    for share in shares:
-        share.file.write(b']')
-
-
-def _with_places(
-    path: Path, part: str, key: str, rank: Mapping[int, int]
-) -> Iterator[tuple[int, Any]]:
-    """Read the entries of a list, each with the place of its image in the random order."""
+def _ranked(path: Path, part: str, key: str, rank: Mapping[int, int]) -> list[tuple[int, bytes]]:
+    """Read the entries of a list as JSON, each with the place of its image in the random order."""
+    lines = []
     for one in _items(path, part, key):
         if one[key] not in rank:
             raise ValueError(f'{path}: {key} of {part} must be an image id, got {one[key]}')
-        yield rank[one[key]], one
+        lines.append((rank[one[key]], json.dumps(one).encode()))
+    return lines
 
 
 def _items(path: Path, part: str, key: str) -> Iterator[dict[str, Any]]:

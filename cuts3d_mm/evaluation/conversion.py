@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically, write_items
 from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.images.reading import ImageFailure, read_image_hw
 from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
 
 ImageHW = tuple[int, int]
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 _MIN_SIDE_PX = 1e-3  # narrower boxes have no area
 
 
@@ -32,35 +34,33 @@ class SourceAnnotation:
     """An object of an image."""
 
     key: str  # key of the image
-    box_xywh: tuple[float, float, float, float]  # pixels, may reach out of the image
+    box_xywh: Box  # may reach out of the image
     is_crowd: bool = False  # a region to ignore: a group, or objects without annotations
     segmentation: Any = None  # polygons or a run-length code of COCO; None: box only
     area: float | None = None  # area of the mask in pixels; None: take the area of the box
 
 
-@dataclass(frozen=True)
-class Problem:
-    """An image or annotation that is left out, and the reason."""
-
-    where: str  # file, image or annotation
-    reason: str
+Report = Callable[[str, str], None]  # takes what is left out, a file or object, and the reason
 
 
 class Source(Protocol):
-    """An official data set on disk."""
+    """An official data set on disk; what cannot be used is reported and left out."""
 
     @property
     def image_folder(self) -> Path:
         """Folder that the file names are relative to."""
 
-    def images(self) -> Iterator[SourceImage | Problem]:
+    def images(self, report: Report) -> Iterator[SourceImage]:
         """Read the images, in a fixed order."""
 
-    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
+    def annotations(
+        self, sizes: Mapping[str, ImageHW], report: Report
+    ) -> Iterator[SourceAnnotation]:
         """Read the objects, one at a time.
 
         Args:
             sizes: key -> true size, for the images that are used.
+            report: takes what is left out.
         """
 
 
@@ -97,117 +97,98 @@ def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
         out: COCO JSON to write.
         info: content of its key `info`.
     """
-    result = Prepared()
+    result, sizes = Prepared(), dict[str, ImageHW]()
     with (
         open_atomically(out) as file,
         open_atomically(out.with_suffix('.problems.jsonl')) as log,
     ):
-        report = _Report(log, result)
+
+        def report(where: str, reason: str) -> None:
+            result.problems[reason] += 1
+            line = {'where': where, 'reason': reason}
+            log.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
+
         header = {'info': info, 'licenses': [], 'categories': CATEGORIES}
         file.write(json.dumps(header)[:-1].encode() + b',\n"images": [')
-        sizes = _write_images(file, source, report)
+        result.images = write_items(file, _images(source, sizes, report))
         file.write(b'],\n"annotations": [')
-        _write_annotations(file, source, sizes, report)
+        written = write_items(file, _annotations(source, sizes, report, result))
+        result.objects = written - result.crowds
         file.write(b']}\n')
     return result
 
 
-class _Report:
-    def __init__(self, log: IO[bytes], result: Prepared) -> None:
-        self._log = log
-        self.result = result
+def _images(source: Source, sizes: dict[str, ImageHW], report: Report) -> Iterator[dict[str, Any]]:
+    """Make entries of the images that can be used, and fill in their sizes.
 
-    def add(self, problem: Problem) -> None:
-        self.result.problems[problem.reason] += 1
-        line = {'where': problem.where, 'reason': problem.reason}
-        self._log.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
-
-
-def _write_images(file: IO[bytes], source: Source, report: _Report) -> dict[str, ImageHW]:
-    """Write the images that can be used; their ids are their places in the result, from 1."""
-    sizes: dict[str, ImageHW] = {}
-    for image in source.images():
-        if isinstance(image, Problem):
-            report.add(image)
-            continue
-        image_hw = _check_image(source.image_folder, image)
-        if isinstance(image_hw, Problem):
-            report.add(image_hw)
-            continue
-        sizes[image.key] = image_hw
-        entry = {'id': len(sizes), 'file_name': image.file_name}
-        size = dict(zip(('height', 'width'), image_hw, strict=True))
-        _write_item(file, entry | size, len(sizes))
-    report.result.images = len(sizes)
-    return sizes
+    Ids of images are their places in the result, from 1.
+    """
+    for image in source.images(report):
+        image_hw = _true_size(source.image_folder, image, report)
+        if image_hw is not None:
+            sizes[image.key] = image_hw
+            size = dict(zip(('height', 'width'), image_hw, strict=True))
+            yield {'id': len(sizes), 'file_name': image.file_name} | size
 
 
-def _check_image(folder: Path, image: SourceImage) -> ImageHW | Problem:
-    """Read the true size of an image, or say why it cannot be used."""
+def _true_size(folder: Path, image: SourceImage, report: Report) -> ImageHW | None:
+    where = shown(image.file_name)
     try:
         with open_regular(folder / require_inside(image.file_name)) as file:
             image_hw = read_image_hw(file)
     except BadName:
-        return Problem(shown(image.file_name), 'image name leads out of the image folder')
+        report(where, 'image name leads out of the image folder')
     except FileNotFoundError:
-        return Problem(image.file_name, 'image is missing')
+        report(where, 'image is missing')
     except (OSError, ImageFailure):
-        return Problem(image.file_name, 'image cannot be read')
-    if image.image_hw not in (None, image_hw):
-        return Problem(image.file_name, 'image is of another size than annotated')
-    return image_hw
+        report(where, 'image cannot be read')
+    else:
+        if image.image_hw in (None, image_hw):
+            return image_hw
+        report(where, 'image is of another size than annotated')
+    return None
 
 
-def _write_annotations(
-    file: IO[bytes], source: Source, sizes: dict[str, ImageHW], report: _Report
-) -> None:
+def _annotations(
+    source: Source, sizes: Mapping[str, ImageHW], report: Report, result: Prepared
+) -> Iterator[dict[str, Any]]:
     ids = {key: image_id for image_id, key in enumerate(sizes, 1)}
-    written = 0
-    for annotation in source.annotations(sizes):
-        clipped = annotation
-        if isinstance(annotation, SourceAnnotation):
-            clipped = _clip(annotation, sizes.get(annotation.key))
-        if isinstance(clipped, Problem):
-            report.add(clipped)
+    numbers = count(1)
+    for annotation in source.annotations(sizes, report):
+        if annotation.key not in sizes:
+            report(annotation.key, 'object of an image that is not used')
             continue
-        written += 1
-        report.result.clipped += clipped is not annotation
-        report.result.crowds += clipped.is_crowd
-        _write_item(file, _entry(clipped, written, ids[clipped.key]), written)
-    report.result.objects = written - report.result.crowds
+        box = _clip(annotation, sizes[annotation.key], report)
+        if box is None:
+            continue
+        _, _, width, height = box
+        result.clipped += box != annotation.box_xywh
+        result.crowds += annotation.is_crowd
+        entry = {
+            'id': next(numbers),
+            'image_id': ids[annotation.key],
+            'category_id': CATEGORY_ID,
+            'bbox': [round(value, 3) for value in box],
+            'area': round(width * height if annotation.area is None else annotation.area, 3),
+            'iscrowd': int(annotation.is_crowd),
+        }
+        if annotation.segmentation is not None:
+            entry['segmentation'] = annotation.segmentation
+        yield entry
 
 
-def _clip(annotation: SourceAnnotation, image_hw: ImageHW | None) -> SourceAnnotation | Problem:
-    """Clip an object to its image, or say why it cannot be used."""
-    if image_hw is None:
-        return Problem(annotation.key, 'object of an image that is not used')
+def _clip(annotation: SourceAnnotation, image_hw: ImageHW, report: Report) -> Box | None:
+    """Clip the box of an object to its image; None if nothing of it is left."""
     left, top, width, height = annotation.box_xywh
     if not min(width, height) > _MIN_SIDE_PX:  # also if a side is not a number
-        return Problem(annotation.key, 'box without area')
+        report(annotation.key, 'box without area')
+        return None
     right, bottom = min(left + width, image_hw[1]), min(top + height, image_hw[0])
     left, top = max(left, 0.0), max(top, 0.0)
-    if right - left <= _MIN_SIDE_PX or bottom - top <= _MIN_SIDE_PX:
-        return Problem(annotation.key, 'box outside of the image')
     box = left, top, right - left, bottom - top
+    if min(box[2:]) <= _MIN_SIDE_PX:
+        report(annotation.key, 'box outside of the image')
+        return None
     if max(abs(a - b) for a, b in zip(box, annotation.box_xywh, strict=True)) < _MIN_SIDE_PX:
-        return annotation
-    return replace(annotation, box_xywh=box)
-
-
-def _entry(annotation: SourceAnnotation, number: int, image_id: int) -> dict[str, Any]:
-    _, _, width, height = annotation.box_xywh
-    entry = {
-        'id': number,
-        'image_id': image_id,
-        'category_id': CATEGORY_ID,
-        'bbox': [round(value, 3) for value in annotation.box_xywh],
-        'area': round(width * height if annotation.area is None else annotation.area, 3),
-        'iscrowd': int(annotation.is_crowd),
-    }
-    if annotation.segmentation is not None:
-        entry['segmentation'] = annotation.segmentation
-    return entry
-
-
-def _write_item(file: IO[bytes], item: dict[str, Any], number: int) -> None:
-    file.write((',\n' if number > 1 else '\n').encode() + json.dumps(item).encode())
+        return annotation.box_xywh
+    return box

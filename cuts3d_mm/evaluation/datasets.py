@@ -18,7 +18,7 @@ from cuts3d_mm.files.paths import BadName, open_regular, require_inside, shown
 from cuts3d_mm.images.reading import ImageFailure, open_image
 from cuts3d_mm.labels.coco_json import read_entries
 
-from .conversion import ImageHW, Problem, Source, SourceAnnotation, SourceImage, require
+from .conversion import ImageHW, Report, Source, SourceAnnotation, SourceImage, require
 
 
 @dataclass(frozen=True)
@@ -149,77 +149,65 @@ class CocoLikeSource:
     json_files: tuple[tuple[Path, str], ...]
     wanted: frozenset[str] | None = None
 
-    def images(self) -> Iterator[SourceImage | Problem]:
+    def images(self, report: Report) -> Iterator[SourceImage]:
         """Read `images`; LVIS has `coco_url` in place of `file_name`."""
         found = set()
         for path, folder in self.json_files:
-            for entry in _stream(path, 'images'):
-                image = entry if isinstance(entry, Problem) else _image(path, folder, entry)
-                if isinstance(image, SourceImage):
-                    name = PurePosixPath(image.file_name).name
-                    if self.wanted is not None and name not in self.wanted:
-                        continue
-                    found.add(name)
-                yield image
+            for entry in _stream(path, 'images', report):
+                try:
+                    name = str(PurePosixPath(folder, _file_name(entry)))
+                    size = int(entry['height']), int(entry['width'])
+                    image = SourceImage(f'{path.stem}:{entry["id"]}', name, size)
+                except (KeyError, TypeError, ValueError):
+                    where = f'{path.stem} image {entry.get("id")}'
+                    report(where, 'image without id, name or size')
+                    continue
+                last = PurePosixPath(name).name
+                if self.wanted is None or last in self.wanted:
+                    found.add(last)
+                    yield image
         for name in sorted((self.wanted or set()) - found):
-            yield Problem(name, 'listed image is not annotated')
+            report(name, 'listed image is not annotated')
 
-    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
+    def annotations(
+        self, sizes: Mapping[str, ImageHW], report: Report
+    ) -> Iterator[SourceAnnotation]:
         """Read `annotations` of the wanted images."""
         for path, _ in self.json_files:
-            for annotation in _stream(path, 'annotations'):
-                if isinstance(annotation, Problem):
-                    yield annotation
+            for entry in _stream(path, 'annotations', report):
+                key = f'{path.stem}:{entry.get("image_id")}'
+                if self.wanted is not None and key not in sizes:
                     continue
-                key = _key(path, annotation.get('image_id'))
-                if self.wanted is None or key in sizes:
-                    yield _annotation(key, annotation)
+                try:
+                    left, top, width, height = (float(value) for value in entry['bbox'])
+                    area = entry.get('area')
+                    yield SourceAnnotation(
+                        key,
+                        (left, top, width, height),
+                        bool(entry.get('iscrowd', 0)),
+                        entry.get('segmentation') or None,
+                        None if area is None else float(area),
+                    )
+                except (KeyError, TypeError, ValueError):
+                    report(f'{key} annotation {entry.get("id")}', 'annotation without a box')
 
 
-def _stream(path: Path, part: str) -> Iterator[dict[str, Any] | Problem]:
+def _stream(path: Path, part: str, report: Report) -> Iterator[dict[str, Any]]:
     """Read the entries of a list at the top of a file; none of a broken file."""
     try:
         for entry in read_entries(path, (part,)):
             try:
                 yield entry.read(dict)
             except ValueError:
-                yield Problem(entry.where, 'entry is no JSON object')
+                report(entry.where, 'entry is no JSON object')
     except ValueError as error:
-        yield Problem(path.name, f'broken JSON: {error}')
-
-
-def _image(path: Path, folder: str, image: dict[str, Any]) -> SourceImage | Problem:
-    try:
-        name = str(PurePosixPath(folder, _file_name(image)))
-        size = int(image['height']), int(image['width'])
-        return SourceImage(_key(path, image['id']), name, size)
-    except (KeyError, TypeError, ValueError):
-        return Problem(f'{path.stem} image {image.get("id")}', 'image without id, name or size')
+        report(path.name, f'broken JSON: {error}')
 
 
 def _file_name(image: dict[str, Any]) -> str:
     if 'file_name' in image:
         return str(image['file_name'])
     return '/'.join(str(image['coco_url']).split('/')[-2:])  # such as val2017/000000000139.jpg
-
-
-def _key(path: Path, image_id: Any) -> str:
-    return f'{path.stem}:{image_id}'
-
-
-def _annotation(key: str, annotation: dict[str, Any]) -> SourceAnnotation | Problem:
-    try:
-        left, top, width, height = (float(value) for value in annotation['bbox'])
-        area = annotation.get('area')
-        return SourceAnnotation(
-            key,
-            (left, top, width, height),
-            bool(annotation.get('iscrowd', 0)),
-            annotation.get('segmentation') or None,
-            None if area is None else float(area),
-        )
-    except (KeyError, TypeError, ValueError):
-        return Problem(f'{key} annotation {annotation.get("id")}', 'annotation without a box')
 
 
 @dataclass(frozen=True)
@@ -241,31 +229,36 @@ class VocSource:
         """Folder of the JPEG files."""
         return self.folder / 'JPEGImages'
 
-    def images(self) -> Iterator[SourceImage | Problem]:
+    def images(self, report: Report) -> Iterator[SourceImage]:
         """Read the lists, and the sizes from the XML files."""
         for name in self._names():
-            root = self._parse(name)
-            if isinstance(root, Problem):
-                yield root
+            root = self._parse(name, report)
+            if root is None:
                 continue
-            size = [root.findtext(f'size/{side}') for side in ('height', 'width')]
+            size = [root.findtext(f'size/{side}', '') for side in ('height', 'width')]
             image_hw = None
-            if all(value is not None and value.isdecimal() for value in size):
-                image_hw = int(size[0] or 0), int(size[1] or 0)
+            if all(value.isdecimal() for value in size):
+                image_hw = int(size[0]), int(size[1])
             yield SourceImage(name, f'{name}.jpg', image_hw)
 
-    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
+    def annotations(
+        self, sizes: Mapping[str, ImageHW], report: Report
+    ) -> Iterator[SourceAnnotation]:
         """Read the objects of the XML files."""
         for name in self._names():
-            root = self._parse(name) if name in sizes else None
-            if root is None or isinstance(root, Problem):  # `images` reports the problem
-                continue
-            for number, found in enumerate(root.iter('object')):
-                box = _box_xywh(found)
-                if box is None:
-                    yield Problem(f'{name} object {number}', 'annotation without a box')
-                else:
-                    yield SourceAnnotation(name, box)
+            root = self._parse(name, report) if name in sizes else None
+            for number, found in enumerate(() if root is None else root.iter('object')):
+                try:
+                    left, top, right, bottom = (
+                        float(found.findtext(f'bndbox/{side}', ''))
+                        for side in ('xmin', 'ymin', 'xmax', 'ymax')
+                    )
+                except ValueError:
+                    report(f'{name} object {number}', 'annotation without a box')
+                    continue
+                # VOC counts pixels from 1 and includes the last pixel.
+                box = left - 1, top - 1, right - left + 1, bottom - top + 1
+                yield SourceAnnotation(name, box)
 
     def _names(self) -> Iterator[str]:
         seen = set()
@@ -277,28 +270,18 @@ class VocSource:
                     seen.add(name)
                     yield name
 
-    def _parse(self, name: str) -> ElementTree.Element | Problem:
+    def _parse(self, name: str, report: Report) -> ElementTree.Element | None:
         try:
             with open_regular(self.folder / 'Annotations' / require_inside(f'{name}.xml')) as file:
                 return ElementTree.parse(file).getroot()
         except BadName:
-            return Problem(shown(f'{name}.xml'), 'annotation name leads out of its folder')
+            reason = 'annotation name leads out of its folder'
         except FileNotFoundError:
-            return Problem(f'{name}.xml', 'annotation file is missing')
+            reason = 'annotation file is missing'
         except ElementTree.ParseError:
-            return Problem(f'{name}.xml', 'broken XML')
-
-
-def _box_xywh(found: ElementTree.Element) -> tuple[float, float, float, float] | None:
-    """Box in pixels from 0; VOC counts pixels from 1 and includes the last pixel."""
-    try:
-        left, top, right, bottom = (
-            float(found.findtext(f'bndbox/{side}', ''))
-            for side in ('xmin', 'ymin', 'xmax', 'ymax')
-        )
-    except ValueError:
+            reason = 'broken XML'
+        report(shown(f'{name}.xml'), reason)
         return None
-    return left - 1, top - 1, right - left + 1, bottom - top + 1
 
 
 @dataclass(frozen=True)
@@ -316,32 +299,35 @@ class KittiSource:
         """Folder of the left colour images."""
         return self.folder / 'image_2'
 
-    def images(self) -> Iterator[SourceImage | Problem]:
+    def images(self, report: Report) -> Iterator[SourceImage]:
         """List the images that have a label file."""
         for path in self._label_files():
             yield SourceImage(path.stem, f'{path.stem}.png')
 
-    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
-        """Read the label files; regions of the type DontCare become regions to ignore."""
+    def annotations(
+        self, sizes: Mapping[str, ImageHW], report: Report
+    ) -> Iterator[SourceAnnotation]:
+        """Read the label files; regions of the type DontCare become regions to ignore.
+
+        Columns: type, truncated, occluded, alpha, left, top, right, bottom, 3D.
+        """
         for path in self._label_files():
             if path.stem not in sizes:
                 continue
             for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
-                if line.strip():
-                    yield _parse_line(path.stem, line.split(), f'{path.name} line {number}')
+                fields = line.split()
+                if not fields:
+                    continue
+                try:
+                    left, top, right, bottom = (float(value) for value in fields[4:8])
+                except ValueError:
+                    report(f'{path.name} line {number}', 'annotation without a box')
+                    continue
+                box = left, top, right - left, bottom - top
+                yield SourceAnnotation(path.stem, box, is_crowd=fields[0] == 'DontCare')
 
     def _label_files(self) -> list[Path]:
         return sorted(require(self.folder / 'label_2', 'training/label_2').glob('*.txt'))
-
-
-def _parse_line(key: str, fields: list[str], where: str) -> SourceAnnotation | Problem:
-    """Parse a line: type, truncated, occluded, alpha, left, top, right, bottom, 3D."""
-    try:
-        left, top, right, bottom = (float(value) for value in fields[4:8])
-    except ValueError:
-        return Problem(where, 'annotation without a box')
-    box = left, top, right - left, bottom - top
-    return SourceAnnotation(key, box, is_crowd=fields[0] == 'DontCare')
 
 
 @dataclass(frozen=True)
@@ -359,21 +345,30 @@ class OpenImagesSource:
     table: Path
     mask_folder: Path | None = None
 
-    def images(self) -> Iterator[SourceImage | Problem]:
+    def images(self, report: Report) -> Iterator[SourceImage]:
         """List the images of the table."""
         for key in dict.fromkeys(row['ImageID'] for row in self._rows()):
             yield SourceImage(key, f'{key}.jpg')
 
-    def annotations(self, sizes: Mapping[str, ImageHW]) -> Iterator[SourceAnnotation | Problem]:
+    def annotations(
+        self, sizes: Mapping[str, ImageHW], report: Report
+    ) -> Iterator[SourceAnnotation]:
         """Read the rows; groups of objects become regions to ignore."""
         for number, row in enumerate(self._rows(), 2):  # after the header
             where = f'{self.table.name} line {number}'
             if row['ImageID'] not in sizes:
-                yield Problem(where, 'object of an image that is not used')
-            elif self.mask_folder is None:
-                yield _box(row, sizes[row['ImageID']], where)
-            else:
-                yield _mask(self.mask_folder, row, sizes[row['ImageID']], where)
+                report(where, 'object of an image that is not used')
+                continue
+            image_hw = sizes[row['ImageID']]
+            try:
+                if self.mask_folder is None:
+                    yield _box(row, image_hw)
+                else:
+                    yield _mask(self.mask_folder, row, image_hw)
+            except (ImageFailure, BadName):
+                report(where, 'mask is missing or cannot be read')
+            except (TypeError, ValueError):
+                report(where, 'annotation without a box')
 
     def _rows(self) -> Iterator[dict[str, str]]:
         with self.table.open(newline='', encoding='utf-8') as file:
@@ -384,27 +379,18 @@ class OpenImagesSource:
             yield from reader
 
 
-def _box(row: dict[str, str], image_hw: ImageHW, where: str) -> SourceAnnotation | Problem:
+def _box(row: dict[str, str], image_hw: ImageHW) -> SourceAnnotation:
     height, width = image_hw
-    try:
-        left, right, top, bottom = (float(row[c]) for c in ('XMin', 'XMax', 'YMin', 'YMax'))
-    except (TypeError, ValueError):
-        return Problem(where, 'annotation without a box')
+    left, right, top, bottom = (float(row[c]) for c in ('XMin', 'XMax', 'YMin', 'YMax'))
     box = left * width, top * height, (right - left) * width, (bottom - top) * height
     return SourceAnnotation(row['ImageID'], box, is_crowd=row.get('IsGroupOf') == '1')
 
 
-def _mask(
-    folder: Path, row: dict[str, str], image_hw: ImageHW, where: str
-) -> SourceAnnotation | Problem:
-    try:
-        path = folder / require_inside(PurePosixPath(row['MaskPath'] or '').name)
-        with open_image(path) as image:
-            # A mask may have another size than its image.
-            resized = image.convert('L').resize(image_hw[::-1], Image.Resampling.NEAREST)
-            mask = np.asarray(resized) > 0
-    except (ImageFailure, BadName):
-        return Problem(where, 'mask is missing or cannot be read')
+def _mask(folder: Path, row: dict[str, str], image_hw: ImageHW) -> SourceAnnotation:
+    with open_image(folder / require_inside(PurePosixPath(row['MaskPath'] or '').name)) as image:
+        # A mask may have another size than its image.
+        resized = image.convert('L').resize(image_hw[::-1], Image.Resampling.NEAREST)
+        mask = np.asarray(resized) > 0
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     left, top, width, height = coco_mask.toBbox(code).tolist()
     segmentation = {'size': list(image_hw), 'counts': code['counts'].decode('ascii')}

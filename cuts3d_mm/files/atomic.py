@@ -76,6 +76,14 @@ def write_lines(path: Place, rows: Iterable[dict[str, Any]]) -> None:
             file.write(line.encode('utf-8', 'backslashreplace') + b'\n')
 
 
+def write_items(file: BinaryIO, items: Iterable[dict[str, Any]]) -> int:
+    """Write the elements of a JSON list, one a line, and return their number."""
+    count = 0
+    for count, item in enumerate(items, start=1):
+        file.write((',\n' if count > 1 else '\n').encode() + json.dumps(item).encode())
+    return count
+
+
 def write_first(path: Place, content: bytes) -> bool:
     """Write a whole file unless it exists, even if several processes try at the same moment.
 

@@ -17,7 +17,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cuts3d_mm.arrays import Double, Mask
-from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.atomic import open_atomically, write_items
 from cuts3d_mm.files.remote import Place, find_place
 
 from .coco_json import (
@@ -168,10 +168,10 @@ def write_coco(
         file.write(f'{{"info": {json.dumps(info)}, "licenses": [],\n'.encode())
         file.write(b'"images": [')
         ids = {ANY_OBJECT: CATEGORY_ID}  # for labels without an instance
-        num_images = _write_items(file, _coco_images(read_records(), ids))
+        num_images = write_items(file, _coco_images(read_records(), ids))
         categories = [{'id': number, 'name': name} for name, number in ids.items()]
         file.write(f'],\n"categories": {json.dumps(categories)},\n"annotations": ['.encode())
-        _write_items(file, _coco_annotations(read_records(), as_polygons, track_ids, ids))
+        write_items(file, _coco_annotations(read_records(), as_polygons, track_ids, ids))
         file.write(b']}\n')
     return num_images
 
@@ -188,7 +188,7 @@ def write_results(
     """
     with open_atomically(path) as file:
         file.write(b'[')
-        _write_items(file, _results(records, image_ids))
+        write_items(file, _results(records, image_ids))
         file.write(b']\n')
 
 
@@ -329,14 +329,6 @@ def _coco_annotations(
             if number is not None:
                 annotation['track_id'] = number
             yield {'id': annotation_id, 'image_id': image_id} | annotation
-
-
-def _write_items(file: Any, items: Iterable[dict[str, Any]]) -> int:
-    count = 0
-    for item in items:
-        file.write((',\n' if count else '\n').encode() + json.dumps(item).encode())
-        count += 1
-    return count
 
 
 @dataclass(frozen=True)
