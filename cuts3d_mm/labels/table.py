@@ -11,9 +11,11 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +24,12 @@ from numpy.typing import NDArray
 
 from cuts3d_mm.arrays import Double, Index, Mask
 from cuts3d_mm.files.atomic import open_atomically
-from cuts3d_mm.files.paths import is_inside
-from cuts3d_mm.files.remote import Place, is_utf8, map_files
+from cuts3d_mm.files.paths import is_inside, open_regular
+from cuts3d_mm.files.remote import Place, map_files
 
 from .coco import read_coco
 from .left_out import Crowd, Remarks, require_crowd
-from .record import ImageRecord, InstanceRecord, with_safe_name
+from .record import ImageRecord, with_safe_name
 from .store import SCHEMA, read_tables, record_from_row, row_from_record, shard_paths
 
 _SOURCE_KEY = b'cuts3d_source'
@@ -35,6 +37,7 @@ _BATCH_KEY, _OUTLINE_KEY, _REMARKS_KEY = b'cuts3d_crc', b'cuts3d_outline_crc', b
 # Rules that files of an earlier version break.
 _CONTENT = 'unsafe names are failures, every object has an area, checksums, places'
 _ROWS_PER_BATCH = 2048
+_DAMAGED = (ValueError, LookupError, TypeError, pa.ArrowException)  # or a file of another program
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class LabelTable:
             return self._reader.get_batch(number)
         try:
             found = _checked_batch(self._reader, number)
-        except (ValueError, TypeError, OSError, pa.ArrowException):  # the file is damaged
+        except (*_DAMAGED, OSError):
             self._open(again=True)
             found = _checked_batch(self._reader, number)
         self._checked.add(number)
@@ -91,19 +94,11 @@ class LabelTable:
 
     def names(self) -> list[str]:
         """Read the names of all images, failures included."""
-        batches = map(self._batch, range(self._reader.num_record_batches))
-        return [name for batch in batches for name in batch['name'].to_pylist()]
+        return [name for batch in self._batches() for name in batch['name'].to_pylist()]
 
     def scores(self) -> tuple[Index, Double]:
         """Read the number of the image and the score of every instance, both (M,)."""
-        owners, scores, first = [np.empty(0, np.int64)], [np.empty(0)], 0
-        for number in range(self._reader.num_record_batches):
-            lists = self._batch(number)['instances']
-            counts = np.asarray(pc.list_value_length(lists))
-            owners.append(np.repeat(np.arange(first, first + len(counts)), counts))
-            scores.append(np.asarray(lists.flatten().field('score'), np.float64))
-            first += len(counts)
-        return np.concatenate(owners), np.concatenate(scores)
+        return np.repeat(np.arange(len(self)), self.num_instances), self._read_field('score')
 
     def figures(self) -> ImageFigures:
         """Compute the figures of each image.
@@ -111,18 +106,20 @@ class LabelTable:
         Raises:
             ValueError: the labels cannot be read.
         """
-        parts = [np.empty((0, 2))]
-        for number in range(self._reader.num_record_batches):
-            lists = self._batch(number)['instances']
-            instances, counts = lists.flatten(), np.asarray(pc.list_value_length(lists))
-            owner = np.repeat(np.arange(len(counts)), counts)
-            score = np.bincount(owner, instances.field('score'), len(counts))
-            largest = np.zeros(len(counts))
-            np.maximum.at(largest, owner, np.asarray(instances.field('area')))
-            parts.append(np.stack([score / np.maximum(counts, 1), largest], axis=1))
-        mean_score, largest_area = np.concatenate(parts).T
+        owners, scores = self.scores()
+        largest = np.zeros(len(self))
+        np.maximum.at(largest, owners, self._read_field('area'))
+        mean_score = np.bincount(owners, scores, len(self)) / np.maximum(self.num_instances, 1)
         areas = np.maximum(self.image_hw.prod(axis=1, dtype=np.int64), 1)
-        return ImageFigures(mean_score, largest_area / areas)
+        return ImageFigures(mean_score, largest / areas)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        return map(self._batch, range(self._reader.num_record_batches))
+
+    def _read_field(self, name: str) -> Double:
+        """Read a number of every instance, (M,)."""
+        fields = (batch['instances'].flatten().field(name) for batch in self._batches())
+        return np.concatenate([np.empty(0), *map(np.asarray, fields)])
 
     def __getstate__(self) -> dict[str, Any]:
         return {'_path': self._path, '_crowd': self._crowd, '_source': self._source}
@@ -132,21 +129,10 @@ class LabelTable:
         self._open()
 
     def _open(self, again: bool = False) -> Remarks:
-        self._reader = open_unpacked(self._path, again, self._crowd, self._source)
+        opened = _open_unpacked(self._path, self._crowd, self._source, again)
+        self._reader, self._ends, self.image_hw, self.num_instances, self.is_failure, said = opened
         self._checked: set[int] = set()
-        remarks = Remarks()
-        sizes, counts, failed = [], [], []
-        for index in range(self._reader.num_record_batches):
-            batch, notes = _with_notes(self._reader, index)
-            remarks = Remarks(**json.loads(notes[_REMARKS_KEY]))  # the last batch knows all
-            sizes.append(np.stack([batch['height'], batch['width']], axis=1))
-            counts.append(np.asarray(pc.list_value_length(batch['instances'])))
-            failed.append(np.asarray(batch['failure'].is_valid()))
-        self._ends = np.cumsum([len(part) for part in counts], dtype=np.int64)
-        self.image_hw: NDArray[np.int32] = np.concatenate([*sizes, np.empty((0, 2), np.int32)])
-        self.num_instances: NDArray[np.int32] = np.concatenate([*counts, np.empty(0, np.int32)])
-        self.is_failure: Mask = np.concatenate([*failed, np.empty(0, bool)])
-        return remarks
+        return said
 
 
 class SelectedRecords(Sequence[ImageRecord]):
@@ -188,9 +174,18 @@ def random_records(
     return SelectedRecords(table, np.sort(chosen))
 
 
-def open_unpacked(
-    path: Place, again: bool = False, crowd: Crowd = 'ignore', source: str | None = None
-) -> pa.RecordBatchFileReader:
+class _Unpacked(NamedTuple):
+    """An unpacked file, and what is kept of it in memory."""
+
+    reader: pa.RecordBatchFileReader
+    ends: Index  # number of images up to the end of each batch
+    image_hw: NDArray[np.int32]  # (N, 2)
+    num_instances: NDArray[np.int32]  # (N,)
+    is_failure: Mask  # (N,)
+    remarks: Remarks
+
+
+def _open_unpacked(path: Place, crowd: Crowd, source: str, again: bool) -> _Unpacked:
     """Open the unpacked file of a store or JSON; write it if it is missing or damaged.
 
     The file lies next to the labels or, if nothing can be written there, in the user's cache
@@ -198,15 +193,14 @@ def open_unpacked(
 
     Args:
         path: folder of a label store, or a COCO JSON.
-        again: whether to write the file even if it exists.
         crowd: whether crowd regions of a COCO JSON are left out or are objects.
-        source: fingerprint that the labels must have; None: the fingerprint that they have.
+        source: fingerprint that the labels must have.
+        again: whether to write the file even if it exists.
 
     Raises:
         ValueError: the labels cannot be read, or have another fingerprint.
         OSError: the file can be written to no place.
     """
-    source = fingerprint(path, crowd) if source is None else source
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cuts3d_mm'
     places = [folder / f'{source}.arrow' for folder in (cache, _temporary_folder())]
     if isinstance(path, Path):
@@ -214,9 +208,9 @@ def open_unpacked(
         next_to = path / 'unpacked.arrow' if is_store else path.with_suffix('.unpacked.arrow')
         places.insert(0, next_to)
     for place in () if again else places:
-        reader = _open_if_current(place, source)
-        if reader is not None:
-            return reader
+        with suppress(*_DAMAGED, OSError):
+            if not _is_foreign(place.parent):
+                return _open_file(place, source)
     if fingerprint(path, crowd) != source:
         raise ValueError(
             f'{path} must stay as it was when it was opened, its files have changed; start again'
@@ -228,10 +222,9 @@ def open_unpacked(
             if _is_foreign(place.parent):
                 raise PermissionError(errno.EPERM, 'folder of another user')
             _write_unpacked(path, place, source, crowd)
+            return _open_file(place, source)
         except OSError as error:  # a store that is shared for reading, or a full disk
             reasons.append(f'{place}: {error.strerror or error}')
-        else:
-            return _open_file(place)
     raise OSError(f'labels must be unpacked next to {path} or elsewhere: {"; ".join(reasons)}')
 
 
@@ -256,41 +249,37 @@ def _is_foreign(folder: Path) -> bool:
     return not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid()
 
 
-def _open_if_current(path: Path, source: str) -> pa.RecordBatchFileReader | None:
-    try:
-        if not path.is_file() or _is_foreign(path.parent):
-            return None
-        reader = _open_file(path)
-        metadata = reader.schema.metadata or {}
-        for index in range(reader.num_record_batches):
-            batch, notes = _with_notes(reader, index)
-            batch.validate()
-            if _outline(batch, notes[_REMARKS_KEY]) != notes[_OUTLINE_KEY]:
-                return None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        pa.ArrowException,
-    ):  # damaged, or a file of another program
-        return None
-    is_ours = reader.schema.equals(SCHEMA) and metadata.get(_SOURCE_KEY) == source.encode()
-    return reader if is_ours else None
+def _open_file(path: Path, source: str) -> _Unpacked:
+    """Map an unpacked file into memory.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, ArrowException: the file is missing, damaged,
+            or unpacked from other labels.
+    """
+    with open_regular(path) as file:
+        content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    reader = pa.ipc.open_file(pa.py_buffer(content))
+    metadata = reader.schema.metadata or {}
+    if not reader.schema.equals(SCHEMA) or metadata.get(_SOURCE_KEY) != source.encode():
+        raise ValueError('must be unpacked from the same labels')
+    outlines, remarks = [_outline(SCHEMA.empty_table())], Remarks()
+    for number in range(reader.num_record_batches):
+        batch, notes = reader.get_batch_with_custom_metadata(number)
+        batch.validate()
+        outlines.append(_outline(batch))
+        if _checksum(*outlines[-1], notes[_REMARKS_KEY]) != notes[_OUTLINE_KEY]:
+            raise ValueError('the outline must have the checksum that it was written with')
+        remarks = Remarks(**json.loads(notes[_REMARKS_KEY]))  # the last batch knows all
+    image_hw, num_instances, is_failure = map(np.concatenate, zip(*outlines, strict=True))
+    ends = np.cumsum([len(counts) for _, counts, _ in outlines[1:]], dtype=np.int64)
+    return _Unpacked(reader, ends, image_hw, num_instances, is_failure, remarks)
 
 
-def _open_file(path: Path) -> pa.RecordBatchFileReader:
-    if is_utf8(path):
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    with path.open('rb') as file:
-        return pa.ipc.open_file(pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
-
-
-def _with_notes(
-    reader: pa.RecordBatchFileReader, number: int
-) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
-    batch, notes = reader.get_batch_with_custom_metadata(number)
-    return batch, dict(notes or {})
+def _outline(batch: Any) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
+    """Give the sizes, numbers of instances and failures that a table keeps in memory."""
+    image_hw = np.stack([batch['height'], batch['width']], axis=1)
+    counts, is_valid = pc.list_value_length(batch['instances']), batch['failure'].is_valid()
+    return image_hw, np.asarray(counts), np.asarray(is_valid)
 
 
 def _checked_batch(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
@@ -299,27 +288,18 @@ def _checked_batch(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBa
     Raises:
         ValueError, ArrowException: the batch is damaged.
     """
-    batch, notes = _with_notes(reader, number)
+    batch, notes = reader.get_batch_with_custom_metadata(number)
     batch.validate(full=True)  # unchecked, a flipped bit could crash the process
-    if _checksum(batch) != notes.get(_BATCH_KEY):
+    if _checksum(batch.serialize()) != notes[_BATCH_KEY]:
         raise ValueError('the unpacked labels must have the checksum that they were written with')
     return batch
 
 
-def _checksum(batch: pa.RecordBatch) -> bytes:
-    return b'%08x' % zlib.crc32(batch.serialize())
-
-
-def _outline(batch: pa.RecordBatch, remarks: bytes) -> bytes:
-    """Compute the checksum of what a table reads of every batch when it is opened."""
-    columns = (
-        np.asarray(batch['height']),
-        np.asarray(batch['width']),
-        np.asarray(pc.list_value_length(batch['instances'])),
-        np.asarray(batch['failure'].is_valid()),
-    )
-    content = b''.join([*(column.tobytes() for column in columns), remarks])
-    return b'%08x' % zlib.crc32(content)
+def _checksum(*parts: Any) -> bytes:
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return b'%08x' % found
 
 
 def _write_unpacked(path: Place, target: Path, source: str, crowd: Crowd) -> None:
@@ -332,8 +312,8 @@ def _write_unpacked(path: Place, target: Path, source: str, crowd: Crowd) -> Non
                 batch = pa.ipc.read_record_batch(unwritten.serialize(), SCHEMA)
                 said = json.dumps(asdict(remarks)).encode()
                 notes = {
-                    _BATCH_KEY: _checksum(batch),
-                    _OUTLINE_KEY: _outline(batch, said),
+                    _BATCH_KEY: _checksum(batch.serialize()),
+                    _OUTLINE_KEY: _checksum(*_outline(batch), said),
                     _REMARKS_KEY: said,
                 }
                 writer.write_batch(batch, custom_metadata=notes)
@@ -343,7 +323,7 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
     """Read the labels in tables; `remarks` holds what is left out up to a table's end."""
     if path.is_dir():
         for _, table in read_tables(path):
-            yield _with_area(_with_safe_names(_with_every_field(table)), remarks)
+            yield _usable(table, remarks)
         return
     rows: list[dict[str, Any]] = []
     for record in map(with_safe_name, read_coco(path, crowd, remarks)):
@@ -355,46 +335,23 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
         yield pa.Table.from_pylist(rows, SCHEMA)
 
 
-def _with_every_field(table: pa.Table) -> pa.Table:
-    """Add what an older store lacks, as nulls, and leave out embeddings and classes."""
-    if table.schema.equals(SCHEMA):
-        return table
-    instances = table['instances'].combine_chunks()
-    values = instances.flatten()
-    stored = {
-        field.name: array for field, array in zip(values.type, values.flatten(), strict=True)
-    }
-    wanted = list(SCHEMA.field('instances').type.value_type)
-    arrays = [stored.get(field.name, pa.nulls(len(values), field.type)) for field in wanted]
-    lengths = np.asarray(pc.list_value_length(instances))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=wanted))
-    found = {name: table[name] for name in table.column_names} | {'instances': lists}
-    columns = [found.get(name, pa.nulls(len(table), pa.binary())) for name in SCHEMA.names]
-    return pa.table(columns, SCHEMA)
-
-
-def _with_safe_names(table: pa.Table) -> pa.Table:
-    if all(map(is_inside, table['name'].to_pylist())):
-        return table
-    records = (with_safe_name(record_from_row(row)) for row in table.to_pylist())
-    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
-
-
-def _with_area(table: pa.Table, remarks: Remarks) -> pa.Table:
-    """Leave out and count the instances of a shard that cover nothing."""
+def _usable(table: pa.Table, remarks: Remarks) -> pa.Table:
+    """Give a shard the fields of SCHEMA, in which names are safe and instances cover something."""
+    stored = table.schema.field('instances').type.value_type
+    is_current = 'digest' in table.column_names and stored.get_field_index('lower_bound') >= 0
+    if is_current and not table.schema.equals(SCHEMA):
+        table = table.select(SCHEMA.names).cast(SCHEMA)  # without embeddings and classes
     instances = table['instances'].combine_chunks().flatten()
     areas = np.asarray(instances.field('area').fill_null(0))
     sides = np.asarray(instances.field('box_xywh').flatten(), np.float64).reshape(-1, 4)[:, 2:]
-    if len(areas) == len(sides) and (areas > 0).all() and (sides > 0).all():
+    is_covered = len(areas) == len(sides) and (areas > 0).all() and (sides > 0).all()
+    if is_current and is_covered and all(map(is_inside, table['name'].to_pylist())):
         return table
     records = []
-    for record in map(record_from_row, table.to_pylist()):
-        kept = tuple(one for one in record.instances if _covers(one))
+    for row in table.to_pylist():
+        record = with_safe_name(record_from_row(row))
+        covers = (min(one.area, *one.box_xywh[2:]) > 0 for one in record.instances)
+        kept = tuple(compress(record.instances, covers))
         remarks.without_area += len(record.instances) - len(kept)
-        records.append(replace(record, instances=kept))
-    return pa.Table.from_pylist([row_from_record(record) for record in records], SCHEMA)
-
-
-def _covers(instance: InstanceRecord) -> bool:
-    return instance.area > 0 and min(instance.box_xywh[2:]) > 0
+        records.append(row_from_record(replace(record, instances=kept)))
+    return pa.Table.from_pylist(records, SCHEMA)
