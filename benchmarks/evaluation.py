@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.evaluation.average_precision import KINDS, class_agnostic_ap
+from cuts3d_mm.evaluation.average_precision import KINDS, class_agnostic_ap, run_evaluation
 from cuts3d_mm.evaluation.label_scores import scores_by_count
 
 HW = (120, 160)
@@ -37,7 +37,7 @@ def main() -> None:
             print(f'{library:18s}{kind:6s}{time.process_time() - start:7.1f} CPU s')
             scores.setdefault(library, []).extend(values.values())
         start = time.process_time()
-        groups = scores_by_count(truth, found, ['segm'])
+        groups = scores_by_count(truth, {'segm': run_evaluation(truth, found, 'segm')})
         print(f'{library:18s}segm, and by count {time.process_time() - start:7.1f} CPU s')
         scores[library] += [v for _, one in groups.values() for v in one['segm'].values()]
     difference = np.subtract(*scores.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cuts3d_mm.labels.coco_json import CATEGORIES, CATEGORY_ID
@@ -45,31 +45,34 @@ def class_agnostic_ap(
     Returns:
         Kind -> name in `STATISTICS` -> score in [0, 1]; -1 if there is no ground truth.
     """
-    return {
-        kind: statistics_of(ground_truth, run_evaluation(ground_truth, detections, kind))
-        for kind in kinds
-    }
+    evaluations = {kind: run_evaluation(ground_truth, detections, kind) for kind in kinds}
+    return summarize(ground_truth, evaluations)
 
 
-def statistics_of(
-    ground_truth: dict[str, Any], evaluation: Any, image_ids: Collection[Any] | None = None
-) -> dict[str, float]:
-    """Summarize an evaluation: name in `STATISTICS` -> score in [0, 1], -1 without ground truth.
+def summarize(
+    ground_truth: dict[str, Any],
+    evaluations: Mapping[str, Any],
+    image_ids: Collection[Any] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Summarize evaluations as `class_agnostic_ap` does.
 
     Args:
         ground_truth: what was evaluated.
-        evaluation: result of `run_evaluation`; is not changed.
+        evaluations: kind -> result of `run_evaluation`; is not changed.
         image_ids: images to take into account; None for all. Nothing is matched again.
     """
-    if evaluation is None:
-        annotations = ground_truth['annotations']
-        is_there = any(image_ids is None or a['image_id'] in image_ids for a in annotations)
-        return dict.fromkeys(STATISTICS, 0.0 if is_there else -1.0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        if image_ids is not None:
-            evaluation = _of_images(evaluation, image_ids)
-        evaluation.summarize()
-    return dict(zip(STATISTICS, map(float, evaluation.stats), strict=False))
+    annotations, scores = ground_truth['annotations'], {}
+    is_there = any(image_ids is None or a['image_id'] in image_ids for a in annotations)
+    for kind, evaluation in evaluations.items():
+        figures = [0.0 if is_there else -1.0] * len(STATISTICS)
+        if evaluation is not None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                if image_ids is not None:
+                    evaluation = _of_images(evaluation, image_ids)
+                evaluation.summarize()
+            figures = [float(value) for value in evaluation.stats]
+        scores[kind] = dict(zip(STATISTICS, figures, strict=False))
+    return scores
 
 
 def _of_images(evaluation: Any, image_ids: Collection[Any]) -> Any:
@@ -98,31 +101,26 @@ def run_evaluation(
     if not detections:
         return None
     with contextlib.redirect_stdout(io.StringIO()):
-        return _evaluate(ground_truth, detections, kind)
-
-
-def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]], kind: str) -> Any:
-    coco, evaluator, options = _library(ground_truth)
-    truth = coco()
-    truth.dataset = {
-        'info': {},
-        'images': ground_truth['images'],
-        'categories': CATEGORIES,
-        # COCOeval treats an object with id 0 as not found, so ids start at 1.
-        'annotations': [
-            {**annotation, 'id': number, 'category_id': CATEGORY_ID}
-            for number, annotation in enumerate(ground_truth['annotations'], 1)
-        ],
-    }
-    truth.createIndex()
-    # With both keys, pycocotools would take the area of a mask from its box.
-    shape = 'bbox' if kind == 'bbox' else 'segmentation'
-    keys = ('image_id', 'score', shape)
-    category = {'category_id': CATEGORY_ID}
-    found = truth.loadRes([{k: d[k] for k in keys} | category for d in detections])
-    evaluation = evaluator(truth, found, kind, **options)
-    evaluation.evaluate()
-    evaluation.accumulate()
+        coco, evaluator, options = _library(ground_truth)
+        truth = coco()
+        truth.dataset = {
+            'info': {},
+            'images': ground_truth['images'],
+            'categories': CATEGORIES,
+            # COCOeval treats an object with id 0 as not found, so ids start at 1.
+            'annotations': [
+                {**annotation, 'id': number, 'category_id': CATEGORY_ID}
+                for number, annotation in enumerate(ground_truth['annotations'], 1)
+            ],
+        }
+        truth.createIndex()
+        # With both keys, pycocotools would take the area of a mask from its box.
+        keys = ('image_id', 'score', 'bbox' if kind == 'bbox' else 'segmentation')
+        category = {'category_id': CATEGORY_ID}
+        found = truth.loadRes([{k: d[k] for k in keys} | category for d in detections])
+        evaluation = evaluator(truth, found, kind, **options)
+        evaluation.evaluate()
+        evaluation.accumulate()
     return evaluation
 
 

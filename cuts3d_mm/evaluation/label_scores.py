@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,7 +31,7 @@ from cuts3d_mm.visualization.charts import (
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_picture
 
-from .average_precision import KINDS, class_agnostic_ap, run_evaluation, statistics_of
+from .average_precision import KINDS, class_agnostic_ap, run_evaluation, summarize
 
 # Smallest and largest number of annotated instances, for each group of images.
 INSTANCE_GROUPS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, None))
@@ -106,51 +107,26 @@ def _match(
 
 
 def scores_by_count(
-    ground_truth: dict[str, Any],
-    detections: list[dict[str, Any]],
-    kinds: Sequence[str] = KINDS,
-    evaluations: Mapping[str, Any] | None = None,
+    ground_truth: dict[str, Any], evaluations: Mapping[str, Any]
 ) -> dict[str, tuple[int, dict[str, dict[str, float]]]]:
     """Score images with few and with many annotated instances apart.
 
     Args:
-        ground_truth: as for `class_agnostic_ap`, as are the next two.
-        detections: COCO results.
-        kinds: shapes to compare.
-        evaluations: results of `run_evaluation` by kind; None: they are made.
+        ground_truth: as for `class_agnostic_ap`.
+        evaluations: results of `run_evaluation` by kind.
 
     Returns:
         Name of a group -> number of its images, and their scores by `class_agnostic_ap`; groups
         without an image are left out.
     """
-    if evaluations is None:
-        evaluations = _evaluations(ground_truth, detections, kinds)
-    counts: dict[Any, int] = dict.fromkeys((i['id'] for i in ground_truth['images']), 0)
-    for annotation in ground_truth['annotations']:
-        if not annotation.get('iscrowd'):
-            counts[annotation['image_id']] += 1
+    counts = Counter(a['image_id'] for a in ground_truth['annotations'] if not a.get('iscrowd'))
     groups = {}
     for first, last in INSTANCE_GROUPS:
         chosen = {k for k, n in counts.items() if n >= first and (last is None or n <= last)}
         if chosen:
             name = f'{first}' if first == last else f'{first}-{last or ""}'
-            groups[name] = len(chosen), _scores(ground_truth, evaluations, chosen)
+            groups[name] = len(chosen), summarize(ground_truth, evaluations, chosen)
     return groups
-
-
-def _evaluations(
-    ground_truth: dict[str, Any], detections: Detections, kinds: Iterable[str]
-) -> dict[str, Any]:
-    return {kind: run_evaluation(ground_truth, detections, kind) for kind in kinds}
-
-
-def _scores(
-    ground_truth: dict[str, Any], evaluations: Mapping[str, Any], chosen: set[Any] | None = None
-) -> dict[str, dict[str, float]]:
-    return {
-        kind: statistics_of(ground_truth, evaluation, chosen)
-        for kind, evaluation in evaluations.items()
-    }
 
 
 def precision_recall(evaluation: Any) -> dict[float, Double]:
@@ -207,19 +183,13 @@ def compare(
     Returns:
         The changes, the greatest loss first.
     """
-    sizes = {i['id']: (i['height'], i['width']) for i in ground_truth['images']}
-    truth: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in ground_truth['annotations']:
-        if not annotation.get('iscrowd'):
-            image_id = annotation['image_id']
-            code = mask_code(annotation['segmentation'], sizes[image_id])
-            truth.setdefault(image_id, []).append(code)
-    sides = [_codes_by_image(side) for side in (before, after)]
+    sides = (ground_truth['annotations'], before, after)
+    truth, *found = (_codes_by_image(side, ground_truth) for side in sides)
     changes = []
     for image in ground_truth['images']:
         image_id = image['id']
         if image_id in truth:
-            quality = [image_quality(truth[image_id], side.get(image_id, [])) for side in sides]
+            quality = [image_quality(truth[image_id], side.get(image_id, [])) for side in found]
             changes.append(ImageChange(image_id, image['file_name'], *quality))
     return sorted(changes, key=lambda change: (change.gain, change.file_name))
 
@@ -231,17 +201,16 @@ def count_changes(changes: list[ImageChange]) -> dict[str, int]:
     return {'better': better, 'worse': worse, 'same': len(changes) - better - worse}
 
 
-def _of_images(ground_truth: dict[str, Any], chosen: set[Any]) -> dict[str, Any]:
-    return {
-        'images': [image for image in ground_truth['images'] if image['id'] in chosen],
-        'annotations': [a for a in ground_truth['annotations'] if a['image_id'] in chosen],
-    }
-
-
-def _codes_by_image(detections: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+def _codes_by_image(
+    side: Iterable[dict[str, Any]], ground_truth: dict[str, Any]
+) -> dict[Any, list[dict[str, Any]]]:
+    """Collect the run-length codes of each image, crowds aside."""
+    sizes = {image['id']: (image['height'], image['width']) for image in ground_truth['images']}
     codes: dict[Any, list[dict[str, Any]]] = {}
-    for one in detections:
-        codes.setdefault(one['image_id'], []).append(one['segmentation'])
+    for one in side:
+        if not one.get('iscrowd'):
+            code = mask_code(one['segmentation'], sizes[one['image_id']])
+            codes.setdefault(one['image_id'], []).append(code)
     return codes
 
 
@@ -249,12 +218,10 @@ def _codes_by_image(detections: Iterable[dict[str, Any]]) -> dict[Any, list[dict
 class ScoreReport:
     """The scores of a set of labels, and its comparison with an earlier set if there is one."""
 
-    ground_truth: dict[str, Any]
-    detections: Detections
-    earlier: Detections | None
-    evaluations: dict[str, Any]  # results for the labels, by kind of shape
-    earlier_evaluations: dict[str, Any]  # empty without earlier labels
-    num_annotated: int  # images of the annotations; `ground_truth` holds those that are scored
+    ground_truth: dict[str, Any]  # of the images that are scored
+    num_annotated: int  # images of the annotations
+    found: list[Detections]  # labels, then the earlier labels if they are given
+    evaluations: list[dict[str, Any]]  # their results by kind of shape
 
     @classmethod
     def of(
@@ -287,25 +254,28 @@ class ScoreReport:
             truth, kinds = read_ground_truth(ground_truth, False, True, crowd=crowd), KINDS[:1]
         num_annotated = len(truth['images'])
         sides = [_match_side(side, truth, crowd) for side in (labels, against) if side is not None]
+        scored = {image['id'] for image in truth['images']}
         if not all_images:
             scored = set.intersection(*(labelled for _, labelled in sides))
             if not scored:
                 raise ValueError(
                     'both sets of labels must share annotated images, they share none'
                 )
-            truth = _of_images(truth, scored)
-            sides = [
-                ([one for one in found if one['image_id'] in scored], scored) for found, _ in sides
-            ]
-        found = [detections for detections, _ in sides]
-        earlier = found[1] if against is not None else None
-        evaluations = [_evaluations(truth, detections, kinds) for detections in found]
-        return cls(truth, found[0], earlier, evaluations[0], (*evaluations, {})[1], num_annotated)
+            truth = {
+                'images': [image for image in truth['images'] if image['id'] in scored],
+                'annotations': [a for a in truth['annotations'] if a['image_id'] in scored],
+            }
+        found = [[one for one in side if one['image_id'] in scored] for side, _ in sides]
+        evaluations = [
+            {kind: run_evaluation(truth, detections, kind) for kind in kinds}
+            for detections in found
+        ]
+        return cls(truth, num_annotated, found, evaluations)
 
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
         """Scores by kind of shape and name, see `class_agnostic_ap`."""
-        return _scores(self.ground_truth, self.evaluations)
+        return summarize(self.ground_truth, self.evaluations[0])
 
     def scope(self) -> str:
         """Say which of the annotated images are scored."""
@@ -322,8 +292,8 @@ class ScoreReport:
 
     def table_by_count(self) -> str:
         """Format the scores of masks by the number of annotated objects in an image."""
-        groups = scores_by_count(self.ground_truth, self.detections, (), self.evaluations)
-        kind = tuple(self.evaluations)[-1]
+        groups = scores_by_count(self.ground_truth, self.evaluations[0])
+        kind = tuple(self.evaluations[0])[-1]
         rows = []
         for name, (count, scores) in groups.items():
             figures = (percent(scores[kind][m]) for m in ('AP', 'AP50', 'AR100'))
@@ -333,12 +303,14 @@ class ScoreReport:
 
     def changes(self) -> list[ImageChange]:
         """Compare with the earlier labels image by image, the greatest loss first."""
-        return compare(self.ground_truth, self._earlier_labels(), self.detections)
+        if len(self.found) < 2:
+            raise ValueError('a comparison needs earlier labels; pass `against`')
+        return compare(self.ground_truth, *self.found[::-1])
 
     def comparison(self) -> str:
         """Format the scores of the earlier labels, and the number of images that got better."""
         changes = self.changes()
-        earlier = format_scores(_scores(self.ground_truth, self.earlier_evaluations))
+        earlier = format_scores(summarize(self.ground_truth, self.evaluations[1]))
         counts = ', '.join(f'{count} {name}' for name, count in count_changes(changes).items())
         lines = (f'{c.gain:+.2f}  {c.file_name}' for c in (*changes[:3], *changes[-3:]))
         images = f'images: {counts} (mean best mask IoU of their objects)'
@@ -346,9 +318,10 @@ class ScoreReport:
 
     def plot(self) -> Figure:
         """Draw precision against recall."""
-        curves = {'labels': precision_recall(tuple(self.evaluations.values())[-1])}
-        if self.earlier is not None:
-            curves['compared with'] = precision_recall(self.earlier_evaluations['segm'])
+        kind = tuple(self.evaluations[0])[-1]
+        names = ('labels', 'compared with')
+        evaluated = zip(names, self.evaluations, strict=False)
+        curves = {name: precision_recall(results[kind]) for name, results in evaluated}
         return draw_precision_recall(curves)
 
     def draw_worst(self, images: Place, out: Path, count: int) -> list[str]:
@@ -358,8 +331,8 @@ class ScoreReport:
             A reason for each image that could not be drawn.
         """
         out.mkdir(parents=True, exist_ok=True)
-        sizes = {i['id']: (i['height'], i['width']) for i in self.ground_truth['images']}
-        truth = [a for a in self.ground_truth['annotations'] if not a.get('iscrowd')]
+        sides = (self.ground_truth['annotations'], *self.found[::-1])
+        codes = [_codes_by_image(side, self.ground_truth) for side in sides]
         refused = []
         for rank, change in enumerate(self.changes()[:count]):
             name = f'{rank:03d}_{PurePosixPath(change.file_name).stem}.png'
@@ -370,18 +343,10 @@ class ScoreReport:
                 refused.append(f'{shown(change.file_name)!r}: {failure}')
                 continue
             parts = [
-                draw_instances(pixels, _masks(side, change.image_id, sizes[change.image_id]))
-                for side in (truth, self._earlier_labels(), self.detections)
+                draw_instances(
+                    pixels, [coco_mask.decode(code) > 0 for code in side.get(change.image_id, [])]
+                )
+                for side in codes
             ]
             save_picture(path, np.concatenate(parts, axis=1))
         return refused
-
-    def _earlier_labels(self) -> Detections:
-        if self.earlier is None:
-            raise ValueError('a comparison needs earlier labels; pass `against`')
-        return self.earlier
-
-
-def _masks(side: Detections, image_id: Any, image_hw: tuple[int, int]) -> list[np.ndarray]:
-    found = (one['segmentation'] for one in side if one['image_id'] == image_id)
-    return [coco_mask.decode(mask_code(code, image_hw)).astype(bool) for code in found]

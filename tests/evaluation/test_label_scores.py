@@ -105,9 +105,13 @@ def detections(*records):
     return labels_as_detections(records, TRUTH)
 
 
+def evaluated(wanted, found):
+    return {kind: run_evaluation(wanted, found, kind) for kind in ('bbox', 'segm')}
+
+
 def test_images_with_few_and_with_many_objects_are_scored_apart():
     found = detections(record('a.png', LEFT), record('b.png', LEFT))
-    groups = scores_by_count(TRUTH, found)
+    groups = scores_by_count(TRUTH, evaluated(TRUTH, found))
     assert {name: count for name, (count, _) in groups.items()} == {'1': 1, '2-3': 1}
     assert groups['1'][1]['segm']['AR100'] == pytest.approx(1)
     assert groups['2-3'][1]['segm']['AR100'] == pytest.approx(0.5)
@@ -151,7 +155,10 @@ def test_both_libraries_give_the_same_scores(crowded, monkeypatch, sign):
     for is_there in (True, False):
         if not is_there:
             monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
-        groups = {name: scores for name, (_, scores) in scores_by_count(*crowded).items()}
+        groups = {
+            name: scores
+            for name, (_, scores) in scores_by_count(crowded[0], evaluated(*crowded)).items()
+        }
         curve = precision_recall(run_evaluation(*crowded, 'segm'))[0.5]
         found.append((class_agnostic_ap(*crowded), groups, curve))
     flat = [[value for kind in one[0].values() for value in kind.values()] for one in found]
@@ -178,7 +185,7 @@ def test_scores_of_some_images_are_those_of_an_evaluation_of_them_alone(
         'annotations': [a for a in wanted['annotations'] if a['image_id'] in chosen],
     }
     alone = class_agnostic_ap(part, [one for one in found if one['image_id'] in chosen])
-    assert scores_by_count(wanted, found)['2-3'] == (len(chosen), alone)
+    assert scores_by_count(wanted, evaluated(wanted, found))['2-3'] == (len(chosen), alone)
 
 
 def test_quality_is_the_mean_of_the_best_overlaps():
