@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from cuts3d_mm.configs import without_labels
 from cuts3d_mm.engine.runner import build_runner
-from cuts3d_mm.files.atomic import open_atomically
+from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.files.stored_run import require_same_run
 from cuts3d_mm.labels.coco_json import read_entries
 from cuts3d_mm.weights import read_state
@@ -66,9 +66,7 @@ def evaluate_set(
         return earlier['scores']
     scores = _run(config, checkpoint, name, annotations, out)
     scores[_NUM_IMAGES] = sum(1 for _ in read_entries(annotations, ('images',)))
-    with open_atomically(result) as file:
-        content = {'identity': identity, 'scores': scores}
-        file.write(json.dumps(content, indent=1).encode() + b'\n')
+    write_whole(result, json.dumps({'identity': identity, 'scores': scores}, indent=1) + '\n')
     return scores
 
 
@@ -98,13 +96,11 @@ def suite_table(
         average = sum(ap50) / len(ap50), sum(ap) / len(ap)
     rows = [[method, 'this run', _cell(average), *(_cell(pairs[name]) for name in names)]]
     for row in PUBLISHED:
-        ap50_of, ap_of = row.figures(kind)
-        if not set(names) & {*ap50_of, *ap_of}:
-            continue
+        printed, average = (row.boxes, row.average) if kind == 'bbox' else (row.masks, None)
         sign = '+' if row.is_gain else ''
-        cells = [_cell((ap50_of.get(name), ap_of.get(name)), sign) for name in names]
-        printed = row.average if kind == 'bbox' else None
-        rows.append([row.method, row.source, _cell(printed), *cells])
+        cells = [_cell(printed.get(name), sign) for name in names]
+        if any(cell != '-' for cell in cells):
+            rows.append([row.method, row.source, _cell(average), *cells])
     return header, rows
 
 
@@ -163,104 +159,84 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+Pair = tuple[float | None, float | None]  # AP50 and AP in percent; None: not printed
+
+
 @dataclass(frozen=True)
 class PublishedRow:
-    """A method in a table of a paper: class-agnostic, in percent, zero-shot by default."""
+    """A method in a table of a paper: class-agnostic, zero-shot by default."""
 
     method: str
     source: str
-    ap50: dict[str, float] = field(default_factory=dict)  # data set -> AP50 of boxes
-    ap: dict[str, float] = field(default_factory=dict)
-    average: tuple[float, float] | None = None  # AP50 and AP of Table 2, as printed
-    mask_ap50: dict[str, float] = field(default_factory=dict)
-    mask_ap: dict[str, float] = field(default_factory=dict)
+    boxes: dict[str, Pair] = field(default_factory=dict)  # by data set
+    masks: dict[str, Pair] = field(default_factory=dict)
+    average: Pair | None = None  # of boxes in Table 2, as printed
     is_gain: bool = False  # figures are differences to another method
 
-    def figures(self, kind: str) -> tuple[dict[str, float], dict[str, float]]:
-        """AP50 and AP of boxes (`bbox`) or masks (`segm`)."""
-        return (self.ap50, self.ap) if kind == 'bbox' else (self.mask_ap50, self.mask_ap)
 
-
-def _by_set(*values: float | None) -> dict[str, float]:
-    pairs = zip(TABLE_2, values, strict=True)
-    return {name: value for name, value in pairs if value is not None}
-
-
-def _coco(val2017: float | None, coco20k: float | None) -> dict[str, float]:
-    pairs = {'coco': val2017, 'coco20k': coco20k}
-    return {name: value for name, value in pairs.items() if value is not None}
+def _coco(val2017: Pair, coco20k: Pair) -> dict[str, Pair]:
+    return {'coco': val2017, 'coco20k': coco20k}
 
 
 # Figures that could not be read are left out. CutLER's box AP on val2017 is 12.3 in Table 1 and
 # 12.5 in Table 2.
+_TABLE_2 = {
+    'CutLER': (
+        *((21.9, 12.5), (22.4, 12.5), (36.9, 20.2), (21.6, 11.4), (17.3, 9.7), (18.4, 8.5)),
+        *((8.4, 4.5), (20.9, 11.3)),
+    ),
+    'CuVLER': (
+        *((23.0, 12.6), (23.5, 12.7), (39.4, 22.3), (21.6, 10.9), (19.6, 11.6), (None, 4.6)),
+        *((8.5, 4.5), (21.0, 11.3)),
+    ),
+    'CutS3D': (
+        *((23.9, 13.0), (24.3, 13.0), (40.6, 21.4), (22.3, 11.4), (18.1, 10.0), (18.7, 8.7)),
+        *((8.5, 4.5), (22.3, 11.7)),
+    ),
+}
+_TABLE_1 = {  # masks of COCO val2017 and 20K
+    'LOST': _coco((None, None), (2.4, 1.1)),
+    'MaskDistill': _coco((None, None), (6.8, 2.9)),
+    'FreeSOLO': _coco((9.4, 4.3), (9.7, 4.3)),
+    'ProMerge+': _coco((None, 8.9), (None, 9.0)),
+    'CutLER': _coco((18.9, 9.7), (19.6, 10.0)),
+    'CuVLER': _coco((19.3, 9.8), (20.0, 10.0)),
+    'CutS3D, DINO': _coco((19.2, 10.0), (20.0, 10.2)),
+    'CutS3D, DiffNCuts': _coco((20.1, 10.2), (20.6, 10.3)),
+}
+_BOXES_OF_TABLE_1 = {
+    'FreeSOLO': _coco((9.6, 4.2), (9.7, 4.1)),
+    'CutS3D, DINO': _coco((22.7, 12.7), (23.6, 12.8)),
+}
 PUBLISHED = (
-    PublishedRow(
-        'CutLER',
-        f'{_FIRST} 2',
-        _by_set(21.9, 22.4, 36.9, 21.6, 17.3, 18.4, 8.4),
-        _by_set(12.5, 12.5, 20.2, 11.4, 9.7, 8.5, 4.5),
-        (20.9, 11.3),
-    ),
-    PublishedRow(
-        'CuVLER',
-        f'{_FIRST} 2',
-        _by_set(23.0, 23.5, 39.4, 21.6, 19.6, None, 8.5),
-        _by_set(12.6, 12.7, 22.3, 10.9, 11.6, 4.6, 4.5),
-        (21.0, 11.3),
-    ),
-    PublishedRow(
-        'CutS3D',
-        f'{_FIRST} 2',
-        _by_set(23.9, 24.3, 40.6, 22.3, 18.1, 18.7, 8.5),
-        _by_set(13.0, 13.0, 21.4, 11.4, 10.0, 8.7, 4.5),
-        (22.3, 11.7),
+    *(
+        PublishedRow(name, f'{_FIRST} 2', dict(zip(TABLE_2, pairs, strict=False)), {}, pairs[-1])
+        for name, pairs in _TABLE_2.items()
     ),
     PublishedRow(
         'CutLER',
         'README of the CutLER repository',
-        {'uvo': 31.7, 'clipart': 21.1, 'comic': 30.4, 'watercolor': 37.5},
+        {
+            'uvo': (31.7, None),
+            'clipart': (21.1, None),
+            'comic': (30.4, None),
+            'watercolor': (37.5, None),
+        },
     ),
-    PublishedRow('LOST', f'{_FIRST} 1', mask_ap50=_coco(None, 2.4), mask_ap=_coco(None, 1.1)),
-    PublishedRow(
-        'MaskDistill', f'{_FIRST} 1', mask_ap50=_coco(None, 6.8), mask_ap=_coco(None, 2.9)
-    ),
-    PublishedRow(
-        'FreeSOLO',
-        f'{_FIRST} 1',
-        _coco(9.6, 9.7),
-        _coco(4.2, 4.1),
-        mask_ap50=_coco(9.4, 9.7),
-        mask_ap=_coco(4.3, 4.3),
-    ),
-    PublishedRow('ProMerge+', f'{_FIRST} 1', mask_ap=_coco(8.9, 9.0)),
-    PublishedRow('CutLER', f'{_FIRST} 1', mask_ap50=_coco(18.9, 19.6), mask_ap=_coco(9.7, 10.0)),
-    PublishedRow('CuVLER', f'{_FIRST} 1', mask_ap50=_coco(19.3, 20.0), mask_ap=_coco(9.8, 10.0)),
-    PublishedRow(
-        'CutS3D, DINO',
-        f'{_FIRST} 1',
-        _coco(22.7, 23.6),
-        _coco(12.7, 12.8),
-        mask_ap50=_coco(19.2, 20.0),
-        mask_ap=_coco(10.0, 10.2),
-    ),
-    PublishedRow(
-        'CutS3D, DiffNCuts',
-        f'{_FIRST} 1',
-        mask_ap50=_coco(20.1, 20.6),
-        mask_ap=_coco(10.2, 10.3),
+    *(
+        PublishedRow(name, f'{_FIRST} 1', _BOXES_OF_TABLE_1.get(name, {}), masks)
+        for name, masks in _TABLE_1.items()
     ),
     PublishedRow(
         'CutS3D, 3 rounds',
         _LATER,
-        _coco(24.3, None),
-        _coco(13.3, None),
-        mask_ap50=_coco(20.8, 21.3),
-        mask_ap=_coco(10.7, 10.9),  # repeated by TRACE (arXiv 2503.07982)
+        _coco((24.3, 13.3), (None, None)),
+        _coco((20.8, 10.7), (21.3, 10.9)),  # repeated by TRACE (arXiv 2503.07982)
     ),
     PublishedRow(
         'CutS3D over CuVLER, both in-domain',
         'CutS3D paper (arXiv 2411.16319v1), text to Table 3',
-        mask_ap={'coco': 0.7, 'coco20k': 0.7, 'lvis': 1.8},
+        masks={'coco': (None, 0.7), 'coco20k': (None, 0.7), 'lvis': (None, 1.8)},
         is_gain=True,
     ),
 )
