@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 from .remote import BucketPath, Place
 
 TEMPORARY_SUFFIX = '.partial'
-_TEMPORARY = re.compile(rf'\.(.*)\.([^.]+)\.\d+{re.escape(TEMPORARY_SUFFIX)}', re.DOTALL)
+# Start of the name of the file, mark of the process, number of the file.
+_TEMPORARY = re.compile(r'\.(.*)\.([0-9a-f]{8})-(\d+)-(\d+)\.\d+\.partial', re.DOTALL)
 _LONGEST_STEM = 120  # bytes; a whole name may have 255
 _CERTAINLY_OLD_S = 86400.0  # no process writes a file for a day
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,17 +50,10 @@ def open_atomically(path: Place) -> Iterator[BinaryIO]:
             yield file
         return
     target = Path(os.path.realpath(path))
-    temporary = _temporary_path(target)
-    try:
-        with temporary.open('xb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException as error:
-        _remove(temporary)
-        _explain(error, path)
-        raise
+    with _named_at_the_end(target, path) as temporary, temporary.open('xb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_whole(path: Place, content: bytes | str) -> None:
@@ -117,16 +111,9 @@ def name_atomically(path: Path) -> Iterator[Path]:
     Yields:
         A path of the same name in a temporary folder, which is removed in any case.
     """
-    folder = _temporary_path(path)
-    folder.mkdir()
-    try:
+    with _named_at_the_end(path, path, path.name) as folder:
+        folder.mkdir()
         yield folder / path.name
-        (folder / path.name).replace(path)
-    except BaseException as error:
-        _explain(error, path)
-        raise
-    finally:
-        _remove(folder)
 
 
 @contextmanager
@@ -143,15 +130,29 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
         raise FileExistsError(f'OUT must not exist yet, got {path}')
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
-    temporary = _temporary_path(path)
-    temporary.mkdir()
+    with _named_at_the_end(path, path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+@contextmanager
+def _named_at_the_end(target: Path, path: Path, name: str = '') -> Iterator[Path]:
+    """Give a temporary path next to a file or folder, which takes its name when the block ends.
+
+    Args:
+        target: file or folder to write.
+        path: its name in messages.
+        name: name of the content in the temporary folder; '': all of it.
+    """
+    temporary = _temporary_path(target)
     try:
         yield temporary
-        temporary.rename(path)
+        (temporary / name).replace(target)
     except BaseException as error:
-        _remove(temporary)
         _explain(error, path)
         raise
+    finally:
+        _remove(temporary)
 
 
 def remove_leftovers(folder: Place, name: str | None = None) -> None:
@@ -167,9 +168,9 @@ def remove_leftovers(folder: Place, name: str | None = None) -> None:
         return
     for path in folder.glob(f'.*{TEMPORARY_SUFFIX}'):
         found = _TEMPORARY.fullmatch(path.name)
-        mark = None if found is None else ProcessMark.parse(found[2])
-        if found is None or mark is None or (name is not None and found[1] != _stem(name)):
+        if found is None or (name is not None and found[1] != _stem(name)):
             continue
+        mark = ProcessMark(found[2], int(found[3]), int(found[4]))
         if mark.is_dead() or _age_s(path) > _CERTAINLY_OLD_S:
             _remove(path)
 
@@ -216,9 +217,6 @@ def _explain(error: BaseException, path: Path) -> None:
         ) from error
 
 
-_MARK = re.compile(r'([0-9a-f]{8})-(\d+)-(\d+)')
-
-
 @dataclass(frozen=True)
 class ProcessMark:
     """A process; a later process with the same number has another mark."""
@@ -231,12 +229,6 @@ class ProcessMark:
     def of_this_process(cls) -> ProcessMark:
         """Mark the process that calls."""
         return cls(_machine(), os.getpid(), _start_time(os.getpid()) or 0)
-
-    @classmethod
-    def parse(cls, text: str) -> ProcessMark | None:
-        """Read the text of a mark; None if the text is no mark."""
-        found = _MARK.fullmatch(text)
-        return None if found is None else cls(found[1], int(found[2]), int(found[3]))
 
     def __str__(self) -> str:
         return f'{self.machine}-{self.pid}-{self.started}'
