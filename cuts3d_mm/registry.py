@@ -11,28 +11,6 @@ from __future__ import annotations
 from mmdet import registry as mmdet
 from mmengine.registry import Registry
 
-__all__ = [
-    'DATASETS',
-    'DATA_SAMPLERS',
-    'EVALUATOR',
-    'HOOKS',
-    'LOG_PROCESSORS',
-    'LOOPS',
-    'METRICS',
-    'MODELS',
-    'MODEL_WRAPPERS',
-    'OPTIMIZERS',
-    'OPTIM_WRAPPERS',
-    'OPTIM_WRAPPER_CONSTRUCTORS',
-    'PARAM_SCHEDULERS',
-    'RUNNERS',
-    'TASK_UTILS',
-    'TRANSFORMS',
-    'VISBACKENDS',
-    'VISUALIZERS',
-    'WEIGHT_INITIALIZERS',
-]
-
 
 def _child_of(parent: Registry, *locations: str) -> Registry:
     inherited = [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import PurePosixPath
 
 from .reading import IMAGE_SUFFIXES
 
+_Key = Callable[[str], str]
 _SHOWN = 3  # names in a message
 # Label Studio puts eight hexadecimal digits before the name of an upload, Roboflow writes
 # photo_jpg.rf.HASH.jpg for photo.jpg.
@@ -59,16 +60,14 @@ def match_names(
 
 
 def _match_by(
-    key_annotated: Callable[[str], str],
-    key_image: Callable[[str], str],
+    key_annotated: _Key,
+    key_image: _Key,
     annotated: Collection[str],
     names: Collection[str],
     found: dict[str, str],
 ) -> dict[str, str]:
     """Find the names that are left where only one name on each side has the key."""
-    images: dict[str, list[str]] = {}
-    for name in names:
-        images.setdefault(key_image(name), []).append(name)
+    images = _by_key(names, key_image)
     counts, taken = Counter(map(key_annotated, annotated)), set(found.values())
     return {
         name: images[key][0]
@@ -77,14 +76,18 @@ def _match_by(
     }
 
 
+def _by_key(names: Iterable[str], key: _Key) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(key(name), []).append(name)
+    return found
+
+
 def _require_clear(
     annotated: Collection[str], names: Collection[str], found: dict[str, str], source: object
 ) -> None:
     counts, taken = Counter(map(_last_part, annotated)), set(found.values())
-    images: dict[str, list[str]] = {}
-    for name in names:
-        if name not in taken:
-            images.setdefault(_last_part(name), []).append(name)
+    images = _by_key((name for name in names if name not in taken), _last_part)
     for name in annotated:
         last = _last_part(name)
         free = images.get(last, [])
@@ -125,7 +128,6 @@ def key_of(name: str) -> str:
 
 # A rule, what it compares of an annotated name, and of the name of an image. Marks are taken off
 # one side alone: a date before two names looks like the marks of two uploads.
-_Key = Callable[[str], str]
 _RULES: tuple[tuple[str, _Key, _Key], ...] = (
     ('', with_slashes, with_slashes),
     ('their last part', _last_part, _last_part),

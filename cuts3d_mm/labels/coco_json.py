@@ -20,6 +20,7 @@ from cuts3d_mm.files.remote import Place
 
 from .dialects import in_plain_form
 from .left_out import (
+    CROWD_REMEDY,
     Box,
     Crowd,
     Remarks,
@@ -27,7 +28,6 @@ from .left_out import (
     mask_box,
     polygon_box,
     require_crowd,
-    require_objects,
 )
 from .record import OLDER_LOWER_BOUND
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
@@ -287,8 +287,11 @@ def read_annotated_images(
         raise ValueError(f'{path} must be a COCO JSON: {error}') from error
     if remarks is not None:
         remarks.num_objects, remarks.orphans = num_objects, len(orphans)
-    if crowd == 'ignore':
-        require_objects(path, num_objects, num_crowds)
+    if crowd == 'ignore' and num_crowds and num_crowds == num_objects:
+        raise ValueError(
+            f'{path}: annotations must hold objects, got iscrowd in all {num_crowds}, as '
+            f'CVAT writes for brush masks; {CROWD_REMEDY}'
+        )
     yield from _in_order(path, list(images.values()), crowd == 'objects')
 
 

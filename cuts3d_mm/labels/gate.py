@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .merging import AREA_BOUNDS, LabelStatistics
+from .merging import AREA_BOUNDS, LabelStatistics, percent
 from .record import ImageRecord
 
 # Shares above which labels are stopped. On 24 COCO photos with the embedded features the recipes
@@ -43,10 +43,10 @@ def check_labels(
     empty = found.images_by_count[0] + found.num_failures
     small = found.instances_by_area[0]
     figures = [
-        f'{empty} of {num_images} images without a label ({_percent(empty, num_images)}, at most '
+        f'{empty} of {num_images} images without a label ({percent(empty, num_images)}, at most '
         f'{MOST_EMPTY:.0%})',
         f'{small} of {found.num_instances} masks under {_SMALL:.0%} of the image '
-        f'({_percent(small, found.num_instances)}, at most {MOST_SMALL:.0%})',
+        f'({percent(small, found.num_instances)}, at most {MOST_SMALL:.0%})',
     ]
     faults = []
     if empty > MOST_EMPTY * num_images:
@@ -59,7 +59,3 @@ def check_labels(
         if not low <= mask_ap <= high:
             faults.append('a mask AP out of range')
     return GateResult(tuple(figures), tuple(faults))
-
-
-def _percent(part: int, whole: int) -> str:
-    return f'{100 * part / max(1, whole):.1f} %'

@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 # Tools round boxes, and some count the last pixel and some do not: edges differ by up to 2 px.
 BOX_TOLERANCE_PX = 2.0
 _FEW, _FEW_OF_ALL = 10, 0.01  # objects without a mask or area that are left out
-_REMEDY = "--crowd objects, or crowd='objects', reads them as objects"
+CROWD_REMEDY = "--crowd objects, or crowd='objects', reads them as objects"
 
 
 class BoxesAlone(ValueError):
@@ -39,7 +39,7 @@ class Remarks:
     def lines(self) -> list[str]:
         """Say each count that is not 0."""
         said = (
-            (self.crowds, f'marked iscrowd, left out as objects; {_REMEDY}'),
+            (self.crowds, f'marked iscrowd, left out as objects; {CROWD_REMEDY}'),
             (self.without_area, 'without area, left out'),
             (self.without_mask, 'without a mask, left out'),
             (self.orphans, 'whose image is not in the file, left out'),
@@ -90,19 +90,6 @@ def require_crowd(crowd: str) -> None:
     """
     if crowd not in get_args(Crowd):
         raise ValueError(f'crowd must be one of {get_args(Crowd)}, got {crowd!r}')
-
-
-def require_objects(path: object, num_objects: int, num_crowds: int) -> None:
-    """Check that a file does not hold crowds alone.
-
-    Raises:
-        ValueError: every annotation is a crowd; the message names the remedy.
-    """
-    if num_crowds and num_crowds == num_objects:
-        raise ValueError(
-            f'{path}: annotations must hold objects, got iscrowd in all {num_crowds}, as '
-            f'CVAT writes for brush masks; {_REMEDY}'
-        )
 
 
 def mask_box(code: dict[str, Any]) -> Box:

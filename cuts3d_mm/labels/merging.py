@@ -384,19 +384,20 @@ class LabelStatistics:
             *(
                 (
                     f'images with {count}{" or more" if count == MOST_INSTANCES else ""}',
-                    _percent(self.images_by_count[count], self.num_images),
+                    percent(self.images_by_count[count], self.num_images),
                 )
                 for count in range(MOST_INSTANCES + 1)
             ),
             *(
                 (
                     f'area {low:.0%} to {high:.0%} of the image',
-                    _percent(self.instances_by_area[group], self.num_instances),
+                    percent(self.instances_by_area[group], self.num_instances),
                 )
                 for group, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
             ),
         ]
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """Format a share of a number of images or instances."""
     return f'{100 * part / max(1, whole):.1f} %'

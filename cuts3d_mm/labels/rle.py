@@ -12,7 +12,6 @@ MAX_CODE_BYTES = 2**21  # for each mask; photos of 10,000 x 10,000 pixels need l
 MAX_IMAGE_PIXELS = 178_956_970  # the largest image that Pillow opens
 _FIRST_CHARACTER, _LAST_CHARACTER = 48, 111  # 6 bits: 5 bits of a number, 1 for "more follow"
 _MAX_DIGITS = 7  # digits of 5 bits: numbers below 2**34
-_EMPTY_RUN = 'runs after the first must not be empty'
 
 
 def check_codes(codes: Iterable[bytes], image_hw: tuple[int, int]) -> None:
@@ -22,9 +21,9 @@ def check_codes(codes: Iterable[bytes], image_hw: tuple[int, int]) -> None:
         ValueError: a code does not.
     """
     for code in codes:
-        fault = _fault_of(code, image_hw)
-        if fault:
-            raise ValueError(fault)
+        if not _checked_runs(code, image_hw)[1:].all():
+            # pycocotools decodes such masks, but miscounts their overlap.
+            raise ValueError('runs after the first must not be empty')
 
 
 def tidy_code(code: bytes, image_hw: tuple[int, int]) -> bytes:
@@ -33,12 +32,8 @@ def tidy_code(code: bytes, image_hw: tuple[int, int]) -> bytes:
     Raises:
         ValueError: the code does not hold a mask of the image.
     """
-    fault = _fault_of(code, image_hw)
-    if fault == _EMPTY_RUN:
-        return pack_runs(unpack_runs(code), image_hw)
-    if fault:
-        raise ValueError(fault)
-    return code
+    runs = _checked_runs(code, image_hw)
+    return code if runs[1:].all() else pack_runs(runs, image_hw)
 
 
 def pack_runs(runs: Sequence[int] | NDArray[np.int64], image_hw: tuple[int, int]) -> bytes:
@@ -48,8 +43,7 @@ def pack_runs(runs: Sequence[int] | NDArray[np.int64], image_hw: tuple[int, int]
         ValueError: a run is negative, or the runs do not add up to the pixels of the image.
     """
     lengths = np.asarray(runs, np.int64)
-    if not lengths.size or lengths.min() < 0 or lengths.sum() != image_hw[0] * image_hw[1]:
-        raise ValueError(_must_add_up(image_hw))
+    _require_whole(lengths, image_hw)
     if not lengths[1:].all():
         # Two changes at the same pixel cancel each other.
         changes, times = np.unique(np.cumsum(lengths), return_counts=True)
@@ -75,28 +69,26 @@ def unpack_runs(code: bytes) -> NDArray[np.int64]:
     return numbers
 
 
-def _fault_of(code: bytes, image_hw: tuple[int, int]) -> str:
-    """Say what is wrong with a code; an empty text if nothing is.
-
-    Empty runs after the first are reported only if there is no other fault: pycocotools decodes
-    such masks, but miscounts their overlap.
-    """
+def _checked_runs(code: bytes, image_hw: tuple[int, int]) -> NDArray[np.int64]:
+    """Unpack the runs of a code; ValueError says what is wrong with it."""
     if not 0 < len(code) <= MAX_CODE_BYTES:
-        return f'a run-length code must have from 1 to {MAX_CODE_BYTES} characters'
+        raise ValueError(f'a run-length code must have from 1 to {MAX_CODE_BYTES} characters')
     characters = np.frombuffer(code, np.uint8)
     if characters.min() < _FIRST_CHARACTER or characters.max() > _LAST_CHARACTER:
-        return "a run-length code must consist of ASCII characters from '0' to 'o'"
+        raise ValueError("a run-length code must consist of ASCII characters from '0' to 'o'")
     ends = np.flatnonzero((characters - _FIRST_CHARACTER) & 32 == 0)
     if not len(ends) or ends[-1] != len(code) - 1:
-        return 'a run-length code must not end within a number'
+        raise ValueError('a run-length code must not end within a number')
     if np.diff(ends, prepend=-1).max() > _MAX_DIGITS:
-        return f'a run must have at most {_MAX_DIGITS} characters'
+        raise ValueError(f'a run must have at most {_MAX_DIGITS} characters')
     runs = unpack_runs(code)
-    if runs.min() < 0 or runs.sum() != image_hw[0] * image_hw[1]:
-        return _must_add_up(image_hw)
-    return '' if runs[1:].all() else _EMPTY_RUN
+    _require_whole(runs, image_hw)
+    return runs
 
 
-def _must_add_up(image_hw: tuple[int, int]) -> str:
+def _require_whole(runs: NDArray[np.int64], image_hw: tuple[int, int]) -> None:
     height, width = image_hw
-    return f'runs must add up to the {height * width} pixels of {height} x {width} (H x W)'
+    if not runs.size or runs.min() < 0 or runs.sum() != height * width:
+        raise ValueError(
+            f'runs must add up to the {height * width} pixels of {height} x {width} (H x W)'
+        )

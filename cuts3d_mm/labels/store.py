@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -219,14 +220,10 @@ class Counts:
     failures: int = 0
 
     def __sub__(self, other: Counts) -> Counts:
-        return self + Counts(-other.images, -other.instances, -other.failures)
+        return Counts(*map(operator.sub, astuple(self), astuple(other)))
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.images + other.images,
-            self.instances + other.instances,
-            self.failures + other.failures,
-        )
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
 
 
 # Images of a shard; a list: see `pipeline.run.shard_starts`.
@@ -459,25 +456,15 @@ def _naming_shard(path: Place) -> Iterator[None]:
 def row_from_record(record: ImageRecord) -> dict[str, Any]:
     """Turn a record into a row of SCHEMA."""
     height, width = record.image_hw
-    return {
-        'name': record.name,
-        'height': height,
-        'width': width,
-        'failure': record.failure,
-        'digest': record.digest,
-        'instances': [_row_from_instance(instance) for instance in record.instances],
-    }
+    rows = [_row_from_instance(instance) for instance in record.instances]
+    return {**vars(record), 'height': height, 'width': width, 'instances': rows}
 
 
 def _row_from_instance(instance: InstanceRecord) -> dict[str, Any]:
     crop, embedding = instance.confidence, instance.embedding
     return {
+        **vars(instance),
         'embedding': None if embedding is None else np.frombuffer(embedding, '<f2'),
-        'category': instance.category,
-        'box_xywh': instance.box_xywh,
-        'area': instance.area,
-        'rle': instance.rle,
-        'score': instance.score,
         # Not null: an older pyarrow cannot read null lists of fixed size.
         'grid_hw': (0, 0) if crop is None else crop.grid_hw,
         'crop_xywh': (0, 0, 0, 0) if crop is None else crop.crop_xywh,
@@ -492,8 +479,6 @@ def record_from_row(row: dict[str, Any]) -> ImageRecord:
     Raises:
         ValueError: the row does not hold labels that can be used.
     """
-    if None in (row['name'], row['height'], row['width'], row['instances']):
-        raise ValueError(f'labels of {row["name"]!r}: only failure may be null')
     instances = tuple(_instance_from_row(instance) for instance in row['instances'])
     image_hw = row['height'], row['width']
     record = ImageRecord(row['name'], image_hw, instances, row['failure'], row.get('digest'))
@@ -504,18 +489,17 @@ def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
     if None in (row['box_xywh'], row['area'], row['rle'], row['score']):
         raise ValueError('an instance must have a box, an area, a run-length code and a score')
     crop = None
-    if row['confidence'] is not None and None in (row['grid_hw'], row['crop_xywh']):
-        raise ValueError('confidence must have a grid and a crop')
     if row['confidence'] is not None:
+        if None in (row['grid_hw'], row['crop_xywh']):
+            raise ValueError('confidence must have a grid and a crop')
         stored = row.get('lower_bound')  # an older store has no such column
         bound = OLDER_LOWER_BOUND if stored is None else stored
         place = tuple(row['grid_hw']), tuple(row['crop_xywh'])
         crop = ConfidenceCrop(*place, row['confidence'], bound)
     stored = row.get('embedding')
     embedding = None if stored is None else np.asarray(stored, '<f2').tobytes()
-    box_xywh = tuple(row['box_xywh'])
-    mask = row['area'], row['rle']
-    return InstanceRecord(box_xywh, *mask, row['score'], crop, embedding, row.get('category'))
+    found = tuple(row['box_xywh']), row['area'], row['rle'], row['score'], crop, embedding
+    return InstanceRecord(*found, row.get('category'))
 
 
 def _check_schema(found: pa.Schema) -> None:
