@@ -38,39 +38,19 @@ class ObjectInfo:
     st_mtime_ns: int  # time of the upload
 
 
-@dataclass(frozen=True, order=True)
-class BucketPath:
-    """A file or folder in an S3 bucket, with the methods of `Path` that we need.
+class BucketPath(PurePosixPath):
+    """A file or folder in an S3 bucket, BUCKET/FOLDER/NAME, with the methods of `Path` we need.
 
     A file is uploaded whole, in one step, so that a half file never has the name.
     """
 
-    key: str  # BUCKET, or BUCKET/FOLDER/NAME
+    @property
+    def key(self) -> str:
+        """Name of the bucket and of the object in it."""
+        return super().__str__()
 
     def __str__(self) -> str:
         return f's3://{self.key}'
-
-    def __truediv__(self, name: str) -> BucketPath:
-        return BucketPath(f'{self.key}/{name}')
-
-    @property
-    def name(self) -> str:
-        """Last part of the key."""
-        return PurePosixPath(self.key).name
-
-    @property
-    def suffix(self) -> str:
-        """End of the name, from its last dot."""
-        return PurePosixPath(self.key).suffix
-
-    def with_suffix(self, suffix: str) -> BucketPath:
-        """Replace the end of the name, from its last dot."""
-        return BucketPath(str(PurePosixPath(self.key).with_suffix(suffix)))
-
-    @property
-    def parent(self) -> BucketPath:
-        """Folder that holds the file."""
-        return BucketPath(self.key.rpartition('/')[0])
 
     def resolve(self) -> BucketPath:
         """Return the path itself: a bucket has no links."""
