@@ -6,9 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +48,12 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
     write, num_images = _FORMS[form], 0
     names = {class_of(one) for record in read_store(store) for one in record.instances}
     classes = {name: number for number, name in enumerate(sorted(names or {ANY_OBJECT}))}
-    _check_classes(classes, form)
+    is_voc = form == 'voc-png'
+    odd = [name for name in classes if not name.isprintable() or (is_voc and ':' in name)]
+    if odd:
+        raise ValueError(f'classes must be printable, for voc-png without a colon, got {odd[0]!r}')
+    if is_voc and len(classes) > MOST_VOC_OBJECTS:
+        raise ValueError(f'voc-png holds {MOST_VOC_OBJECTS} classes at most, got {len(classes)}')
     refused: list[str] = []
     taken: dict[str, str] = {}  # name without suffix -> name
     with make_folder_atomically(out) as folder:
@@ -81,16 +85,6 @@ def export_folder(store: Place, out: Path, form: str, images: Path | None = None
     return Exported(num_images, tuple(refused))
 
 
-def yolo_line(instance: InstanceRecord, image_hw: tuple[int, int], label: int = 0) -> str:
-    """Outline of an instance as YOLO has it: its class, then x and y in turn, in [0, 1].
-
-    YOLO has one polygon for an object: parts are joined by double lines, as holes are.
-    """
-    outline = _join_parts(mask_polygons(decode_mask(instance, image_hw)))
-    shares = np.clip(outline / image_hw[::-1], 0, 1).ravel()
-    return ' '.join([str(label), *(f'{share:.6f}' for share in shares)])
-
-
 def _join_parts(polygons: list[list[float]]) -> Double:
     """Join polygons to one, (N, 2), each at the points where they lie nearest to each other."""
     joined, *others = (np.reshape(polygon, (-1, 2)) for polygon in polygons)
@@ -104,71 +98,11 @@ def _join_parts(polygons: list[list[float]]) -> Double:
     return joined
 
 
-def labelme_content(record: ImageRecord, image_path: str) -> dict[str, Any]:
-    """Content of a labelme file, which X-AnyLabeling reads, too.
-
-    Args:
-        record: labels of an image.
-        image_path: path of the image as seen from the folder of the file.
-    """
-    height, width = record.image_hw
-    return {
-        'version': '5.5.0',
-        'flags': {},
-        'shapes': list(_shapes(record)),
-        'imagePath': image_path,
-        'imageData': None,
-        'imageHeight': height,
-        'imageWidth': width,
-    }
-
-
-def _shapes(record: ImageRecord) -> Iterator[dict[str, Any]]:
-    for number, instance in enumerate(_with_area(record), start=1):
-        polygons = mask_polygons(decode_mask(instance, record.image_hw))
-        for polygon in polygons:
-            yield {
-                'label': class_of(instance),
-                'points': np.reshape(polygon, (-1, 2)).tolist(),
-                'group_id': number if len(polygons) > 1 else None,  # parts of one object
-                'description': '',
-                'shape_type': 'polygon',
-                'flags': {},
-                'mask': None,
-                'score': round(float(instance.score), 6),
-            }
-
-
-def voc_images(
-    record: ImageRecord, classes: Classes
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Class and object of every pixel, (H, W) each: 0 is the background.
-
-    Objects are numbered from 1 by falling score, and the best lies on top; those beyond
-    `MOST_VOC_OBJECTS` are left out.
-    """
-    kinds, objects = np.zeros((2, *record.image_hw), np.uint8)
-    best = sorted(_with_area(record), key=lambda one: -one.score)[:MOST_VOC_OBJECTS]
-    for number, instance in reversed(list(enumerate(best, start=1))):
-        mask = decode_mask(instance, record.image_hw)
-        kinds[mask], objects[mask] = 1 + classes[class_of(instance)], number
-    return kinds, objects
-
-
 def voc_palette() -> NDArray[np.uint8]:
     """Colours of Pascal VOC, (256, 3) RGB: the bits of a number in turn, highest bit first."""
     numbers = np.arange(256)[:, None, None]
     bits = numbers >> (3 * np.arange(8)[None, :, None] + np.arange(3)) & 1  # (256, 8, 3)
     return (bits << (7 - np.arange(8))[None, :, None]).sum(axis=1).astype(np.uint8)
-
-
-def _check_classes(classes: Classes, form: str) -> None:
-    is_voc = form == 'voc-png'
-    odd = [name for name in classes if not name.isprintable() or (is_voc and ':' in name)]
-    if odd:
-        raise ValueError(f'classes must be printable, for voc-png without a colon, got {odd[0]!r}')
-    if is_voc and len(classes) > MOST_VOC_OBJECTS:
-        raise ValueError(f'voc-png holds {MOST_VOC_OBJECTS} classes at most, got {len(classes)}')
 
 
 def _with_area(record: ImageRecord) -> list[InstanceRecord]:
@@ -181,8 +115,14 @@ def _with_area(record: ImageRecord) -> list[InstanceRecord]:
 def _write_yolo(
     folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
-    found = _with_area(record)
-    lines = [yolo_line(one, record.image_hw, classes[class_of(one)]) for one in found]
+    lines = []
+    for one in _with_area(record):
+        # YOLO has one polygon for an object: parts are joined by double lines, as holes are.
+        outline = _join_parts(mask_polygons(decode_mask(one, record.image_hw)))
+        shares = np.clip(outline / record.image_hw[::-1], 0, 1).ravel()
+        lines.append(
+            ' '.join([str(classes[class_of(one)]), *(f'{share:.6f}' for share in shares)])
+        )
     # Where the path of an image has its last folder `images`, YOLO looks for `labels`.
     before, _, after = f'/images/{stem}'.rpartition('/images/')
     target = path_to_write(folder, f'{before}/labels/{after}.txt'[1:])
@@ -199,24 +139,52 @@ def _write_yolo(
 def _write_labelme(
     folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
-    target = path_to_write(folder, f'{stem}.json')
     path = PurePosixPath(record.name).name
     if image is not None:
         start = (out / f'{stem}.json').parent
         path = Path(os.path.relpath(os.path.realpath(image), os.path.realpath(start))).as_posix()
-    target.write_text(json.dumps(labelme_content(record, path)))
+    shapes: list[dict[str, object]] = []
+    for number, instance in enumerate(_with_area(record), start=1):
+        polygons = mask_polygons(decode_mask(instance, record.image_hw))
+        shapes += [
+            {
+                'label': class_of(instance),
+                'points': np.reshape(polygon, (-1, 2)).tolist(),
+                'group_id': number if len(polygons) > 1 else None,  # parts of one object
+                'description': '',
+                'shape_type': 'polygon',
+                'flags': {},
+                'mask': None,
+                'score': round(float(instance.score), 6),
+            }
+            for polygon in polygons
+        ]
+    content: dict[str, object] = {
+        'version': '5.5.0',
+        'flags': {},
+        'shapes': shapes,
+        'imagePath': path,
+        'imageData': None,
+        'imageHeight': record.image_hw[0],
+        'imageWidth': record.image_hw[1],
+    }
+    path_to_write(folder, f'{stem}.json').write_text(json.dumps(content))
     return 0
 
 
 def _write_voc(
     folder: Path, out: Path, stem: str, record: ImageRecord, image: Path | None, classes: Classes
 ) -> int:
-    places = ('SegmentationClass', 'SegmentationObject')
-    for place, pixels in zip(places, voc_images(record, classes), strict=True):
+    kinds, objects = np.zeros((2, *record.image_hw), np.uint8)  # 0: background
+    best = sorted(_with_area(record), key=lambda one: -one.score)
+    for number, instance in reversed(list(enumerate(best[:MOST_VOC_OBJECTS], start=1))):
+        mask = decode_mask(instance, record.image_hw)  # the best lies on top
+        kinds[mask], objects[mask] = 1 + classes[class_of(instance)], number
+    for place, pixels in (('SegmentationClass', kinds), ('SegmentationObject', objects)):
         picture = Image.fromarray(pixels)
         picture.putpalette(voc_palette().tobytes())
         picture.save(path_to_write(folder / place, f'{stem}.png'))
-    return max(len(_with_area(record)) - MOST_VOC_OBJECTS, 0)
+    return max(len(best) - MOST_VOC_OBJECTS, 0)
 
 
 def _write_lists(folder: Path, form: str, stems: list[str], classes: list[str]) -> None:
