@@ -247,16 +247,9 @@ def _place_of(content: bytes, end: int) -> str:
     return ''.join(names).lstrip('.') or 'the beginning'
 
 
-class AnnotatedImage(NamedTuple):
-    """An image and all its annotations."""
-
-    image: CocoImage
-    annotations: list[tuple[int, CocoAnnotation]]  # each with its index in the file
-
-
 def read_annotated_images(
-    path: Place, crowd: Crowd = 'ignore', remarks: Remarks | None = None
-) -> Iterator[AnnotatedImage]:
+    path: Place, crowd: Crowd, remarks: Remarks
+) -> Iterator[tuple[CocoImage, list[tuple[int, CocoAnnotation]]]]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
 
     What tools write otherwise than COCO, but plainly, is read; see `in_plain_form`.
@@ -271,67 +264,46 @@ def read_annotated_images(
             stay crowds.
         remarks: gets the counts.
 
+    Yields:
+        An image, and its annotations with their indices in the file.
+
     Raises:
         ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
             to ignore; the message names the file, the entry and what must hold.
     """
     require_crowd(crowd)
+    images: dict[int, tuple[CocoImage, list[Entry]]] = {}
+    ids, orphans, num_crowds, num_swapped = set[int](), list[Entry](), 0, 0
     try:
-        images, num_crowds, orphans = _read_all(path)
-        num_objects = len(orphans) + sum(len(entries) for _, entries in images.values())
-        if orphans and len(orphans) == num_objects:
-            where = f'{orphans[0].where}.image_id'
-            got = orphans[0].read(CocoAnnotation).image_id
+        for entry in read_entries(path, ('images', 'annotations')):
+            is_image = entry.part == 'images'
+            one: Any = entry.read(CocoImage if is_image else CocoAnnotation)
+            if one.id in (images if is_image else ids):
+                raise ValueError(f'{entry.where}.id must be unique, got {one.id} again')
+            if is_image:
+                images[one.id] = one, []
+                continue
+            ids.add(one.id)
+            num_crowds += int(one.iscrowd)
+            _, entries = images.get(one.image_id, (None, orphans))
+            entries.append(entry)
+        if orphans and len(orphans) == len(ids):
+            where, got = f'{orphans[0].where}.image_id', orphans[0].read(CocoAnnotation).image_id
             raise ValueError(f'{where} must be the id of an image, got {got}')
     except ValueError as error:
         raise ValueError(f'{path} must be a COCO JSON: {error}') from error
-    if remarks is not None:
-        remarks.num_objects, remarks.orphans = num_objects, len(orphans)
-    if crowd == 'ignore' and num_crowds and num_crowds == num_objects:
+    remarks.num_objects, remarks.orphans = len(ids), len(orphans)
+    if crowd == 'ignore' and num_crowds and num_crowds == len(ids):
         raise ValueError(
             f'{path}: annotations must hold objects, got iscrowd in all {num_crowds}, as '
             f'CVAT writes for brush masks; {CROWD_REMEDY}'
         )
-    yield from _in_order(path, list(images.values()), crowd == 'objects')
-
-
-_Unread = tuple[CocoImage, list[Entry]]  # an image and its annotations
-
-
-def _read_all(path: Place) -> tuple[dict[int, _Unread], int, list[Entry]]:
-    """Give the images by id, the number of crowds, and the annotations of other images."""
-    images: dict[int, _Unread] = {}
-    orphans: list[Entry] = []
-    ids: set[int] = set()
-    num_crowds = 0
-    for entry in read_entries(path, ('images', 'annotations')):
-        if entry.part == 'images':
-            image = entry.read(CocoImage)
-            if image.id in images:
-                raise ValueError(f'{entry.where}.id must be unique, got {image.id} again')
-            images[image.id] = (image, [])
-            continue
-        annotation = entry.read(CocoAnnotation)
-        if annotation.id in ids:
-            raise ValueError(f'{entry.where}.id must be unique, got {annotation.id} again')
-        ids.add(annotation.id)
-        num_crowds += int(annotation.iscrowd)
-        _, entries = images.get(annotation.image_id, (None, orphans))
-        entries.append(entry)
-    return images, num_crowds, orphans
-
-
-def _in_order(
-    path: Place, images: list[_Unread], crowds_are_objects: bool
-) -> Iterator[AnnotatedImage]:
-    num_swapped = 0
-    for image, entries in images:
+    for image, entries in images.values():
         found = [(entry.position, entry.read(CocoAnnotation)) for entry in entries]
-        if crowds_are_objects:
+        if crowd == 'objects':
             found = [(index, msgspec.structs.replace(one, iscrowd=0)) for index, one in found]
-        sizes = {
-            one.segmentation.size for _, one in found if isinstance(one.segmentation, RunLengths)
-        }
+        masks = [one.segmentation for _, one in found]
+        sizes = {mask.size for mask in masks if isinstance(mask, RunLengths)}
         if sizes - {image.image_hw}:
             if sizes != {image.image_hw[::-1]}:
                 raise ValueError(
@@ -340,10 +312,10 @@ def _in_order(
                 )
             num_swapped += 1
             image = CocoImage(image.id, image.file_name, image.width, image.height)
-        yield AnnotatedImage(image, found)
+        yield image, found
     if num_swapped:
         message = f'{path}: width and height were swapped in {num_swapped} of {len(images)} images'
-        warnings.warn(f'{message}; corrected', stacklevel=4)
+        warnings.warn(f'{message}; corrected', stacklevel=3)
 
 
 MAX_POLYGONS = 4096  # for each mask; masks of COCO and LVIS have some hundreds
@@ -365,14 +337,8 @@ def compress_mask(segmentation: Polygons | RunLengths, image_hw: tuple[int, int]
         if isinstance(counts, str):
             return tidy_code(counts.encode('utf-8'), image_hw)
         return pack_runs(counts, image_hw)
-    check_polygons(segmentation, image_hw)
-    return _rasterise(with_area(segmentation), image_hw)['counts']
-
-
-def _rasterise(polygons: Polygons, image_hw: tuple[int, int]) -> dict[str, Any]:
-    if not polygons:
-        return coco_mask.encode(np.zeros(image_hw, np.uint8, order='F'))
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, *image_hw))
+    _check_polygons(segmentation, image_hw)
+    return mask_code(with_area(segmentation), image_hw)['counts']
 
 
 def with_area(polygons: Polygons) -> Polygons:
@@ -380,13 +346,8 @@ def with_area(polygons: Polygons) -> Polygons:
     return [polygon for polygon in polygons if len(polygon) >= _FEWEST_NUMBERS]
 
 
-def check_polygons(polygons: Polygons, image_hw: tuple[int, int]) -> None:
-    """Check that pycocotools can rasterise polygons.
-
-    Raises:
-        ValueError: there are too few or too many polygons, or a polygon is too long, has an
-            odd number of coordinates, or lies too far from the image.
-    """
+def _check_polygons(polygons: Polygons, image_hw: tuple[int, int]) -> None:
+    """Check that pycocotools can rasterise polygons."""
     if not 0 < len(polygons) <= MAX_POLYGONS:
         raise ValueError(f'must have from 1 to {MAX_POLYGONS} polygons, got {len(polygons)}')
     side = max(image_hw)
@@ -418,11 +379,13 @@ def _longest_outline(polygon: list[float], extent: float) -> float:
     return float(steps.max(axis=1).sum())
 
 
-def mask_code(segmentation: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
-    """Turn a mask of `read_ground_truth`, polygons or a run-length code, into a code."""
-    if isinstance(segmentation, dict):
-        return segmentation
-    return _rasterise(segmentation, image_hw)
+def mask_code(mask: Any, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """Turn polygons with an area, or a run-length code, into a code."""
+    if isinstance(mask, dict):
+        return mask
+    if not mask:
+        return coco_mask.encode(np.zeros(image_hw, np.uint8, order='F'))
+    return coco_mask.merge(coco_mask.frPyObjects(mask, *image_hw))
 
 
 def read_ground_truth(
