@@ -31,8 +31,9 @@ class ReadableImages(BaseDetDataset):
     """Base of the data sets: images are read as `cuts3d generate` reads them.
 
     This holds for `LoadImageFromFile` with `color_type='color_ignore_orientation'`, the stored
-    pixels. An image that cannot be read is named in the log, and another image is trained on
-    instead. A validation with `failures` gets a black image for it; in other tests it is an error.
+    pixels. Random transforms are seeded as `SeededInfiniteSampler` says. An image that cannot be
+    read is named in the log, and another image is trained on instead. A validation with
+    `failures` gets a black image for it; in other tests it is an error.
 
     Args:
         max_failures (float): Share of the images, in [0, 1], that may be unreadable; one image
@@ -64,6 +65,8 @@ class ReadableImages(BaseDetDataset):
             ValueError: more images than `max_failures` allows cannot be read.
             ImageFailure: the image cannot be read, in a test whose scores it would change.
         """
+        if isinstance(idx, SeededIndex):
+            idx.seed_generators()
         info = self.get_data_info(idx)
         try:
             return self.pipeline(info)
@@ -190,8 +193,6 @@ class PseudoLabelDataset(ReadableImages):
         """Read the labels of an image in MMDetection's form."""
         if not self._fully_initialized:
             self.full_init()
-        if isinstance(idx, SeededIndex):
-            idx.seed_generators()
         record: ImageRecord = self.data_list[idx]
         height, width = record.image_hw
         return {
@@ -273,14 +274,7 @@ class ClassAgnosticCocoDataset(ReadableImages, CocoDataset):
 
 @DATASETS.register_module()
 class SeededCocoDataset(ReadableImages, CocoDataset):
-    """`mmdet.CocoDataset` that seeds its random transforms as `SeededInfiniteSampler` says."""
-
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Read the annotations of an image."""
-        if isinstance(idx, SeededIndex):
-            idx.seed_generators()
-        info: dict[str, Any] = super().get_data_info(idx)
-        return info
+    """`mmdet.CocoDataset` of any classes, with the images and seeds of `ReadableImages`."""
 
 
 @DATASETS.register_module()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -34,37 +35,10 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """The name of a photo, and the place to read it from."""
-
-    name: str
-    location: Path | str  # file or URL; not used if there is a folder
-    folder: Place | None = None  # folder that was searched; the name may not lead out of it
-
-    def read(self) -> Pixels:
-        """Fetch and decode the photo.
-
-        Raises:
-            ImageFailure: the photo cannot be read.
-            BadName: the name leads out of the folder.
-        """
-        if self.folder is not None:
-            return read_named_image(self.folder, self.name)
-        require_inside(self.name)
-        if isinstance(self.location, Path):
-            return read_image(self.location)
-        try:
-            content = fetch_url(self.location, LARGEST_PHOTO_BYTES)
-        except HubError as error:
-            raise ImageFailure(f'cannot be fetched: {error}') from error
-        return read_image(content)
-
-
-@dataclass(frozen=True)
 class PhotoSource:
     """Photos, which may differ in size."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[tuple[str, Callable[[], Pixels]], ...]  # name, and function that reads it
 
     @property
     def num_frames(self) -> int:
@@ -73,11 +47,23 @@ class PhotoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Read one photo after the other; an unreadable photo is a frame with a failure."""
-        for photo in self.photos:
+        for name, read in self.photos:
             try:
-                yield Frame(photo.name, photo.read())
+                yield Frame(name, read())
             except (BadName, ImageFailure) as failure:
-                yield Frame(photo.name, None, str(failure))
+                yield Frame(name, None, str(failure))
+
+
+def _read_photo(name: str, location: Path | str) -> Pixels:
+    """Read a file or fetch a URL; the name of its results may not lead out of their folder."""
+    require_inside(name)
+    if isinstance(location, Path):
+        return read_image(location)
+    try:
+        content = fetch_url(location, LARGEST_PHOTO_BYTES)
+    except HubError as error:
+        raise ImageFailure(f'cannot be fetched: {error}') from error
+    return read_image(content)
 
 
 @dataclass(frozen=True)
@@ -148,20 +134,21 @@ def open_sources(
     Raises:
         ValueError: an input is something else, or two inputs have the same name.
     """
-    photos: list[Photo] = []
+    photos: list[tuple[str, Callable[[], Pixels]]] = []
     videos: list[VideoSource] = []
     for text in inputs:
         path = Path(text)
         if text.startswith(('http://', 'https://')):
-            photos.append(Photo(text.split('?')[0].rsplit('/', 1)[-1] or 'photo', text))
+            name = text.split('?')[0].rsplit('/', 1)[-1] or 'photo'
+            photos.append((name, partial(_read_photo, name, text)))
         elif text.startswith(WEBCAM_PREFIX) or path.suffix.lower() in VIDEO_SUFFIXES:
             videos.append(VideoSource.open(text))
         elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
-            photos.append(Photo(shown(path.name), path))
+            photos.append((shown(path.name), partial(_read_photo, shown(path.name), path)))
         else:
             listed = list_images(find_place(text), folder, **options)
-            photos += [Photo(name, str(listed.root / name), listed.root) for name in listed.names]
-    names = [photo.name for photo in photos] + [video.name for video in videos]
+            photos += [(one, partial(read_named_image, listed.root, one)) for one in listed.names]
+    names = [name for name, _ in photos] + [video.name for video in videos]
     twice = first_repeated(names)
     if twice is not None:
         raise ValueError(f'every photo and video must have a name of its own, got {twice} twice')
