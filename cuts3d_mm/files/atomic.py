@@ -137,12 +137,9 @@ def make_folder_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named_at_the_end(target: Path, path: Path, name: str = '') -> Iterator[Path]:
-    """Give a temporary path next to a file or folder, which takes its name when the block ends.
+    """Give a temporary path for a file or folder; what is there, or below `name`, is renamed.
 
-    Args:
-        target: file or folder to write.
-        path: its name in messages.
-        name: name of the content in the temporary folder; '': all of it.
+    Errors speak of `path`, which may be a link to `target`.
     """
     temporary = _temporary_path(target)
     try:

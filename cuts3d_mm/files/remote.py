@@ -244,22 +244,17 @@ class _ObjectReader(io.RawIOBase):
         self._uri, self._file = uri, file
 
     def readable(self) -> bool:
-        """True."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes."""
         with _naming_object(self._uri):
             return int(self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
         return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """Position."""
         return int(self._file.tell())

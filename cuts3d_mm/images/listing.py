@@ -123,16 +123,19 @@ def list_folder(root: Place, left_out: Counter[str]) -> Iterator[str]:
         left_out: counts the pictures that are left out, by their suffix.
     """
     if isinstance(root, Path):
-        yield from _walk(root, left_out)
-        return
-    for name in root.list_files(recursive=True):
-        if _is_image(name):
+        found = _walk(root)
+    else:
+        found = ((name, False) for name in root.list_files(recursive=True))
+    for name, is_odd in found:
+        suffix = PurePosixPath(name).suffix.lower()
+        if is_odd or suffix in IMAGE_SUFFIXES:
             yield name
-        else:
-            _count_picture(name, left_out)
+        elif suffix in _OTHER_PICTURES:
+            left_out[suffix] += 1
 
 
-def _walk(root: Path, left_out: Counter[str]) -> Iterator[str]:
+def _walk(root: Path) -> Iterator[tuple[str, bool]]:
+    """Give all names below a folder; True: a folder that cannot be searched or lies elsewhere."""
     waiting = ['']
     while waiting:
         below = waiting.pop()
@@ -141,22 +144,13 @@ def _walk(root: Path, left_out: Counter[str]) -> Iterator[str]:
         except OSError:
             if not below:
                 raise
-            yield below
+            yield below, True
             continue
         for entry in entries:
             name = f'{below}/{entry.name}' if below else entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            if _is_image(name) or _is_folder_outside(entry, root):
-                yield name
-            else:
-                _count_picture(name, left_out)
-
-
-def _count_picture(name: str, left_out: Counter[str]) -> None:
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in _OTHER_PICTURES:
-        left_out[suffix] += 1
+            yield name, _is_folder_outside(entry, root)
 
 
 def _is_image(name: str) -> bool:
@@ -174,13 +168,7 @@ def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
 def _read_coco_names(source: Place, folder: Place | None, remedy: str) -> tuple[Place, list[str]]:
     """Find the image folder of a COCO JSON, and the names of its images there.
 
-    Args:
-        source: the file.
-        folder: folder of the images; None: the first of some with an image of the file.
-        remedy: advice where there is none.
-
-    Raises:
-        ValueError: the file is no COCO JSON, or the first names are in none of the folders.
+    Without `folder`, it is the first of some with an image of the file.
     """
     try:
         names = [one.read(CocoName).file_name for one in read_entries(source, ('images',))]
@@ -192,7 +180,8 @@ def _read_coco_names(source: Place, folder: Place | None, remedy: str) -> tuple[
     inside = [name for name in tried if is_inside(name)]
     for root in folders:
         # Absolute names count where all names are: others lead out, or are those of a folder.
-        is_there = [_is_file(root, name) for name in inside or _all_inside(tried, root)]
+        plain = inside or filter(is_inside, [_relative(name, root) for name in tried])
+        is_there = [_is_file(root, name) for name in plain]
         if len(tried) == sum(is_there):
             return root, [_relative(name, root) for name in names]
         if any(is_there):
@@ -209,10 +198,6 @@ def _read_coco_names(source: Place, folder: Place | None, remedy: str) -> tuple[
     )
 
 
-def _all_inside(names: list[str], root: Place) -> list[str]:
-    return [name for name in (_relative(name, root) for name in names) if is_inside(name)]
-
-
 def _image_folders(source: Place) -> list[Place]:
     """Folders that tools put the images of a COCO JSON into, such as val2017/ of COCO itself."""
     stem = source.with_suffix('').name
@@ -227,11 +212,7 @@ def _image_folders(source: Place) -> list[Place]:
 def _as_in(root: Place, names: list[str], source: Place, flat: bool = False) -> list[str]:
     """Name images as they are named in a folder; names that nothing matches stay as they are.
 
-    Args:
-        root: the folder.
-        names: names in the annotations.
-        source: the annotations.
-        flat: whether only files directly in the folder are looked at.
+    With `flat`, only files directly in the folder are looked at.
     """
     if flat and isinstance(root, Path):
         there = [entry.name for entry in os.scandir(root) if _is_image(entry.name)]

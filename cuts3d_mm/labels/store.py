@@ -322,11 +322,7 @@ def read_mark(path: Place) -> RunMark | None:
 def _read_place(
     path: Place, metadata: dict[bytes, bytes] | None
 ) -> tuple[str | None, RunMark | None]:
-    """Read the digest of the names and the run of a shard.
-
-    Raises:
-        ValueError: the shard lies in the place of another.
-    """
+    """Read the digest of the names and the run of a shard that lies in its own place."""
     if _PLACE_KEY not in (metadata or {}):
         return None, None
     place = json.loads((metadata or {})[_PLACE_KEY])
@@ -503,11 +499,7 @@ def _instance_from_row(row: dict[str, Any]) -> InstanceRecord:
 
 
 def _check_schema(found: pa.Schema) -> None:
-    """Check that a table holds rows of SCHEMA, with or without the fields that may be absent.
-
-    Raises:
-        ValueError: the table holds something else.
-    """
+    """Check that a table holds rows of SCHEMA, with or without the fields that may be absent."""
     missing = [name for name in SCHEMA.names if name not in (*found.names, 'digest')]
     if missing:
         raise ValueError(f'must have the columns {SCHEMA.names}, lacks {missing}')

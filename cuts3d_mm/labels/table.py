@@ -189,13 +189,7 @@ def _open_unpacked(path: Place, crowd: Crowd, source: str, again: bool) -> _Unpa
     """Open the unpacked file of a store or JSON; write it if it is missing or damaged.
 
     The file lies next to the labels or, if nothing can be written there, in the user's cache
-    folder or the folder of temporary files.
-
-    Args:
-        path: folder of a label store, or a COCO JSON.
-        crowd: whether crowd regions of a COCO JSON are left out or are objects.
-        source: fingerprint that the labels must have.
-        again: whether to write the file even if it exists.
+    folder or the folder of temporary files. With `again` it is written in any case.
 
     Raises:
         ValueError: the labels cannot be read, or have another fingerprint.
@@ -250,12 +244,7 @@ def _is_foreign(folder: Path) -> bool:
 
 
 def _open_file(path: Path, source: str) -> _Unpacked:
-    """Map an unpacked file into memory.
-
-    Raises:
-        OSError, ValueError, LookupError, TypeError, ArrowException: the file is missing, damaged,
-            or unpacked from other labels.
-    """
+    """Map an unpacked file into memory; OSError, or an error of `_DAMAGED` if it is no good."""
     with open_regular(path) as file:
         content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     reader = pa.ipc.open_file(pa.py_buffer(content))
@@ -283,11 +272,7 @@ def _outline(batch: Any) -> tuple[NDArray[np.int32], NDArray[np.int32], Mask]:
 
 
 def _checked_batch(reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
-    """Read a batch and compare its checksum.
-
-    Raises:
-        ValueError, ArrowException: the batch is damaged.
-    """
+    """Read a batch and compare its checksum; an error of `_DAMAGED` if it is damaged."""
     batch, notes = reader.get_batch_with_custom_metadata(number)
     batch.validate(full=True)  # unchecked, a flipped bit could crash the process
     if _checksum(batch.serialize()) != notes[_BATCH_KEY]:

@@ -197,18 +197,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
 def _crop_boxes(
     values: Steps, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any
 ) -> Tensor:
-    """Crop one map per box and scale it to one size.
-
-    Args:
-        values: (N, H, W) maps.
-        bboxes: (R, 4) x1, y1, x2, y2 in pixels.
-        out_shape: h, w of a crop.
-        inds: (R,) index of the map that each box crops.
-        device: device of the boxes and the crops.
-
-    Returns:
-        (R, h, w) float, mean of the pixels under each cell.
-    """
+    """Crop a map of (N, H, W) per box, as `crop_doubt`: (R, h, w) float means of the pixels."""
     boxes = torch.as_tensor(bboxes, device=device)
     if len(boxes) == 0 or len(values) == 0:
         return boxes.new_zeros((0, *out_shape))
