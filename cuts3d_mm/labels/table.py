@@ -223,7 +223,11 @@ def _open_unpacked(path: Place, crowd: Crowd, source: str, again: bool) -> _Unpa
 
 
 def _temporary_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f'cuts3d_mm-{os.getuid()}'
+    return Path(tempfile.gettempdir()) / f'cuts3d_mm-{_user()}'
+
+
+def _user() -> int:
+    return getattr(os, 'getuid', int)()  # 0 on Windows, as in the owner of each file
 
 
 def fingerprint(path: Place, crowd: Crowd = 'ignore') -> str:
@@ -240,7 +244,7 @@ def _is_foreign(folder: Path) -> bool:
     if folder != _temporary_folder():
         return False
     found = folder.lstat()
-    return not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid()
+    return not stat.S_ISDIR(found.st_mode) or found.st_uid != _user()
 
 
 def _open_file(path: Path, source: str) -> _Unpacked:

@@ -121,6 +121,14 @@ def test_the_area_of_annotated_objects_may_be_missing(tmp_path):
     assert read_ground_truth(path)['annotations'][0]['area'] == 1600
 
 
+def test_an_object_without_a_box_has_that_of_its_mask(tmp_path):
+    corner = {'bbox': None, 'segmentation': [[0, 0, 2, 0, 2, 2, 0, 2]]}
+    path = coco_file(tmp_path / 'a.json', {'bbox': None}, corner, area=None)
+    boxes = [one['bbox'] for one in read_ground_truth(path)['annotations']]
+    assert boxes == [BOX, [0, 0, 2, 2]]
+    assert [list(one.box_xywh) for one in next(read_coco(path)).instances] == boxes
+
+
 def test_a_pickled_table_refuses_labels_that_have_changed(tmp_path):
     path = coco_file(tmp_path / 'a.json', {}, {})
     pickled = pickle.dumps(LabelTable(path))

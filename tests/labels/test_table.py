@@ -183,3 +183,9 @@ def test_a_store_is_read_where_nothing_next_to_it_can_be_written(tmp_path, monke
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'file'))
     with pytest.raises(OSError, match='labels must be unpacked next to .*or elsewhere'):
         LabelTable(tmp_path / 'store')
+
+
+def test_a_system_without_numbers_of_users_reads_labels(tmp_path, monkeypatch):
+    monkeypatch.delattr('os.getuid')
+    expected = write_store(tmp_path)
+    assert LabelTable(tmp_path)[0] == expected[0]
