@@ -54,12 +54,9 @@ def summarize(
     evaluations: Mapping[str, Any],
     image_ids: Collection[Any] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Summarize evaluations as `class_agnostic_ap` does.
+    """Summarize results of `run_evaluation`, by kind, as `class_agnostic_ap` does.
 
-    Args:
-        ground_truth: what was evaluated.
-        evaluations: kind -> result of `run_evaluation`; is not changed.
-        image_ids: images to take into account; None for all. Nothing is matched again.
+    With `image_ids` only these images are taken into account; nothing is matched again.
     """
     annotations, scores = ground_truth['annotations'], {}
     is_there = any(image_ids is None or a['image_id'] in image_ids for a in annotations)

@@ -24,11 +24,7 @@ def write_shares(src: Path, dst: Path) -> dict[Path, tuple[int, int]]:
     """Write a file for each of `PERCENTS` with that share of the images, drawn at random.
 
     Each share holds all smaller shares. Images, annotations and the 80 categories stay as they
-    are; only the choice of images changes.
-
-    Args:
-        src: folder of COCO, with `annotations/instances_train2017.json`.
-        dst: folder for the files, which get the names that CutLER's files have.
+    are; only the choice of images changes. The files get the names that CutLER's files have.
 
     Returns:
         Numbers of images and objects in each file.

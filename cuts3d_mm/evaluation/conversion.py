@@ -56,12 +56,7 @@ class Source(Protocol):
     def annotations(
         self, sizes: Mapping[str, ImageHW], report: Report
     ) -> Iterator[SourceAnnotation]:
-        """Read the objects, one at a time.
-
-        Args:
-            sizes: key -> true size, for the images that are used.
-            report: takes what is left out.
-        """
+        """Read the objects, one at a time; `sizes` has the images that are used, by key."""
 
 
 def require(path: Path, what: str) -> Path:
@@ -87,15 +82,10 @@ class Prepared:
 
 
 def prepare(source: Source, out: Path, info: dict[str, Any]) -> Prepared:
-    """Convert a data set.
+    """Convert a data set to a COCO JSON whose key `info` is given.
 
     The size of every image is read. An image that is missing, unreadable or of another size than
     annotated is left out with its objects. A file next to `out` lists the problems, a line each.
-
-    Args:
-        source: data set.
-        out: COCO JSON to write.
-        info: content of its key `info`.
     """
     result, sizes = Prepared(), dict[str, ImageHW]()
     with (

@@ -111,10 +111,6 @@ def scores_by_count(
 ) -> dict[str, tuple[int, dict[str, dict[str, float]]]]:
     """Score images with few and with many annotated instances apart.
 
-    Args:
-        ground_truth: as for `class_agnostic_ap`.
-        evaluations: results of `run_evaluation` by kind.
-
     Returns:
         Name of a group -> number of its images, and their scores by `class_agnostic_ap`; groups
         without an image are left out.
@@ -130,10 +126,7 @@ def scores_by_count(
 
 
 def precision_recall(evaluation: Any) -> dict[float, Double]:
-    """Compute interpolated precision as pycocotools does.
-
-    Args:
-        evaluation: result of `run_evaluation`.
+    """Compute interpolated precision of a `run_evaluation` as pycocotools does.
 
     Returns:
         IoU threshold -> (101,) precision at recall 0, 0.01, ..., 1.
@@ -163,9 +156,7 @@ class ImageChange:
 def image_quality(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
     """Compute the best mask IoU of any label with each object, and their mean, in [0, 1].
 
-    Args:
-        truth: run-length codes of the objects, at least one.
-        found: run-length codes of the labels.
+    There must be an object; masks are run-length codes.
     """
     if not found:
         return 0.0

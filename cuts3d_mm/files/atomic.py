@@ -155,11 +155,8 @@ def _named_at_the_end(target: Path, path: Path, name: str = '') -> Iterator[Path
 def remove_leftovers(folder: Place, name: str | None = None) -> None:
     """Remove unfinished files of processes that were killed; a bucket has no such files.
 
-    A file stays if a living process, or perhaps another machine, is still writing it.
-
-    Args:
-        folder: folder to search.
-        name: name of the file or folder that was to be written; None: every name.
+    A file stays if a living process, or perhaps another machine, is still writing it. With `name`
+    only leftovers of the file or folder of that name are removed.
     """
     if isinstance(folder, BucketPath):
         return

@@ -54,9 +54,7 @@ def is_inside(name: str) -> bool:
 def path_inside(root: Path, name: str) -> Path:
     """Join a folder and a name; no link in the path may lead out of the folder.
 
-    Args:
-        root: folder, which may be a link itself.
-        name: name that passes `require_inside`; the file need not exist.
+    The folder may be a link itself, and the file need not exist.
 
     Raises:
         BadName: the name, or a link that it passes through, leaves the folder.
@@ -91,14 +89,11 @@ def path_to_write(root: Path, name: str) -> Path:
 
 
 def require_writable(folder: object, name: str) -> None:
-    """Check that a folder can be made or written to, before long work begins.
-
-    Args:
-        folder: folder to write to, which need not exist; a place in a bucket is not checked.
-        name: name of the argument, for the message.
+    """Check that a folder on this machine can be made or written to, before long work begins.
 
     Raises:
-        ValueError: the path is no folder, or nothing can be written there.
+        ValueError: the path is no folder, or nothing can be written there; the message calls it
+            `name`.
     """
     if not isinstance(folder, Path):
         return

@@ -118,9 +118,7 @@ def first_repeated(names: Sequence[str]) -> str | None:
 def list_folder(root: Place, left_out: Counter[str]) -> Iterator[str]:
     """Give the names of image files below a folder, and of folders that cannot be searched.
 
-    Args:
-        root: folder to search.
-        left_out: counts the pictures that are left out, by their suffix.
+    Pictures that are left out are counted in `left_out`, by their suffix.
     """
     if isinstance(root, Path):
         found = _walk(root)

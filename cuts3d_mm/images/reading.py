@@ -74,10 +74,6 @@ def read_named_image(root: Place, name: str) -> Pixels:
 def read_labelled_image(root: Place, record: ImageRecord) -> Pixels:
     """Read the image that labels are of, (H, W, 3) RGB.
 
-    Args:
-        root: folder that the image was labelled in.
-        record: labels of the image.
-
     Raises:
         ImageFailure: the image cannot be read or has another size than its labels.
     """

@@ -181,10 +181,8 @@ def write_results(
 ) -> None:
     """Write instances as a COCO results list, which `pycocotools.COCO.loadRes` reads.
 
-    Args:
-        path: file to write, atomically.
-        records: labels, of which failed images are left out.
-        image_ids: name of an image -> its id; None: the ids that `write_coco` gives.
+    Failed images are left out. `image_ids` gives the id of an image by its name; without it, ids
+    are those of `write_coco`.
     """
     with open_atomically(path) as file:
         file.write(b'[')
@@ -225,9 +223,7 @@ def read_results(
 ) -> Iterator[dict[str, Any]]:
     """Read a COCO results list, and check each mask; results without area are left out.
 
-    Args:
-        path: file to read.
-        image_sizes: id of an annotated image -> its height and width, pixels.
+    `image_sizes` gives the height and width of an annotated image, in pixels, by its id.
 
     Raises:
         ValueError: the file is no results list with masks of these images.
@@ -340,12 +336,7 @@ class Exported:
 
 
 def export_store(store: Place, target: Place, as_polygons: bool = False) -> Exported:
-    """Write those labelled images of a store whose names stay in the image folder.
-
-    Args:
-        store: label store.
-        target: file to write.
-        as_polygons: whether to write polygons in place of run-length codes.
+    """Write those labelled images of a store whose names stay in the image folder as COCO JSON.
 
     Raises:
         ValueError: `store` is no label store.

@@ -177,11 +177,7 @@ def _describe(message: str) -> str:
 
 
 def read_entries(path: Place, parts: Sequence[str]) -> Iterator[Entry]:
-    """Read some lists of a JSON object, list by list; the rest is skipped.
-
-    Args:
-        path: file to read.
-        parts: keys of the lists; each must be in the file once.
+    """Read some lists of a JSON object, list by list; each must be there once.
 
     Raises:
         ValueError: the file is no JSON object with these lists. The message does not name the

@@ -20,15 +20,8 @@ def in_plain_form(part: str, position: int, value: Any) -> Any:
 
     Whole numbers may be written as floats or text, and ids as words; an annotation may lack its
     id; what is optional may be null or empty; a polygon may stand without a list around it, or
-    be a list of points; a negative area, which tools write for "not known", is left out.
-
-    Args:
-        part: name of the list, such as 'annotations'.
-        position: index of the entry in the list.
-        value: content of the entry.
-
-    Returns:
-        The entry in COCO's form as far as it is plain; what is wrong stays as it is.
+    be a list of points; a negative area, which tools write for "not known", is left out. What is
+    wrong stays as it is.
     """
     if not isinstance(value, dict):
         return value

@@ -147,16 +147,9 @@ def settle_rule(
 ) -> MergeRule:
     """Find the smallest score of a rule that says 'auto', on 10,000 images at most.
 
-    Args:
-        rule: rule; with a score it is returned as it is.
-        new: store with the predictions.
-        old: store with the labels of the round before.
-        excluded: names of images that are left out.
-        old_thr: smallest score of an old label; a prediction in other labels is not counted.
-
-    Returns:
-        A rule with a score: the smallest from which on the predictions agree with the labels as
-        far as `agreement` says, 1 where they never do.
+    From this score on, the predictions agree with the labels as far as `agreement` says; it is 1
+    where they never do. A prediction in old labels below `old_thr` is not counted. A rule with a
+    score is returned as it is.
     """
     if rule.score_thr != 'auto':
         return rule
@@ -204,10 +197,7 @@ def merge_records(
 ) -> tuple[ImageRecord, tuple[InstanceRecord, ...]]:
     """Merge the labels of one image; if no prediction is kept, the old labels stay as they are.
 
-    Args:
-        new: predictions; a failure counts as an image without predictions.
-        old: labels of the round before; a failure counts as an image without labels.
-        rule: rule that decides what is kept.
+    A failure counts as an image without predictions or labels.
 
     Returns:
         The labels, and the predictions among them.

@@ -242,13 +242,7 @@ class NameCounts:
 def name_records(
     records: Iterable[ImageRecord], groups: StoredGroups, naming: Naming, counts: NameCounts
 ) -> Iterator[ImageRecord]:
-    """Give instances their classes; those without a class are left out and counted.
-
-    Args:
-        records: labels that were grouped.
-        groups: groups of the labels.
-        naming: what was made of the groups.
-        counts: is filled in.
+    """Give instances their classes; those without a class are left out and counted in `counts`.
 
     Raises:
         ValueError: the labels are not those that were grouped; at their end at the latest.

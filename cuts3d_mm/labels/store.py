@@ -72,13 +72,9 @@ _NULLABLE = ('failure', 'digest')
 def write_store(out: Path, records: Iterable[ImageRecord]) -> Counts:
     """Write a whole store under a temporary name and rename it: `out` is whole or absent.
 
-    Args:
-        out: folder to make.
-        records: records in the order of their names, each name once.
-
     Raises:
         FileExistsError: `out` exists already.
-        ValueError: the names are out of order or repeated.
+        ValueError: the names of the records are out of order or repeated.
     """
     total, index, ordered = Counts(), 0, _in_order(records)
     with make_folder_atomically(out) as unfinished:
@@ -116,11 +112,7 @@ def shard_paths(folder: P) -> list[P]:
 
 
 def read_tables(folder: P, columns: Sequence[str] | None = None) -> Iterator[tuple[P, pa.Table]]:
-    """Read the shards of a store in order, with the names of their images at least.
-
-    Args:
-        folder: folder of the store.
-        columns: names of the columns, 'name' among them; None: all.
+    """Read the shards of a store in order, or some of their columns, 'name' included.
 
     Raises:
         ValueError: the folder is no store, holds an image twice or shards of two runs, or a shard
@@ -180,11 +172,7 @@ def read_names(folder: Place) -> list[str]:
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
-    """Read the scores of all instances of a store, (N,), in [0, 1].
-
-    Args:
-        folder: folder of the store.
-        excluded: names of images that are left out.
+    """Read the scores of all instances of a store but of excluded images, (N,), in [0, 1].
 
     Raises:
         ValueError: as for `read_tables`.
@@ -357,10 +345,7 @@ def find_damage(
 ) -> DamagedShard | None:
     """Check the footer, the checksums and the images of a shard; None if it is whole.
 
-    Args:
-        path: the shard.
-        names: names of the images that it must hold, in order; None: any names.
-        mark: run that it must belong to; None: any run.
+    With `names` it must hold these images in this order, with `mark` belong to this run.
     """
     try:
         with _naming_shard(path):

@@ -155,13 +155,7 @@ class SelectedRecords(Sequence[ImageRecord]):
 def random_records(
     path: Place, count: int, rng: np.random.Generator, crowd: Crowd = 'ignore'
 ) -> SelectedRecords:
-    """Draw labelled images at random, in the order of the labels.
-
-    Args:
-        path: label store or COCO JSON.
-        count: number of images; all if there are fewer.
-        rng: random generator of the draw.
-        crowd: as for `LabelTable`.
+    """Draw labelled images at random, in the order of the labels; all if there are fewer.
 
     Raises:
         ValueError: `count` is less than 1.

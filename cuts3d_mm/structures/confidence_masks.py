@@ -150,13 +150,7 @@ class ConfidenceBitmapMasks(BitmapMasks):
     def crop_doubt(
         self, bboxes: Any, out_shape: tuple[int, int], inds: Any, device: Any = 'cpu'
     ) -> Tensor:
-        """Crop the doubt to boxes.
-
-        Args:
-            bboxes: (R, 4) x1, y1, x2, y2 in pixels.
-            out_shape: h, w of a crop.
-            inds: (R,) index of the instance that each box belongs to.
-            device: device of the boxes and the crops.
+        """Crop the doubt to (R, 4) boxes x1, y1, x2, y2 in pixels, each of the instance in `inds`.
 
         Returns:
             (R, h, w) float in [0, 1].
