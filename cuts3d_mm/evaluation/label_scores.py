@@ -209,7 +209,7 @@ def _codes_by_image(
 class ScoreReport:
     """The scores of a set of labels, and its comparison with an earlier set if there is one."""
 
-    ground_truth: dict[str, Any]  # of the images that are scored
+    ground_truth: dict[str, Any]  # annotations of the images that are scored
     num_annotated: int  # images of the annotations
     found: list[Detections]  # labels, then the earlier labels if they are given
     evaluations: list[dict[str, Any]]  # their results by kind of shape

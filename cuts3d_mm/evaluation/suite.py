@@ -170,7 +170,7 @@ class PublishedRow:
     source: str
     boxes: dict[str, Pair] = field(default_factory=dict)  # by data set
     masks: dict[str, Pair] = field(default_factory=dict)
-    average: Pair | None = None  # of boxes in Table 2, as printed
+    average: Pair | None = None  # average of boxes in Table 2, as printed
     is_gain: bool = False  # figures are differences to another method
 
 
