@@ -200,11 +200,19 @@ class PseudoLabelDataset(ReadableImages):
             'img_path': str(Path(self.data_prefix.get('img', '')) / require_inside(record.name)),
             'height': height,
             'width': width,
-            'instances': [
-                _instance_info(instance, record.image_hw, instance.score < self.smallest_score)
-                for instance in record.instances
-            ],
+            'instances': [self._instance_info(one, record.image_hw) for one in record.instances],
             'sample_idx': idx if idx >= 0 else len(self) + idx,
+        }
+
+    def _instance_info(self, one: InstanceRecord, image_hw: tuple[int, int]) -> dict[str, Any]:
+        left, top, width, height = one.box_xywh
+        return {
+            'bbox': [left, top, left + width, top + height],
+            'bbox_label': 0,
+            'ignore_flag': int(one.score < self.smallest_score),
+            'mask': {'size': list(image_hw), 'counts': one.rle.decode('ascii')},
+            'score': one.score,
+            'confidence': one.confidence,
         }
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> SelectedRecords:
@@ -232,30 +240,8 @@ def _require_bitmaps(pipeline: Any) -> None:
             )
 
 
-def _instance_info(
-    instance: InstanceRecord, image_hw: tuple[int, int], is_ignored: bool
-) -> dict[str, Any]:
-    left, top, width, height = instance.box_xywh
-    return {
-        'bbox': [left, top, left + width, top + height],
-        'bbox_label': 0,
-        'ignore_flag': int(is_ignored),
-        'mask': {'size': list(image_hw), 'counts': instance.rle.decode('ascii')},
-        'score': instance.score,
-        'confidence': instance.confidence,
-    }
-
-
 class ClassAgnosticCOCO(COCO):
-    """A COCO index in which every annotation has the category `object`.
-
-    Args:
-        annotation_file: COCO JSON; each entry is checked.
-        needs_masks: whether every annotation must have a mask.
-
-    Raises:
-        ValueError: an entry is malformed.
-    """
+    """A COCO index in which every annotation has the category `object`; entries are checked."""
 
     def __init__(self, annotation_file: str, needs_masks: bool = False) -> None:
         super().__init__()

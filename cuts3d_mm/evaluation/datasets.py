@@ -49,15 +49,9 @@ def _open_coco20k(src: Path) -> Source:
     return CocoLikeSource(src, present, frozenset(Path(name).name for name in names))
 
 
-def _open_boxes(src: Path) -> Source:
-    table = require(src / 'validation-annotations-bbox.csv', 'the table of boxes')
-    return OpenImagesSource(src / 'validation', table)
-
-
-def _open_masks(src: Path) -> Source:
-    name = 'validation-annotations-object-segmentation.csv'
-    table = require(src / name, 'the table of masks')
-    return OpenImagesSource(src / 'validation', table, src / 'validation-masks')
+def _open_table(name: str, what: str, masks: str | None, src: Path) -> Source:
+    table = require(src / f'validation-annotations-{name}.csv', what)
+    return OpenImagesSource(src / 'validation', table, None if masks is None else src / masks)
 
 
 def _voc_like(
@@ -96,7 +90,7 @@ EVALUATION_SETS = {
     ),
     'openimages': EvaluationSet(
         'OpenImages v6 val',
-        _open_boxes,
+        partial(_open_table, 'bbox', 'the table of boxes', None),
         'validation-annotations-bbox.csv, validation/',
         41620,
     ),
@@ -117,7 +111,7 @@ EVALUATION_SETS = {
     'comic': _voc_like('Comic', 'comic', ('train', 'test'), 2000),
     'openimages-masks': EvaluationSet(
         'OpenImages v6 val, masks',
-        _open_masks,
+        partial(_open_table, 'object-segmentation', 'the table of masks', 'validation-masks'),
         'validation-annotations-object-segmentation.csv, validation/, validation-masks/',
         None,
         has_masks=True,

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from .paths import shown
+
 T = TypeVar('T')
 BUFFER_BYTES = 2**23  # size of a request for a part of an object
 _URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
@@ -168,16 +170,9 @@ def find_place(text: str | Place) -> Place:
 
 def parquet_source(place: Place) -> Path | BinaryIO:
     """Give pyarrow a path, or an open object of a bucket or file whose name it cannot encode."""
-    return place if isinstance(place, Path) and is_utf8(place) else place.open('rb')
-
-
-def is_utf8(path: Path) -> bool:
-    """Whether the bytes of a path are UTF-8; pyarrow opens no others."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    if isinstance(place, Path) and shown(str(place)) == str(place):
+        return place
+    return place.open('rb')
 
 
 def existing(places: Sequence[Place]) -> list[Place]:

@@ -33,19 +33,15 @@ def require_same_run(
     Raises:
         RunMismatch: the descriptions differ; the message gives three differences and the remedy.
     """
-    differing = [*_differences(before, now), *others]
+    found = sorted(_compare(before, now, ''), key=_has_no_name)  # names of parts come first
+    differing = [f'{where}: {_shown(old)} -> {_shown(new)}' for where, old, new in found]
+    differing += others
     if differing:
         if len(differing) > _SHOWN:
             differing[_SHOWN:] = [f'and {len(differing) - _SHOWN} more']
         raise RunMismatch(
             f'{place} holds {content} of another run; differing: {"; ".join(differing)}; {remedy}'
         )
-
-
-def _differences(before: Any, now: Any) -> list[str]:
-    """List the dotted keys whose values differ, as `key: before -> now`, names of parts first."""
-    found = sorted(_compare(before, now, ''), key=lambda one: not _has_name(*one))
-    return [f'{where}: {_shown(old)} -> {_shown(new)}' for where, old, new in found]
 
 
 def _compare(before: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
@@ -58,9 +54,10 @@ def _compare(before: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]
         yield where, before, now
 
 
-def _has_name(where: str, *values: Any) -> bool:
+def _has_no_name(difference: tuple[str, Any, Any]) -> bool:
+    where, *values = difference
     is_part = any(isinstance(value, dict) and 'type' in value for value in values)
-    return is_part or where.rpartition('.')[2] in _NAMES
+    return not is_part and where.rpartition('.')[2] not in _NAMES
 
 
 def _shown(value: Any) -> str:

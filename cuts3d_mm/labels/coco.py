@@ -375,8 +375,11 @@ def mask_polygons(mask: Mask) -> list[list[float]]:
     parts = _trace(mask)
     simple = [[_simplify(ring) for ring in rings] for rings in parts]
     polygons = [_join(rings) for rings in simple if len(rings[0]) > 2]
-    if polygons and _iou(polygons, mask) >= LEAST_IOU:
-        return polygons
+    if polygons:
+        code = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
+        exact = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        if coco_mask.iou([code], [exact], [0])[0, 0] >= LEAST_IOU:
+            return polygons
     return [_join(rings) for rings in parts]
 
 
@@ -420,9 +423,3 @@ def _with_hole(outline: Double, hole: Double) -> Double:
     edge = int(np.argmax(np.where(crosses & (at_x <= x), at_x, -np.inf)))
     door = np.array([[at_x[edge], y]])
     return np.concatenate([outline[: edge + 1], door, hole, hole[:1], door, outline[edge + 1 :]])
-
-
-def _iou(polygons: list[list[float]], mask: Mask) -> float:
-    code = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
-    exact = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return float(coco_mask.iou([code], [exact], [0])[0, 0])

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -27,7 +27,6 @@ from .left_out import (
     contradicts,
     mask_box,
     polygon_box,
-    require_crowd,
 )
 from .record import OLDER_LOWER_BOUND
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
@@ -267,7 +266,8 @@ def read_annotated_images(
         ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
             to ignore; the message names the file, the entry and what must hold.
     """
-    require_crowd(crowd)
+    if crowd not in get_args(Crowd):
+        raise ValueError(f'crowd must be one of {get_args(Crowd)}, got {crowd!r}')
     images: dict[int, tuple[CocoImage, list[Entry]]] = {}
     ids, orphans, num_crowds, num_swapped = set[int](), list[Entry](), 0, 0
     try:

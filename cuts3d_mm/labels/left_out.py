@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
 
@@ -36,17 +36,6 @@ class Remarks:
     orphans: int = 0  # objects of images that are not in the file
     num_objects: int = 0  # annotations of the file, crowds and all of the above included
 
-    def lines(self) -> list[str]:
-        """Say each count that is not 0."""
-        said = (
-            (self.crowds, f'marked iscrowd, left out as objects; {CROWD_REMEDY}'),
-            (self.without_area, 'without area, left out'),
-            (self.without_mask, 'without a mask, left out'),
-            (self.orphans, 'whose image is not in the file, left out'),
-            (self.boxes, 'whose box contradicts the mask; the box of the mask is used'),
-        )
-        return [f'{count} object{"s" * (count > 1)} {text}' for count, text in said if count]
-
     def check(self, source: object) -> None:
         """Check that few objects of a file have no mask or no area.
 
@@ -69,8 +58,16 @@ class Remarks:
 
     def warn(self, source: object) -> None:
         """Say each count in a warning that names the source."""
-        for line in self.lines():
-            warnings.warn(f'{source}: {line}', LabelWarning, stacklevel=_outside())
+        for count, text in (
+            (self.crowds, f'marked iscrowd, left out as objects; {CROWD_REMEDY}'),
+            (self.without_area, 'without area, left out'),
+            (self.without_mask, 'without a mask, left out'),
+            (self.orphans, 'whose image is not in the file, left out'),
+            (self.boxes, 'whose box contradicts the mask; the box of the mask is used'),
+        ):
+            if count:
+                said = f'{source}: {count} object{"s" * (count > 1)} {text}'
+                warnings.warn(said, LabelWarning, stacklevel=_outside())
 
 
 def _outside() -> int:
@@ -80,16 +77,6 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals['__name__'].startswith(package):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def require_crowd(crowd: str) -> None:
-    """Check the option.
-
-    Raises:
-        ValueError: another word.
-    """
-    if crowd not in get_args(Crowd):
-        raise ValueError(f'crowd must be one of {get_args(Crowd)}, got {crowd!r}')
 
 
 def mask_box(code: dict[str, Any]) -> Box:

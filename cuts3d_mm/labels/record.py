@@ -14,6 +14,7 @@ from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, LOWER_BOUND, steps_
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.files.paths import BadName, require_inside, shown
 
+from .left_out import mask_box
 from .rle import MAX_IMAGE_PIXELS, check_codes
 
 # Older labels do not store a lower bound; their confidence was raised to SC_min.
@@ -93,12 +94,10 @@ def encode_instance(
     if not mask.any():
         raise ValueError(f'mask must not be empty, got {mask.shape} without a pixel')
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    left, top, width, height = (float(v) for v in coco_mask.toBbox(code))
     crop = None if confidence is None else crop_confidence(confidence)
-    area = int(coco_mask.area(code))
     vector = None if embedding is None else embedding.astype('<f2').tobytes()
-    box = left, top, width, height
-    return InstanceRecord(box, area, code['counts'], float(score), crop, vector, category)
+    mask_of = mask_box(code), int(coco_mask.area(code)), code['counts']
+    return InstanceRecord(*mask_of, float(score), crop, vector, category)
 
 
 def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:
@@ -109,20 +108,17 @@ def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:
 
 def crop_confidence(confidence: Float) -> ConfidenceCrop:
     """Round a (h, w) confidence map to 1/255 and crop it to its non-zero part."""
+    import cv2
+
     if confidence.min() < 0 or confidence.max() > 1:
         raise ValueError(
             f'confidence must lie in [0, 1], got {confidence.min()} to {confidence.max()}'
         )
     steps = np.rint(confidence * CONFIDENCE_STEPS).astype(np.uint8)
-    rows = np.flatnonzero(steps.any(axis=1))
-    columns = np.flatnonzero(steps.any(axis=0))
+    left, top, width, height = cv2.boundingRect(steps)
     grid_hw = confidence.shape[0], confidence.shape[1]
-    if rows.size == 0:
-        return ConfidenceCrop(grid_hw, (0, 0, 0, 0), b'')
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    crop = steps[top:bottom, left:right]
-    return ConfidenceCrop(grid_hw, (left, top, right - left, bottom - top), crop.tobytes())
+    values = steps[top : top + height, left : left + width].tobytes()
+    return ConfidenceCrop(grid_hw, (left, top, width, height), values)
 
 
 def decode_confidence(crop: ConfidenceCrop) -> NDArray[np.uint8]:

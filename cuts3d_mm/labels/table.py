@@ -28,7 +28,7 @@ from cuts3d_mm.files.paths import is_inside, open_regular
 from cuts3d_mm.files.remote import Place, map_files
 
 from .coco import read_coco
-from .left_out import Crowd, Remarks, require_crowd
+from .left_out import Crowd, Remarks
 from .record import ImageRecord, with_safe_name
 from .store import SCHEMA, read_tables, record_from_row, row_from_record, shard_paths
 
@@ -61,7 +61,6 @@ class LabelTable:
     """
 
     def __init__(self, path: Place, crowd: Crowd = 'ignore') -> None:
-        require_crowd(crowd)
         self._path, self._crowd = path, crowd
         self._source = fingerprint(path, crowd)
         self._open().warn(path)
