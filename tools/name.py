@@ -47,7 +47,6 @@ def main() -> None:
     args = parse_args()
     from cuts3d_mm.labels.naming import (
         GROUPS_FILE,
-        NameCounts,
         StoredGroups,
         apply,
         name_records,
@@ -56,12 +55,13 @@ def main() -> None:
     from cuts3d_mm.labels.store import read_store, write_store
 
     groups = StoredGroups.read(args.names.parent / GROUPS_FILE)
-    naming, counts = apply(read_operations(args.names), groups), NameCounts()
+    naming = apply(read_operations(args.names), groups)
     if not naming.classes:
         raise ValueError(f'{args.names} must name a group, it names none that has instances')
-    write_store(args.out, name_records(read_store(args.labels), groups, naming, counts))
+    counts = write_store(args.out, name_records(read_store(args.labels), groups, naming))
+    left_out = len(naming.group) - counts.instances
     print(
-        f'{counts.named} instances of {len(naming.classes)} classes, {counts.left_out} without a '
+        f'{counts.instances} instances of {len(naming.classes)} classes, {left_out} without a '
         f'name left out -> {args.out}'
     )
 

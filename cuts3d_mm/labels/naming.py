@@ -216,12 +216,11 @@ def read_operations(path: Path) -> list[Operation]:
     if not path.exists():
         return []
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path} must be JSON: {error}') from error
-    operations = content.get('operations') if isinstance(content, dict) else None
-    if not isinstance(operations, list):
-        raise ValueError(f'{path} must hold {{"operations": [...]}}')
+        operations = json.loads(path.read_bytes())['operations']
+        if not isinstance(operations, list):
+            raise TypeError('operations are no list')
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f'{path} must hold {{"operations": [...]}}: {error}') from error
     return operations
 
 
@@ -231,31 +230,21 @@ def write_operations(path: Path, operations: Sequence[Operation]) -> None:
     write_whole(path, f'{{"operations": [\n{lines}]}}\n')
 
 
-@dataclass
-class NameCounts:
-    """Numbers of instances that got a class, and that were left out."""
-
-    named: int = 0
-    left_out: int = 0  # instances of groups that are dropped or have no name
-
-
 def name_records(
-    records: Iterable[ImageRecord], groups: StoredGroups, naming: Naming, counts: NameCounts
+    records: Iterable[ImageRecord], groups: StoredGroups, naming: Naming
 ) -> Iterator[ImageRecord]:
-    """Give instances their classes; those without a class are left out and counted in `counts`.
+    """Give instances their classes; those without a class are left out.
 
     Raises:
         ValueError: the labels are not those that were grouped; at their end at the latest.
     """
-    digest, start = LabelsDigest(), 0
+    digest = LabelsDigest()
     for record in records:
+        start = digest.num_instances
         digest.add(record)
-        present = naming.group[start : start + len(record.instances)].tolist()
-        start += len(record.instances)
+        present = naming.group[start : digest.num_instances].tolist()
         pairs = zip(record.instances, map(naming.class_of, present), strict=False)
         kept = tuple(replace(one, category=name) for one, name in pairs if name is not None)
-        counts.named += len(kept)
-        counts.left_out += len(record.instances) - len(kept)
         yield replace(record, instances=kept)
     require_labels(digest, groups)
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers.drawn import disc
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -77,13 +76,12 @@ def run_metric(path, kinds, masks, sizes, rng):
         boxes = np.array([coco_mask.toBbox(c) for c in codes], float).reshape(-1, 4)
         scores = rng.random(len(found)).astype(np.float32)
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        sample = InstanceData(
-            bboxes=torch.tensor(corners, dtype=torch.float32),
-            scores=torch.tensor(scores),
-            labels=torch.zeros(len(found), dtype=torch.long),
-        )
-        sample = {key: value for key, value in sample.items()}
-        sample['masks'] = codes
+        sample = {
+            'bboxes': torch.tensor(corners, dtype=torch.float32),
+            'scores': torch.tensor(scores),
+            'labels': torch.zeros(len(found), dtype=torch.long),
+            'masks': codes,
+        }
         metric.process(
             {}, [{'img_id': image_id, 'ori_shape': sizes[image_id], 'pred_instances': sample}]
         )

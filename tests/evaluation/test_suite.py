@@ -20,7 +20,7 @@ from cuts3d_mm.configs import load_config
 from cuts3d_mm.evaluation import suite
 from cuts3d_mm.evaluation.conversion import prepare
 from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
-from cuts3d_mm.labels.coco import coco_annotation
+from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.visualization.charts import draw_table
 
 
@@ -30,18 +30,8 @@ def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp('suite')
     records = write_labelled_images(root / 'src', (2, 1))[:2]
     (root / 'src' / 'images').rename(root / 'src' / 'val2017')
-    images = [
-        {'id': n, 'file_name': r.name, 'height': r.image_hw[0], 'width': r.image_hw[1]}
-        for n, r in enumerate(records)
-    ]
-    annotations = [
-        coco_annotation(one, record.image_hw) | {'id': 10 * n + i + 1, 'image_id': n}
-        for n, record in enumerate(records)
-        for i, one in enumerate(record.instances)
-    ]
-    truth = {'images': images, 'annotations': annotations, 'categories': []}
     (root / 'src' / 'annotations').mkdir()
-    (root / 'src' / 'annotations' / 'instances_val2017.json').write_text(json.dumps(truth))
+    write_coco(root / 'src' / 'annotations' / 'instances_val2017.json', lambda: records)
     source = EVALUATION_SETS['coco'].open_source(root / 'src')
     prepare(source, root / 'coco.json', {'image_folder': str(source.image_folder)})
     config = load_config(TINY, [*NARROW, 'test_dataloader.num_workers=0'])
