@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice, repeat
+from itertools import compress, groupby, islice, repeat
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -157,16 +157,14 @@ def settle_rule(
     for ours, theirs in islice(_paired(new, old, excluded), _SETTLED_IMAGES):
         if ours.failure is not None or theirs.failure is not None or not ours.instances:
             continue
-        labels, others = (
-            tuple(one for one in theirs.instances if (one.score >= old_thr) == is_label)
-            for is_label in (True, False)
-        )
-        iou = _overlap(ours.instances, labels, ours.image_hw, 'union')
+        is_label = [one.score >= old_thr for one in theirs.instances]
+        labels = list(compress(theirs.instances, is_label))
+        others = list(compress(theirs.instances, np.logical_not(is_label)))
+        iou = _iou(ours.instances, labels, ours.image_hw).max(axis=1, initial=0)
+        covered = _shares(ours.instances, others, ours.image_hw, 'first').max(axis=1, initial=0)
         is_right = iou >= _AGREEING_IOU
-        is_counted = is_right | (_overlap(ours.instances, others, ours.image_hw, 'first') < 0.5)
-        scores += [
-            one.score for one, is_in in zip(ours.instances, is_counted, strict=True) if is_in
-        ]
+        is_counted = is_right | (covered < 0.5)
+        scores += [one.score for one in compress(ours.instances, is_counted)]
         agrees += is_right[is_counted].tolist()
     order = np.argsort(scores)[::-1]
     falling = np.array(scores)[order]
@@ -220,32 +218,26 @@ def merge_records(
     if rule.name == 'old-labels-win':
         kept = _without_nested(kept, old, rule.max_overlap)
     elif kept:
-        overlap = _overlap(stay, kept, old.image_hw, 'union')
-        is_kept = overlap < rule.max_overlap
-        gone = [one for one, stays in zip(stay, is_kept, strict=True) if not stays]
-        kept = _with_categories(kept, gone, old.image_hw, rule.max_overlap)
-        stay = tuple(one for one, stays in zip(stay, is_kept, strict=True) if stays)
+        iou = _iou(stay, kept, old.image_hw)
+        is_kept = iou.max(axis=1, initial=0) < rule.max_overlap
+        kept = tuple(
+            replace(one, category=_category_of(stay, shares, rule.max_overlap))
+            if one.category is None
+            else one
+            for one, shares in zip(kept, iou.T, strict=True)
+        )
+        stay = tuple(compress(stay, is_kept))
     return replace(old, instances=kept + stay), kept
 
 
-def _with_categories(
-    kept: tuple[InstanceRecord, ...],
-    replaced: Sequence[InstanceRecord],
-    image_hw: tuple[int, int],
-    max_overlap: float,
-) -> tuple[InstanceRecord, ...]:
-    """Give predictions without a class that of the label that they replace."""
-    named = [one for one in replaced if one.category is not None]
-    if not named:
-        return kept
-    found = []
-    for one in kept:
-        shares = [_overlap((label,), (one,), image_hw, 'union')[0] for label in named]
-        best = int(np.argmax(shares))
-        if one.category is None and shares[best] >= max_overlap:
-            one = replace(one, category=named[best].category)
-        found.append(one)
-    return tuple(found)
+def _category_of(
+    labels: Sequence[InstanceRecord], shares: Double, max_overlap: float
+) -> str | None:
+    """Class of the label that a prediction replaces; None if no such label has a class."""
+    pairs = zip(shares, labels, strict=True)
+    named = [(share, one.category) for share, one in pairs if one.category is not None]
+    share, category = max(named, key=lambda one: one[0], default=(0.0, None))
+    return category if share >= max_overlap else None
 
 
 def _without_nested(
@@ -255,29 +247,32 @@ def _without_nested(
     kept: list[InstanceRecord] = []
     for one in sorted(predictions, key=lambda one: -one.score):
         others = (*old.instances, *kept)
-        if _overlap((one,), others, old.image_hw, 'smaller')[0] < max_overlap:
+        if _shares((one,), others, old.image_hw, 'smaller').max(initial=0) < max_overlap:
             kept.append(one)
     return tuple(kept)
 
 
-def _overlap(
-    first: Sequence[InstanceRecord],
-    second: Sequence[InstanceRecord],
-    image_hw: tuple[int, int],
-    over: Literal['union', 'smaller', 'first'],
+def _iou(
+    first: Sequence[InstanceRecord], second: Sequence[InstanceRecord], image_hw: tuple[int, int]
 ) -> Double:
-    """Largest overlap of each mask with others, (N,): a share of an area; 0 without others."""
-    if not first or not second:
-        return np.zeros(len(first))
+    """IoU of each mask with each other mask, (N, M)."""
     size = list(image_hw)
     codes = [[{'size': size, 'counts': one.rle} for one in ones] for ones in (first, second)]
     iou = np.asarray(coco_mask.iou(*codes, [0] * len(second)), np.float64)
-    if over == 'union':
-        return iou.max(axis=1)
+    return iou.reshape(len(first), len(second))
+
+
+def _shares(
+    first: Sequence[InstanceRecord],
+    second: Sequence[InstanceRecord],
+    image_hw: tuple[int, int],
+    of: Literal['smaller', 'first'],
+) -> Double:
+    """Share of the smaller or first of two masks that the other covers, (N, M)."""
+    iou = _iou(first, second, image_hw)
     areas, others = (np.array([one.area for one in ones], np.float64) for ones in (first, second))
     shared = iou / (1 + iou) * np.add.outer(areas, others)
-    whole = areas[:, None] if over == 'first' else np.minimum.outer(areas, others)
-    return np.asarray((shared / whole).max(axis=1))
+    return shared / (areas[:, None] if of == 'first' else np.minimum.outer(areas, others))
 
 
 def merge_stores(
