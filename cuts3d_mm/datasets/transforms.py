@@ -39,26 +39,10 @@ class LoadPseudoLabels(LoadAnnotations):
 
     Annotations without confidence, as in most data sets, are certain.
 
-    Required Keys:
-
-    - ori_shape
-    - height (optional)
-    - width (optional)
-    - instances
-
-      - bbox
-      - bbox_label
-      - ignore_flag
-      - mask
-      - score (optional)
-      - confidence (optional)
-
-    Added Keys:
-
-    - gt_bboxes (HorizontalBoxes[torch.float32])
-    - gt_bboxes_labels (np.int64)
-    - gt_ignore_flags (bool)
-    - gt_masks (ConfidenceBitmapMasks)
+    Required keys: ori_shape, and instances with bbox, bbox_label, ignore_flag, mask and, where
+    they are known, score and confidence; height and width are optional. Added keys: gt_bboxes
+    (HorizontalBoxes[torch.float32]), gt_bboxes_labels (np.int64), gt_ignore_flags (bool), gt_masks
+    (ConfidenceBitmapMasks).
 
     Args:
         confidence_source (str): `map`: the confidence of each pixel; `score`: the score of the
@@ -320,22 +304,9 @@ def _join_masks(
 class ConfidentCopyPaste(_DoubtPaste):
     """Paste the instances of another image that have the highest mean confidence (Sec. 3.4).
 
-    Required Keys:
-
-    - img
-    - gt_bboxes (BaseBoxes[torch.float32])
-    - gt_bboxes_labels (np.int64)
-    - gt_ignore_flags (bool)
-    - gt_masks (ConfidenceBitmapMasks or BitmapMasks)
-    - mix_results (List[dict])
-
-    Modified Keys:
-
-    - img
-    - gt_bboxes
-    - gt_bboxes_labels
-    - gt_ignore_flags
-    - gt_masks
+    Required keys: img, gt_bboxes (BaseBoxes[torch.float32]), gt_bboxes_labels (np.int64),
+    gt_ignore_flags (bool), gt_masks (ConfidenceBitmapMasks or BitmapMasks), mix_results
+    (list[dict]). All but the last are modified.
 
     Args:
         alpha (bool): Blend by the confidence (Eq. 5); False pastes without blending. Defaults

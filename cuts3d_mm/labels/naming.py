@@ -38,7 +38,7 @@ class StoredGroups:
     group: Index  # (N,); -1: no group, as the image could not be read
     distance: Float  # (N,) smallest for the most typical instance of a group
     is_sure: Mask  # (N,)
-    labels: str  # digest of the labels, see `digest_labels`
+    labels: str  # digest of the labels, see `LabelsDigest`
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -74,8 +74,8 @@ class StoredGroups:
         """
         try:
             content = json.loads(path.read_bytes())
-            rows = content['images']
-            columns = [[value for row in rows for value in row[key]] for key in _COLUMNS]
+            rows, keys = content['images'], ('group', 'distance', 'sure')
+            columns = [[value for row in rows for value in row[key]] for key in keys]
             group = np.array(columns[0], np.int64)
             distance, is_sure = np.array(columns[1], np.float32), np.array(columns[2], bool)
             images = tuple((str(row['name']), len(row['group'])) for row in rows)
@@ -86,9 +86,6 @@ class StoredGroups:
             raise ValueError(
                 f'{path} must be what cuts3d group writes, run it again: {error}'
             ) from error
-
-
-_COLUMNS = ('group', 'distance', 'sure')
 
 
 class LabelsDigest:
