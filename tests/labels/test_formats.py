@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,8 @@ from helpers.drawn import disc, iou, photo
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from cuts3d_mm.labels import formats
 from cuts3d_mm.labels.formats import MOST_VOC_OBJECTS, export_folder, voc_palette
-from cuts3d_mm.labels.record import ImageRecord, InstanceRecord, encode_instance
+from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.rle import pack_runs
 from cuts3d_mm.labels.store import read_store, write_store
 
@@ -147,21 +146,12 @@ def test_an_object_whose_mask_is_empty_is_left_out_whatever_its_area_says(tmp_pa
         assert len((tmp_path / 'out/labels/a.txt').read_text().splitlines()) == 1
 
 
-@dataclass(frozen=True)
-class Named(InstanceRecord):
-    category: str | None = None
-
-
-def test_classes_of_instances_are_those_of_the_files(store, tmp_path, monkeypatch):
+def test_classes_of_instances_are_those_of_the_files(store, tmp_path):
     (record,) = (one for one in read_store(store) if one.instances)
-    parts = [one.name for one in fields(InstanceRecord) if one.name != 'category']
-    named = [
-        Named(**{name: getattr(one, name) for name in parts}, category=category)
-        for one, category in zip(record.instances, ('tea "🍵", ü', None, 'fork'), strict=True)
-    ]
-    monkeypatch.setattr(
-        formats, 'read_store', lambda store: iter([replace(record, instances=tuple(named))])
-    )
+    classes = ('tea "🍵", ü', None, 'fork')
+    pairs = zip(record.instances, classes, strict=True)
+    named = tuple(replace(one, category=name) for one, name in pairs)
+    store = write_records(tmp_path, replace(record, instances=named))
     export_folder(store, tmp_path / 'yolo', 'yolo-seg', tmp_path / 'images')
     found = [name for name, _ in read_yolo(tmp_path / 'yolo')['a b.png']]
     assert found == ['tea "🍵", ü', 'object', 'fork']
@@ -171,10 +161,11 @@ def test_classes_of_instances_are_those_of_the_files(store, tmp_path, monkeypatc
     export_folder(store, tmp_path / 'labelme', 'labelme')
     shapes = json.loads((tmp_path / 'labelme/a b.json').read_text('utf-8'))['shapes']
     assert [one['label'] for one in shapes] == ['tea "🍵", ü', *['object'] * 3, 'fork']
-    named[0] = replace(named[0], category='a:b')
+    odd = replace(record, instances=(replace(named[0], category='a:b'),))
+    write_store(tmp_path / 'odd', [odd])
     with pytest.raises(ValueError, match="for voc-png without a colon, got 'a:b'"):
-        export_folder(store, tmp_path / 'other', 'voc-png')
-    assert not (tmp_path / 'other').exists()
+        export_folder(tmp_path / 'odd', tmp_path / 'refused', 'voc-png')
+    assert not (tmp_path / 'refused').exists()
 
 
 def test_objects_that_eight_bits_cannot_number_are_said(tmp_path):
