@@ -28,13 +28,9 @@ def match_names(
     the image; without the suffixes of image files. A log line says how many names each rule has
     found, but for the first.
 
-    Args:
-        annotated: names in the annotations.
-        names: names of the images.
-        source: file of the annotations, for messages.
-
     Returns:
-        Annotated name -> name of the image; names without an image are left out.
+        Annotated name -> name of the image; names without an image are left out. Messages call the
+        file of the annotations `source`.
 
     Raises:
         ValueError: a name without a folder could mean several images, or several names could
@@ -42,38 +38,28 @@ def match_names(
     """
     known = set(names)
     found = {name: name for name in annotated if name in known}
-    rules: Counter[str] = Counter()
+    said = []
     for rule, key_annotated, key_image in _RULES:
         if len(found) == len(annotated):
             break
-        more = _match_by(key_annotated, key_image, annotated, names, found)
+        # Names that are left, where only one name on each side has the key.
+        images, counts = _by_key(names, key_image), Counter(map(key_annotated, annotated))
+        taken, more = set(found.values()), {}
+        for name in annotated:
+            key = key_annotated(name)
+            if name not in found and counts[key] == 1 == len(images.get(key, ())):
+                if images[key][0] not in taken:
+                    more[name] = images[key][0]
         if key_image is _last_part:
             _require_clear(annotated, names, {**found, **more}, source)
         found |= more
-        rules[rule] += len(more)
-    said = ', '.join(f'{count} by {rule}' for rule, count in rules.items() if count and rule)
+        if more and rule:
+            said.append(f'{len(more)} by {rule}')
     if said:
         logging.getLogger(__name__).warning(
-            f'{source}: of {len(annotated)} image names, found {said}'
+            f'{source}: of {len(annotated)} image names, found {", ".join(said)}'
         )
     return found
-
-
-def _match_by(
-    key_annotated: _Key,
-    key_image: _Key,
-    annotated: Collection[str],
-    names: Collection[str],
-    found: dict[str, str],
-) -> dict[str, str]:
-    """Find the names that are left where only one name on each side has the key."""
-    images = _by_key(names, key_image)
-    counts, taken = Counter(map(key_annotated, annotated)), set(found.values())
-    return {
-        name: images[key][0]
-        for name, key in ((name, key_annotated(name)) for name in annotated if name not in found)
-        if counts[key] == 1 == len(images.get(key, ())) and images[key][0] not in taken
-    }
 
 
 def _by_key(names: Iterable[str], key: _Key) -> dict[str, list[str]]:
