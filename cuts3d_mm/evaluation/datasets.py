@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -254,15 +254,11 @@ class VocSource:
                 box = left - 1, top - 1, right - left + 1, bottom - top + 1
                 yield SourceAnnotation(name, box)
 
-    def _names(self) -> Iterator[str]:
-        seen = set()
-        for split in self.splits:
-            path = require(self.folder / 'ImageSets' / 'Main' / f'{split}.txt', 'VOC lists')
-            for line in path.read_text(encoding='utf-8').splitlines():
-                name = line.split()[0] if line.strip() else ''
-                if name and name not in seen:
-                    seen.add(name)
-                    yield name
+    def _names(self) -> Iterable[str]:
+        lists = (self.folder / 'ImageSets' / 'Main' / f'{split}.txt' for split in self.splits)
+        texts = [require(path, 'VOC lists').read_text(encoding='utf-8') for path in lists]
+        lines = (line.split() for text in texts for line in text.splitlines())
+        return dict.fromkeys(fields[0] for fields in lines if fields)
 
     def _parse(self, name: str, report: Report) -> ElementTree.Element | None:
         try:
