@@ -148,7 +148,7 @@ def _walk(root: Path) -> Iterator[tuple[str, bool]]:
             name = f'{below}/{entry.name}' if below else entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            yield name, _is_folder_outside(entry, root)
+            yield name, not _is_image(name) and _is_folder_outside(entry, root)
 
 
 def _is_image(name: str) -> bool:
@@ -157,7 +157,7 @@ def _is_image(name: str) -> bool:
 
 def _is_folder_outside(entry: os.DirEntry[str], root: Path) -> bool:
     """Whether an entry is a link to a folder outside of `root`; folders inside are searched."""
-    if not (entry.is_symlink() and entry.is_dir()):
+    if not (entry.is_symlink() and os.path.isdir(entry.path)):  # a link may lead to itself
         return False
     real_root = os.path.realpath(root)
     return os.path.commonpath([real_root, os.path.realpath(entry.path)]) != real_root

@@ -25,7 +25,8 @@ def folder(tmp_path, rng):
     (images / 'folder.png').mkdir()
     (images / 'folder.png' / 'inner.png').write_bytes(picture)
     (images / 'broken.png').symlink_to('nowhere')
-    (images / 'loop.png').symlink_to('loop.png')
+    for name in ('loop.png', 'loop'):
+        (images / name).symlink_to(name)
     (images / 'device.png').symlink_to('/dev/zero')
     os.mkfifo(images / 'pipe.png')
     (images / os.fsdecode(b'caf\xe9.png')).write_bytes(picture)
