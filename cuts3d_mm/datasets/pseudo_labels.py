@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,7 +57,10 @@ class ReadableImages(BaseDetDataset):
         self._failed: set[str] = set()  # paths, in this process
         super().__init__(*args, **kwargs)
         steps = self.pipeline.transforms
-        steps[:] = [_StoredImage(step) if _reads_stored(step) else step for step in steps]
+        for place, step in enumerate(steps):
+            if _reads_stored(step):
+                dtype = np.float32 if step.to_float32 else np.uint8
+                steps[place] = partial(_load_stored, dtype=dtype)
 
     def prepare_data(self, idx: int) -> Any:
         """Make a sample; None where its image cannot be read, so that another one is made.
@@ -98,19 +102,14 @@ class ReadableImages(BaseDetDataset):
             )
 
 
-class _StoredImage:
+def _load_stored(results: dict[str, Any], dtype: type) -> dict[str, Any]:
     """Read an image as it is stored, unless its pixels are there, in place of a stock step."""
-
-    def __init__(self, stock: LoadImageFromFile) -> None:
-        self._dtype = np.float32 if stock.to_float32 else np.uint8
-
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
-        if 'img' not in results:
-            image = read_image(Path(results['img_path']))
-            results['img'] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        results['img'] = results['img'].astype(self._dtype, copy=False)
-        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
-        return results
+    if 'img' not in results:
+        image = read_image(Path(results['img_path']))
+        results['img'] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    results['img'] = results['img'].astype(dtype, copy=False)
+    results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+    return results
 
 
 def _reads_stored(step: Any) -> bool:

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, count, repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -313,18 +313,16 @@ def _coco_annotations(
 ) -> Iterator[dict[str, Any]]:
     numbered = zip(records, chain(track_ids, repeat(())), strict=False)
     labelled = ((record, numbers) for record, numbers in numbered if record.failure is None)
-    annotation_id = 0
+    annotation_ids = count(1)
     for image_id, (record, numbers) in enumerate(labelled, start=1):
-        known = chain(numbers, repeat(None))
-        for instance, number in zip(record.instances, known, strict=False):
-            annotation_id += 1
+        for instance, number in zip_longest(record.instances, numbers):
             annotation = coco_annotation(instance, record.image_hw)
             annotation['category_id'] = ids[class_of(instance)]
             if as_polygons:
                 annotation['segmentation'] = mask_polygons(decode_mask(instance, record.image_hw))
             if number is not None:
                 annotation['track_id'] = number
-            yield {'id': annotation_id, 'image_id': image_id} | annotation
+            yield {'id': next(annotation_ids), 'image_id': image_id} | annotation
 
 
 @dataclass(frozen=True)
