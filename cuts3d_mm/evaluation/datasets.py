@@ -149,7 +149,9 @@ class CocoLikeSource:
         for path, folder in self.json_files:
             for entry in _stream(path, 'images', report):
                 try:
-                    name = str(PurePosixPath(folder, _file_name(entry)))
+                    if 'file_name' not in entry:  # such as val2017/000000000139.jpg
+                        entry['file_name'] = '/'.join(str(entry['coco_url']).split('/')[-2:])
+                    name = str(PurePosixPath(folder, str(entry['file_name'])))
                     size = int(entry['height']), int(entry['width'])
                     image = SourceImage(f'{path.stem}:{entry["id"]}', name, size)
                 except (KeyError, TypeError, ValueError):
@@ -196,12 +198,6 @@ def _stream(path: Path, part: str, report: Report) -> Iterator[dict[str, Any]]:
                 report(entry.where, 'entry is no JSON object')
     except ValueError as error:
         report(path.name, f'broken JSON: {error}')
-
-
-def _file_name(image: dict[str, Any]) -> str:
-    if 'file_name' in image:
-        return str(image['file_name'])
-    return '/'.join(str(image['coco_url']).split('/')[-2:])  # such as val2017/000000000139.jpg
 
 
 @dataclass(frozen=True)

@@ -62,14 +62,6 @@ def labels_as_detections(
     return _match(records, ground_truth)[0]
 
 
-def _match_side(side: Place, truth: dict[str, Any], crowd: Crowd) -> tuple[Detections, set[Any]]:
-    """Read labels; a results list speaks of all annotated images."""
-    if not is_results_list(side):
-        return _match(read_labels(side, crowd), truth)
-    sizes = {image['id']: (image['height'], image['width']) for image in truth['images']}
-    return list(read_results(side, sizes)), set(sizes)
-
-
 def _match(
     records: Iterable[ImageRecord], ground_truth: dict[str, Any]
 ) -> tuple[Detections, set[Any]]:
@@ -244,8 +236,13 @@ class ScoreReport:
                 raise
             truth, kinds = read_ground_truth(ground_truth, False, True, crowd=crowd), KINDS[:1]
         num_annotated = len(truth['images'])
-        sides = [_match_side(side, truth, crowd) for side in (labels, against) if side is not None]
-        scored = {image['id'] for image in truth['images']}
+        sizes = {image['id']: (image['height'], image['width']) for image in truth['images']}
+        scored, sides = set(sizes), []
+        for side in (labels, against):
+            if side is not None and is_results_list(side):  # speaks of all annotated images
+                sides.append((list(read_results(side, sizes)), scored))
+            elif side is not None:
+                sides.append(_match(read_labels(side, crowd), truth))
         if not all_images:
             scored = set.intersection(*(labelled for _, labelled in sides))
             if not scored:

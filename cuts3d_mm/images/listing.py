@@ -179,7 +179,10 @@ def _read_coco_names(source: Place, folder: Place | None, remedy: str) -> tuple[
     for root in folders:
         # Absolute names count where all names are: others lead out, or are those of a folder.
         plain = inside or filter(is_inside, [_relative(name, root) for name in tried])
-        is_there = [_is_file(root, name) for name in plain]
+        is_there = [
+            os.path.isfile(root / name) if isinstance(root, Path) else (root / name).is_file()
+            for name in plain
+        ]
         if len(tried) == sum(is_there):
             return root, [_relative(name, root) for name in names]
         if any(is_there):
@@ -220,12 +223,6 @@ def _as_in(root: Place, names: list[str], source: Place, flat: bool = False) -> 
     inside = [name for name in plain if is_inside(with_slashes(name))]
     found = match_names(inside, there, source) if there else {}
     return [found.get(one, name) for one, name in zip(plain, names, strict=True)]
-
-
-def _is_file(folder: Place, name: str) -> bool:
-    if isinstance(folder, Path):
-        return os.path.isfile(folder / name)
-    return (folder / name).is_file()
 
 
 def read_text_list(source: Place) -> tuple[Place, list[str]]:

@@ -144,7 +144,8 @@ def apply(operations: Sequence[Operation], groups: StoredGroups) -> Naming:
                 raise ValueError(f'must be one of {", ".join(map(_shown, _FORMS))}')
             used = {'name', 'merge', 'split', 'drop', 'into'} & keys
             for one in (operation[key] for key in used):
-                _check_group(one, group, num_groups)
+                if type(one) is not int or not 0 <= one < num_groups or one not in group:
+                    raise ValueError(f'must name a group that has instances, got {one!r}')
             if 'name' in keys:
                 names[operation['name']] = _checked_name(operation['as'])
                 dropped.discard(operation['name'])
@@ -176,11 +177,6 @@ def apply(operations: Sequence[Operation], groups: StoredGroups) -> Naming:
 
 def _shown(keys: set[str]) -> str:
     return '/'.join(sorted(keys, key=lambda key: key in ('as', 'into', 'members')))
-
-
-def _check_group(one: Any, group: Index, num_groups: int) -> None:
-    if type(one) is not int or not 0 <= one < num_groups or not (group == one).any():
-        raise ValueError(f'must name a group that has instances, got {one!r}')
 
 
 def _checked_name(name: Any) -> str:

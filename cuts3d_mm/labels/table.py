@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -307,13 +307,8 @@ def _tables_of(path: Place, crowd: Crowd, remarks: Remarks) -> Iterator[pa.Table
         for _, table in read_tables(path):
             yield _usable(table, remarks)
         return
-    rows: list[dict[str, Any]] = []
-    for record in map(with_safe_name, read_coco(path, crowd, remarks)):
-        if len(rows) == _ROWS_PER_BATCH:
-            yield pa.Table.from_pylist(rows, SCHEMA)
-            rows = []
-        rows.append(row_from_record(record))
-    if rows:
+    records = map(with_safe_name, read_coco(path, crowd, remarks))
+    while rows := list(map(row_from_record, islice(records, _ROWS_PER_BATCH))):
         yield pa.Table.from_pylist(rows, SCHEMA)
 
 
