@@ -94,14 +94,11 @@ def read_coco(
             )
         names.add(image.file_name)
         instances = []
-        for index, annotation in found:
+        for where, annotation in found:
             if annotation.iscrowd:
                 counted.crowds += 1
                 continue
-            try:
-                instance = _from_annotation(annotation, image.image_hw, counted)
-            except ValueError as error:
-                raise ValueError(f'{path}: annotations[{index}]{error}') from error
+            instance = _from_annotation(where, annotation, image.image_hw, counted)
             if instance is not None:
                 instances.append(instance)
         yield ImageRecord(image.file_name, image.image_hw, tuple(instances))
@@ -111,10 +108,10 @@ def read_coco(
 
 
 def _from_annotation(
-    annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
+    where: str, annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
 ) -> InstanceRecord | None:
     """Make a record; None for an object without mask or area."""
-    found = check_object(annotation, image_hw, remarks)
+    found = check_object(where, annotation, image_hw, remarks)
     if found is None:
         return None
     code, area, box = found
@@ -123,7 +120,7 @@ def _from_annotation(
         try:
             crop = _unpack_confidence(annotation.confidence)
         except (ValueError, zlib.error) as error:
-            raise ValueError(f'.confidence: {error}') from error
+            raise ValueError(f'{where}.confidence: {error}') from error
     return InstanceRecord(box, int(area), code['counts'], annotation.score, crop)
 
 

@@ -244,7 +244,7 @@ def _place_of(content: bytes, end: int) -> str:
 
 def read_annotated_images(
     path: Place, crowd: Crowd, remarks: Remarks
-) -> Iterator[tuple[CocoImage, list[tuple[int, CocoAnnotation]]]]:
+) -> Iterator[tuple[CocoImage, list[tuple[str, CocoAnnotation]]]]:
     """Read a COCO JSON in the order of its images; each entry is checked, not yet its mask.
 
     What tools write otherwise than COCO, but plainly, is read; see `in_plain_form`.
@@ -260,7 +260,7 @@ def read_annotated_images(
         remarks: gets the counts.
 
     Yields:
-        An image, and its annotations with their indices in the file.
+        An image, and its annotations with their names in messages.
 
     Raises:
         ValueError: the file is no COCO JSON, an entry is wrong, or every annotation is a crowd
@@ -295,9 +295,9 @@ def read_annotated_images(
             f'CVAT writes for brush masks; {CROWD_REMEDY}'
         )
     for image, entries in images.values():
-        found = [(entry.position, entry.read(CocoAnnotation)) for entry in entries]
+        found = [(f'{path}: {entry.where}', entry.read(CocoAnnotation)) for entry in entries]
         if crowd == 'objects':
-            found = [(index, msgspec.structs.replace(one, iscrowd=0)) for index, one in found]
+            found = [(where, msgspec.structs.replace(one, iscrowd=0)) for where, one in found]
         masks = [one.segmentation for _, one in found]
         sizes = {mask.size for mask in masks if isinstance(mask, RunLengths)}
         if sizes - {image.image_hw}:
@@ -422,20 +422,28 @@ def read_ground_truth(
             )
         names.add(image.file_name)
         images.append(msgspec.to_builtins(image))
-        for index, annotation in found:
+        for where, annotation in found:
             if needs_classes and annotation.category_id not in class_ids:
                 raise ValueError(
                     f'{path}: categories must hold the id and name of every class that is '
                     f'annotated, got no category {annotation.category_id}'
                 )
-            try:
-                plain = _as_plain(annotation, image, needs_masks, remarks)
-            except ValueError as error:
-                raise ValueError(f'{path}: annotations[{index}]{error}') from error
-            if plain is not None:
-                if needs_classes:
-                    plain['category_id'] = annotation.category_id
-                annotations.append(plain)
+            checked = check_object(where, annotation, image.image_hw, remarks, needs_masks)
+            if checked is None:
+                continue
+            mask, area, box = checked
+            if mask is not None and isinstance(annotation.segmentation, list):
+                mask = with_area(annotation.segmentation)
+            plain = {
+                'id': annotation.id,
+                'image_id': annotation.image_id,
+                'category_id': annotation.category_id if needs_classes else CATEGORY_ID,
+                'bbox': list(box),
+                'area': area if annotation.area is None else annotation.area,
+                'iscrowd': int(annotation.iscrowd),
+                'ignore': int(annotation.ignore),
+            }
+            annotations.append(plain if mask is None else plain | {'segmentation': mask})
     remarks.check(path)
     remarks.warn(path)
     return {'images': images, 'annotations': annotations, 'categories': classes}
@@ -449,70 +457,44 @@ def _read_classes(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f'{path} must be a COCO JSON with classes: {error}') from error
 
 
-def _as_plain(
-    annotation: CocoAnnotation, image: CocoImage, needs_masks: bool, remarks: Remarks
-) -> dict[str, Any] | None:
-    """Make a dictionary; None for an object without area, or without a mask that is needed."""
-    mask: Any = None
-    if annotation.segmentation or needs_masks or annotation.bbox is None:
-        found = check_object(annotation, image.image_hw, remarks)
-        if found is None:
-            return None
-        mask, area, box = found
-        if isinstance(annotation.segmentation, list):
-            mask = with_area(annotation.segmentation)
-    else:
-        box = annotation.bbox
-        area = box[2] * box[3]
-        if area == 0:
-            remarks.without_area += 1
-            return None
-    plain: dict[str, Any] = {
-        'id': annotation.id,
-        'image_id': annotation.image_id,
-        'category_id': CATEGORY_ID,
-        'bbox': list(box),
-        'area': area if annotation.area is None else annotation.area,
-        'iscrowd': int(annotation.iscrowd),
-        'ignore': int(annotation.ignore),
-    }
-    if mask is not None:
-        plain['segmentation'] = mask
-    return plain
-
-
 def check_object(
-    annotation: CocoAnnotation, image_hw: tuple[int, int], remarks: Remarks
-) -> tuple[dict[str, Any], float, Box] | None:
+    where: str,
+    annotation: CocoAnnotation,
+    image_hw: tuple[int, int],
+    remarks: Remarks,
+    needs_mask: bool = True,
+) -> tuple[Any, float, Box] | None:
     """Give the run-length code of an object, its area in pixels, and its box.
 
     Returns:
-        None for an object without mask or area, which is counted. A box that contradicts the mask
-        is counted, and the box of the mask is given.
+        None for an object without area, or without the mask that is needed, which is counted; no
+        code for a box alone. A box that contradicts the mask is counted, and that of the mask is
+        given.
 
     Raises:
-        ValueError: the mask cannot be used; the caller puts the name of the annotation before.
+        ValueError: the mask cannot be used; the message begins with `where`.
     """
     polygons = annotation.segmentation
-    if not polygons:
+    code: Any = None
+    if polygons:
+        try:
+            code = {'size': list(image_hw), 'counts': compress_mask(polygons, image_hw)}
+        except ValueError as error:
+            raise ValueError(f'{where}.segmentation: {error}') from error
+        box, area = annotation.bbox or mask_box(code), float(coco_mask.area(code))
+    elif needs_mask or annotation.bbox is None:
         remarks.without_mask += 1
         return None
-    try:
-        code = {'size': list(image_hw), 'counts': compress_mask(polygons, image_hw)}
-    except ValueError as error:
-        raise ValueError(f'.segmentation: {error}') from error
-    area = float(coco_mask.area(code))
+    else:
+        box = annotation.bbox
+        area = box[2] * box[3]
     if area == 0:
         remarks.without_area += 1
         return None
-    of_mask = mask_box(code)
-    box = annotation.bbox or of_mask
-    # A part of polygons may be too small to cover a pixel.
-    outlines = [
-        of_mask,
-        *([polygon_box(with_area(polygons))] if isinstance(polygons, list) else ()),
-    ]
-    if all(contradicts(box, outline) for outline in outlines):
+    is_wrong = code is not None and contradicts(box, mask_box(code))
+    if is_wrong and isinstance(polygons, list):  # a part may be too small to cover a pixel
+        is_wrong = contradicts(box, polygon_box(with_area(polygons)))
+    if is_wrong:
         remarks.boxes += 1
-        box = of_mask
+        box = mask_box(code)
     return code, area, box
