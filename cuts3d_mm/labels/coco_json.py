@@ -481,20 +481,21 @@ def check_object(
             code = {'size': list(image_hw), 'counts': compress_mask(polygons, image_hw)}
         except ValueError as error:
             raise ValueError(f'{where}.segmentation: {error}') from error
-        box, area = annotation.bbox or mask_box(code), float(coco_mask.area(code))
+        area, of_mask = float(coco_mask.area(code)), mask_box(code)
+        box = annotation.bbox or of_mask
     elif needs_mask or annotation.bbox is None:
         remarks.without_mask += 1
         return None
     else:
-        box = annotation.bbox
+        box = of_mask = annotation.bbox
         area = box[2] * box[3]
     if area == 0:
         remarks.without_area += 1
         return None
-    is_wrong = code is not None and contradicts(box, mask_box(code))
+    is_wrong = contradicts(box, of_mask)
     if is_wrong and isinstance(polygons, list):  # a part may be too small to cover a pixel
         is_wrong = contradicts(box, polygon_box(with_area(polygons)))
     if is_wrong:
         remarks.boxes += 1
-        box = mask_box(code)
+        box = of_mask
     return code, area, box
