@@ -66,19 +66,17 @@ class LabelTable:
         self._open().warn(path)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self.image_hw)
 
     def __getitem__(self, index: int) -> ImageRecord:
         """Read one record."""
+        number = int(np.searchsorted(self._ends, index, side='right'))
         try:
-            return self._read(index)
+            batch = self._batch(number)
+            row = index - int(self._ends[number]) + len(batch)
+            return record_from_row(batch.slice(row, 1).to_pylist()[0])
         except (ValueError, TypeError, pa.ArrowException) as error:
             raise ValueError(f'{self._path}: {error}') from error
-
-    def _read(self, index: int) -> ImageRecord:
-        batch = int(np.searchsorted(self._ends, index, side='right'))
-        row = index - (int(self._ends[batch - 1]) if batch else 0)
-        return record_from_row(self._batch(batch).slice(row, 1).to_pylist()[0])
 
     def _batch(self, number: int) -> pa.RecordBatch:
         if number in self._checked:
