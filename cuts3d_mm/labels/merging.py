@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import compress, groupby, islice, repeat
+from itertools import compress, groupby, islice, pairwise, repeat
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -64,11 +64,9 @@ class LabelSelection:
             if scores is not None and len(scores) and scores.min() == scores.max():
                 return 'all labels, since their scores are equal'
             return f'the {100 * self.best_share:g} % of the labels with the best scores'
-        return (
-            f'labels with a score of {self.min_score:g} or more'
-            if self.min_score
-            else 'all labels'
-        )
+        if self.min_score:
+            return f'labels with a score of {self.min_score:g} or more'
+        return 'all labels'
 
     def __str__(self) -> str:
         """Say the selection in the words of `parse`."""
@@ -345,42 +343,29 @@ class LabelStatistics:
 
     def figures(self) -> dict[str, Any]:
         """Give the counts as JSON: images by their number of instances, instances by area."""
-        by_area = [self.instances_by_area[group] for group in range(len(AREA_BOUNDS) + 1)]
         return {
             'images': self.num_images,
             'failures': self.num_failures,
             'instances': self.num_instances,
-            'images_by_count': [
-                self.images_by_count[count] for count in range(MOST_INSTANCES + 1)
-            ],
+            'images_by_count': [self.images_by_count[one] for one in range(MOST_INSTANCES + 1)],
             'area_bounds': list(AREA_BOUNDS),  # shares of the image
-            'instances_by_area': by_area,
+            'instances_by_area': [self.instances_by_area[i] for i in range(len(AREA_BOUNDS) + 1)],
         }
 
     def rows(self) -> list[tuple[str, str]]:
         """Give the rows of a table: the name of each figure, and the figure."""
+        counts = (self.num_images, self.num_failures, self.num_instances)
+        names = ('images', 'failures', 'instances')
+        rows = [(name, f'{count:,}') for name, count in zip(names, counts, strict=True)]
         mean = self.num_instances / max(1, self.num_images)
-        edges = [0.0, *AREA_BOUNDS, 1.0]
-        return [
-            ('images', f'{self.num_images:,}'),
-            ('failures', f'{self.num_failures:,}'),
-            ('instances', f'{self.num_instances:,}'),
-            ('instances per image', f'{mean:.2f}'),
-            *(
-                (
-                    f'images with {count}{" or more" if count == MOST_INSTANCES else ""}',
-                    percent(self.images_by_count[count], self.num_images),
-                )
-                for count in range(MOST_INSTANCES + 1)
-            ),
-            *(
-                (
-                    f'area {low:.0%} to {high:.0%} of the image',
-                    percent(self.instances_by_area[group], self.num_instances),
-                )
-                for group, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
-            ),
-        ]
+        rows.append(('instances per image', f'{mean:.2f}'))
+        for count in range(MOST_INSTANCES + 1):
+            name = f'images with {count}{" or more" if count == MOST_INSTANCES else ""}'
+            rows.append((name, percent(self.images_by_count[count], self.num_images)))
+        for group, (low, high) in enumerate(pairwise([0.0, *AREA_BOUNDS, 1.0])):
+            name = f'area {low:.0%} to {high:.0%} of the image'
+            rows.append((name, percent(self.instances_by_area[group], self.num_instances)))
+        return rows
 
 
 def percent(part: int, whole: int) -> str:
