@@ -206,10 +206,7 @@ def test_comparison_puts_the_greatest_loss_first():
 def test_report_draws_the_image_that_got_worst(tmp_path):
     for name in ('a.png', 'b.png'):
         Image.fromarray(np.full((*HW, 3), 120, np.uint8)).save(tmp_path / name)
-    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
-    sides = {'old': [record('a.png', LEFT)], 'new': [record('a.png', RIGHT)]}
-    for name, records in sides.items():
-        write_coco(tmp_path / f'{name}.json', lambda records=records: records)
+    write_sides(tmp_path, old=[record('a.png', LEFT)], new=[record('a.png', RIGHT)])
     paths = (tmp_path / f'{name}.json' for name in ('new', 'gt', 'old'))
     report = ScoreReport.of(*paths, all_images=True)
     assert '1 worse' in report.comparison() and 'a.png' in report.comparison()
@@ -219,15 +216,9 @@ def test_report_draws_the_image_that_got_worst(tmp_path):
     assert picture.name == '000_a.png' and Image.open(picture).size == (3 * HW[1], HW[0])
 
 
-def report_of(tmp_path, *names):
-    (tmp_path / 'gt.json').write_text(json.dumps(TRUTH))
-    write_coco(tmp_path / 'labels.json', lambda: [record('a.png', RIGHT)])
-    against = tmp_path / 'labels.json' if 'against' in names else None
-    return ScoreReport.of(tmp_path / 'labels.json', tmp_path / 'gt.json', against)
-
-
 def test_a_comparison_without_earlier_labels_is_refused(tmp_path):
-    report = report_of(tmp_path)
+    write_sides(tmp_path, labels=[record('a.png', RIGHT)])
+    report = ScoreReport.of(tmp_path / 'labels.json', tmp_path / 'gt.json', None)
     for use in (report.comparison, report.changes):
         with pytest.raises(ValueError, match='needs earlier labels; pass'):
             use()
@@ -236,7 +227,8 @@ def test_a_comparison_without_earlier_labels_is_refused(tmp_path):
 def test_images_of_16_bit_are_drawn_as_they_are_labelled(tmp_path, rng):
     grey = rng.integers(0, 65536, HW, dtype=np.uint16)
     Image.fromarray(grey).save(tmp_path / 'a.png')
-    report = report_of(tmp_path, 'against')
+    write_sides(tmp_path, labels=[record('a.png', RIGHT)])
+    report = ScoreReport.of(*(tmp_path / f'{name}.json' for name in ('labels', 'gt', 'labels')))
     assert report.draw_worst(tmp_path, tmp_path / 'out', 1) == []
     drawn = np.asarray(Image.open(tmp_path / 'out/000_a.png'))[:, : HW[1]]
     expected = read_image(tmp_path / 'a.png')

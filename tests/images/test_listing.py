@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -90,13 +89,6 @@ def test_paths_outside_share_their_deepest_folder(tmp_path):
     (tmp_path / 'lists/list.txt').write_text(paths)
     images = list_images(tmp_path / 'lists/list.txt')
     assert images.root == tmp_path / 'data' and images.names == ('a/x.png', 'b/x.png')
-
-
-def test_coco_json_finds_images_next_to_it(tmp_path):
-    save_image(tmp_path / 'images/a.png')
-    (tmp_path / 'gt.json').write_text(json.dumps({'images': [{'file_name': 'a.png'}]}))
-    images = list_images(tmp_path / 'gt.json')
-    assert images.root == tmp_path / 'images' and images.names == ('a.png',)
 
 
 @pytest.mark.parametrize(

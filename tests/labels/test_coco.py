@@ -64,22 +64,6 @@ def test_confidence_of_an_older_export_was_raised(tmp_path):
     assert next(read_coco(path)).instances[0].confidence.lower_bound == 128
 
 
-def test_polygons_are_rasterised_and_crowds_left_out(tmp_path):
-    image = {'id': 7, 'file_name': 'x.jpg', 'height': 20, 'width': 40}
-    polygon = [[5, 5, 25, 5, 25, 15, 5, 15]]
-    common = {'image_id': 7, 'bbox': [5, 5, 20, 10], 'category_id': 3}
-    annotations = [
-        {'id': 1, **common, 'segmentation': polygon, 'iscrowd': 0},
-        {'id': 2, **common, 'segmentation': {'size': [20, 40], 'counts': [800]}, 'iscrowd': 1},
-    ]
-    path = tmp_path / 'gt.json'
-    path.write_text(json.dumps({'images': [image], 'annotations': annotations}))
-    (record,) = read_coco(path)
-    (instance,) = record.instances
-    assert decode_mask(instance, (20, 40))[6:14, 6:24].all()
-    assert instance.confidence is None and instance.score == 1
-
-
 def test_a_device_without_an_end_is_refused():
     with pytest.raises(ValueError, match='/dev/zero must be a COCO JSON: must be a file'):
         next(read_coco(Path('/dev/zero')))
