@@ -131,17 +131,11 @@ EVALUATION_SETS = {
 
 @dataclass(frozen=True)
 class CocoLikeSource:
-    """One or several COCO JSON files.
+    """One or several COCO JSON files."""
 
-    Args:
-        image_folder: folder that file names are relative to.
-        json_files: annotations, each with the folder of its images below `image_folder`.
-        wanted: file names to keep, without folders; None keeps all.
-    """
-
-    image_folder: Path
-    json_files: tuple[tuple[Path, str], ...]
-    wanted: frozenset[str] | None = None
+    image_folder: Path  # folder that file names are relative to
+    json_files: tuple[tuple[Path, str], ...]  # each with the folder of its images below
+    wanted: frozenset[str] | None = None  # file names to keep, without folders; None keeps all
 
     def images(self, report: Report) -> Iterator[SourceImage]:
         """Read `images`; LVIS has `coco_url` in place of `file_name`."""
@@ -205,14 +199,10 @@ class VocSource:
     """A folder with `Annotations/`, `ImageSets/Main/` and `JPEGImages/`.
 
     Objects marked as difficult count as objects, since their class is not needed.
-
-    Args:
-        folder: folder such as VOC2007.
-        splits: names of the lists, such as trainval and test.
     """
 
-    folder: Path
-    splits: tuple[str, ...]
+    folder: Path  # such as VOC2007
+    splits: tuple[str, ...]  # names of the lists, such as trainval and test
 
     @property
     def image_folder(self) -> Path:
@@ -272,13 +262,9 @@ class VocSource:
 
 @dataclass(frozen=True)
 class KittiSource:
-    """The folder `training`, with `image_2/` and `label_2/`.
+    """The folder `training`, with `image_2/` and `label_2/`."""
 
-    Args:
-        folder: folder such as kitti/training.
-    """
-
-    folder: Path
+    folder: Path  # such as kitti/training
 
     @property
     def image_folder(self) -> Path:
@@ -318,18 +304,11 @@ class KittiSource:
 
 @dataclass(frozen=True)
 class OpenImagesSource:
-    """The validation images, with the table of boxes or of masks.
+    """The validation images, with the table of boxes or of masks."""
 
-    Args:
-        image_folder: folder with `<ImageID>.jpg`.
-        table: `validation-annotations-bbox.csv`, or
-            `validation-annotations-object-segmentation.csv`.
-        mask_folder: folder of the PNG files in a table of masks; None for a table of boxes.
-    """
-
-    image_folder: Path
+    image_folder: Path  # holds `<ImageID>.jpg`
     table: Path
-    mask_folder: Path | None = None
+    mask_folder: Path | None = None  # PNG files in a table of masks; None for a table of boxes
 
     def images(self, report: Report) -> Iterator[SourceImage]:
         """List the images of the table."""

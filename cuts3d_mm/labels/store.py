@@ -151,31 +151,22 @@ def read_tables(folder: P, columns: Sequence[str] | None = None) -> Iterator[tup
 
 
 def read_store(folder: Place) -> Iterator[ImageRecord]:
-    """Read all records of a store in the order of the image names.
-
-    Raises:
-        ValueError: as for `read_tables`, or a row is not a record.
-    """
+    """Read all records of a store in the order of its shards; errors are as for `read_tables`."""
     for path, table in read_tables(folder):
         yield from _records(path, table)
 
 
 def read_names(folder: Place) -> list[str]:
-    """Read the names of all images of a store, failures included.
-
-    Raises:
-        ValueError: as for `read_tables`.
-    """
+    """Read the names of all images of a store, failures included, as `read_tables` does."""
     return [
         name for _, table in read_tables(folder, ['name']) for name in table['name'].to_pylist()
     ]
 
 
 def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
-    """Read the scores of all instances of a store but of excluded images, (N,), in [0, 1].
+    """Read the scores of all instances but of excluded images, (N,), in [0, 1].
 
-    Raises:
-        ValueError: as for `read_tables`.
+    Errors are as for `read_tables`.
     """
     found = []
     for _, table in read_tables(folder, ['name', 'instances.list.element.score']):
