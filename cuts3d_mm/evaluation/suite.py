@@ -37,12 +37,7 @@ def evaluate_set(
 ) -> Scores:
     """Score a detector on one prepared data set, or read the scores from `out` if they are there.
 
-    Args:
-        config: config of a detector; it is not changed.
-        checkpoint: weights of the detector.
-        name: name of the data set, a key of `EVALUATION_SETS`.
-        annotations: JSON that `cuts3d prepare` wrote.
-        out: folder of the results.
+    `annotations` is the JSON that `cuts3d prepare` wrote for the set `name` of `EVALUATION_SETS`.
 
     Returns:
         Scores in [0, 1], by the names of `ClassAgnosticCocoMetric`, and `num_images`.

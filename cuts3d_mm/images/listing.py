@@ -264,12 +264,10 @@ def _relative(name: str, root: Place) -> str:
 
 
 def read_exclusions(path: Path) -> frozenset[str]:
-    """Read a list of images to leave out.
+    """Read a list of images to leave out, a name a line as in a label store.
 
-    Args:
-        path: a text file with one name a line, as in a label store: relative to the image
-            folder, with forward slashes. Empty lines and lines that begin with `#` are skipped;
-            `./#a.jpg` is an image.
+    Names are relative to the image folder, with forward slashes. Empty lines and lines that begin
+    with `#` are skipped; `./#a.jpg` is an image.
 
     Raises:
         ValueError: the file is no text.

@@ -281,15 +281,9 @@ def merge_stores(
     excluded: Set[str] = frozenset(),
     old_thr: float = 0.0,
 ) -> tuple[Counts, KeptPredictions]:
-    """Merge two label stores into a third; an image that is in only one store is kept.
+    """Merge predictions, `new`, and the labels of the round before, `old`, into a third store.
 
-    Args:
-        new: store with the predictions.
-        old: store with the labels of the round before.
-        out: folder to make.
-        rule: rule that decides what is kept.
-        excluded: names of images that are left out.
-        old_thr: smallest score of an old label, by a `LabelSelection`.
+    An image that is in only one store is kept. Old labels with a score below `old_thr` are not.
 
     Returns:
         What was written, and how many of the predictions.
