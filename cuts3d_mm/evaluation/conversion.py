@@ -116,9 +116,9 @@ def _images(source: Source, sizes: dict[str, ImageHW], report: Report) -> Iterat
     for image in source.images(report):
         image_hw = _true_size(source.image_folder, image, report)
         if image_hw is not None:
-            sizes[image.key] = image_hw
-            size = dict(zip(('height', 'width'), image_hw, strict=True))
-            yield {'id': len(sizes), 'file_name': image.file_name} | size
+            height, width = sizes[image.key] = image_hw
+            entry = {'id': len(sizes), 'file_name': image.file_name}
+            yield entry | {'height': height, 'width': width}
 
 
 def _true_size(folder: Path, image: SourceImage, report: Report) -> ImageHW | None:

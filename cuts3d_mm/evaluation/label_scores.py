@@ -51,10 +51,7 @@ def score_labels(
 def labels_as_detections(
     records: Iterable[ImageRecord], ground_truth: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Turn pseudo-labels into COCO results.
-
-    Images are matched as `match_names` does. An annotated image without labels counts as an image
-    without detections.
+    """Turn pseudo-labels into COCO results, with images matched as `match_names` does.
 
     Raises:
         ValueError: no labelled image is annotated, or sizes differ.

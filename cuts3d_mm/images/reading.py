@@ -34,15 +34,15 @@ _ESCAPED_BYTE = re.compile(r'\\x[0-9a-f]{2}')
 
 # The bytes of a file choose the decoder, whatever its name says. Pillow has 43, some of which
 # start other programs. MPO, which stereo cameras write, is opened as a JPEG.
-IMAGE_FORMATS = tuple(
-    name
-    for name in 'BMP GIF JPEG JPEG2000 PNG PPM TIFF WEBP AVIF'.split()
-    if name != 'AVIF' or find_spec('PIL.AvifImagePlugin') is not None
+_HAS_AVIF = find_spec('PIL.AvifImagePlugin') is not None
+IMAGE_FORMATS = (
+    *('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP'),
+    *(['AVIF'] if _HAS_AVIF else ()),
 )
 # Names that are listed as images.
 IMAGE_SUFFIXES = frozenset(
     '.bmp .gif .jfif .jpeg .jpg .jpe .jp2 .pbm .pgm .png .ppm .tif .tiff .webp'.split()
-) | ({'.avif'} if find_spec('PIL.AvifImagePlugin') else set())
+) | ({'.avif'} if _HAS_AVIF else set())
 
 
 class ImageFailure(Exception):

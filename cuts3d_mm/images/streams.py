@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -91,28 +92,25 @@ class VideoSource:
             open_regular(Path(text)).close()  # OpenCV would wait for a pipe
         capture = cv2.VideoCapture(location)
         is_open = capture.isOpened()
-        count = 0 if is_webcam else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        num_frames = 0 if is_webcam else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         fps = capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
         capture.release()
         if not is_open:
             raise ValueError(f'{text} cannot be read as a video')
-        return cls(
-            f'webcam{number}' if is_webcam else shown(Path(text).name), location, count, fps
-        )
+        name = f'webcam{number}' if is_webcam else shown(Path(text).name)
+        return cls(name, location, num_frames, fps)
 
     def frames(self) -> Iterator[Frame]:
         """Read one frame after the other; only one frame is in memory at a time."""
         capture = cv2.VideoCapture(self.location)
-        number = 0
         try:
-            while True:
+            for number in count():
                 is_there, bgr = capture.read()
                 if not is_there:
                     return
                 rgb: Pixels = np.ascontiguousarray(bgr[..., ::-1])
                 name, file_name = (f'{self.name}{mark}{number:06d}' for mark in '#/')
                 yield Frame(name, rgb, file_name=file_name)
-                number += 1
         finally:
             capture.release()
 

@@ -87,11 +87,8 @@ def mask_box(code: dict[str, Any]) -> Box:
 
 def polygon_box(polygons: list[list[float]]) -> Box:
     """Give the box of the points of polygons, at least one point."""
-    left = min(min(one[::2]) for one in polygons)
-    top = min(min(one[1::2]) for one in polygons)
-    right = max(max(one[::2]) for one in polygons)
-    bottom = max(max(one[1::2]) for one in polygons)
-    return left, top, right - left, bottom - top
+    x, y = ([value for one in polygons for value in one[axis::2]] for axis in (0, 1))
+    return min(x), min(y), max(x) - min(x), max(y) - min(y)
 
 
 def contradicts(box: Box, other: Box) -> bool:
