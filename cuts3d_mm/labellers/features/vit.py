@@ -5,18 +5,20 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, cat, device, nn
+from torch import Tensor, cat, nn
 from torch.func import functional_call
 from torch.nn.functional import interpolate, linear, normalize, pad
 
 from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.on_device import full_float32
-from cuts3d_mm.arrays import Float, Pixels
+from cuts3d_mm.arrays import Pixels
 from cuts3d_mm.labellers.networks import image_features, normalized_batch
 from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state, require_tensors
@@ -30,8 +32,39 @@ _HUB_FILE = 'model.safetensors'  # in a repository of which timm names no file
 _UNEXPECTED = (LookupError, AttributeError, TypeError, ValueError, RuntimeError)
 
 
+class _NetworkFeatures:
+    """A network, on a device and in a precision, of which a part describes images."""
+
+    def __init__(
+        self,
+        network: Any,
+        part: Callable[[Tensor], Tensor],
+        half: bool,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self.network, self._part = network, part
+        self.device = torch.device('cpu')
+        self.dtype = torch.bfloat16 if half else torch.float32
+        network.eval()  # mmpretrain's returns nothing
+        network.requires_grad_(False).to(self.dtype)
+        self.mean, self.std = (torch.tensor(one).view(1, 3, 1, 1) for one in (mean, std))
+
+    def to(self, device: str) -> Self:
+        """Move the network to a device."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def _describe(self, images: list[Pixels]) -> Tensor:
+        """(B, h, w, C) of images of one size."""
+        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
+        with torch.no_grad(), full_float32():
+            return self._part(batch)
+
+
 @FEATURES.register_module()
-class ViTKeyFeatures:
+class ViTKeyFeatures(_NetworkFeatures):
     """Keys of the last attention block of an `mmpretrain.VisionTransformer`.
 
     The heads are concatenated and extra tokens dropped. The network stops at the keys: the
@@ -63,24 +96,14 @@ class ViTKeyFeatures:
     ) -> None:
         # Weights first: where they cannot be downloaded, nobody waits for the network's packages.
         weights = None if checkpoint is None else convert_backbone(read_state(checkpoint).content)
-        self.network: Any = _build_vit(backbone)
+        network = _build_vit(backbone)
         if weights is not None:
-            check_weights_fit(weights.weights, self.network.state_dict())
-            self.network.load_state_dict(weights.weights)
-        self.device = torch.device('cpu')
-        self.dtype = torch.bfloat16 if half else torch.float32
-        self.network.eval()  # mmpretrain's returns nothing
-        self.network.requires_grad_(False).to(self.dtype)
-        self.mean = torch.tensor(mean).view(1, 3, 1, 1)
-        self.std = torch.tensor(std).view(1, 3, 1, 1)
-        self._positions = GridPositions(tuple(self.network.patch_resolution), position_offset)
-        self._keys = KeysOfBlock(self.network.layers[-1])
-
-    def to(self, device: str) -> ViTKeyFeatures:
-        """Move the network to a device."""
-        self.device = torch.device(device)
-        self.network.to(self.device)
-        return self
+            check_weights_fit(weights.weights, network.state_dict())
+            network.load_state_dict(weights.weights)
+        patch_hw, grid = network.patch_embed.projection.kernel_size, (network, 'patch_resolution')
+        block, others = network.layers[-1], network.num_extra_tokens
+        keys = _Keys(network, block, patch_hw, grid, others, position_offset)
+        super().__init__(network, keys, half, mean, std)
 
     def __call__(self, images: list[Pixels]) -> list[Any]:
         """Compute the keys of images of one size.
@@ -92,22 +115,7 @@ class ViTKeyFeatures:
         Returns:
             (h, w, C) float32, one per image; on a GPU a tensor.
         """
-        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
-        grid_hw = self._grid_hw(batch.shape[2:])
-        with torch.no_grad(), full_float32():
-            keys = self._run_to_keys(batch, grid_hw)
-        return image_features(keys.reshape(len(images), *grid_hw, -1))
-
-    def _run_to_keys(self, batch: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """(B, 3, H, W) -> (B, h * w, C)."""
-        self.network.patch_resolution = grid_hw  # mmpretrain interpolates nothing by itself
-        positions = self._positions.on(grid_hw, self.network.pos_embed)
-        keys = self._keys(self.network, {'pos_embed': positions}, batch)
-        return keys[:, self.network.num_extra_tokens :]
-
-    def _grid_hw(self, image_hw: torch.Size) -> tuple[int, int]:
-        kernel = self.network.patch_embed.projection.kernel_size
-        return -(-image_hw[0] // kernel[0]), -(-image_hw[1] // kernel[1])
+        return image_features(self._describe(images))
 
 
 def _build_vit(backbone: dict[str, Any]) -> Any:
@@ -129,7 +137,7 @@ def _build_vit(backbone: dict[str, Any]) -> Any:
 
 
 @FEATURES.register_module()
-class TimmFeatures:
+class TimmFeatures(_NetworkFeatures):
     """Keys of a block of a ViT, or a stage of a CNN, of length 1, by any network of timm.
 
     Keys: the heads are concatenated and extra tokens dropped; they are taken before a norm of
@@ -168,27 +176,23 @@ class TimmFeatures:
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ) -> None:
-        self._describe: _Keys | _Stage
+        part: _Keys | _Stage
         if stage is not None and block is None:
-            self._describe = _Stage(build_network(model, output_stride=output_stride), stage)
+            network = _build_network(model, output_stride=output_stride)
+            part = _Stage(network, stage)
         elif block is not None and stage is None:
-            network = build_network(model, dynamic_img_size=True)
-            self._describe = _Keys(network, block, position_offset)
+            network = _build_network(model, dynamic_img_size=True)
+            part = _keys_of_timm(network, block, position_offset)
         else:
             raise ValueError(
                 'either block (of a ViT) or stage (of a CNN) must be given, got '
                 f'block={block}, stage={stage}'
             )
-        self.network = self._describe.network
         if checkpoint is not None:
-            location = None if checkpoint == 'timm' else checkpoint
-            self.network.load_state_dict(read_network_weights(self.network, model, location))
-        self.device = torch.device('cpu')
-        self.dtype = torch.bfloat16 if half else torch.float32
-        self.network.eval().requires_grad_(False).to(self.dtype)
-        stated = self.network.pretrained_cfg
-        self.mean = torch.tensor(mean or stated['mean']).view(1, 3, 1, 1)
-        self.std = torch.tensor(std or stated['std']).view(1, 3, 1, 1)
+            location = locate_weights(model) if checkpoint == 'timm' else checkpoint
+            network.load_state_dict(_read_network_weights(network, model, location))
+        stated = network.pretrained_cfg
+        super().__init__(network, part, half, mean or stated['mean'], std or stated['std'])
 
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -197,14 +201,9 @@ class TimmFeatures:
         Raises:
             ValueError: timm does not know it.
         """
-        check_name(config['model'])
+        if find_spec('timm') is not None:
+            _require_known(_import_timm(), config['model'])
         return config
-
-    def to(self, device: str) -> TimmFeatures:
-        """Move the network to a device."""
-        self.device = torch.device(device)
-        self.network.to(self.device)
-        return self
 
     def __call__(self, images: list[Pixels]) -> list[Any]:
         """Compute the features of images of one size.
@@ -216,16 +215,11 @@ class TimmFeatures:
         Returns:
             (h, w, C) float32 of length 1, one per image; on a GPU a tensor.
         """
-        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
-        with torch.no_grad(), full_float32():
-            features = self._describe(batch).float()
-            if self.device.type != 'cpu':
-                return image_features(normalize(features, dim=-1))
-        return [_normalized(one) for one in image_features(features)]
-
-
-def _normalized(features: Float) -> Float:
-    return normalize_features(features.reshape(-1, features.shape[-1])).reshape(features.shape)
+        features = self._describe(images).float()
+        if self.device.type != 'cpu':
+            return image_features(normalize(features, dim=-1))
+        flat = (normalize_features(one.flatten(0, 1).numpy()) for one in features)
+        return [one.reshape(features.shape[1:]) for one in flat]
 
 
 class _Stage:
@@ -246,83 +240,96 @@ class _Stage:
         return (maps - maps.mean(dim=(2, 3), keepdim=True)).permute(0, 2, 3, 1)
 
 
-class _Keys:
-    """The keys of a block of a ViT, as its projection gives them."""
+class _BlockReached(Exception):
+    """Raised by the hook: what follows the keys in the network is not needed."""
 
-    def __init__(self, network: Any, block: int, position_offset: float) -> None:
-        blocks = getattr(network, 'blocks', ())
-        is_sequence = hasattr(network, 'num_prefix_tokens') and hasattr(network, 'patch_embed')
-        if not is_sequence or not -len(blocks) <= block < len(blocks):
-            raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
-        self.network = network
-        self._keys = KeysOfBlock(blocks[block])
-        self._patch_hw: tuple[int, int] = tuple(network.patch_embed.feat_ratio(as_scalar=False))
-        self._positions = GridPositions(tuple(network.patch_embed.grid_size), position_offset)
+
+class _Keys:
+    """The keys of a block of a ViT, all heads side by side, before any norm or rotation of them.
+
+    Args:
+        network: runs the block.
+        block: has an attention.
+        patch_hw: sides of a patch, px.
+        grid: object and attribute with the grid of patches of the trained images. It is set to
+            that of the images at hand, so that the network interpolates no positions itself.
+        num_others: tokens in front of those of the patches.
+        offset: see `interpolate_positions`.
+
+    Raises:
+        ValueError: the block makes no keys by a linear layer.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        block: Any,
+        patch_hw: tuple[int, int],
+        grid: tuple[Any, str],
+        num_others: int,
+        offset: float,
+    ) -> None:
+        attention: Any = getattr(block, 'attn', None)
+        layers = (getattr(attention, name, None) for name in ('k_proj', 'qkv'))
+        if not any(isinstance(layer, nn.Linear) for layer in layers):
+            raise ValueError(
+                'blocks must have an attention with keys, those of this network have not'
+            )
+        self._network, self._attention, self._patch_hw = network, attention, patch_hw
+        self._grid, self._trained_hw = grid, tuple(getattr(*grid))
+        self._num_others, self._offset = num_others, offset
+        attention.register_forward_pre_hook(self._keep_and_stop)
+        self._tokens: Tensor | None = None
+        self._replaced: dict[str, Tensor] = {}  # positions on the grid of the last images
+        self._replaced_for: Any = None
 
     def __call__(self, batch: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h, w, C)."""
         patch_h, patch_w = self._patch_hw
         batch = pad(batch, (0, -batch.shape[3] % patch_w, 0, -batch.shape[2] % patch_h))
         grid_hw = batch.shape[2] // patch_h, batch.shape[3] // patch_w
-        positions = self._positions_on(grid_hw)
-        self.network.patch_embed.grid_size = grid_hw  # timm interpolates what is not of this size
-        keys = self._keys(self.network, positions, batch)[:, self.network.num_prefix_tokens :]
-        return keys.reshape(len(batch), *grid_hw, -1)
-
-    def _positions_on(self, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
-        positions = self.network.pos_embed
-        if positions is None:  # rotary ones alone
-            return {}
-        return {'pos_embed': self._positions.on(grid_hw, positions)}
-
-
-class _BlockReached(Exception):
-    """Raised by the hook: what follows the keys in the network is not needed."""
-
-
-class KeysOfBlock:
-    """Runs a ViT up to a block, and takes the keys of its attention before any norm of them.
-
-    Raises:
-        ValueError: the block makes no keys by a linear layer.
-    """
-
-    def __init__(self, block: Any) -> None:
-        self._attention = attention_of(block)
-        self._attention.register_forward_pre_hook(self._keep_and_stop)
-        self._tokens: Tensor | None = None
-
-    def __call__(self, network: Any, replaced: dict[str, Tensor], batch: Tensor) -> Tensor:
-        """Compute the keys of all tokens, all heads side by side.
-
-        Args:
-            network: the ViT that the block is a part of.
-            replaced: parameters by name that take the place of the network's own.
-            batch: (B, 3, H, W).
-
-        Returns:
-            (B, N, C), extra tokens included.
-        """
-        try:
-            functional_call(network, replaced, (batch,))
-        except _BlockReached:
-            pass
+        positions = self._network.pos_embed  # None: rotary ones alone
+        if positions is not None and self._replaced_for != (grid_hw, positions.device):
+            on_grid = interpolate_positions(positions, self._trained_hw, grid_hw, self._offset)
+            self._replaced, self._replaced_for = (
+                {'pos_embed': on_grid},
+                (grid_hw, positions.device),
+            )
+        setattr(*self._grid, grid_hw)
+        with suppress(_BlockReached):
+            functional_call(self._network, self._replaced, (batch,))
         tokens, self._tokens = self._tokens, None
         if tokens is None:
             raise RuntimeError('the block must be run by the network, it was not')
-        return project_keys(self._attention, tokens)
+        return self._project(tokens)[:, self._num_others :].unflatten(1, grid_hw)
 
     def _keep_and_stop(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._tokens = inputs[0]
         raise _BlockReached
 
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Keys of (B, N, C) tokens."""
+        attention = self._attention
+        if getattr(attention, 'k_proj', None) is not None:
+            return attention.k_proj(tokens)
+        # The middle third of q, k and v; some keep the three biases next to the layer.
+        weight, bias = attention.qkv.weight.chunk(3)[1], attention.qkv.bias
+        bias = getattr(attention, 'k_bias', None) if bias is None else bias.chunk(3)[1]
+        return linear(tokens, weight, bias)
 
-def build_network(model: str, **options: Any) -> Any:
+
+def _keys_of_timm(network: Any, block: int, offset: float) -> _Keys:
+    blocks = getattr(network, 'blocks', ())
+    is_sequence = hasattr(network, 'num_prefix_tokens') and hasattr(network, 'patch_embed')
+    if not is_sequence or not -len(blocks) <= block < len(blocks):
+        raise ValueError(f'block must be one of the {len(blocks)} of a ViT, got {block}')
+    embed, others = network.patch_embed, network.num_prefix_tokens
+    patch_hw = embed.feat_ratio(as_scalar=False)
+    return _Keys(network, blocks[block], patch_hw, (embed, 'grid_size'), others, offset)
+
+
+def _build_network(model: str, **options: Any) -> Any:
     """Build a network of timm without its classifier, with random weights.
-
-    Args:
-        model: name in timm, with or without the tag of weights.
-        options: of the network.
 
     Raises:
         ImportError: timm is not installed.
@@ -340,21 +347,22 @@ def build_network(model: str, **options: Any) -> Any:
         ) from error
 
 
-def read_network_weights(network: Any, model: str, checkpoint: str | None) -> dict[str, Tensor]:
-    """Read weights and check that they fit.
-
-    Args:
-        network: what `build_network` made of `model`.
-        model: name in timm.
-        checkpoint: file, `https://...` or `hf://...`; None for what timm names for the model.
+def _read_network_weights(network: Any, model: str, location: str) -> dict[str, Tensor]:
+    """Read weights, rename those of other layouts as timm does, and check that they fit.
 
     Raises:
-        ValueError: timm names no weights, or they do not fit the network, or could run code.
+        ValueError: they do not fit the network, or could run code.
         HubError: they cannot be downloaded.
     """
-    location = checkpoint or locate_weights(model)
     weights = require_tensors(unwrap_backbone(read_state(location).content), location)
-    weights = _rename_as_timm(network, model, weights, location)
+    module = sys.modules[_import_timm().models.model_entrypoint(model).__module__]
+    rename = getattr(module, 'checkpoint_filter_fn', None)
+    try:
+        if rename is not None:
+            weights = require_tensors(rename(weights, network), location)
+    except _UNEXPECTED as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise ValueError(f'weights of {location} must fit {model}: {reason}') from error
     heads = network.pretrained_cfg.get('classifier') or ()
     parts = tuple(f'{name}.' for name in ((heads,) if isinstance(heads, str) else heads))
     expected = network.state_dict()
@@ -380,31 +388,6 @@ def locate_weights(model: str) -> str:
     )
 
 
-def _rename_as_timm(
-    network: Any, model: str, weights: dict[str, Tensor], location: str
-) -> dict[str, Tensor]:
-    """Rename weights of other layouts as timm does where it loads them itself."""
-    module = sys.modules[_import_timm().models.model_entrypoint(model).__module__]
-    rename = getattr(module, 'checkpoint_filter_fn', None)
-    if rename is None:
-        return weights
-    try:
-        return require_tensors(rename(weights, network), location)
-    except _UNEXPECTED as error:
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-        raise ValueError(f'weights of {location} must fit {model}: {reason}') from error
-
-
-def check_name(model: str) -> None:
-    """Check the name of a network where timm is installed.
-
-    Raises:
-        ValueError: timm does not know it.
-    """
-    if find_spec('timm') is not None:
-        _require_known(_import_timm(), model)
-
-
 def _require_known(timm: ModuleType, model: str) -> None:
     """Let names of timm's registry pass, with a tag or without, and nothing that names a place."""
     names = timm.list_models(model.split('.')[0] + '.*', pretrained=True)
@@ -423,57 +406,6 @@ def _import_timm() -> ModuleType:
     except ImportError as error:
         raise ImportError("TimmFeatures needs timm: pip install 'cuts3d_mm[timm]'") from error
     return timm
-
-
-def attention_of(block: Any) -> Any:
-    """The attention of a block.
-
-    Raises:
-        ValueError: it makes no keys by a linear layer.
-    """
-    attention: Any = getattr(block, 'attn', block)
-    layers = (getattr(attention, name, None) for name in ('k_proj', 'qkv'))
-    if attention is block or not any(isinstance(layer, nn.Linear) for layer in layers):
-        raise ValueError('blocks must have an attention with keys, those of this network have not')
-    return attention
-
-
-def project_keys(attention: Any, tokens: Tensor) -> Tensor:
-    """Keys of (B, N, C) tokens, all heads side by side."""
-    if getattr(attention, 'k_proj', None) is not None:
-        return attention.k_proj(tokens)
-    # The middle third of q, k and v; some keep the three biases next to the layer.
-    weight, bias = attention.qkv.weight.chunk(3)[1], attention.qkv.bias
-    bias = getattr(attention, 'k_bias', None) if bias is None else bias.chunk(3)[1]
-    return linear(tokens, weight, bias)
-
-
-class GridPositions:
-    """Position embeddings of a network, interpolated once for images of one size.
-
-    Args:
-        trained_hw: patches of the grid that the network was trained on.
-        offset: patches added to the sides of a new grid, see `interpolate_positions`.
-    """
-
-    def __init__(self, trained_hw: tuple[int, int], offset: float) -> None:
-        self._trained_hw, self._offset = trained_hw, offset
-        self._latest: tuple[tuple[int, int], device, Tensor] | None = None
-
-    def on(self, grid_hw: tuple[int, int], positions: Tensor) -> Tensor:
-        """Bring the embeddings to a grid.
-
-        Args:
-            grid_hw: the grid.
-            positions: those of the network, which change by their device only.
-
-        Returns:
-            (1, E + h * w, C), see `interpolate_positions`.
-        """
-        if self._latest is None or self._latest[:2] != (grid_hw, positions.device):
-            resized = interpolate_positions(positions, self._trained_hw, grid_hw, self._offset)
-            self._latest = grid_hw, positions.device, resized
-        return self._latest[2]
 
 
 def interpolate_positions(
