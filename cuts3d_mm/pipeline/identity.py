@@ -64,8 +64,9 @@ class RunIdentity:
     @property
     def mark(self) -> RunMark:
         """What each shard of the run says of it."""
-        digest = hashlib.sha256(_canonical(vars(self))).hexdigest()
-        return RunMark(digest, self.num_images, self.images_per_shard, self.extraction)
+        return RunMark(
+            _checksum(vars(self)), self.num_images, self.images_per_shard, self.extraction
+        )
 
     @classmethod
     def of(
@@ -226,25 +227,14 @@ def _parse_run(path: Place) -> StoredRun:
     sizes = size if isinstance(size, list) else [size]
     if not sizes or not all(isinstance(one, int) and one > 0 for one in sizes):
         raise RunMismatch(f'{path} must have images_per_shard above 0, it has not')
-    if not _is_extraction(run.extraction):
+    batch = run.extraction.get('batch_size', 1) if isinstance(run.extraction, dict) else None
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise RunMismatch(f'{path} must have extraction with a batch_size above 0, it has not')
     mark = None if found != FORMAT else replace(run.mark, run=content['run'])
-    return StoredRun(replace(run, model=_placeless(_completed(run.model))), found, mark)
-
-
-def _is_extraction(value: Any) -> bool:
-    """Whether a run says how its networks ran, or nothing about it."""
-    if not isinstance(value, dict):
-        return False
-    size = value.get('batch_size', 1)
-    return isinstance(size, int) and not isinstance(size, bool) and size >= 1
-
-
-def _completed(model: Any) -> Any:
-    try:
-        return resolve_config(model)
-    except ValueError:  # an argument that there is no longer: then they differ
-        return model
+    model: Any = run.model
+    with suppress(ValueError):  # an argument that there is no longer: then they differ
+        model = resolve_config(model)
+    return StoredRun(replace(run, model=_placeless(model)), found, mark)
 
 
 def _placeless(model: Any) -> Any:
@@ -254,21 +244,15 @@ def _placeless(model: Any) -> Any:
     return {key: value for key, value in model.items() if key != 'checkpoint'}
 
 
-def _canonical(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
-
-
 def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content)).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:
     found = {'cuts3d_mm': __version__}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -276,34 +260,27 @@ def stat_images(images: ImageList) -> ImageStats:
     """Read size and time of every image file."""
     names = images.names
     if isinstance(images.root, BucketPath):
-        return _stat_objects(images.root, names)
+        found = images.root.list_files(recursive=True)  # a thousand with each request
+        missing = ObjectInfo(NO_FILE, 0)
+        objects = (found.get(name, missing) for name in names)
+        rows = [(one.st_size, one.st_mtime_ns) for one in objects]
+        return ImageStats(names, np.array(rows, np.int64).reshape(-1, 2))
     starts = range(0, len(names), _NAMES_PER_TASK)
     parts = [names[start : start + _NAMES_PER_TASK] for start in starts]
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(partial(_stat, os.fspath(images.root)), parts))
-    size, mtime_ns = np.concatenate(rows).T.copy()
-    return ImageStats(names, size, mtime_ns)
-
-
-def _stat_objects(root: BucketPath, names: tuple[str, ...]) -> ImageStats:
-    found = root.list_files(recursive=True)  # a thousand with each request
-    missing = ObjectInfo(NO_FILE, 0)
-    stats = [found.get(name, missing) for name in names]
-    size, mtime_ns = ([getattr(one, key) for one in stats] for key in ('st_size', 'st_mtime_ns'))
-    return ImageStats(names, np.array(size, np.int64), np.array(mtime_ns, np.int64))
+        return ImageStats(
+            names, np.concatenate(list(pool.map(partial(_stat, os.fspath(images.root)), parts)))
+        )
 
 
 def _stat(root: str, names: Sequence[str]) -> NDArray[np.int64]:
     """Size and time of each file, (N, 2)."""
     rows = np.full((len(names), 2), (NO_FILE, 0), np.int64)
     for row, name in zip(rows, names, strict=True):
-        if not is_inside(name):
-            continue
-        try:
-            found = os.stat(os.path.join(root, name))
-        except OSError:  # labelling says why
-            continue
-        row[:] = found.st_size, found.st_mtime_ns
+        with suppress(OSError):  # labelling says why
+            if is_inside(name):
+                found = os.stat(os.path.join(root, name))
+                row[:] = found.st_size, found.st_mtime_ns
     return rows
 
 
@@ -327,7 +304,8 @@ def find_changes(
     """
     if before is not None and _is_same(before, now):
         return []
-    then, current = _by_name(before), _by_name(now)
+    then: dict[str, tuple[int, int]] = {} if before is None else before.by_name()
+    current = now.by_name()
     digests, known = _stored_digests(folder), then if before is not None else current
     differing = [
         name
@@ -367,14 +345,6 @@ def accept_changes(folder: Path, root: Place) -> None:
             write_image_stats(path, stat_images(ImageList(root, before.names)))
 
 
-def _by_name(stats: ImageStats | None) -> dict[str, tuple[int, int]]:
-    """Size and time of each file; nothing where they are not known."""
-    if stats is None:
-        return {}
-    pairs = zip(stats.size.tolist(), stats.mtime_ns.tolist(), strict=True)
-    return dict(zip(stats.names, pairs, strict=True))
-
-
 def _stored_digests(folder: Place) -> dict[str, bytes | None]:
     """Read the digests of the files that whole shards were made of; None in older stores."""
 
@@ -395,19 +365,13 @@ def _digest(root: Place, name: str) -> bytes | None:
 
 def _is_copy(before: ImageStats, now: ImageStats) -> bool:
     """Tell whether the same files lie there as a copy: other times for all, the same sizes."""
-    return (
-        before.names == now.names
-        and np.array_equal(before.size, now.size)
-        and not np.any(before.mtime_ns == now.mtime_ns)
-    )
+    if before.names != now.names or (before.size != now.size).any():
+        return False
+    return bool((before.files[:, 1] != now.files[:, 1]).all())
 
 
 def _is_same(before: ImageStats, now: ImageStats) -> bool:
-    return (
-        before.names == now.names
-        and np.array_equal(before.size, now.size)
-        and np.array_equal(before.mtime_ns, now.mtime_ns)
-    )
+    return before.names == now.names and np.array_equal(before.files, now.files)
 
 
 def _listed(names: Sequence[str], what: str) -> str:
@@ -438,17 +402,28 @@ class ImageStats:
     """Files in the order of their names."""
 
     names: tuple[str, ...]
-    size: NDArray[np.int64]  # (N,) bytes; -1: there was no file
-    mtime_ns: NDArray[np.int64]  # (N,) of the last change
+    files: NDArray[np.int64]  # (N, 2) bytes, -1 where there was no file; ns of the last change
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """(N,) bytes; -1: there was no file."""
+        return self.files[:, 0]
 
     def first(self, count: int) -> ImageStats:
         """Keep the first files."""
-        return ImageStats(self.names[:count], self.size[:count], self.mtime_ns[:count])
+        return ImageStats(self.names[:count], self.files[:count])
+
+    def by_name(self) -> dict[str, tuple[int, int]]:
+        """Size and time of each file."""
+        return {
+            name: (size, time)
+            for name, (size, time) in zip(self.names, self.files.tolist(), strict=True)
+        }
 
 
 def write_image_stats(path: Place, stats: ImageStats) -> None:
     """Write the file; about 20 bytes per image."""
-    columns = [pa.array(stats.names, pa.string()), pa.array(stats.size), pa.array(stats.mtime_ns)]
+    columns = [pa.array(stats.names, pa.string()), *map(pa.array, stats.files.T)]
     options = pa.ipc.IpcWriteOptions(compression='zstd')
     with open_atomically(path) as file, pa.ipc.new_file(file, _SCHEMA, options=options) as writer:
         writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
@@ -459,7 +434,7 @@ def read_image_stats(path: Place) -> ImageStats | None:
     try:
         table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
         table.validate(full=True)
-        columns = [table[name].to_numpy() for name in ('size', 'mtime_ns')]
-        return ImageStats(tuple(table['name'].to_pylist()), *columns)
+        files = np.stack([table[name].to_numpy() for name in ('size', 'mtime_ns')], axis=1)
+        return ImageStats(tuple(table['name'].to_pylist()), files)
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None

@@ -11,11 +11,11 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cuts3d_mm import __version__
 from cuts3d_mm.files.remote import Place
@@ -74,19 +74,22 @@ class RayExecutor:
         with _connected(self.address) as (ray, is_ours):
             _resources_at.cache_clear()  # of another cluster
             job = pickle.dumps(Job(_absolute(order), os.getcwd(), __version__))
-            crew = StagedCrew(ray, job, self.gpus) if self.gpus else WholeCrew(ray, job)
+            crew = StagedCrew(ray, job, self.gpus) if self.gpus else Crew(ray, job)
+            running: dict[Any, Shard] = {}
             try:
-                yield from _run(ray, crew, shards)
+                yield from _run(ray, crew, shards, running)
             finally:
                 # With our connection Ray ends our work. Ray aborts the process that cancels a
                 # task just when it is done (ray-project/ray#54260), so nothing is cancelled there.
                 if not is_ours:
-                    crew.end()
+                    crew.end(list(running))
 
 
-def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, None, None]:
+def _run(
+    ray: Any, crew: Crew, shards: Iterable[Shard], running: dict[Any, Shard]
+) -> Generator[Report, None, None]:
+    """Hand shards to a crew; `running` holds those that it has, by the references to reports."""
     waiting = deque(shards)
-    running: dict[Any, Shard] = {}
     losses: Counter[int] = Counter()
     has_cpus = True
     while waiting or running:
@@ -103,8 +106,8 @@ def _run(ray: Any, crew: Crew, shards: Iterable[Shard]) -> Generator[Report, Non
         done, left = ray.wait(
             [*running, *crew.pending()], num_returns=1, timeout=_POLL_S, fetch_local=False
         )
-        if done and left:  # all that are there: a look at thousands takes milliseconds
-            done += ray.wait(left, num_returns=len(left), timeout=0, fetch_local=False)[0]
+        if done:  # all that are there: a look at thousands takes milliseconds
+            done += _wait(ray, left)[0]
         for reference in filter(running.__contains__, done):
             shard = running.pop(reference)
             report = _report_of(ray, reference, losses[shard[0]] < RETRIES)
@@ -155,25 +158,18 @@ def _connected(address: str) -> Iterator[tuple[Any, bool]]:
         raise ImportError("--executor ray needs Ray: pip install 'cuts3d_mm[ray]'") from error
     _require_answer(address)
     own_print, is_ours = builtins.print, not ray.is_initialized()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        with _own_connection(ray, address) if is_ours else nullcontext():
-            yield ray, is_ours
-    finally:
-        builtins.print = own_print  # Ray replaces it once it has something to say
-
-
-@contextmanager
-def _own_connection(ray: Any, address: str) -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        _connect(ray, address)
-        _restore(before)
-        yield
+        if is_ours:
+            _connect(ray, address)
+            _restore(handler)
+        yield ray, is_ours
     finally:
         # An interrupted process ends now, and Ray ends the work of a driver that is gone.
-        if not was_interrupted():
+        if is_ours and not was_interrupted():
             ray.shutdown()
-            _restore(before)
+            _restore(handler)
+        builtins.print = own_print  # Ray replaces it once it has something to say
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -218,14 +214,10 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _CONNECT_S).close()
     except OSError as error:
-        raise _unreachable(address) from error
-
-
-def _unreachable(address: str) -> ConnectionError:
-    return ConnectionError(
-        f'--address must be that of a running Ray cluster, none answers at {address}; start one '
-        'by `ray start --head`, or name HOST:PORT of its head'
-    )
+        raise ConnectionError(
+            f'--address must be that of a running Ray cluster, none answers at {address}; start '
+            'one by `ray start --head`, or name HOST:PORT of its head'
+        ) from error
 
 
 def _absolute(order: WorkOrder) -> WorkOrder:
@@ -235,60 +227,47 @@ def _absolute(order: WorkOrder) -> WorkOrder:
     return replace(order, root=absolute(order.root), out=absolute(order.out))
 
 
-class Crew(Protocol):
-    """What shards are handed to."""
+def _wait(ray: Any, references: list[Any], timeout: float = 0) -> tuple[list[Any], list[Any]]:
+    """Divide references into those that are there and the others."""
+    count = len(references)
+    found: tuple[list[Any], list[Any]] = ([], [])
+    if references:
+        found = ray.wait(references, num_returns=count, timeout=timeout, fetch_local=False)
+    return found
+
+
+class Crew:
+    """What shards are handed to: CPUs, each of which does all the work on a shard."""
+
+    def __init__(self, ray: Any, job: bytes) -> None:
+        self._ray, self._job = ray, job
+        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(label_shard_here)
 
     def update(self) -> None:
-        """Take in the processes that came, and what they did."""
+        """Take in the processes that came, and what they did; Ray replaces lost ones itself."""
 
     def has_room(self, running: int) -> bool:
         """Tell whether one more shard than those running may be submitted."""
+        return running < _SHARDS_PER_CPU * _cpus(self._ray)
 
     def submit(self, shard: Shard) -> Any:
         """Start the work on a shard, and return a reference to its report."""
+        return self._task.remote(self._job, shard)
 
     def pending(self) -> list[Any]:
         """List the references, besides those to reports, that make room when they are there."""
+        return []
 
     def close(self, reference: Any, was_lost: bool) -> None:
         """Forget a shard that is done or lost."""
 
-    def end(self) -> None:
-        """End the work on shards that are not done, on a connection that stays."""
+    def end(self, running: list[Any]) -> None:
+        """End the work on shards that are not done, on a connection that stays.
 
-
-class WholeCrew:
-    """CPUs, each of which does all the work on a shard."""
-
-    def __init__(self, ray: Any, job: bytes) -> None:
-        self._ray, self._job = ray, job
-        self._running: set[Any] = set()
-        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(label_shard_here)
-
-    def update(self) -> None:
-        """Do nothing: Ray replaces lost processes itself."""
-
-    def has_room(self, running: int) -> bool:
-        """Tell whether the CPUs have less than they need to be busy."""
-        return running < _SHARDS_PER_CPU * _cpus(self._ray)
-
-    def submit(self, shard: Shard) -> Any:
-        """Start a task."""
-        reference = self._task.remote(self._job, shard)
-        self._running.add(reference)
-        return reference
-
-    def pending(self) -> list[Any]:
-        """List nothing: only a report makes room."""
-        return []
-
-    def close(self, reference: Any, was_lost: bool) -> None:
-        """Forget a task."""
-        self._running.remove(reference)
-
-    def end(self) -> None:
-        """End the processes of the tasks."""
-        _cancel(self._ray, list(self._running))
+        A task that is just done is left: Ray may abort the process that cancels it.
+        """
+        for reference in _wait(self._ray, running, _SETTLE_S)[1]:
+            self._ray.cancel(reference, force=True)
 
 
 @dataclass(eq=False)
@@ -299,17 +278,18 @@ class _Member:
     extracting: set[Any] = field(default_factory=set)
 
 
-class StagedCrew:
+class StagedCrew(Crew):
     """Actors with a GPU each, which run the networks, and CPUs, which do what follows.
 
     An actor that loses a shard is dismissed. Another takes its place when its GPU is still there.
     """
 
     def __init__(self, ray: Any, job: bytes, gpus: float) -> None:
-        self._ray, self._job, self._gpus = ray, job, gpus
+        super().__init__(ray, job)
+        self._gpus = gpus
         # The actors take no CPU, or they could leave none for what follows them.
         self._extractor = ray.remote(num_cpus=0, num_gpus=gpus)(Extractor)
-        self._finish = ray.remote(num_cpus=1, max_retries=RETRIES)(finish_shard_here)
+        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(finish_shard_here)
         self._starting: dict[Any, Any] = {}
         self._members: list[_Member] = []
         self._member_of: dict[Any, _Member] = {}
@@ -322,23 +302,23 @@ class StagedCrew:
         while len(self._starting) + len(self._members) < max(1, self._places()):
             actor = self._extractor.remote(self._job)
             self._starting[actor.is_ready.remote()] = actor
-        done = self._done_of(list(self._starting))
-        for reference in done:
+        for reference in _wait(self._ray, list(self._starting))[0]:
             self._take_in(reference, self._starting.pop(reference))
         for member in self._members:
-            member.extracting -= self._done_of(list(member.extracting))
+            member.extracting -= set(_wait(self._ray, list(member.extracting))[0])
 
     def has_room(self, running: int) -> bool:
         """Tell whether an actor needs a shard; the store holds few that no CPU works on."""
         limit = _cpus(self._ray) + _SHARDS_PER_ACTOR * len(self._members)
-        return running < limit and any(map(_needs_a_shard, self._members))
+        needs_a_shard = (len(one.extracting) < _SHARDS_PER_ACTOR for one in self._members)
+        return running < limit and any(needs_a_shard)
 
     def submit(self, shard: Shard) -> Any:
         """Hand a shard to the actor with the least to do."""
         member = min(self._members, key=lambda member: len(member.extracting))
         extracted = member.actor.extract.remote(shard[1])
         member.extracting.add(extracted)
-        reference = self._finish.remote(self._job, shard[0], extracted)
+        reference = self._task.remote(self._job, shard[0], extracted)
         self._member_of[reference] = member
         return reference
 
@@ -353,21 +333,14 @@ class StagedCrew:
         if was_lost and member in self._members:
             self._members.remove(member)
 
-    def end(self) -> None:
+    def end(self, running: list[Any]) -> None:
         """End the actors, and the processes of the tasks."""
-        _cancel(self._ray, list(self._member_of))
+        super().end(running)
         for actor in [*self._starting.values(), *(member.actor for member in self._members)]:
             self._ray.kill(actor)
 
     def _places(self) -> int:
         return int(_resources(self._ray).get('GPU', 0) / self._gpus)
-
-    def _done_of(self, references: list[Any]) -> set[Any]:
-        if not references:
-            return set()
-        count = len(references)
-        done, _ = self._ray.wait(references, num_returns=count, timeout=0, fetch_local=False)
-        return set(done)
 
     def _take_in(self, reference: Any, actor: Any) -> None:
         try:
@@ -383,20 +356,6 @@ class StagedCrew:
         else:
             self._failed_starts = 0
             self._members.append(_Member(actor))
-
-
-def _needs_a_shard(member: _Member) -> bool:
-    return len(member.extracting) < _SHARDS_PER_ACTOR
-
-
-def _cancel(ray: Any, references: list[Any]) -> None:
-    """End tasks, but not one that is just done: then Ray may abort this process."""
-    if not references:
-        return
-    count = len(references)
-    _, left = ray.wait(references, num_returns=count, timeout=_SETTLE_S, fetch_local=False)
-    for reference in left:
-        ray.cancel(reference, force=True)
 
 
 def _cpus(ray: Any) -> int:
