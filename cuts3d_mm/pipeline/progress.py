@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 from rich.console import Console
@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from cuts3d_mm.arrays import Double
 from cuts3d_mm.labels.store import Counts
 
 _LOG_EVERY_S = 10.0  # where the output is no terminal
@@ -222,23 +223,40 @@ def size_of(value: Any) -> int:
     return 0
 
 
-class ChromeTrace:
-    """Writes spans as a trace that chrome://tracing and ui.perfetto.dev show.
+@contextmanager
+def profiled(progress: ProgressReport, trace: Path | None) -> Iterator[ProgressReport]:
+    """Watch the progress of a run; print a table of its stages when it ends.
 
     Args:
-        path: JSON file to write; it is whole when the block ends.
+        progress: what the run reports to.
+        trace: JSON file to write, which chrome://tracing and ui.perfetto.dev show; None: no
+            profile.
     """
+    if trace is None:
+        yield progress
+        return
+    with trace.open('w', encoding='utf-8') as file:
+        profile = _Profile(progress, file)
+        try:
+            yield profile
+        finally:
+            file.write('[]\n' if profile.is_empty else '\n]\n')
+    Console(stderr=True).print(profile.totals.table())
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open('w', encoding='utf-8')
-        self._separator = '[\n'
 
-    def __enter__(self) -> ChromeTrace:
-        return self
+class _Profile:
+    """Hands reports on, adds them up, and writes their spans as a trace."""
 
-    def add(self, spans: Iterable[Span]) -> None:
-        """Write spans."""
-        for span in spans:
+    def __init__(self, progress: ProgressReport, file: TextIO) -> None:
+        self._progress, self._file = progress, file
+        self.totals, self.is_empty = StageTotals(), True
+
+    def start(self, total_images: int, done: Counts) -> None:
+        self._progress.start(total_images, done)
+
+    def add(self, report: Report) -> None:
+        self.totals.add(report.spans)
+        for span in report.spans:
             event = {
                 'name': span.stage,
                 'ph': 'X',
@@ -252,73 +270,23 @@ class ChromeTrace:
                     'bytes': span.num_bytes,
                 },
             }
-            self._file.write(self._separator + json.dumps(event))
-            self._separator = ',\n'
-
-    def __exit__(self, *_: object) -> None:
-        self._file.write('\n]\n' if self._separator != '[\n' else '[]\n')
-        self._file.close()
-
-
-@contextmanager
-def profiled(progress: ProgressReport, trace: Path | None) -> Iterator[ProgressReport]:
-    """Watch the progress of a run; print a table of its stages when it ends.
-
-    Args:
-        progress: what the run reports to.
-        trace: JSON file to write; None: no profile.
-    """
-    if trace is None:
-        yield progress
-        return
-    totals = StageTotals()
-    with ChromeTrace(trace) as chrome:
-        yield _Both(progress, totals, chrome)
-    Console(stderr=True).print(totals.table())
-
-
-@dataclass(frozen=True)
-class _Both:
-    """Hands reports to a progress line and to a profile."""
-
-    progress: ProgressReport
-    totals: StageTotals
-    chrome: ChromeTrace
-
-    def start(self, total_images: int, done: Counts) -> None:
-        self.progress.start(total_images, done)
-
-    def add(self, report: Report) -> None:
-        self.totals.add(report.spans)
-        self.chrome.add(report.spans)
-        self.progress.add(report)
-
-
-@dataclass
-class _Total:
-    """Of one stage."""
-
-    images: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    num_bytes: int = 0
+            self._file.write(('[\n' if self.is_empty else ',\n') + json.dumps(event))
+            self.is_empty = False
+        self._progress.add(report)
 
 
 @dataclass
 class StageTotals:
     """Adds up spans, by stage and by the processes that work on it."""
 
-    stages: dict[str, _Total] = field(default_factory=lambda: defaultdict(_Total))
+    # Images, seconds, CPU seconds and bytes handed on.
+    stages: dict[str, Double] = field(default_factory=lambda: defaultdict(lambda: np.zeros(4)))
     busy_s: dict[int, dict[str, float]] = field(default_factory=dict)  # process -> stage -> s
 
     def add(self, spans: Iterable[Span]) -> None:
         """Add spans."""
         for span in spans:
-            total = self.stages[span.stage]
-            total.images += span.images
-            total.seconds += span.seconds
-            total.cpu_seconds += span.cpu_seconds
-            total.num_bytes += span.num_bytes
+            self.stages[span.stage] += span.images, span.seconds, span.cpu_seconds, span.num_bytes
             busy = self.busy_s.setdefault(span.process, defaultdict(float))
             busy[span.stage] += span.seconds
 
@@ -334,10 +302,9 @@ class StageTotals:
         table = Table(title='Stages, per image')
         for column in ('stage', 'images', 'ms', 'CPU ms', 'kB handed on'):
             table.add_column(column, justify='left' if column == 'stage' else 'right')
-        for name, total in self.stages.items():
-            count = max(total.images, 1)
-            figures = (total.seconds * 1e3, total.cpu_seconds * 1e3, total.num_bytes / 1e3)
-            table.add_row(name, str(total.images), *(f'{value / count:.2f}' for value in figures))
+        for name, (images, *sums) in self.stages.items():
+            figures = np.array(sums) * (1e3, 1e3, 1e-3) / max(images, 1)
+            table.add_row(name, f'{images:.0f}', *(f'{value:.2f}' for value in figures))
         return table
 
 
