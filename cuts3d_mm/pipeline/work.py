@@ -14,9 +14,7 @@ from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
-import numpy as np
 from mmengine.utils import import_modules_from_strings
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cuts3d_mm.files.remote import Place
@@ -46,22 +44,6 @@ _SIGNS_OF_NO_MEMORY = ('out of memory', "can't allocate memory", '_ALLOC_FAILED'
 T = TypeVar('T')
 
 
-class LabelledInstance(Protocol):
-    """One instance of an image."""
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """(H, W)."""
-
-    @property
-    def confidence(self) -> NDArray[np.float32] | None:
-        """(h, w) on a grid that covers the image, in [0, 1]; None where all is certain."""
-
-    @property
-    def score(self) -> float:
-        """In [0, 1]."""
-
-
 class ImageLabeller(Protocol):
     """What finds the instances of images: a registered model.
 
@@ -69,8 +51,13 @@ class ImageLabeller(Protocol):
     the work that needs no network in other processes.
     """
 
-    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[LabelledInstance]]:
-        """Label images; raises ImageFailure where one cannot be labelled."""
+    def predict_batch(self, images: Sequence[NamedImage]) -> Sequence[Sequence[Any]]:
+        """Label images; raises ImageFailure where one cannot be labelled.
+
+        Returns:
+            Instances of each image, which have a mask, (H, W) bool; a score in [0, 1]; and a
+            confidence, (h, w) on a grid that covers the image, in [0, 1], or None: all is certain.
+        """
 
 
 @dataclass(frozen=True)
@@ -157,26 +144,11 @@ class TaskRunner(Protocol):
         """Have a task done: a future of its value and spans, or of what it raised."""
 
 
-class _TasksHere:
-    """Does tasks in this process, at once."""
-
-    count = 0
-
-    def __init__(self, watch: Stopwatch) -> None:
-        self._watch = watch
-
-    def submit(self, task: Task) -> Future[Any]:
-        """Do a task."""
-        done: Future[Any] = Future()
-        done.set_result((task(self._watch), ()))
-        return done
-
-
 @dataclass
 class _OpenShard:
     """A shard that is not whole yet."""
 
-    records: list[ImageRecord | None]
+    records: list[Any]  # of ImageRecord; None for images that are not done
     missing: int
     was_halved: bool = False  # a batch did not fit into memory
 
@@ -200,7 +172,7 @@ class Worker:
             self._extraction = extraction_on_device(labeller, order, self._watch)
             # While a batch is on a device, the results of the one before keep the helpers busy.
             self._most_waiting = order.batch_size + helpers.count
-        self._runner = helpers or _TasksHere(self._watch)
+        self._helpers = helpers
         self._open: dict[int, _OpenShard] = {}
         self._waiting = self._waiting_bytes = 0
         self._done: SimpleQueue[tuple[int, int | None, int, Future[Any]]] = SimpleQueue()
@@ -226,8 +198,12 @@ class Worker:
     def _submit(self, index: int, position: int | None, num_bytes: int, task: Task) -> None:
         self._waiting += 1
         self._waiting_bytes += num_bytes
-        entry = index, position, num_bytes
-        self._runner.submit(task).add_done_callback(lambda done: self._done.put((*entry, done)))
+        if self._helpers is not None:
+            done = self._helpers.submit(task)
+        else:
+            done = Future()
+            done.set_result((task(self._watch), ()))
+        done.add_done_callback(lambda done: self._done.put((index, position, num_bytes, done)))
 
     def _finished(self, most: int) -> Iterator[Report]:
         """Take back what is done, and wait until no more is left than `most`."""
@@ -253,9 +229,7 @@ class Worker:
         if shard.missing:
             return
         del self._open[index]
-        records = [one for one in shard.records if one is not None]
-        order = self._order
-        arguments = order.out, index, records, shard.was_halved, order.mark
+        arguments = self._order.out, index, shard.records, shard.was_halved, self._order.mark
         self._submit(index, None, 0, partial(_write, arguments))
 
 
@@ -286,8 +260,8 @@ class ExtractedImage:
     """What the networks made of one image, or why they made nothing."""
 
     name: str
-    image_hw: tuple[int, int]  # (0, 0) for a failure
-    content: Any  # of the labeller's first stage
+    image_hw: tuple[int, int] = (0, 0)  # (0, 0) for a failure
+    content: Any = None  # of the labeller's first stage
     failure: str | None = None
     digest: bytes | None = None  # of the file
     was_halved: bool = False  # its batch did not fit into memory
@@ -327,12 +301,8 @@ class Extraction:
         self._extract: Callable[[Sequence[NamedImage]], Sequence[Any]] = (
             labeller.extract if has_stages else labeller.predict_batch
         )
-        self._prepare: Callable[[NamedImage], NamedImage] | None = getattr(
-            labeller, 'prepare', None
-        )
-        self._launch: Callable[[Sequence[NamedImage]], Collect] | None = getattr(
-            labeller, 'launch', None
-        )
+        self._prepare: Any = getattr(labeller, 'prepare', None)
+        self._launch: Any = getattr(labeller, 'launch', None)
         self._in_flight = in_flight if self._launch is not None else 1
         self.stages: tuple[Stage, ...] = labeller.stages if has_stages else ()
         self._root, self._batch_size, self._watch = root, batch_size, watch
@@ -366,7 +336,7 @@ class Extraction:
                 yield shard[0], batch
             shard = following or next(reading, None)
 
-    def _read_all(self, names: Sequence[str]) -> Iterator[Read]:
+    def _read_all(self, names: Sequence[str]) -> Iterable[Read]:
         if self._pool is None:
             return map(self._read, names)
         most, most_bytes = 2 * self._batch_size, _MOST_PIXEL_BYTES
@@ -381,15 +351,8 @@ class Extraction:
                     image = NamedImage(name, read_image(file), digest=digest)
                 if self._prepare is not None:
                     image = self._prepare(image)
-            except ImageFailure as failure:
-                reason = str(failure) or type(failure).__name__
-                return ExtractedImage(name, (0, 0), None, reason, digest)
-            except MemoryError as failure:
-                reason = require_out_of_memory(failure)
-                return ExtractedImage(name, (0, 0), None, reason, digest)
-            except Exception as error:
-                _name_image(error, name)
-                raise
+            except Exception as error:  # noqa: BLE001  raised again, unless it is of the image
+                return ExtractedImage(name, failure=_reason(error, name), digest=digest)
             work.hands_on(image.pixels)
             return image
 
@@ -402,7 +365,7 @@ class Extraction:
             with self._watch.measure('extract', 0):
                 return [self._launch(images)]
         except Exception as error:  # noqa: BLE001  raised in its turn
-            if isinstance(error, ImageFailure) or _lacks_memory(error):
+            if _is_of_images(error):
                 # Its frames would hold the memory of the failed batch.
                 error = error.with_traceback(None)
             return [partial(_raise, error)]
@@ -424,15 +387,9 @@ class Extraction:
             with self._watch.measure('extract', len(images)) as work:
                 found = started.pop()() if started else self._extract(images)
                 work.hands_on(found)
-        except ImageFailure as failure:
-            reason = str(failure) or type(failure).__name__
-        except Exception as failure:  # noqa: BLE001  raised again, except for a lack of memory
-            try:
-                reason = require_out_of_memory(failure)
-            except Exception as error:
-                _name_image(error, self._first_failing(images))
-                raise
-            was_halved |= len(images) > 1
+        except Exception as error:  # noqa: BLE001  raised again, unless it is of the images
+            reason = _reason(error, None if _is_of_images(error) else self._first_failing(images))
+            was_halved |= len(images) > 1 and not isinstance(error, ImageFailure)
         else:
             return [
                 ExtractedImage(
@@ -442,14 +399,11 @@ class Extraction:
             ]
         # Outside of the handler: there the traceback would hold the memory of the failed batch.
         if len(images) == 1:
-            image = images[0]
-            return [ExtractedImage(image.name, (0, 0), None, reason, image.digest, was_halved)]
+            name, digest = images[0].name, images[0].digest
+            return [ExtractedImage(name, failure=reason, digest=digest, was_halved=was_halved)]
         half = len(images) // 2
-        return [
-            one
-            for part in (images[:half], images[half:])
-            for one in self._extract_batch(part, [], was_halved)
-        ]
+        parts = (images[:half], images[half:])
+        return [one for part in parts for one in self._extract_batch(part, [], was_halved)]
 
     def _first_failing(self, images: list[NamedImage]) -> str | None:
         """Name of the image that fails alone, too; None if each image passes alone."""
@@ -469,13 +423,6 @@ def _good(batch: Batch) -> list[NamedImage]:
 
 def _raise(error: Exception) -> Any:
     raise error
-
-
-def _name_image(error: Exception, name: str | None) -> None:
-    """Note the image that the networks or the stages failed on, for the user to leave it out."""
-    # An OSError is that of a disk or a connection: it comes with any image.
-    if name is not None and not isinstance(error, OSError):
-        error.add_note(f'it came with an image: --exclude can leave {name} out')
 
 
 def _batches(images: Iterable[Read], size: int) -> Iterator[Batch]:
@@ -531,27 +478,31 @@ def finish_image(image: ExtractedImage, stages: Sequence[Stage], watch: Stopwatc
             record = ImageRecord(image.name, image.image_hw, instances, digest=image.digest)
             work.hands_on(record)
             return record
-    except ImageFailure as failure:
-        reason = str(failure) or type(failure).__name__
-    except Exception as failure:  # noqa: BLE001  raised again, except for a lack of memory
-        try:
-            reason = require_out_of_memory(failure)
-        except Exception as error:
-            _name_image(error, image.name)
-            raise
+    except Exception as error:  # noqa: BLE001  raised again, unless it is of the image
+        reason = _reason(error, image.name)
     return ImageRecord(image.name, (0, 0), failure=reason, digest=image.digest)
 
 
-def require_out_of_memory(error: Exception) -> str:
-    """Say in one line that memory ran out, on a device or on the host; raise any other error."""
-    if not _lacks_memory(error):
-        raise error
-    return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
+def _reason(error: Exception, name: str | None) -> str:
+    """Say in one line why there are no labels, if an image or a lack of memory is the cause.
+
+    Any other error is raised, with a note on the image that it came with, for the user to leave
+    it out.
+    """
+    if isinstance(error, ImageFailure):
+        return str(error) or type(error).__name__
+    if _is_of_images(error):
+        return f'{OUT_OF_MEMORY}: {str(error).split(chr(10))[0]}'.rstrip(': ')
+    # An OSError is that of a disk or a connection: it comes with any image.
+    if name is not None and not isinstance(error, OSError):
+        error.add_note(f'it came with an image: --exclude can leave {name} out')
+    raise error
 
 
-def _lacks_memory(error: Exception) -> bool:
+def _is_of_images(error: Exception) -> bool:
+    """Whether an error is the failure of an image, or says that memory ran out somewhere."""
     signs = (words in str(error) for words in _SIGNS_OF_NO_MEMORY)
-    return isinstance(error, MemoryError) or any(signs)
+    return isinstance(error, (ImageFailure, MemoryError)) or any(signs)
 
 
 class ReadAhead(Generic[T]):
@@ -584,10 +535,10 @@ class ReadAhead(Generic[T]):
         self._running = self._waiting_bytes = 0
         self._lock = Lock()
 
-    def started(self) -> Iterator[T]:
+    def started(self) -> ReadAhead[T]:
         """Begin to read, before the first value is asked for."""
         self._start_more()
-        return iter(self)
+        return self
 
     def __iter__(self) -> Iterator[T]:
         try:
