@@ -75,12 +75,11 @@ def main() -> None:
         build_params,
         check_labeller,
         fetch_weights,
-        uses_depth,
         with_depth_folder,
     )
 
     models[0] = with_depth_folder(models[0], args.depth)
-    if args.compare and uses_depth(build_params(models[1].get('recipe'))):
+    if args.compare and build_params(models[1].get('recipe')).uses_depth:
         models[1] = with_depth_folder(models[1], args.depth)
     check_device(args.device)
     for model in models:

@@ -70,31 +70,25 @@ def corner_windows(image_hw: tuple[int, int]) -> Iterator[Window]:
             yield Window(top, left, image_hw, (height, width))
 
 
-@dataclass(frozen=True)
-class CroppedCuts:
-    """An image and its windows on their way through the recipe."""
-
-    whole: ImageCuts
-    parts: tuple[tuple[Window, ImageCuts], ...]
-
-
-def cut_crops(image: CroppedCuts, params: CutParams) -> CroppedCuts:
-    """Cut instances on the patch grids of the image and of its windows."""
+def cut_crops(image: ImageCuts, params: CutParams) -> ImageCuts:
+    """Cut instances on the patch grids of an image and of its windows."""
     parts = tuple((window, cut_patches(part, params)) for window, part in image.parts)
-    return CroppedCuts(cut_patches(image.whole, params), parts)
+    return replace(cut_patches(image, params), parts=parts)
 
 
-def refine_crops(image: CroppedCuts, params: CutParams) -> ImageCuts:
+def refine_crops(image: ImageCuts, params: CutParams) -> ImageCuts:
     """Refine the instances, and add those of the windows to those of the whole image.
 
     An instance that a side of its window cuts off is left out, and so is an instance that
     overlaps another of a higher score. Each window may have `max_instances`.
 
     Returns:
-        The whole image, its instances by falling score, with the rejected cuts of all parts that
-        are on its own patch grid.
+        The image, with windows its instances by falling score, with the rejected cuts of all
+        parts that are on its own patch grid.
     """
-    whole = refine_cuts(image.whole, params)
+    whole = refine_cuts(image, params)
+    if not image.parts:
+        return whole
     found = list(whole.instances)
     for window, part in image.parts:
         for one in refine_cuts(part, params).instances:
@@ -104,18 +98,17 @@ def refine_crops(image: CroppedCuts, params: CutParams) -> ImageCuts:
     for one in sorted(found, key=lambda one: -one.score):
         if all(mask_iou(one.mask, other.mask) <= _MAX_IOU for other in kept):
             kept.append(one)
-    return replace(whole, instances=tuple(kept))
+    return replace(whole, instances=tuple(kept), parts=())
 
 
 def _is_cut_off(instance: Instance, window: Window) -> bool:
     mask, (height, width) = instance.mask, window.window_hw
-    inner = {
-        'top': window.top > 0 and mask[0].any(),
-        'bottom': window.top + height < window.image_hw[0] and mask[-1].any(),
-        'left': window.left > 0 and mask[:, 0].any(),
-        'right': window.left + width < window.image_hw[1] and mask[:, -1].any(),
-    }
-    return any(inner.values())
+    return bool(
+        (window.top > 0 and mask[0].any())
+        or (window.top + height < window.image_hw[0] and mask[-1].any())
+        or (window.left > 0 and mask[:, 0].any())
+        or (window.left + width < window.image_hw[1] and mask[:, -1].any())
+    )
 
 
 def _of_the_whole(instance: Instance, window: Window, grid_hw: tuple[int, int]) -> Instance:

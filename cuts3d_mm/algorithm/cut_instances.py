@@ -18,8 +18,8 @@ from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from .affinity import PackedLinks, link_patches, spatial_importance
 from .crf import refine_to_image
 from .depth import normalize_depth, resize_depth
-from .local_cut import LocalCut, cut_in_3d, spatial_confidence
-from .masks import component_of, mask_iou
+from .local_cut import LocalCut, around_strongest, cut_in_3d, spatial_confidence
+from .masks import component_at, mask_iou
 from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
 from .params import BackgroundParams, CutParams, Similarity
 from .score import plane_residual, score_mask
@@ -65,6 +65,7 @@ class ImageCuts:
     image_hw: tuple[int, int] | None = None  # size that refined masks have
     on_edges: Mask | None = None  # (n, H', W') instances that a device has refined; else None
     described: Any = None  # (h, w, C) float16 features for embeddings; None: not asked for
+    parts: tuple[tuple[Any, ImageCuts], ...] = ()  # each `crops.Window` that is cut, too
 
 
 def cut_instances(
@@ -134,21 +135,24 @@ def link_images(
         pairs = zip(features, depths, strict=True)
         linked = [_link_here(*pair, params, similarity) for pair in pairs]
         return lambda: linked
-    from .on_device import PendingLinks  # torch takes seconds, which CPU features need not
+    from .on_device import launch_links  # torch takes seconds, which CPU features need not
 
-    used = [depth if _uses_depth(params, depth) else None for depth in depths]
-    pending = PendingLinks(features, used, params, similarity)
+    used = [_used(depth, params) for depth in depths]
+    wait_for_links = launch_links(features, used, params, similarity)
 
     def wait() -> list[ImageCuts]:
-        found = []
-        for image, links in zip(features, pending.wait(), strict=True):
-            if not links.features_are_finite:
+        arrays, found = wait_for_links(), []
+        for index, (height, width, _) in enumerate(image.shape for image in features):
+            one = {name: values[index] for name, values in arrays.items()}
+            if not one['is_finite']:
                 raise ValueError('features must be finite, got NaN or inf')
-            if not links.depth_is_finite:
+            if not np.isfinite(one.get('depth_ends', 0)).all():
                 raise DepthNotFinite('depth must be finite, got NaN or inf')
-            grid_hw = image.shape[0], image.shape[1]
-            grids = links.depth, links.importance, links.disparity
-            found.append(ImageCuts(grid_hw, *grids, links.links))
+            links = PackedLinks(one['words'].view('<u2'), height * width)
+            grids: dict[str, Any] = {
+                name: one.get(name) for name in ('depth', 'importance', 'disparity')
+            }
+            found.append(ImageCuts((height, width), **grids, links=links))
         return found
 
     return wait
@@ -158,13 +162,12 @@ def _link_here(
     features: Float, depth: Float | None, params: CutParams, similarity: Similarity
 ) -> ImageCuts:
     grid_hw = features.shape[0], features.shape[1]
-    depth_grid = depth_on_grid(depth, grid_hw, params)
-    disparity = None
-    if params.background is not None and depth is not None and depth_grid is not None:
+    depth, depth_grid = _used(depth, params), depth_on_grid(depth, grid_hw, params)
+    importance = disparity = None
+    if depth is not None and params.background is not None:
         scaled = normalize_depth(depth, params.depth_outlier_spans, 'inverse')
         disparity = 1 - resize_depth(scaled, grid_hw)
-    importance = None
-    if params.importance is not None and depth_grid is not None:
+    if depth_grid is not None and params.importance is not None:
         importance = spatial_importance(depth_grid, params.importance)
     flat = features.reshape(-1, features.shape[-1])
     values = None if importance is None else importance.ravel()
@@ -176,19 +179,20 @@ def depth_on_grid(
     depth: Float | None, grid_hw: tuple[int, int], params: CutParams
 ) -> Float | None:
     """Scale depth to [0, 1] on the patch grid; None for a recipe that uses no depth."""
-    if depth is None or not _uses_depth(params, depth):
-        _uses_depth(params, depth)
+    depth = _used(depth, params)
+    if depth is None:
         return None
     scaled = normalize_depth(depth, params.depth_outlier_spans, params.depth_function)
     return resize_depth(scaled, grid_hw)
 
 
-def _uses_depth(params: CutParams, depth: Any) -> bool:
-    if params.importance is None and params.local_cut is None:
-        return False
+def _used(depth: Any, params: CutParams) -> Any:
+    """Depth for a recipe that uses it, else None."""
+    if not params.uses_depth:
+        return None
     if depth is None:
         raise ValueError('depth must be given where importance or local_cut is on, got None')
-    return True
+    return depth
 
 
 def cut_patches(image: ImageCuts, params: CutParams) -> ImageCuts:
@@ -302,17 +306,14 @@ def _without_overlap(
         for earlier in separate:
             patches &= ~earlier.patches
         if patches.any():
-            separate.append(_with_patches(cut, patches))
+            confidence = np.where(patches, cut.confidence, 0).astype(np.float32)
+            score = float(confidence[patches].mean())
+            held = replace(cut, mask=patches, patches=patches, confidence=confidence, score=score)
+            separate.append(held)
         else:
             reason = f'earlier instances hold all of its {cut.patches.sum()} patches'
             emptied.append(RejectedCut(cut.patches, reason, cut.eigenvector))
     return tuple(separate), tuple(emptied)
-
-
-def _with_patches(cut: Instance, patches: Mask) -> Instance:
-    confidence = np.where(patches, cut.confidence, 0).astype(np.float32)
-    score = float(confidence[patches].mean())
-    return replace(cut, mask=patches, patches=patches, confidence=confidence, score=score)
 
 
 def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
@@ -438,16 +439,15 @@ def propose(
     is_cut = is_free if params.ncut.claimed == 'removed' else None
     split = split_foreground(pair.vector, grid_hw, is_cut)
     semantic = split.foreground & is_free
-    if params.local_cut is None or depth is None:
-        if params.ncut.claimed == 'epsilon':  # MaskCut lets a mask reach into earlier ones
-            mask = _component(split.foreground, split.seed, grid_hw)
-            return Proposal(pair, split, split.foreground, mask, None)
-        if not semantic.any():
-            return None
-        seed = int(np.argmax(np.where(semantic, np.abs(split.eigenvector), -1)))
-        return Proposal(pair, split, semantic, _component(semantic, seed, grid_hw), None)
+    is_2d = params.local_cut is None or depth is None
+    if is_2d and params.ncut.claimed == 'epsilon':  # MaskCut lets a mask reach into earlier ones
+        mask = component_at(split.foreground, split.seed, grid_hw)
+        return Proposal(pair, split, split.foreground, mask, None)
     if not semantic.any():
         return None
+    if params.local_cut is None or depth is None:
+        mask = around_strongest(semantic, split.eigenvector, grid_hw)
+        return Proposal(pair, split, semantic, mask, None)
     cut = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
     return Proposal(pair, split, semantic, cut.mask, cut)
 
@@ -468,7 +468,3 @@ def _finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> 
         eigenvalue=proposal.pair.value,
         eigengap=proposal.pair.gap,
     )
-
-
-def _component(mask: Mask, seed: int, grid_hw: tuple[int, int]) -> Mask:
-    return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()

@@ -13,7 +13,7 @@ from cuts3d_mm.arrays import Double, Float, Index, Mask
 
 from .depth import project_depth
 from .kernels.kernel import Kernel
-from .masks import component_of
+from .masks import component_at
 from .params import ConfidenceParams, LocalCutParams
 from .score import border_contrast
 
@@ -109,8 +109,7 @@ def cut_cloud(
     side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
     mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
     mask[cloud.patches[side]] = True
-    seed = divmod(int(cloud.patches[cloud.sources[0]]), grid_hw[1])
-    return component_of(mask.reshape(grid_hw), seed).ravel()
+    return component_at(mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
 
 
 def find_rule(name: str) -> LocalCutRule:
@@ -325,7 +324,7 @@ def cut_in_3d(
         confidence: thresholds of the cuts; None: tau_knn alone.
     """
     evidence = params.evidence
-    component = _around_strongest(semantic_mask, eigenvector, depth.shape)
+    component = around_strongest(semantic_mask, eigenvector, depth.shape)
     if evidence is None:
         cloud = _cloud_of(semantic_mask, eigenvector, depth, params)
         cuts = _cuts(cloud, depth.shape, params, confidence)
@@ -343,7 +342,7 @@ def cut_in_3d(
             kept = _supported(component, cuts, depth, params, least)
             if kept is None:
                 break
-        component = _around_strongest(kept, eigenvector, depth.shape)
+        component = around_strongest(kept, eigenvector, depth.shape)
     else:
         cuts = _cuts(_cloud_of(component, *inputs), depth.shape, params, confidence)
     return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
@@ -399,7 +398,7 @@ def part_cores(
         core = steepest <= tau
         if not core.any():
             continue
-        own = _around_strongest(core, eigenvector, grid_hw)
+        own = around_strongest(core, eigenvector, grid_hw)
         is_other = core & ~own
         if is_other.any():
             ends = np.flatnonzero(own[cloud.patches]), np.flatnonzero(is_other[cloud.patches])
@@ -446,10 +445,10 @@ def _supported(
     return None
 
 
-def _around_strongest(mask: Mask, eigenvector: Double, grid_hw: tuple[int, ...]) -> Mask:
+def around_strongest(mask: Mask, eigenvector: Double, grid_hw: tuple[int, ...]) -> Mask:
     """The 4-connected part of a (N,) mask that holds its strongest patch."""
     seed = int(np.argmax(np.where(mask, np.abs(eigenvector), -1)))
-    return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
+    return component_at(mask, seed, grid_hw)
 
 
 def _cloud_of(mask: Mask, eigenvector: Double, depth: Float, params: LocalCutParams) -> Cloud:

@@ -31,6 +31,11 @@ def component_of(mask: Mask, row_column: tuple[int, int]) -> Mask:
     return _flood(np.ascontiguousarray(mask), np.array([seed]))
 
 
+def component_at(mask: Mask, seed: int, grid_hw: tuple[int, ...]) -> Mask:
+    """Keep the 4-connected component of (N,) patches that holds one of them."""
+    return component_of(mask.reshape(grid_hw), divmod(seed, grid_hw[1])).ravel()
+
+
 def fill_holes(mask: Mask) -> Mask:
     """Fill the background regions of a (H, W) mask that do not touch its border."""
     width, size = mask.shape[1], mask.size

@@ -7,9 +7,8 @@ time: no sum is taken in the order in which threads happen to come.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
 from threading import Lock
@@ -17,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cuts3d_mm.arrays import Float
 
-from .affinity import LANES, PackedLinks, no_links
+from .affinity import LANES, no_links
 from .depth import FLOOR, INLIER_PERCENTILES, patch_centres
 from .params import CutParams, DepthFunction, ImportanceParams, Similarity
 
@@ -54,20 +54,13 @@ def full_float32() -> Iterator[None]:
                     place.allow_tf32 = allowed
 
 
-@dataclass(frozen=True)
-class HostLinks:
-    """Links of an image and its depth on the patch grid, as they come from a device."""
-
-    links: PackedLinks
-    depth: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
-    importance: Float | None  # (h, w) in [beta, 1]; None where sharpening is off
-    disparity: Float | None  # (h, w) in [0, 1]; None for a recipe that uses none
-    features_are_finite: bool
-    depth_is_finite: bool
-
-
-class PendingLinks:
-    """Links that a device is still to compute; more work can be given to it meanwhile.
+def launch_links(
+    features: Sequence[Tensor],
+    depths: Sequence[Tensor | Float | None],
+    params: CutParams,
+    similarity: Similarity,
+) -> Callable[[], dict[str, NDArray[Any]]]:
+    """Let a device link images; more work can be given to it meanwhile.
 
     Args:
         features: (h, w, C) tensors on the device, of one shape.
@@ -76,53 +69,31 @@ class PendingLinks:
         params: the recipe.
         similarity: how two features compare, 'cosine': features of networks have no other.
 
+    Returns:
+        What waits for the device, and returns of B images: words (B, W, N) of `PackedLinks`;
+        is_finite (B,), whether features are finite; and, where the recipe has them, depth,
+        importance and disparity (B, h, w), and depth_ends (B, 2), NaN or inf if any depth is.
+
     Raises:
         ValueError: another similarity.
     """
+    if similarity != 'cosine':
+        raise ValueError(f"similarity must be 'cosine' on a device, got {similarity!r}")
+    with torch.no_grad(), full_float32():
+        launched = _launch(torch.stack(list(features)), depths, params)
+    # A copy that is not waited for goes to pinned memory, in the order of the device's work.
+    is_gpu = features[0].device.type == 'cuda'
+    copies = {name: value.to('cpu', non_blocking=is_gpu) for name, value in launched.items()}
+    copied = torch.cuda.Event() if is_gpu else None
+    if copied is not None:
+        copied.record()
 
-    def __init__(
-        self,
-        features: Sequence[Tensor],
-        depths: Sequence[Tensor | Float | None],
-        params: CutParams,
-        similarity: Similarity,
-    ) -> None:
-        if similarity != 'cosine':
-            raise ValueError(f"similarity must be 'cosine' on a device, got {similarity!r}")
-        self._num_nodes = features[0].shape[0] * features[0].shape[1]
-        with torch.no_grad(), full_float32():
-            launched = _launch(torch.stack(list(features)), depths, params)
-        # A copy that is not waited for goes to pinned memory, in the order of the device's work.
-        is_gpu = features[0].device.type == 'cuda'
-        self._copies = {
-            name: value.to('cpu', non_blocking=is_gpu) for name, value in launched.items()
-        }
-        self._copied = torch.cuda.Event() if is_gpu else None
-        if self._copied is not None:
-            self._copied.record()
+    def wait() -> dict[str, NDArray[Any]]:
+        if copied is not None:
+            copied.synchronize()
+        return {name: value.numpy() for name, value in copies.items()}
 
-    def wait(self) -> list[HostLinks]:
-        """Wait for the device, and return the links."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        arrays = {name: value.numpy() for name, value in self._copies.items()}
-        depths, importances, disparities = (
-            [None] * len(arrays['words']) if grids is None else list(grids)
-            for grids in map(arrays.get, ('depth', 'importance', 'disparity'))
-        )
-        is_finite, ends = arrays['is_finite'], arrays.get('ends')
-        words = arrays['words'].view(np.dtype('<u2'))
-        return [
-            HostLinks(
-                PackedLinks(words[index], self._num_nodes),
-                depths[index],
-                importances[index],
-                disparities[index],
-                bool(is_finite[index]),
-                ends is None or bool(np.isfinite(ends[index]).all()),
-            )
-            for index in range(len(words))
-        ]
+    return wait
 
 
 def _launch(
@@ -140,7 +111,7 @@ def _launch(
     importance = None
     if maps:
         ranks = torch.stack([_ranked(one)[_places(one.numel(), device)] for one in maps])
-        found['ends'] = ranks[:, :2]  # NaN is sorted to the end
+        found['depth_ends'] = ranks[:, :2]  # NaN is sorted to the end
         bounds = depth_bounds(ranks, _shares(maps, device), params.depth_outlier_spans)
         centres = torch.stack([sample_centres(one, grid_hw) for one in maps])
         found['depth'] = scale_depth(centres, bounds, params.depth_function)

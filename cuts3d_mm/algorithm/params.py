@@ -198,6 +198,11 @@ class CutParams:
                 'that stays in the graph would be found again in every iteration'
             )
 
+    @property
+    def uses_depth(self) -> bool:
+        """Whether the recipe needs the depth of images."""
+        return self.importance is not None or self.local_cut is not None
+
     @classmethod
     def maskcut(cls, **changes: Any) -> CutParams:
         """MaskCut with all of its quirks except the sign; each keyword switches one of them.

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cuts3d_mm.algorithm.crops import CroppedCuts, Window, corner_windows, cut_crops, refine_crops
+from cuts3d_mm.algorithm.crops import Window, corner_windows, cut_crops, refine_crops
 from cuts3d_mm.algorithm.cut_instances import (
     DepthNotFinite,
     ImageCuts,
     Instance,
-    cut_patches,
     link_images,
-    refine_cuts,
 )
 from cuts3d_mm.algorithm.grouping import embed_masks
 from cuts3d_mm.algorithm.ncut import NoConvergence
@@ -39,7 +36,6 @@ from .registry import (
     LABELLERS,
     build_params,
     require_depth,
-    uses_depth,
 )
 
 
@@ -117,7 +113,7 @@ class PseudoLabelGenerator:
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
         self.crops, self.embed = bool(crops), bool(embed)
         self.features: FeatureExtractor = FEATURES.build(features)
-        self.depth: DepthExtractor | None = DEPTH.build(depth) if uses_depth(self.params) else None
+        self.depth: DepthExtractor | None = DEPTH.build(depth) if self.params.uses_depth else None
         self._cutter: Any = None
 
     @staticmethod
@@ -128,7 +124,7 @@ class PseudoLabelGenerator:
             ValueError: an unknown preset, parameter or choice.
         """
         params = build_params(complete_stored(config['recipe'] or {}))
-        depth = config['depth'] if uses_depth(params) else None
+        depth = config['depth'] if params.uses_depth else None
         return {**config, 'recipe': asdict(params), 'depth': depth}
 
     def to(self, device: str) -> PseudoLabelGenerator:
@@ -244,7 +240,7 @@ class PseudoLabelGenerator:
     def _windows(self, image: NamedImage) -> list[Window]:
         return list(corner_windows(image.pixels.shape[:2])) if self.crops else []
 
-    def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts | CroppedCuts]:
+    def extract(self, images: Sequence[NamedImage]) -> list[ImageCuts]:
         """Run the extractors on images, and link their patches.
 
         Raises:
@@ -252,7 +248,7 @@ class PseudoLabelGenerator:
         """
         return self.launch(images)()
 
-    def launch(self, images: Sequence[NamedImage]) -> Callable[[], list[ImageCuts | CroppedCuts]]:
+    def launch(self, images: Sequence[NamedImage]) -> Callable[[], list[ImageCuts]]:
         """Start what `extract` does; networks on a GPU are not waited for.
 
         Returns:
@@ -267,32 +263,27 @@ class PseudoLabelGenerator:
         depths = self._depths(images, isinstance(features[0], np.ndarray))
         sizes = [image.pixels.shape[:2] for image in images]
         resized = [one.resized[0] for one in prepared]
-        whole = self._link(features, depths, resized, sizes, self.embed)
-        parts = []
+        linked = [self._link(features, depths, resized, sizes, self.embed)]
         for image, depth, ready in zip(images, depths, prepared, strict=True):
-            windows, parts_of_image = self._windows(image), list(ready.resized[1:])
+            windows, parts = self._windows(image), list(ready.resized[1:])
             if windows:
                 of_windows = [None if depth is None else one.of(depth) for one in windows]
                 sizes = [one.window_hw for one in windows]
-                found = self.features(parts_of_image)
-                linked = self._link(found, of_windows, parts_of_image, sizes)
-                parts.append((windows, linked))
+                linked.append(self._link(self.features(parts), of_windows, parts, sizes))
 
         def wait_for_all() -> list[ImageCuts]:
-            return [
-                image for linked in (whole, *(linked for _, linked in parts)) for image in linked()
-            ]
+            return [image for wait in linked for image in wait()]
 
         wait = wait_for_all if self._cutter is None else self._cutter.start(wait_for_all).result
 
-        def collect() -> list[ImageCuts | CroppedCuts]:
-            found = iter(wait())
-            cuts = list(islice(found, len(images)))
-            if not self.crops:
-                return list(cuts)
+        def collect() -> list[ImageCuts]:
+            found = wait()
+            parts = iter(found[len(images) :])
             return [
-                CroppedCuts(one, tuple((window, next(found)) for window in windows))
-                for one, (windows, _) in zip(cuts, parts, strict=True)
+                replace(
+                    cuts, parts=tuple((window, next(parts)) for window in self._windows(image))
+                )
+                for cuts, image in zip(found[: len(images)], images, strict=True)
             ]
 
         return collect
@@ -313,18 +304,17 @@ class PseudoLabelGenerator:
                 linked = wait_for_links()
             except DepthNotFinite as error:
                 raise ImageFailure('the depth model returned NaN or inf') from error
-            found = [
-                replace(cuts, resized=small, image_hw=(size[0], size[1]))
-                for cuts, small, size in zip(linked, resized, sizes, strict=True)
+            described = [
+                describing_features(self.features, one) if embed else None for one in features
             ]
-            if not embed:
-                return found
-            described = [describing_features(self.features, one) for one in features]
-            return [replace(one, described=f) for one, f in zip(found, described, strict=True)]
+            return [
+                replace(cuts, resized=small, image_hw=(size[0], size[1]), described=found)
+                for cuts, small, size, found in zip(linked, resized, sizes, described, strict=True)
+            ]
 
         return wait
 
-    def cut(self, image: ImageCuts | CroppedCuts) -> ImageCuts:
+    def cut(self, image: ImageCuts) -> ImageCuts:
         """Run the recipe on an image that is linked, and keep what led to the instances.
 
         Raises:
@@ -361,22 +351,17 @@ def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
     )
 
 
-def _cut(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts | CroppedCuts:
+def _cut(image: ImageCuts, params: CutParams) -> ImageCuts:
+    if image.links is None:
+        return image  # a device has cut it
     try:
-        if (image.whole if isinstance(image, CroppedCuts) else image).links is None:
-            return image  # a device has cut it
-        if isinstance(image, CroppedCuts):
-            return cut_crops(image, params)
-        return cut_patches(image, params)
+        return cut_crops(image, params)
     except NoConvergence as error:
         raise ImageFailure(str(error)) from error
 
 
-def _refine(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts:
-    if isinstance(image, CroppedCuts):
-        cuts = refine_crops(image, params)
-    else:
-        cuts = refine_cuts(image, params)
+def _refine(image: ImageCuts, params: CutParams) -> ImageCuts:
+    cuts = refine_crops(image, params)
     if cuts.described is None or not cuts.instances:
         return cuts
     masks, maps = zip(*((one.mask, one.confidence) for one in cuts.instances), strict=True)
@@ -385,5 +370,5 @@ def _refine(image: ImageCuts | CroppedCuts, params: CutParams) -> ImageCuts:
     return replace(cuts, instances=tuple(replace(one, embedding=v) for one, v in pairs))
 
 
-def _refined_instances(image: ImageCuts | CroppedCuts, params: CutParams) -> Sequence[Instance]:
+def _refined_instances(image: ImageCuts, params: CutParams) -> Sequence[Instance]:
     return _refine(image, params).instances

@@ -246,7 +246,7 @@ def check_labeller(model: Any) -> None:
             from cuts3d_mm.algorithm.local_cut import find_rule
 
             find_rule(params.local_cut.capacity)
-        if uses_depth(params):
+        if params.uses_depth:
             kinds.append(DEPTH.check(model['depth']))
     if not all(map(is_ours, kinds)):
         with suppress(ImportError):  # a class of another package may need it later
@@ -288,7 +288,7 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     if folder is None and argument not in depth:
         return model
     if folder is not None and isinstance(model, dict):
-        if not uses_depth(build_params(model.get('recipe'))):
+        if not build_params(model.get('recipe')).uses_depth:
             raise ValueError(
                 f'--depth must be left out with a recipe that cuts in 2D, got {folder}; a config '
                 'that cuts in 3D uses it, such as cuts3d_color-texture_file-depth'
@@ -296,7 +296,7 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     path = depth[argument] if folder is None else folder
     # Of a pattern such as depth/{}_depth.npy, the folder is what stands before the name.
     place = Path(f'{str(path).partition("{}")[0]}x').parent if '{}' in str(path) else Path(path)
-    if not place.is_dir() and (folder or uses_depth(build_params(model.get('recipe')))):
+    if not place.is_dir() and (folder or build_params(model.get('recipe')).uses_depth):
         raise ValueError(
             f'depth folder must exist, got {path}; name one with --depth DIR, as cuts3d depth '
             'writes it'
@@ -335,18 +335,13 @@ def build_params(recipe: dict[str, Any] | None) -> CutParams:
 _built: dict[str, CutParams] = {}  # by the recipe as a text
 
 
-def uses_depth(params: CutParams) -> bool:
-    """Tell whether a recipe needs the depth of images."""
-    return params.importance is not None or params.local_cut is not None
-
-
 def require_depth(params: CutParams, depth: Any) -> None:
     """Check that a recipe that uses depth has a source of it.
 
     Raises:
         ValueError: it has none.
     """
-    if uses_depth(params) and depth is None:
+    if params.uses_depth and depth is None:
         raise ValueError(
             'depth must name a depth source for this recipe, got None; give a folder of '
             "depth maps with --depth, or set recipe.preset to 'maskcut'"
