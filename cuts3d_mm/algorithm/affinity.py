@@ -64,8 +64,6 @@ def link_patches(
         The symmetric graph of N patches. The affinity that NCut sees is 1 where two are linked
         and epsilon elsewhere, as in MaskCut.
     """
-    if not 0 < tau_ncut < 1:
-        raise ValueError(f'tau_ncut must lie in (0, 1), got {tau_ncut}')
     features = np.ascontiguousarray(features, np.float32)
     count = len(features)
     if importance is not None and importance.shape != (count,):
@@ -127,8 +125,6 @@ def spatial_importance(depth: Float, params: ImportanceParams) -> Float:
     """
     from scipy.ndimage import gaussian_filter  # a quarter of a second to import
 
-    if not 0 <= params.beta < 1:
-        raise ValueError(f'beta must lie in [0, 1), got {params.beta}')
     blurred = gaussian_filter(depth, params.sigma_patches, mode='nearest')
     difference = np.abs(blurred - depth)  # Eq. 1
     low, high = difference.min(), difference.max()

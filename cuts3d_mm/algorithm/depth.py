@@ -33,23 +33,16 @@ def normalize_depth(
         raise ValueError('depth must be finite, got NaN or inf; fill invalid pixels first')
     low, high = float(depth.min()), float(depth.max())
     if outlier_spans is not None:
-        low, high = _without_outliers(depth, low, high, outlier_spans)
+        near, far = (float(value) for value in np.percentile(depth, INLIER_PERCENTILES))
+        margin = outlier_spans * (far - near)
+        if near < far:  # else it is one depth almost everywhere: keep the rest
+            low, high = max(low, near - margin), min(high, far + margin)
     if high <= low:
         return np.zeros(depth.shape, np.float32)
     if function != 'metric':
         depth = apply_depth_function(np.clip(depth, low, high), function)
         low, high = float(depth.min()), float(depth.max())
     return np.clip((depth - low) / (high - low), 0, 1).astype(np.float32)
-
-
-def _without_outliers(depth: Float, low: float, high: float, spans: float) -> tuple[float, float]:
-    if spans < 0:
-        raise ValueError(f'outlier_spans must be at least 0, got {spans}')
-    near, far = (float(v) for v in np.percentile(depth, INLIER_PERCENTILES))
-    margin = spans * (far - near)
-    if margin == 0 and far <= near:  # one depth almost everywhere: keep the rest
-        return low, high
-    return max(low, near - margin), min(high, far + margin)
 
 
 def resize_depth(depth: Float, grid_hw: tuple[int, int]) -> Float:

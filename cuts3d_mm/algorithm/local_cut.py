@@ -14,7 +14,7 @@ from cuts3d_mm.arrays import Double, Float, Index, Mask
 from .depth import project_depth
 from .kernels.kernel import Kernel
 from .masks import component_at
-from .params import ConfidenceParams, LocalCutParams
+from .params import ConfidenceParams, EvidenceParams, LocalCutParams
 from .score import border_contrast
 
 # Edge lengths, eigenvector steps, tau, parameters -> capacities, for lengths up to tau.
@@ -41,21 +41,16 @@ _TIE = 0.01  # contrasts of quantised depths tie; rounding noise must not decide
 class Cloud:
     """The point cloud of one semantic mask, ready to be cut at any threshold."""
 
+    grid_hw: tuple[int, int]
     patches: Index  # (n,) patch index of each cloud node
     edges: Edges  # between cloud nodes
-    eigenvector_steps: NDArray[np.float64]  # (E,) along the edges, the largest entry being 1
-    magnitudes: NDArray[np.float64]  # (n,) of the eigenvector
-    is_inside: Mask  # (n,) whether the semantic mask holds the node
+    eigenvector_steps: Double  # (E,) along the edges, the largest entry being 1
     sources: Index  # cloud nodes tied to the source, the strongest first
     sinks: Index  # cloud nodes tied to the sink; empty for a cloud of one point
 
 
 def build_cloud(
-    semantic_mask: Mask,
-    points: Float,
-    eigenvector: NDArray[np.float64],
-    grid_hw: tuple[int, int],
-    params: LocalCutParams,
+    semantic_mask: Mask, eigenvector: Double, depth: Float, params: LocalCutParams
 ) -> Cloud:
     """Pick the points, their neighbours and the terminals for LocalCut.
 
@@ -64,31 +59,28 @@ def build_cloud(
 
     Args:
         semantic_mask: (N,) patches of the semantic cut, at least one.
-        points: (N, 3) in [0, 1].
         eigenvector: (N,).
-        grid_hw: (h, w) with h * w = N.
+        depth: (h, w) in [0, 1], with h * w = N.
     """
     if not semantic_mask.any():
         raise ValueError('semantic_mask must hold at least one patch, got none')
     patches = np.flatnonzero(semantic_mask)
     if params.outside == 'far':
         patches = np.arange(len(semantic_mask))
-        points = points.copy()
-        points[~semantic_mask, 2] = 1.0
+        depth = np.where(semantic_mask.reshape(depth.shape), depth, np.float32(1))
     magnitudes, is_inside = np.abs(eigenvector[patches]), semantic_mask[patches]
-    sources, sinks = _terminals(magnitudes, is_inside, _share_of(params))
+    fraction = params.terminal_fraction if params.terminals == 'regional' else 0.0
+    sources, sinks = _terminals(magnitudes, is_inside, fraction)
     if params.neighborhood == 'grid':
-        edges = connect_patches(patches, points[patches, 2], grid_hw)
+        edges = connect_patches(patches, depth.ravel()[patches], depth.shape)
     else:
-        edges = connect_neighbors(points[patches], params.num_neighbors)
+        edges = connect_neighbors(project_depth(depth)[patches], params.num_neighbors)
     entries = eigenvector[patches] / max(float(np.abs(eigenvector).max()), 1e-12)
     steps = np.abs(entries[edges.first] - entries[edges.second])
-    return Cloud(patches, edges, steps, magnitudes, is_inside, sources, sinks)
+    return Cloud(depth.shape, patches, edges, steps, sources, sinks)
 
 
-def cut_cloud(
-    cloud: Cloud, tau_knn: float, grid_hw: tuple[int, int], params: LocalCutParams
-) -> Mask:
+def cut_cloud(cloud: Cloud, tau_knn: float, params: LocalCutParams) -> Mask:
     """Cut the instance around the source out of a cloud.
 
     Edges longer than the threshold are dropped, the rest are cut between the terminals at
@@ -97,7 +89,6 @@ def cut_cloud(
 
     Args:
         tau_knn: longest edge kept, in cloud units.
-        grid_hw: (h, w).
 
     Returns:
         (N,) bool.
@@ -107,9 +98,9 @@ def cut_cloud(
     steps = cloud.eigenvector_steps[short]
     capacities = find_rule(params.capacity)(edges.length, steps, tau_knn, params)
     side = source_side(len(cloud.patches), edges, capacities, cloud.sources, cloud.sinks)
-    mask = np.zeros(grid_hw[0] * grid_hw[1], bool)
+    mask = np.zeros(cloud.grid_hw[0] * cloud.grid_hw[1], bool)
     mask[cloud.patches[side]] = True
-    return component_at(mask, int(cloud.patches[cloud.sources[0]]), grid_hw)
+    return component_at(mask, int(cloud.patches[cloud.sources[0]]), cloud.grid_hw)
 
 
 def find_rule(name: str) -> LocalCutRule:
@@ -132,13 +123,7 @@ def find_rule(name: str) -> LocalCutRule:
     return rule
 
 
-def _share_of(params: LocalCutParams) -> float:
-    return params.terminal_fraction if params.terminals == 'regional' else 0.0
-
-
-def _terminals(
-    magnitude: NDArray[np.float64], is_inside: Mask, fraction: float
-) -> tuple[Index, Index]:
+def _terminals(magnitude: Double, is_inside: Mask, fraction: float) -> tuple[Index, Index]:
     size = max(1, int(fraction * is_inside.sum()))
     strongest_first = np.argsort(np.where(is_inside, -magnitude, np.inf), kind='stable')
     sources = strongest_first[:size]
@@ -153,10 +138,10 @@ class Edges:
 
     first: Index  # (E,)
     second: Index  # (E,)
-    length: NDArray[np.float64]  # (E,) Euclidean, in the unit of the points
+    length: Double  # (E,) Euclidean, in the unit of the points
 
 
-def connect_neighbors(points: NDArray[np.float32], num_neighbors: int) -> Edges:
+def connect_neighbors(points: Float, num_neighbors: int) -> Edges:
     """Connect every point to its nearest ones; an edge counts if either end chose it.
 
     Args:
@@ -165,8 +150,6 @@ def connect_neighbors(points: NDArray[np.float32], num_neighbors: int) -> Edges:
     """
     from scipy.spatial import cKDTree  # a tenth of a second that cuts on the grid need not take
 
-    if num_neighbors < 1:
-        raise ValueError(f'num_neighbors must be at least 1, got {num_neighbors}')
     count = len(points)
     if count < 2:
         none = np.empty(0, np.int64)
@@ -182,7 +165,7 @@ def connect_neighbors(points: NDArray[np.float32], num_neighbors: int) -> Edges:
     return Edges(first, second, np.sqrt((difference**2).sum(axis=1)))
 
 
-def connect_patches(patches: Index, depth: NDArray[np.float32], grid_hw: tuple[int, int]) -> Edges:
+def connect_patches(patches: Index, depth: Float, grid_hw: tuple[int, int]) -> Edges:
     """Connect patches that touch on the grid, corners included.
 
     All neighbours are connected. Among the k nearest in 3D, many lie at equal distances on the
@@ -216,7 +199,7 @@ def connect_patches(patches: Index, depth: NDArray[np.float32], grid_hw: tuple[i
 def source_side(
     num_nodes: int,
     edges: Edges,
-    capacities: NDArray[np.float64],
+    capacities: Double,
     sources: Index,
     sinks: Index,
 ) -> Mask:
@@ -323,38 +306,37 @@ def cut_in_3d(
         params: how a cut is made and which one is taken.
         confidence: thresholds of the cuts; None: tau_knn alone.
     """
-    evidence = params.evidence
+    evidence, share, inputs = params.evidence, params.min_share, (eigenvector, depth, params)
     component = around_strongest(semantic_mask, eigenvector, depth.shape)
     if evidence is None:
-        cloud = _cloud_of(semantic_mask, eigenvector, depth, params)
-        cuts = _cuts(cloud, depth.shape, params, confidence)
-        is_taken = cuts[-1].sum() >= params.min_share * component.sum()
+        cuts = _cuts(build_cloud(semantic_mask, *inputs), params, confidence)
+        is_taken = cuts[-1].sum() >= share * component.sum()
         mask = cuts[-1] if is_taken else component
         return LocalCut(mask, np.concatenate([cuts[:-1], mask[None]]))
-    inputs = eigenvector, depth, params
     for number in range(evidence.max_rounds):
-        cloud = _cloud_of(component, *inputs)
-        parted = part_cores(component, *inputs, confidence, cloud)
-        kept = _supported(component, parted, depth, params, evidence.min_contrast)
+        cloud = build_cloud(component, *inputs)
+        radius = evidence.core_radius
+        parted = part_cores(component, cloud, eigenvector, radius, params, confidence)
+        kept = _supported(component, parted, depth, share, evidence, evidence.min_contrast)
         if kept is None:
-            cuts = _cuts(cloud, depth.shape, params, confidence)
+            cuts = _cuts(cloud, params, confidence)
             least = evidence.again_contrast if number else evidence.min_contrast
-            kept = _supported(component, cuts, depth, params, least)
+            kept = _supported(component, cuts, depth, share, evidence, least)
             if kept is None:
                 break
         component = around_strongest(kept, eigenvector, depth.shape)
     else:
-        cuts = _cuts(_cloud_of(component, *inputs), depth.shape, params, confidence)
+        cuts = _cuts(build_cloud(component, *inputs), params, confidence)
     return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
 
 
 def part_cores(
     component: Mask,
+    cloud: Cloud,
     eigenvector: Double,
-    depth: Float,
+    radius: int,
     params: LocalCutParams,
     confidence: ConfidenceParams | None,
-    cloud: Cloud | None = None,
 ) -> NDArray[np.bool_]:
     """Cut the core around the strongest patch off the other cores of a component.
 
@@ -366,45 +348,33 @@ def part_cores(
 
     Args:
         component: (N,) one 4-connected part of a semantic mask.
+        cloud: cloud of the component.
         eigenvector: (N,) larger means more foreground.
-        depth: (h, w) in [0, 1], with h * w = N.
-        params: how a cut is made; its evidence must be given.
+        radius: patches beyond a depth step that belong to no core.
+        params: how a cut is made.
         confidence: thresholds; None: tau_knn alone.
-        cloud: of the component; None: it is built here.
 
     Returns:
         (K, N) cuts that hold the core of the strongest patch that lies in a core; K = 0 for a
         component with a single core at each threshold.
     """
-    if params.evidence is None:
-        raise ValueError('evidence must be given to cut between cores, got None')
-    grid_hw = depth.shape
-    cloud = cloud or _cloud_of(component, eigenvector, depth, params)
+    from scipy.ndimage import maximum_filter  # a quarter of a second to import
+
     steepest = np.where(component, 0.0, np.inf)  # depth step at or near each patch
     for end in (cloud.edges.first, cloud.edges.second):
         np.maximum.at(steepest, cloud.patches[end], cloud.edges.length)
-    radius = params.evidence.core_radius
-    if radius < 0:
-        raise ValueError(f'core_radius must be at least 0, got {radius}')
-    steepest = steepest.reshape(grid_hw)
-    for axis in (0, 1):
-        sides = [(radius, radius) if side == axis else (0, 0) for side in (0, 1)]
-        padded = np.pad(steepest, sides, constant_values=-np.inf)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis)
-        steepest = windows.max(axis=2)
-    steepest = steepest.ravel()
+    near = maximum_filter(steepest.reshape(cloud.grid_hw), 2 * radius + 1, mode='nearest').ravel()
     cuts = []
     for tau in _thresholds(params.tau_knn, confidence):
-        core = steepest <= tau
+        core = near <= tau
         if not core.any():
             continue
-        own = around_strongest(core, eigenvector, grid_hw)
+        own = around_strongest(core, eigenvector, cloud.grid_hw)
         is_other = core & ~own
         if is_other.any():
             ends = np.flatnonzero(own[cloud.patches]), np.flatnonzero(is_other[cloud.patches])
             cores = replace(cloud, sources=ends[0], sinks=ends[1])
-            for longest in (np.inf, float(tau)):
-                cuts.append(cut_cloud(cores, longest, grid_hw, params))
+            cuts += [cut_cloud(cores, longest, params) for longest in (np.inf, float(tau))]
     return np.array(cuts, bool).reshape(-1, len(component))
 
 
@@ -412,33 +382,22 @@ def _supported(
     component: Mask,
     cuts: NDArray[np.bool_],
     depth: Float,
-    params: LocalCutParams,
+    min_share: float,
+    evidence: EvidenceParams,
     least_contrast: float,
 ) -> Mask | None:
     """The part of a component whose border depth supports best; None where it supports none.
 
     It is a cut, or what a cut that is too small leaves of the component.
     """
-    evidence = params.evidence
-    if evidence is None:
-        raise ValueError('evidence must be given to compare cuts, got None')
     is_new = np.append((cuts[1:] != cuts[:-1]).any(axis=1), np.ones(min(len(cuts), 1), bool))
     cuts = cuts[is_new]  # many thresholds give the same cut
-    is_large = cuts.sum(axis=1) >= max(params.min_share * component.sum(), evidence.min_patches)
+    is_large = cuts.sum(axis=1) >= max(min_share * component.sum(), evidence.min_patches)
     for parts in (cuts[is_large], component & ~cuts[~is_large]):
-        contrasts = np.array(
-            [
-                border_contrast(
-                    part.reshape(depth.shape),
-                    component.reshape(depth.shape),
-                    depth,
-                    evidence.step_floor,
-                )
-                if part.sum() >= evidence.min_patches
-                else 0.0
-                for part in parts
-            ]
-        )
+        contrasts = np.zeros(len(parts))
+        for index in np.flatnonzero(parts.sum(axis=1) >= evidence.min_patches):
+            masks = parts[index].reshape(depth.shape), component.reshape(depth.shape)
+            contrasts[index] = border_contrast(*masks, depth, evidence.step_floor)
         if (contrasts > least_contrast + _TIE).any():
             best: Mask = parts[np.flatnonzero(contrasts > contrasts.max() - _TIE)[-1]]
             return best  # the one at the largest threshold of those that tie
@@ -451,15 +410,8 @@ def around_strongest(mask: Mask, eigenvector: Double, grid_hw: tuple[int, ...]) 
     return component_at(mask, seed, grid_hw)
 
 
-def _cloud_of(mask: Mask, eigenvector: Double, depth: Float, params: LocalCutParams) -> Cloud:
-    return build_cloud(mask, project_depth(depth), eigenvector, depth.shape, params)
-
-
 def _cuts(
-    cloud: Cloud,
-    grid_hw: tuple[int, int],
-    params: LocalCutParams,
-    confidence: ConfidenceParams | None,
+    cloud: Cloud, params: LocalCutParams, confidence: ConfidenceParams | None
 ) -> NDArray[np.bool_]:
     """The cuts between the ends of the eigenvector at rising thresholds, (T, N)."""
     cuts: list[Mask] = []
@@ -467,7 +419,7 @@ def _cuts(
     for tau in _thresholds(params.tau_knn, confidence):
         is_between = (cloud.edges.length > previous) & (cloud.edges.length <= tau)
         if params.capacity == 'affinity' or not cuts or is_between.any():
-            cuts.append(cut_cloud(cloud, float(tau), grid_hw, params))
+            cuts.append(cut_cloud(cloud, float(tau), params))
         else:
             cuts.append(cuts[-1])  # the same edges
         previous = tau
@@ -477,8 +429,6 @@ def _cuts(
 def _thresholds(tau_knn: float, params: ConfidenceParams | None) -> Double:
     if params is None:
         return np.array([tau_knn])
-    if params.num_cuts < 1:
-        raise ValueError(f'num_cuts must be at least 1, got {params.num_cuts}')
     between = np.linspace if params.spacing == 'linear' else np.geomspace
     return between(params.tau_min_ratio * tau_knn, tau_knn, params.num_cuts)
 

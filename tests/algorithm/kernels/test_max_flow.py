@@ -7,7 +7,6 @@ import pytest
 from helpers.drawn import disc
 
 from cuts3d_mm.algorithm import local_cut
-from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.algorithm.local_cut import build_cloud, cut_cloud
 from cuts3d_mm.algorithm.params import LocalCutParams
 
@@ -28,8 +27,7 @@ def clouds(params, count):
         depth = 0.08 * depth + 0.02 * rng.integers(0, 3, GRID_HW)
         semantic = (depth < rng.uniform(0.1, 0.4)) | disc((6, 8), 3, GRID_HW)
         eigenvector = np.where(semantic, 1.0, -0.3).ravel() + 0.3 * rng.standard_normal(221)
-        points = project_depth(depth.astype(np.float32))
-        yield build_cloud(semantic.ravel(), points, eigenvector, GRID_HW, params)
+        yield build_cloud(semantic.ravel(), eigenvector, depth.astype(np.float32), params)
 
 
 @pytest.mark.parametrize('choice', CHOICES, ids='-'.join)
@@ -47,7 +45,7 @@ def test_compiled_cuts_equal_those_of_scipy(choice, monkeypatch):
     for function in (kernel.compiled(), kernel.plain):
         monkeypatch.setattr(local_cut, '_source_side', function)
         found[function] = [
-            cut_cloud(cloud, tau, GRID_HW, params)
+            cut_cloud(cloud, tau, params)
             for cloud in clouds(params, 12)
             for tau in (0.004, 0.021, 0.045, 0.115, 2.0)
         ]
