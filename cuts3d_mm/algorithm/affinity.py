@@ -7,7 +7,6 @@ whose bit is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -71,15 +70,17 @@ def link_patches(
     if not np.isfinite(features).all():
         raise ValueError('features must be finite, got NaN or inf')
     left, right = _factors(features, similarity)
+    is_cosine = similarity == 'cosine'
     packed = no_links(count)
     starts = range(0, count, _TILE)
     for row, column in combinations_with_replacement(starts, 2):
         rows, columns = slice(row, row + _TILE), slice(column, column + _TILE)
         values = left[rows] @ right[columns].T
-        threshold: Float | float = tau_ncut if similarity == 'cosine' else float(np.log(tau_ncut))
+        threshold: Float | float = tau_ncut if is_cosine else float(np.log(tau_ncut))
         if importance is not None:
-            pairs = importance[rows, None] * importance[columns]
-            threshold = _THRESHOLDS[similarity](pairs, tau_ncut)
+            threshold = _log_threshold(importance[rows, None] * importance[columns], tau_ncut)
+            if is_cosine:
+                np.exp(threshold, out=threshold)
         write_links(packed, values > threshold, row, column)
     return packed
 
@@ -97,21 +98,10 @@ def _factors(features: Float, similarity: Similarity) -> tuple[Float, Float]:
     return left.astype(np.float32), right.astype(np.float32)
 
 
-def _cosine_threshold(pairs: Float, tau_ncut: float) -> Float:
-    logarithm = _log_threshold(pairs, tau_ncut)
-    return np.exp(logarithm, out=logarithm)
-
-
 def _log_threshold(pairs: Float, tau_ncut: float) -> Float:
     exponent = np.subtract(np.float32(1), pairs, out=pairs)
     with np.errstate(divide='ignore'):  # d = 1: log 0 = -inf, every positive similarity passes
         return np.divide(np.float32(np.log(tau_ncut)), exponent, out=exponent)
-
-
-_THRESHOLDS: dict[Similarity, Callable[[Float, float], Float]] = {
-    'cosine': _cosine_threshold,
-    'gaussian': _log_threshold,
-}
 
 
 def spatial_importance(depth: Float, params: ImportanceParams) -> Float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 from cuts3d_mm.arrays import Float, Index, Mask
 
 from .kernels.kernel import Kernel
-from .masks import (
-    enlarge_patches,
-    fill_holes,
-    mask_iou,
-    resize_bicubic,
-    resize_linear,
-)
+from .masks import enlarge_patches, fill_holes, mask_iou, resize_bicubic, resize_linear
 from .params import CrfParams, RefineParams
 
 LANES = 4, 8  # masks filtered together: a vector register of float32
 Nodes = NDArray[np.uint32]
-_Arrays = tuple[Nodes, Float, Nodes]  # of a lattice
 _KEY_BITS = 12  # of one lattice coordinate in the key of a vertex
 _REACH = 2 ** (_KEY_BITS - 1) - 64  # largest coordinate, with room for the neighbours
+
+
+class Lattice(NamedTuple):
+    """Where P points in d dimensions lie on a lattice of M vertices."""
+
+    vertices: Nodes  # (P, d + 1) vertices of the simplex around each point
+    weights: Float  # (P, d + 1) barycentric, summing to 1
+    neighbors: Nodes  # (d + 1, M, 2) along each direction; M where there is none
+
+
+_Arrays = tuple[Nodes, Float, Nodes]  # of a lattice
 
 
 def refine_masks(masks: Mask, image: NDArray[np.uint8], params: CrfParams) -> Mask:
@@ -110,7 +114,7 @@ def filter_values(lattice: Lattice, values: Float) -> Float:
     The result is not normalised: a constant 1 comes back in proportion to the local density.
     """
     flat = np.ascontiguousarray(values, np.float32).ravel()
-    return _filter(*_arrays(lattice), flat, _lanes(values.shape[1])).reshape(values.shape)
+    return _filter(*lattice, flat, _lanes(values.shape[1])).reshape(values.shape)
 
 
 def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
@@ -121,7 +125,7 @@ def normalize_weights(lattice: Lattice, strength: float) -> Lattice:
     """
     density = filter_values(lattice, np.ones((len(lattice.vertices), 1), np.float32))
     factors = np.sqrt(np.float32(strength) / (density + np.float32(1e-20)))
-    return Lattice(lattice.vertices, lattice.weights * factors, lattice.neighbors)
+    return lattice._replace(weights=lattice.weights * factors)
 
 
 def infer_masks(
@@ -139,17 +143,13 @@ def infer_masks(
         spatial: normalised lattice in 2 dimensions.
         bilateral: normalised lattice in 5 dimensions.
     """
-    lattices = _arrays(spatial), _arrays(bilateral)
+    lattices = spatial[:], bilateral[:]  # numba takes plain tuples
     inferred = []
     for start in range(0, len(masks), LANES[-1]):
         part = masks[start : start + LANES[-1]]
         lanes = _lanes(next(width for width in LANES if len(part) <= width))
         inferred.append(_infer(part, np.float32(logit), num_iterations, *lattices, lanes))
     return np.concatenate(inferred)
-
-
-def _arrays(lattice: Lattice) -> _Arrays:
-    return lattice.vertices, lattice.weights, lattice.neighbors
 
 
 def _lanes(width: int) -> tuple[int, ...]:
@@ -192,15 +192,6 @@ def _infer_plain(
 
 _filter = Kernel('lattice.filter_values', _filter_plain)
 _infer = Kernel('lattice.infer_masks', _infer_plain)
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """Where P points in d dimensions lie on a lattice of M vertices."""
-
-    vertices: Nodes  # (P, d + 1) vertices of the simplex around each point
-    weights: Float  # (P, d + 1) barycentric, summing to 1
-    neighbors: Nodes  # (d + 1, M, 2) along each direction; M where there is none
 
 
 def build_lattice(positions: Float) -> Lattice:

@@ -22,7 +22,7 @@ from .local_cut import LocalCut, around_strongest, cut_in_3d, spatial_confidence
 from .masks import component_at, mask_iou
 from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
 from .params import BackgroundParams, CutParams, Similarity
-from .score import plane_residual, score_mask
+from .score import mask_signals, plane_residual, score_mask
 
 
 @dataclass(frozen=True)
@@ -340,9 +340,8 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
             continue
         score = cut.score
         if params.score is not None:
-            score = score_mask(
-                cut.patches, cut.confidence, image.depth, iou, cut.eigenvalue, params.score
-            )
+            known = cut.patches, cut.confidence, image.depth, iou, cut.eigenvalue
+            score = score_mask(mask_signals(*known, params.score), params.score)
         instances.append(replace(cut, mask=mask, score=score))
     found, others = tuple(instances), tuple(rejected)
     return replace(image, instances=found, rejected=others, on_edges=None)

@@ -110,23 +110,23 @@ def _launch(
     ]
     importance = None
     if maps:
-        ranks = torch.stack([_ranked(one)[_places(one.numel(), device)] for one in maps])
+        ranks = torch.stack(
+            [one.flatten().sort().values[_places(one.numel(), device)] for one in maps]
+        )
+        shares = [[place % 1 for place in _percentiles(one.numel())] for one in maps]
         found['depth_ends'] = ranks[:, :2]  # NaN is sorted to the end
-        bounds = depth_bounds(ranks, _shares(maps, device), params.depth_outlier_spans)
-        centres = torch.stack([sample_centres(one, grid_hw) for one in maps])
-        found['depth'] = scale_depth(centres, bounds, params.depth_function)
+        shares_there = torch.tensor(shares).to(device)
+        bounds = _depth_bounds(ranks, shares_there, params.depth_outlier_spans)
+        centres = torch.stack([_sample_centres(one, grid_hw) for one in maps])
+        found['depth'] = _scale_depth(centres, bounds, params.depth_function)
         if params.background is not None:
-            found['disparity'] = 1 - scale_depth(centres, bounds, 'inverse')
+            found['disparity'] = 1 - _scale_depth(centres, bounds, 'inverse')
         if params.importance is not None:
             importance = spatial_importance(found['depth'], params.importance)
             found['importance'] = importance
             importance = importance.flatten(1)
     found['words'] = link_words(features.flatten(1, 2), params.ncut.tau_ncut, importance)
     return found
-
-
-def _ranked(depth: Tensor) -> Tensor:
-    return depth.flatten().sort().values
 
 
 def _percentiles(count: int) -> list[float]:
@@ -142,19 +142,14 @@ def _places(count: int, device: torch.device) -> Tensor:
     return torch.tensor(places).to(device)
 
 
-def _shares(maps: Sequence[Tensor], device: torch.device) -> Tensor:
-    """(B, 2) where the percentiles lie between the two values."""
-    return torch.tensor([[p % 1 for p in _percentiles(one.numel())] for one in maps]).to(device)
-
-
-def depth_bounds(
+def _depth_bounds(
     ranks: Tensor, shares: Tensor, outlier_spans: float | None
 ) -> tuple[Tensor, Tensor]:
     """Nearest and farthest depths that count, as in `normalize_depth`.
 
     Args:
         ranks: (B, 6) lowest and highest depth, then what is below and above each percentile.
-        shares: (B, 2) see `_shares`.
+        shares: (B, 2) where the percentiles lie between the two values.
         outlier_spans: see `normalize_depth`.
 
     Returns:
@@ -173,7 +168,7 @@ def depth_bounds(
     )
 
 
-def sample_centres(depth: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+def _sample_centres(depth: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """Take the depth at each patch centre, as `resize_depth` does."""
     rows, columns = (
         _centres(size, cells, depth.device)
@@ -187,22 +182,17 @@ def _centres(size: int, cells: int, device: torch.device) -> Tensor:
     return torch.from_numpy(patch_centres(size, cells)).to(device)
 
 
-def scale_depth(depth: Tensor, bounds: tuple[Tensor, Tensor], function: DepthFunction) -> Tensor:
+def _scale_depth(depth: Tensor, bounds: tuple[Tensor, Tensor], function: DepthFunction) -> Tensor:
     """Scale depths to [0, 1] between two bounds, as `normalize_depth` does; equal ones give 0."""
     low, high = bounds
     if function != 'metric':
         shift = torch.where(low > 0, 0.0, FLOOR * (high - low) - low)
         depth = depth.clamp(low, high)
-        depth, low, high = (
-            _of_depth((value + shift).clamp_min(1e-12), function) for value in (depth, low, high)
-        )
+        positive = ((value + shift).clamp_min(1e-12) for value in (depth, low, high))
+        depth, low, high = (one.log() if function == 'log' else -1 / one for one in positive)
     span = high - low
     scaled = ((depth - low) / torch.where(span > 0, span, 1.0)).clamp(0, 1)
     return torch.where(bounds[1] > bounds[0], scaled, 0.0)
-
-
-def _of_depth(depth: Tensor, function: DepthFunction) -> Tensor:
-    return depth.log() if function == 'log' else -1 / depth
 
 
 def depth_from_disparity(disparity: Tensor) -> Tensor:

@@ -11,30 +11,15 @@ from .params import ScoreParams
 _RELIEF_PERCENTILE = 90  # of the depth steps inside a mask
 
 
-def score_mask(
-    patches: Mask,
-    confidence: Float,
-    depth: Float | None,
-    refined_iou: float,
-    eigenvalue: float,
-    params: ScoreParams,
-) -> float:
-    """Estimate the chance that a mask overlaps an object by an IoU of at least 0.5.
+def score_mask(signals: dict[str, float], params: ScoreParams) -> float:
+    """Estimate the chance that a mask overlaps an object by an IoU of at least 0.5, in (0, 1).
 
-    A logistic model of the signals of `mask_signals`.
+    A logistic model.
 
     Args:
-        patches: (h, w) the cut, at least one patch.
-        confidence: (h, w) in [0, 1].
-        depth: (h, w) in [0, 1]; None for a recipe that uses none.
-        refined_iou: IoU of the mask before and after the refinement, in [0, 1].
-        eigenvalue: lambda2 of the normalized cut, in [0, 2].
+        signals: those of `mask_signals`.
         params: coefficients of the model.
-
-    Returns:
-        Score in (0, 1).
     """
-    signals = mask_signals(patches, confidence, depth, refined_iou, eigenvalue, params)
     logit = params.bias + sum(getattr(params, name) * value for name, value in signals.items())
     return float(1 / (1 + np.exp(-logit)))
 
@@ -51,8 +36,15 @@ def mask_signals(
 
     Mean confidence of the patches; contrast and height of the depth step at the border; how far
     the surroundings lie behind the mask; overlap before and after the refinement; share of the
-    outline that lies on the borders of the image; and the eigenvalue of the cut. Arguments as in
-    `score_mask`. Where depth is None, all of it counts as flat.
+    outline that lies on the borders of the image; and the eigenvalue of the cut.
+
+    Args:
+        patches: (h, w) the cut, at least one patch.
+        confidence: (h, w) in [0, 1].
+        depth: (h, w) in [0, 1]; None for a recipe that uses none: all of it counts as flat.
+        refined_iou: IoU of the mask before and after the refinement, in [0, 1].
+        eigenvalue: lambda2 of the normalized cut, in [0, 2].
+        params: limits of the signals.
     """
     flat = np.zeros(patches.shape, np.float32) if depth is None else depth
     everywhere = np.ones_like(patches)

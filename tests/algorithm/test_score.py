@@ -21,8 +21,9 @@ EVERYWHERE = np.ones(GRID_HW, bool)
 
 
 def signals_of(depth, mask=SQUARE, refined_iou=0.9, eigenvalue=0.1):
-    inputs = mask, mask.astype(np.float32), depth, refined_iou, eigenvalue, PARAMS
-    return mask_signals(*inputs), score_mask(*inputs)
+    inputs = mask, mask.astype(np.float32), depth, refined_iou, eigenvalue
+    signals = mask_signals(*inputs, PARAMS)
+    return signals, score_mask(signals, PARAMS)
 
 
 def test_contrast_is_the_border_step_over_the_relief_inside():
@@ -53,7 +54,7 @@ def test_the_score_is_the_logistic_function_of_the_signals():
     logit = PARAMS.bias + sum(getattr(PARAMS, name) * value for name, value in signals.items())
     assert score == pytest.approx(1 / (1 + np.exp(-logit)))
     changed = replace(PARAMS, bias=PARAMS.bias + 1)
-    assert score_mask(SQUARE, SQUARE * 1.0, depth, 0.9, 0.1, changed) > score
+    assert score_mask(signals, changed) > score
 
 
 def test_border_share_counts_sides_of_patches():
