@@ -45,7 +45,6 @@ from .registry import LABELLERS, SCOPE, with_defaults
 (_ANY_OBJECT,) = plain_dataset_meta(None)['classes']  # all that most detectors know
 _CELL_PX = 8  # side of a cell of the confidence grid, as the patches of the pseudo-labels
 _REFINED_HW = (480, 480)  # size at which masks are refined, as the pseudo-labels
-_PROBABILITY_STEPS = 255  # masks of MMDetection without a threshold are uint8
 _NO_DETECTOR = 'CONFIG must define model and test_dataloader, it does not'
 _SPARE_NUMBERS = 1 << 26  # of anchors, indices and the like, which are no weights
 _NUMBERS_PER_CALL = 1 << 10  # so that the number of tensors has a limit, too
@@ -92,7 +91,10 @@ class DetectorLabeller:
         refine: bool = False,
     ) -> None:
         require_confidence_source(confidence_source)
-        check_options(score_thr, max_per_image)
+        if not 0 <= score_thr <= 1:
+            raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
+        if max_per_image is not None and max_per_image < 1:
+            raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
         init_default_scope('mmdet')  # so that MMDetection finds its own classes
         if isinstance(detector, dict):
             with reading_as_data():
@@ -134,7 +136,11 @@ class DetectorLabeller:
     @staticmethod
     def resolve(config: dict[str, Any]) -> dict[str, Any]:
         """Complete a config: the defaults of our classes in the detector."""
-        return {**config, 'detector': with_defaults(config['detector'], _part_of_a_detector)}
+
+        def find_part(name: str) -> Any:
+            return MODELS.get(f'{SCOPE}.{name}')
+
+        return {**config, 'detector': with_defaults(config['detector'], find_part)}
 
     def to(self, device: str) -> DetectorLabeller:
         """Move the detector; its own `to` also tells it where its images must go."""
@@ -159,9 +165,8 @@ class DetectorLabeller:
             at_once: images that go through the network together, padded to one size. By default
                 each goes alone, so that what is found in it does not depend on its neighbours.
         """
-        source = self.confidence_source
-        found = self.extract(images, at_once)
-        return [tuple(read_detections(output, source)) for output in found]
+        outputs = self.extract(images, at_once)
+        return [tuple(read_detections(one, self.confidence_source)) for one in outputs]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -209,7 +214,9 @@ class DetectorLabeller:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of what the detector finds: `object` alone, unless it was taught others."""
-        return class_names(self.detector)
+        meta = plain_dataset_meta(getattr(self.detector, 'dataset_meta', None))
+        names: tuple[str, ...] = meta['classes']
+        return names
 
     def _load(self, checkpoint: str, expected_sha256: str | None) -> None:
         read = read_state(checkpoint)
@@ -251,13 +258,6 @@ def read_predictions(
     return DetectorOutput(crops, scores, boxes, labels, image_hw, categories)
 
 
-def class_names(detector: Any) -> tuple[str, ...]:
-    """Names of the classes of a network: `object` alone, unless it was taught others."""
-    meta = plain_dataset_meta(getattr(detector, 'dataset_meta', None))
-    names: tuple[str, ...] = meta['classes']
-    return names
-
-
 def category_of(label: int, classes: Sequence[str]) -> str | None:
     """Name of a class; None for an object of which no more is known."""
     name = classes[label] if label < len(classes) else _ANY_OBJECT
@@ -288,11 +288,6 @@ def _crops(masks: Tensor) -> tuple[MaskCrop, ...]:
 def _used_range(is_used: NDArray[np.bool_]) -> tuple[int, int]:
     indices = np.flatnonzero(is_used)
     return (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, 0)
-
-
-def _part_of_a_detector(name: str) -> type | None:
-    found: type | None = MODELS.get(f'{SCOPE}.{name}')
-    return found
 
 
 @contextmanager
@@ -356,31 +351,29 @@ def read_detections(found: DetectorOutput, confidence_source: str) -> Iterator[D
         found: output with probabilities if `confidence_source` is 'map', else with masks.
         confidence_source: 'map', 'score' or 'none', see `DetectorLabeller`.
     """
-    refined = _refined_masks(found, confidence_source)
-    parts = zip(
-        *(found.crops, found.scores.tolist(), found.boxes_xyxy, found.labels, found.categories),
-        strict=True,
+    refined = (
+        None if found.pixels is None else _refined_masks(found, found.pixels, confidence_source)
     )
-    for crop, score, box_xyxy, label, category in parts:
-        values = _whole(crop, found.image_hw)
+    for index, crop in enumerate(found.crops):
+        values, score = _whole(crop, found.image_hw), float(found.scores[index])
         mask, confidence = _mask_and_confidence(values, score, confidence_source)
-        if found.pixels is not None:
-            mask = next(refined)
+        if refined is not None:
+            mask = refined[index]
         if mask.any():
-            yield Detection(mask, confidence, score, box_xyxy, int(label), category=category)
+            box, label = found.boxes_xyxy[index], int(found.labels[index])
+            category = found.categories[index]
+            yield Detection(mask, confidence, score, box, label, category=category)
 
 
-def _refined_masks(found: DetectorOutput, confidence_source: str) -> Iterator[Mask]:
+def _refined_masks(found: DetectorOutput, pixels: Pixels, confidence_source: str) -> list[Mask]:
     """Refine the masks of an image; one that changes by more than half becomes empty."""
-    if found.pixels is None:
-        return iter(())
     small = []
     for crop in found.crops:
         mask, _ = _mask_and_confidence(_whole(crop, found.image_hw), 1.0, confidence_source)
         small.append(cv2.resize(mask.astype(np.uint8), _REFINED_HW[::-1]) > 0)
-    refined = refine_to_image(small, found.pixels, found.image_hw, RefineParams())
+    refined = refine_to_image(small, pixels, found.image_hw, RefineParams())
     nothing = np.zeros(found.image_hw, bool)
-    return iter([nothing if mask is None else mask for mask, _ in refined])
+    return [nothing if mask is None else mask for mask, _ in refined]
 
 
 def _whole(crop: MaskCrop, image_hw: tuple[int, int]) -> NDArray[np.generic]:
@@ -398,7 +391,8 @@ def _mask_and_confidence(
     grid_hw = tuple(-(-side // _CELL_PX) for side in values.shape)
     if confidence_source == 'score':
         return values.astype(bool), np.full(grid_hw, score, np.float32)
-    probability = np.float32(1 / _PROBABILITY_STEPS) * values.astype(np.float32)
+    # Masks of MMDetection without a threshold are uint8.
+    probability = np.float32(1 / 255) * values.astype(np.float32)
     is_inside = probability >= 0.5
     return is_inside, _mean_inside(probability, is_inside, grid_hw)
 
@@ -409,18 +403,6 @@ def _mean_inside(probability: Float, is_inside: Mask, grid_hw: tuple[int, ...]) 
     total = cv2.resize(probability * is_inside, size, interpolation=cv2.INTER_AREA)
     share = cv2.resize(is_inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return np.where(share > 0, np.clip(total / np.maximum(share, 1e-6), 0, 1), 0).astype('f4')
-
-
-def check_options(score_thr: float, max_per_image: int | None) -> None:
-    """Check which instances of a detector are kept.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-    if not 0 <= score_thr <= 1:
-        raise ValueError(f'score_thr must lie in [0, 1], got {score_thr}')
-    if max_per_image is not None and max_per_image < 1:
-        raise ValueError(f'max_per_image must be at least 1, got {max_per_image}')
 
 
 def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str, Any]:
@@ -475,15 +457,14 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     """
     if isinstance(model, Path):
         model = str(model)
-    if isinstance(model, str) and weights is None:
-        release = find_release(model)
-        if release is not None:
-            checked = read_release_config(release / CONFIG_FILE)
-            return _release(checked, str(release / WEIGHTS_FILE))
-    if model is None and weights is None:
-        raise ValueError('a model or weights must be named, got neither')
+    release = find_release(model) if isinstance(model, str) and weights is None else None
+    if release is not None:
+        checked = read_release_config(release / CONFIG_FILE)
+        return _release(checked, str(release / WEIGHTS_FILE))
     if model is None:
-        return _release(None, str(weights))
+        if weights is None:
+            raise ValueError('a model or weights must be named, got neither')
+        return _release(None, weights)
     if weights is None:
         raise ValueError(
             f'{model} is a config without published weights; pass weights, a file or an hf:// '
@@ -530,11 +511,8 @@ def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:
         ValueError: config and weights do not fit each other.
     """
     init_default_scope('mmdet')  # so that MMDetection finds its own classes
-    detector: Any
-    if source.is_release:
-        detector = build_release_model(model, source.weights)
-    else:
-        detector = MODELS.build(model)
+    build = partial(build_release_model, weights=source.weights)
+    detector: Any = build(model) if source.is_release else MODELS.build(model)
     check_weights_fit(source.weights, detector.state_dict())
     detector.load_state_dict(source.weights)
     detector.dataset_meta = source.dataset_meta

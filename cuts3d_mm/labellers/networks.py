@@ -50,28 +50,18 @@ def check_device(name: str) -> None:
     form = _FORM.fullmatch(name)
     if form is None:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {name!r}")
-    if form[1] == 'cuda':
-        _check_cuda(name, int(form[2] or 0))
-    elif form[1] == 'mps':
-        _check_mps(name)
-
-
-def _check_cuda(name: str, index: int) -> None:
+    if form[1] not in ('cuda', 'mps'):
+        return
     import torch
 
+    if form[1] == 'mps' and not torch.backends.mps.is_available():
+        raise ValueError(f'device {name} must be a Mac with Metal; use --device cpu or auto')
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if index >= count:
+    if form[1] == 'cuda' and int(form[2] or 0) >= count:
         raise ValueError(
             f'device {name} must be a GPU of this machine, PyTorch {torch.__version__} sees '
             f"{count}; use --device cpu or auto, or see what 'cuts3d doctor' says"
         )
-
-
-def _check_mps(name: str) -> None:
-    import torch
-
-    if not torch.backends.mps.is_available():
-        raise ValueError(f'device {name} must be a Mac with Metal; use --device cpu or auto')
 
 
 def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[str, Any]:
@@ -94,8 +84,9 @@ def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[s
         return model
     changes = {}
     for part, registry in _PARTS.items():
-        config = model.get(part)
-        if config is None or not _takes_half(registry.get(config['type'])):
+        config: Any = model.get(part)
+        kind = None if config is None else registry.get(config['type'])
+        if kind is None or 'half' not in inspect.signature(kind).parameters:
             continue
         half = part == 'features' and precision in ('auto', 'bf16')
         if precision == 'auto' or (precision == 'bf16' and part == 'depth'):
@@ -123,10 +114,6 @@ def build_on(model: dict[str, Any], device: str) -> Any:
     return build_labeller(with_precision(model, device, 'auto')).to(device)
 
 
-def _takes_half(kind: Any) -> bool:
-    return kind is not None and 'half' in inspect.signature(kind).parameters
-
-
 def to_device(images: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
     """Stack arrays of one shape on a device; the copy to a GPU is not waited for."""
     import torch
@@ -145,10 +132,7 @@ def normalized_batch(
 
     Args:
         images: (H, W, 3) uint8 RGB.
-        mean: (1, 3, 1, 1) of RGB in [0, 1].
-        std: (1, 3, 1, 1) of RGB in [0, 1].
-        device: where the batch goes.
-        dtype: of the batch.
+        mean: (1, 3, 1, 1) of RGB in [0, 1], as `std`.
 
     Returns:
         (B, 3, H, W).
@@ -159,13 +143,6 @@ def normalized_batch(
 
 
 def image_features(features: Tensor) -> list[Any]:
-    """Features of each image: an array, or on a GPU a tensor that stays there to be linked.
-
-    Args:
-        features: (B, h, w, C).
-
-    Returns:
-        (h, w, C) float32, one per image.
-    """
+    """Divide (B, h, w, C) into float32 arrays, or on a GPU tensors that stay to be linked."""
     features = features.float()
     return list(features.numpy() if features.device.type == 'cpu' else features)

@@ -193,15 +193,16 @@ def with_defaults(config: Any, find_class: FindClass) -> Any:
     kind = _our_class(config.get('type'), find_class)
     if kind is None:
         return {str(key): with_defaults(value, find_class) for key, value in config.items()}
-    complete = {**_defaults(kind), **config, 'type': f'{SCOPE}.{kind.__name__}'}
+    parameters = inspect.signature(kind).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    complete = {**defaults, **config, 'type': f'{SCOPE}.{kind.__name__}'}
     if hasattr(kind, 'resolve'):
         complete = kind.resolve(complete)
     return {key: with_defaults(value, find_class) for key, value in complete.items()}
 
 
 def _part_of_a_labeller(name: str) -> type | None:
-    found = (registry.get(name) for registry in (LABELLERS, FEATURES, DEPTH))
-    return next((kind for kind in found if kind is not None), None)
+    return LABELLERS.get(name) or FEATURES.get(name) or DEPTH.get(name)
 
 
 def _our_class(kind: Any, find_class: FindClass) -> type | None:
@@ -212,11 +213,6 @@ def _our_class(kind: Any, find_class: FindClass) -> type | None:
     name = kind.removeprefix(f'{SCOPE}.')
     found = None if '.' in name else find_class(name)
     return found if found is not None and is_ours(found) else None
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    parameters = inspect.signature(kind).parameters.values()
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def build_labeller(model: dict[str, Any]) -> Any:
@@ -315,7 +311,7 @@ def _folder_argument(kind: Any) -> str | None:
 
 
 def build_params(recipe: dict[str, Any] | None) -> CutParams:
-    """Turn the `recipe` of a config into parameters; a process builds those of a recipe once.
+    """Turn the `recipe` of a config into parameters.
 
     Raises:
         ValueError: an unknown preset, parameter or choice.
@@ -323,16 +319,11 @@ def build_params(recipe: dict[str, Any] | None) -> CutParams:
     if recipe is not None and not isinstance(recipe, dict):
         raise ValueError(f"recipe must be a dict, such as dict(preset='maskcut'), got {recipe!r}")
     changes = dict(recipe or {})
-    key = repr(changes)
     preset = changes.pop('preset', 'cuts3d')
     if preset not in PRESETS:
         raise ValueError(f'recipe.preset must be one of {", ".join(PRESETS)}, got {preset!r}')
-    if key not in _built:
-        _built[key] = params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
-    return _built[key]
-
-
-_built: dict[str, CutParams] = {}  # by the recipe as a text
+    built: CutParams = params_from_dict(CutParams, changes, 'recipe.', PRESETS[preset]())
+    return built
 
 
 def require_depth(params: CutParams, depth: Any) -> None:

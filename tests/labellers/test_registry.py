@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from cuts3d_mm.labellers import registry as registries
 from cuts3d_mm.labellers.registry import (
     DEPTH,
     FEATURES,
     LABELLERS,
     build_labeller,
     check_labeller,
-    resolve_config,
     with_depth_folder,
 )
 
@@ -96,19 +94,6 @@ def test_the_recipe_is_checked_before_any_feature_source_is_imported():
     model = {'type': 'PseudoLabelGenerator', 'features': {'type': 'nowhere.Given'}}
     with pytest.raises(ValueError, match='recipe.colour is not a parameter'):
         check_labeller({**model, 'recipe': {'colour': 3}})
-
-
-def test_a_start_builds_the_parameters_of_a_recipe_once(monkeypatch):
-    calls, build = [], registries.params_from_dict
-    monkeypatch.setattr(registries, '_built', {})
-    monkeypatch.setattr(registries, 'params_from_dict', lambda *a: calls.append(a) or build(*a))
-    features = {'type': 'cuts3d_mm.ColorTextureFeatures'}
-    model = {'type': 'cuts3d_mm.PseudoLabelGenerator', 'features': features}
-    model = with_depth_folder(model, 'maps')
-    check_labeller(model)
-    assert resolve_config(model)['recipe']
-    assert build_labeller(model).params == build(*calls[0])
-    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
