@@ -50,7 +50,6 @@ def end_with(pid: int, by_main_thread: bool) -> None:
     """Kill this process as soon as another one has ended.
 
     Args:
-        pid: the other process.
         by_main_thread: whether the main thread of that process started this one. Linux can
             end a process with the *thread* that started it.
     """
@@ -74,12 +73,7 @@ def end_with_starter() -> None:
 def start_child(target: Callable[..., None], *payload: Any) -> tuple[BaseProcess, Connection]:
     """Start a function in a new process that ends with this one and gets no signals of it.
 
-    Args:
-        target: function of a module, called with a connection and the payload.
-        payload: further arguments, picklable.
-
-    Returns:
-        The process, and our end of the connection.
+    The function gets a connection, whose other end is returned, and the payload.
     """
     # Spawned, not forked: a forked process cannot use a GPU that its parent has touched.
     context = multiprocessing.get_context('spawn')
@@ -174,10 +168,9 @@ def end_children() -> None:
 
 
 def prepare_forks(in_child: Callable[[], None]) -> None:
-    """Let every process forked from now on end with this one, such as loaders of data.
+    """Let every process forked from now on call a function, and end with this one.
 
-    Args:
-        in_child: also called in each of them.
+    Loaders of data are such processes.
     """
     global _forks_prepared
     if _forks_prepared or not hasattr(os, 'register_at_fork'):
@@ -248,8 +241,7 @@ class _State:
 def guard(program: str) -> Iterator[None]:
     """End this process as the module says while the block runs; inner guards do nothing.
 
-    Args:
-        program: what the line of an interruption begins with.
+    The line of an interruption begins with `program`.
     """
     if _State.is_guarded or threading.current_thread() is not threading.main_thread():
         yield

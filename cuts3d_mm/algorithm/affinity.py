@@ -28,11 +28,7 @@ WORDS_AT_ONCE = 8  # words of a node are a multiple of this: as many registers h
 
 
 def normalize_features(features: Float) -> Float:
-    """Scale every patch feature to length 1; a zero feature stays zero.
-
-    Args:
-        features: (N, C).
-    """
+    """Scale every one of (N, C) patch features to length 1; a zero feature stays zero."""
     if features.ndim != 2:
         raise ValueError(f'features must have shape (N, C), got {features.shape}')
     features = np.ascontiguousarray(features, np.float32)
@@ -105,10 +101,7 @@ def _log_threshold(pairs: Float, tau_ncut: float) -> Float:
 
 
 def spatial_importance(depth: Float, params: ImportanceParams) -> Float:
-    """Mark the patches whose depth differs from its blurred neighbourhood.
-
-    Args:
-        depth: (h, w) depth on the patch grid in [0, 1], larger is farther.
+    """Mark the patches whose depth, (h, w) in [0, 1], differs from its blurred neighbourhood.
 
     Returns:
         (h, w) importance in [beta, 1]; beta everywhere where the depth is constant.
@@ -138,19 +131,11 @@ class PackedLinks:
         return self.num_nodes
 
     def only_to(self, is_kept: NDArray[np.bool_]) -> PackedLinks:
-        """Keep only some of the neighbours.
-
-        Args:
-            is_kept: (M,).
-        """
+        """Keep only some of the M neighbours."""
         return PackedLinks(self.words.take(np.flatnonzero(is_kept), axis=1), self.num_nodes)
 
     def among(self, is_kept: NDArray[np.bool_]) -> PackedLinks:
-        """Keep some of the nodes of a whole graph, and the links between them.
-
-        Args:
-            is_kept: (N,).
-        """
+        """Keep some of the N nodes of a whole graph, and the links between them."""
         kept = np.flatnonzero(is_kept)
         part = no_links(len(kept))
         _take_nodes(self.words.take(kept, axis=1), kept, part.words)
@@ -169,11 +154,7 @@ def no_links(count: int) -> PackedLinks:
 
 
 def pack_links(links: Links) -> PackedLinks:
-    """Pack links.
-
-    Args:
-        links: (N, N) symmetric, 1 = linked.
-    """
+    """Pack (N, N) symmetric links, 1 = linked."""
     if links.ndim != 2 or links.shape[0] != links.shape[1]:
         raise ValueError(f'links must have shape (N, N), got {links.shape}')
     packed = no_links(len(links))
@@ -206,14 +187,7 @@ def write_links(packed: PackedLinks, block: NDArray[np.bool_], row: int, column:
 
 
 def linked_sums(links: PackedLinks, vector: Float) -> Float:
-    """Sum, for every node, the entries of a vector at the neighbours that it is linked to.
-
-    Args:
-        vector: (M,) float32, one entry per neighbour.
-
-    Returns:
-        (N,) float32, the product of the 0/1 graph and the vector.
-    """
+    """Multiply the 0/1 graph by a vector, (M,) float32 with an entry for each neighbour."""
     sums = np.zeros((len(links.words), LANES), np.float32)
     if len(vector):
         _add_linked(links.words, np.ascontiguousarray(vector), sums)

@@ -139,7 +139,6 @@ def infer_masks(
     Args:
         masks: (M, P).
         logit: log odds of a point to be on a mask that holds it.
-        num_iterations: of the mean field.
         spatial: normalised lattice in 2 dimensions.
         bilateral: normalised lattice in 5 dimensions.
     """
@@ -292,8 +291,6 @@ def refine_to_image(
     Args:
         patch_masks: (h, w) masks.
         image: (H'', W'', 3) uint8 RGB, resized.
-        image_hw: size of the masks to return.
-        params: of the refinement.
         refined: (M, H'', W'') what `refine_masks` makes of the masks, where a device has done it.
 
     Returns:

@@ -107,8 +107,6 @@ def link_image(
     Args:
         features: (h, w, C) array, or a tensor on the device where its patches are linked.
         depth: (H'', W'') finite, larger is farther; None only where the parameters use none.
-        params: the recipe.
-        similarity: how two features compare.
     """
     return link_images([features], [depth], params, similarity)()[0]
 
@@ -125,8 +123,6 @@ def link_images(
         features: arrays, or tensors on one device.
         depths: arrays; for features on a device also tensors there, in which NaN and inf are
             found when the links come.
-        params: the recipe.
-        similarity: how two features compare.
 
     Returns:
         What waits for the images and returns them.
@@ -239,7 +235,6 @@ def cutting_steps(image: ImageCuts, params: CutParams) -> CuttingSteps:
 
     Args:
         image: with links, made with the same parameters.
-        params: the recipe.
 
     Yields:
         (N,) patches that are free. The second eigenpair of their graph is sent.
@@ -324,7 +319,6 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
 
     Args:
         image: with `resized` and `image_hw`, cut with the same parameters.
-        params: the recipe.
     """
     if image.resized is None or image.image_hw is None:
         raise ValueError('image must have resized and image_hw to refine its masks, got None')
@@ -364,11 +358,9 @@ def reason_to_reject(
     """Judge a cut: it must be large enough, not repeat the previous one, and be no background.
 
     Args:
-        proposal: the candidate.
         previous: the instance that was cut just before; None if that cut was rejected.
         attempt: number of the cut in its image, from 0.
         disparity: (h, w) 1 / z in [0, 1]; None where the depth has no scale or is not used.
-        params: the recipe.
 
     Returns:
         None for a cut that is accepted.
@@ -429,8 +421,6 @@ def propose(
         pair: second eigenpair of the patches that are left.
         is_free: (N,) patches that no instance has claimed.
         depth: (h, w) in [0, 1]; None for a cut in 2D.
-        grid_hw: (h, w).
-        params: the recipe.
 
     Returns:
         None where no free patch is foreground.

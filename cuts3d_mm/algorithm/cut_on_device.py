@@ -46,10 +46,6 @@ def require_on_device(params: CutParams) -> None:
 class DeviceCutter:
     """Cuts batches of images on a device, one after the other, in a thread of its own.
 
-    Args:
-        params: the recipe.
-        device: device of the normalized cuts and of the CRF.
-
     Raises:
         ValueError: a device cannot follow the recipe.
     """
@@ -63,10 +59,7 @@ class DeviceCutter:
         self._stream = torch.cuda.Stream(device) if is_gpu else None
 
     def start(self, images: Callable[[], Sequence[ImageCuts]]) -> Future[list[ImageCuts]]:
-        """Begin to cut a batch when those before are done.
-
-        Args:
-            images: waits for the batch, and returns it with links.
+        """Begin to cut a batch, which a function waits for, when those before are done.
 
         Returns:
             The images without links, their instances refined in `on_edges`.
@@ -117,8 +110,6 @@ def second_eigenvectors(
     Args:
         graphs: links of all patches of the images, N each.
         free: (N,) each, False for patches that an instance has claimed.
-        params: of the normalized cut.
-        device: device of the products.
 
     Raises:
         NoConvergence: no solver finds an eigenvector.

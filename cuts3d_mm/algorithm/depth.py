@@ -46,17 +46,10 @@ def normalize_depth(
 
 
 def resize_depth(depth: Float, grid_hw: tuple[int, int]) -> Float:
-    """Bring a depth map to the patch grid.
+    """Bring an (H, W) depth map to the patch grid.
 
     The depth at each patch centre is taken; an average over the patch would invent depths
     between two surfaces.
-
-    Args:
-        depth: (H, W).
-        grid_hw: rows and columns of the patch grid.
-
-    Returns:
-        (h, w) depth in the unit of the input.
     """
     rows, columns = (patch_centres(n, g) for n, g in zip(depth.shape, grid_hw, strict=True))
     return np.ascontiguousarray(depth[rows[:, None], columns])
@@ -68,16 +61,10 @@ def patch_centres(size: int, cells: int) -> NDArray[np.intp]:
 
 
 def apply_depth_function(depth: Float, function: DepthFunction) -> Float:
-    """Take the logarithm or the inverse of depth, which spreads what is near.
+    """Take the logarithm or the negative inverse of (h, w) depth, which spreads what is near.
 
     Relative depth, whose nearest value is not positive, is shifted first: its nearest value then
     lies at a tenth of the range.
-
-    Args:
-        depth: (h, w) in any unit, larger is farther.
-
-    Returns:
-        (h, w), larger is farther; for 'inverse' from minus infinity to 0.
     """
     if function == 'metric':
         return depth
@@ -88,10 +75,7 @@ def apply_depth_function(depth: Float, function: DepthFunction) -> Float:
 
 
 def depth_from_disparity(disparity: Float) -> Float:
-    """Invert disparity that is known up to scale and shift.
-
-    Args:
-        disparity: (H, W) finite, larger is nearer.
+    """Invert (H, W) finite disparity that is known up to scale and shift.
 
     Returns:
         (H, W) depth from 1 / 1.1 to 10; zero everywhere for constant disparity.
@@ -104,17 +88,11 @@ def depth_from_disparity(disparity: Float) -> Float:
 
 
 def project_depth(depth: Float) -> Float:
-    """Unproject depth orthographically.
+    """Unproject (h, w) depth in [0, 1] orthographically, to (h * w, 3) points x, y, z.
 
     x and y are divided by the longer side of the grid, so that the cloud spans [0, 1] and
     patches stay square; only in this unit do the published thresholds make sense (at 60
     patches a threshold of 0.115 is 6.8 patches in the plane, or 11.5 % of the depth range).
-
-    Args:
-        depth: (h, w) in [0, 1], larger is farther.
-
-    Returns:
-        (h * w, 3) points x, y, z in row-major patch order.
     """
     height, width = depth.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)

@@ -76,7 +76,6 @@ def group_vectors(
         num_groups: number of groups, from 1 to N; None: twice the square root of N, and at
             most the number of different vectors.
         seed: seed for what is drawn at random; the same seed gives the same groups.
-        params: numbers of the grouping.
 
     Raises:
         ValueError: too few vectors for the groups, or vectors that are not finite.

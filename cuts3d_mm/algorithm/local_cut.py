@@ -59,7 +59,6 @@ def build_cloud(
 
     Args:
         semantic_mask: (N,) patches of the semantic cut, at least one.
-        eigenvector: (N,).
         depth: (h, w) in [0, 1], with h * w = N.
     """
     if not semantic_mask.any():
@@ -89,9 +88,6 @@ def cut_cloud(cloud: Cloud, tau_knn: float, params: LocalCutParams) -> Mask:
 
     Args:
         tau_knn: longest edge kept, in cloud units.
-
-    Returns:
-        (N,) bool.
     """
     short = np.flatnonzero(cloud.edges.length <= tau_knn)
     edges = Edges(cloud.edges.first[short], cloud.edges.second[short], cloud.edges.length[short])
@@ -146,7 +142,6 @@ def connect_neighbors(points: Float, num_neighbors: int) -> Edges:
 
     Args:
         points: (n, 3). Fewer than `num_neighbors` + 1 points are all connected.
-        num_neighbors: k, at least 1.
     """
     from scipy.spatial import cKDTree  # a tenth of a second that cuts on the grid need not take
 
@@ -174,7 +169,6 @@ def connect_patches(patches: Index, depth: Float, grid_hw: tuple[int, int]) -> E
     Args:
         patches: (n,) indices into the grid, rising.
         depth: (n,) of each.
-        grid_hw: (h, w).
 
     Returns:
         Edges between positions in `patches`; their length is the depth step.
@@ -210,7 +204,6 @@ def source_side(
     cannot change a mask.
 
     Args:
-        num_nodes: n.
         edges: undirected.
         capacities: (E,) non-negative. They are rounded to integers, with their sum scaled
             to 2^30, and an edge of positive capacity keeps at least one unit.
@@ -351,7 +344,6 @@ def part_cores(
         cloud: cloud of the component.
         eigenvector: (N,) larger means more foreground.
         radius: patches beyond a depth step that belong to no core.
-        params: how a cut is made.
         confidence: thresholds; None: tau_knn alone.
 
     Returns:

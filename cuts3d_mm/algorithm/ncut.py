@@ -96,7 +96,6 @@ def split_foreground(
 
     Args:
         eigenvector: (N,) with N = h * w.
-        grid_hw: (h, w) of the patch grid.
         is_cut: (N,) patches of the graph that was cut, the others belong to neither side; None
             for all.
     """
@@ -250,7 +249,6 @@ def ritz_pair(
     Args:
         diagonal: (k,) of the tridiagonal matrix.
         off_diagonal: (k,) next to the diagonal, the last one to the next step.
-        params: of the normalized cut.
 
     Returns:
         Weights (k,) of the basis, value, and the gap to the next value; None: more steps are

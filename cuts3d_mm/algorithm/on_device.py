@@ -66,7 +66,6 @@ def launch_links(
         features: (h, w, C) tensors on the device, of one shape.
         depths: (H, W) arrays, or tensors on the device, larger is farther; None, all of them,
             where the parameters use none.
-        params: the recipe.
         similarity: how two features compare, 'cosine': features of networks have no other.
 
     Returns:
@@ -151,9 +150,6 @@ def _depth_bounds(
         ranks: (B, 6) lowest and highest depth, then what is below and above each percentile.
         shares: (B, 2) where the percentiles lie between the two values.
         outlier_spans: see `normalize_depth`.
-
-    Returns:
-        Two tensors of (B, 1, 1).
     """
     low, high, *_ = ranks[..., None, None].unbind(1)
     if outlier_spans is None:
@@ -203,11 +199,7 @@ def depth_from_disparity(disparity: Tensor) -> Tensor:
 
 
 def spatial_importance(depth: Tensor, params: ImportanceParams) -> Tensor:
-    """Mark the patches whose depth differs from its blurred neighbourhood (Eq. 1 and 2).
-
-    Args:
-        depth: (B, h, w) in [0, 1].
-    """
+    """Mark what differs from its blurred neighbourhood in (B, h, w) depths (Eq. 1 and 2)."""
     rows, columns = (
         _blur_matrix(side, params.sigma_patches, depth.device) for side in depth.shape[1:]
     )

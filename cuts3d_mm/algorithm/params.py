@@ -392,9 +392,7 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: A
     """Build a params dataclass from nested plain dicts, as a config file holds them.
 
     Args:
-        cls: one of the dataclasses of `params.py`.
         values: field name -> value; a nested params field takes a dict or None.
-        where: dotted prefix for messages.
         base: what the fields that `values` leaves out are taken from; None: the defaults.
 
     Raises:

@@ -14,11 +14,7 @@ _RELIEF_PERCENTILE = 90  # of the depth steps inside a mask
 def score_mask(signals: dict[str, float], params: ScoreParams) -> float:
     """Estimate the chance that a mask overlaps an object by an IoU of at least 0.5, in (0, 1).
 
-    A logistic model.
-
-    Args:
-        signals: those of `mask_signals`.
-        params: coefficients of the model.
+    A logistic model of what `mask_signals` returns.
     """
     logit = params.bias + sum(getattr(params, name) * value for name, value in signals.items())
     return float(1 / (1 + np.exp(-logit)))
@@ -44,7 +40,6 @@ def mask_signals(
         depth: (h, w) in [0, 1]; None for a recipe that uses none: all of it counts as flat.
         refined_iou: IoU of the mask before and after the refinement, in [0, 1].
         eigenvalue: lambda2 of the normalized cut, in [0, 2].
-        params: limits of the signals.
     """
     flat = np.zeros(patches.shape, np.float32) if depth is None else depth
     everywhere = np.ones_like(patches)

@@ -56,14 +56,7 @@ class MaskTracker:
         self._objects = []
 
     def update(self, masks: Mask) -> Index:
-        """Number the objects of the next frame.
-
-        Args:
-            masks: (N, H, W), none of them empty.
-
-        Returns:
-            (N,) from 1, each number once.
-        """
+        """Number the objects of the next frame, (N,) from 1, by masks that are not empty."""
         masks = _coarse(masks)
         found = self._assign(masks)
         for place, known in found.items():
@@ -151,11 +144,6 @@ class TrackedObject:
     Where it is partly hidden, a side of its box is that of what hides it. Of the two sides on
     each axis the free one is that which moved more as expected: it tells how far the object has
     moved, and where all of it is, hidden parts included.
-
-    Args:
-        number: of the object.
-        mask: (h, w), not empty.
-        motion: of the object.
     """
 
     def __init__(self, number: int, mask: Mask, motion: Motion) -> None:

@@ -119,11 +119,7 @@ class DetectorLabeller:
         score_thr: float = SCORE_THR,
         fill_boxes: bool = False,
     ) -> DetectorLabeller:
-        """Load a trained detector by its name; arguments and errors are those of `load_detector`.
-
-        Args:
-            fill_boxes: whether a detector without masks gives its boxes, filled.
-        """
+        """Load a trained detector by its name; see `load_detector` for arguments and errors."""
         device = choose_device(device)
         source = find_detector(model, weights)
         detector = build_trained_detector(source.config.model, source)
@@ -148,11 +144,7 @@ class DetectorLabeller:
         return self
 
     def predict(self, image: Pixels) -> tuple[Detection, ...]:
-        """Find the instances of one image, the best first.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-        """
+        """Find the instances of one (H, W, 3) uint8 RGB image, the best first."""
         return self.predict_batch([image])[0]
 
     def predict_batch(
@@ -242,10 +234,6 @@ def read_predictions(
 
     Args:
         found: `pred_instances` of a `DetDataSample`; boxes without masks are filled.
-        image_hw: size of the image, in pixels.
-        score_thr: smallest score, in [0, 1].
-        max_per_image: most instances; None: all.
-        classes: names of the classes.
     """
     best = torch.argsort(found.scores, descending=True, stable=True)[:max_per_image]
     scores = found.scores[best].cpu().numpy().astype(np.float64)
@@ -411,7 +399,6 @@ def labeller_config(config: Config, checkpoint: str, **options: Any) -> dict[str
     Args:
         config: config of a training or a test; its `test_dataloader` has the pipeline.
         checkpoint: weights, as for `read_state`.
-        options: other arguments of `DetectorLabeller`.
 
     Raises:
         ValueError: the config describes no detector, or the checkpoint holds no weights.
@@ -504,7 +491,6 @@ def build_trained_detector(model: ConfigDict, source: DetectorSource) -> Any:
     """Build a detector with its weights, on the CPU, ready to predict.
 
     Args:
-        model: config of the detector.
         source: its weights; a release is built under the limits of `build_release_model`.
 
     Raises:
@@ -524,7 +510,6 @@ def build_release_model(config: ConfigDict, weights: Mapping[str, Tensor]) -> An
     """Build a detector whose config `trusted_config` has checked.
 
     Args:
-        config: config of the detector.
         weights: weights of the release. A detector that needs far more memory than they do is
             refused before the memory is taken.
 

@@ -19,12 +19,7 @@ from .registry import FEATURES, LABELLERS, fetch_weights
 
 
 def describing_features(source: Any, features: Any) -> NDArray[np.float16]:
-    """Make features fit to be averaged: of length 1, and without the position of the patches.
-
-    Args:
-        source: feature source that made the features.
-        features: (h, w, C) array, or a tensor on any device.
-    """
+    """Make (h, w, C) features fit to be averaged: of length 1, without places of patches."""
     array = np.asarray(features.float().cpu() if hasattr(features, 'cpu') else features)
     array = array[..., : array.shape[-1] - getattr(source, 'position_channels', 0)]
     if getattr(source, 'similarity', 'cosine') == 'cosine':
@@ -36,12 +31,7 @@ _USED = ('features', 'input_hw')  # keys of the config of a generator
 
 
 class Embedder:
-    """Describes instances by a feature source.
-
-    Args:
-        features: config of the feature source.
-        input_hw: size that images are brought to, in pixels.
-    """
+    """Describes instances by a feature source, on images brought to `input_hw` pixels."""
 
     def __init__(self, features: dict[str, Any], input_hw: Sequence[int] = (480, 480)) -> None:
         self.source: Any = FEATURES.build(features)

@@ -251,9 +251,6 @@ class PseudoLabelGenerator:
     def launch(self, images: Sequence[NamedImage]) -> Callable[[], list[ImageCuts]]:
         """Start what `extract` does; networks on a GPU are not waited for.
 
-        Returns:
-            What waits and returns the images.
-
         Raises:
             ImageFailure: an image has no usable depth; what is returned may raise it, too.
         """

@@ -72,8 +72,6 @@ def with_precision(model: dict[str, Any], device: str, precision: str) -> dict[s
     in steps that are as large as the thresholds of LocalCut.
 
     Args:
-        model: config of a generator.
-        device: device of the networks.
         precision: 'fp32' for all networks; 'bf16' for features; or 'auto': features in bfloat16
             on a GPU, in float32 on the CPU, and as the config says where it says something.
 
@@ -103,7 +101,6 @@ def build_on(model: dict[str, Any], device: str) -> Any:
     """Build a labeller on a device, in the precision that `cuts3d generate` has by default.
 
     Args:
-        model: config of a labeller.
         device: device of the networks, such as 'cuda:0'; 'auto' for a GPU where there is one.
 
     Raises:

@@ -33,7 +33,6 @@ class LazyRegistry(Registry):
     a package may be a file in the folder of the config.
 
     Args:
-        name: what its classes are.
         pattern: files of this folder that may register classes.
     """
 
@@ -62,11 +61,7 @@ class LazyRegistry(Registry):
         return found
 
     def check(self, config: Any) -> type:
-        """Check the type and the arguments' names of a config, and return the class.
-
-        Raises:
-            ValueError: says what it must hold.
-        """
+        """Check the type and the arguments' names of a config, and return the class."""
         if not isinstance(config, dict) or 'type' not in config:
             example = f"dict(type='{SCOPE}.{self.names()[0]}', ...)"
             raise ValueError(
@@ -180,12 +175,7 @@ def resolve_config(config: Any) -> Any:
 
 
 def with_defaults(config: Any, find_class: FindClass) -> Any:
-    """Complete a config by the classes that a function finds.
-
-    Args:
-        config: dicts, lists and values.
-        find_class: name without scope -> class of ours, or None.
-    """
+    """Complete a config by the classes of ours that a function finds by their names."""
     if isinstance(config, (list, tuple)):
         return [with_defaults(value, find_class) for value in config]
     if not isinstance(config, dict):
@@ -229,9 +219,6 @@ def check_labeller(model: Any) -> None:
     """Check the config of a labeller, and import the classes that it names.
 
     Nothing is built, loaded or downloaded.
-
-    Raises:
-        ValueError: says what it must hold.
     """
     kinds = [LABELLERS.check(model)]
     if kinds[0].__name__ == 'PseudoLabelGenerator':
@@ -327,11 +314,7 @@ def build_params(recipe: dict[str, Any] | None) -> CutParams:
 
 
 def require_depth(params: CutParams, depth: Any) -> None:
-    """Check that a recipe that uses depth has a source of it.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Check that a recipe that uses depth has a source of it."""
     if params.uses_depth and depth is None:
         raise ValueError(
             'depth must name a depth source for this recipe, got None; give a folder of '

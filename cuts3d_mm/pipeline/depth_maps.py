@@ -35,8 +35,6 @@ def write_depth_maps(
 
     Args:
         depth: config of a depth source that is no folder.
-        images: images to estimate the depth of.
-        out: folder of the depth maps.
         device: device of the network; 'auto' for a GPU where there is one.
         batch_size: images that go through the network together; None: by the memory of the
             device.

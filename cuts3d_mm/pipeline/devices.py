@@ -43,7 +43,6 @@ def cluster_devices(text: str, batch_size: int | None) -> tuple[str, ...]:
 
     Args:
         text: `cuda`: one GPU for each process with networks; `cpu` or `auto`: none.
-        batch_size: what the user chose.
 
     Raises:
         ValueError: another device, or the batch size of GPUs is to be guessed.
@@ -88,10 +87,6 @@ def choose_batch_size(out: Place, device: str) -> int:
     """Take the batch size of the run in `out`, or choose one by the memory of the device.
 
     A run keeps its batch size: another one changes the last bits of features.
-
-    Args:
-        out: folder of the label store.
-        device: of the networks.
     """
     if (out / 'run.json').is_file():
         stored = read_run(out).identity.extraction.get('batch_size')
@@ -105,8 +100,6 @@ def is_cut_on_device(cut_on: str, out: Place, device: str) -> bool:
 
     Args:
         cut_on: 'cpu', 'device', or 'auto' for what the run in `out` does, in a new run the CPU.
-        out: folder of the label store.
-        device: device of the networks.
 
     Raises:
         ValueError: another choice, or a device that does not count in double precision.

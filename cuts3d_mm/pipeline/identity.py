@@ -76,14 +76,7 @@ class RunIdentity:
         images_per_shard: ShardSize,
         extraction: dict[str, Any],
     ) -> RunIdentity:
-        """Identify a run.
-
-        Args:
-            model: identity of what labels the images.
-            images: in their order.
-            images_per_shard: size of a shard.
-            extraction: how the networks run; it changes the last bits of what they compute.
-        """
+        """Identify a run; how its networks run changes the last bits of what they compute."""
         digest = digest_of_names(images.names)
         return cls(_placeless(model), digest, len(images.names), images_per_shard, extraction)
 
@@ -91,7 +84,6 @@ class RunIdentity:
         """Write `run.json` into a fresh folder, or check that it is this run's.
 
         Args:
-            folder: of the labels.
             images: the list that this identity was made from.
 
         Returns:
@@ -160,7 +152,6 @@ def given_up_on_failure(folder: Place, is_ours_alone: bool) -> Iterator[None]:
     The claim on a bucket stays.
 
     Args:
-        folder: of the labels.
         is_ours_alone: whether this call made the claim, and no other part of the run relies on it.
     """
     try:
@@ -293,8 +284,6 @@ def find_changes(
     an earlier version, which has none, a copied folder is known by other times throughout.
 
     Args:
-        folder: of the labels.
-        images: of the run that is to go on.
         before: sizes and times of the files of the run up to now; None: not known.
         now: sizes and times of the files of `images`.
 

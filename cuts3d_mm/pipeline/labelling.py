@@ -53,7 +53,6 @@ def label(
     Args:
         labeller: what labels an image; or a function that makes it, where that takes seconds,
             reads or downloads weights.
-        images: images to label.
         out: label store to write, or to go on with.
         workers: processes of one thread each; 0: this process; None: all cores.
         task: what is going on, for the line of progress, such as 'labelling val2017'.
@@ -64,7 +63,6 @@ def label(
         cut_on: where masks are cut and refined, see `is_cut_on_device`.
         part: part I of N of the run, as I/N.
         executor: 'local' for this machine, 'ray' for a Ray cluster.
-        address: address of the Ray cluster.
         trace: JSON file for a profile of the stages; None: no profile.
         progress: what is told about the progress; None: a line on the terminal.
 

@@ -96,7 +96,6 @@ def serve(connection: Connection, order: WorkOrder, num_helpers: int) -> None:
     """Label the shards that come, in this process.
 
     Args:
-        connection: to the process that has the shards.
         order: its device is that of this process.
         num_helpers: processes that do what follows the networks; 0: this one.
     """
@@ -133,7 +132,6 @@ class Helpers:
     Args:
         crew: gets the processes, and ends them.
         labeller: has the modules that register parts; its networks are not built.
-        count: number of processes.
     """
 
     def __init__(self, crew: Crew, labeller: LabellerSource, count: int) -> None:

@@ -45,11 +45,7 @@ class ProgressReport(Protocol):
 
 
 class RemainingTime:
-    """Says how much time is left, and when the expected end slips.
-
-    Args:
-        clock: seconds since any moment.
-    """
+    """Says how much time is left, and when the expected end slips."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -78,8 +74,7 @@ def format_duration(seconds: float) -> str:
 class ProgressLine:
     """A bar on a terminal, a line every ten seconds in a log.
 
-    Args:
-        task: what is going on, and on which images, such as 'labelling val2017'.
+    `task` says what is going on, and on which images, such as 'labelling val2017'.
     """
 
     def __init__(self, task: str) -> None:
@@ -228,7 +223,6 @@ def profiled(progress: ProgressReport, trace: Path | None) -> Iterator[ProgressR
     """Watch the progress of a run; print a table of its stages when it ends.
 
     Args:
-        progress: what the run reports to.
         trace: JSON file to write, which chrome://tracing and ui.perfetto.dev show; None: no
             profile.
     """

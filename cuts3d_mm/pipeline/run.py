@@ -101,11 +101,7 @@ def label_images(
     A run with the first of these images, as `--limit` gives them, grows.
 
     Args:
-        order: what each worker is to do.
         images: of the whole run, before splitting.
-        executor: where the shards are labelled.
-        split: the part of the run to do.
-        progress: is given what is done, as it is done.
 
     Returns:
         Counts of this part of the run, earlier calls included.
@@ -254,7 +250,6 @@ def shard_starts(num_images: int, size: ShardSize) -> list[int]:
     """Number of the first image of each shard.
 
     Args:
-        num_images: images of the run.
         size: images of a shard; a list: each further size is for the last tenth of the images
             that the one before would have.
     """

@@ -65,7 +65,6 @@ class ConfiguredLabeller:
     """A labeller that each process builds from its config.
 
     Args:
-        config: of the labeller.
         custom_imports: MMEngine's option of that name, for the modules that register its parts.
     """
 
@@ -157,7 +156,6 @@ class Worker:
     """The networks of a run in this process.
 
     Args:
-        order: what the run is about.
         helpers: do what follows the networks, while images are read and extracted here; without
             them this process does all, image by image.
     """
@@ -279,9 +277,7 @@ class Extraction:
             then does all of its work. With `prepare` it does what needs no network, image by
             image, in the threads that read. With `launch` a GPU is not waited for, see
             `PseudoLabelGenerator`.
-        root: image folder.
         batch_size: images that go through the networks together; fewer of very large ones.
-        watch: measures the stages.
         readers: threads that read images while the networks run; 0: none.
         in_flight: batches that are given to a GPU before the first of them is waited for.
     """
@@ -513,8 +509,6 @@ class ReadAhead(Generic[T]):
 
     Args:
         read: name -> what it stands for.
-        names: in order.
-        pool: of the threads.
         threads: reads at a time.
         most: reads that are waiting or on their way.
         most_bytes: of those that are waiting.

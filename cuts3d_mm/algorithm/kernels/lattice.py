@@ -187,9 +187,7 @@ def infer_masks(masks, logit, num_iterations, spatial, bilateral, lanes):
     """Return the masks of which a mean field makes some (n, P) masks.
 
     Args:
-        masks: (n, P) bool.
         logit: float32, log odds of a mask.
-        num_iterations: of the mean field.
         spatial: vertices, weights and neighbours of the lattice in 2 dimensions.
         bilateral: the same in 5 dimensions.
         lanes: tuple as long as a register, with room for n masks.

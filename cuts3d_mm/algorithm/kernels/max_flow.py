@@ -19,12 +19,7 @@ def source_side(first, second, units, num_nodes, sources, sinks):  # type: ignor
     """Return (n,) True where the sources reach in the residual graph of a maximum flow.
 
     Args:
-        first: (E,) one end of each edge.
-        second: (E,) the other.
-        units: (E,) capacity in both directions, integers.
-        num_nodes: n.
-        sources: indices of nodes.
-        sinks: indices of other nodes.
+        units: (E,) capacity of the edges from `first` to `second` and back, integers.
     """
     start, head, reverse, residual = _arrange(first, second, units, num_nodes)
     queue = np.empty(num_nodes, np.int32)

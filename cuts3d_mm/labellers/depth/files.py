@@ -164,10 +164,6 @@ def folder_of(root: str) -> Path:
 def require_first_maps(depth: Any, names: Sequence[str]) -> None:
     """Check the depth maps of the first images where a config reads depth from files.
 
-    Args:
-        depth: config of the depth source.
-        names: names of the images of a run.
-
     Raises:
         ValueError: none of the first images has a depth map.
     """
@@ -218,8 +214,6 @@ def encode_depth(depth: Float, unit: str, network: str) -> bytes:
 
     Args:
         depth: (h, w), larger is farther.
-        unit: unit of the depth.
-        network: what has estimated the depth.
 
     Raises:
         ImageFailure: the depth is not finite, or negative.
@@ -357,8 +351,6 @@ def finite_depth(
     Args:
         values: (H, W); NaN, inf, `sentinels` and, of disparity, what lies below 0 are invalid.
         larger_is: 'far' for depth, 'near' for disparity.
-        zero_is_invalid: whether 0 means "not measured".
-        source: where the values come from, for messages.
         invalid: other values that mean "not measured".
 
     Raises:
@@ -450,11 +442,7 @@ def _say_once(name: str, source: object, count: int, num_pixels: int) -> None:
 
 
 def check_larger_is(larger_is: str) -> None:
-    """Check the option.
-
-    Raises:
-        ValueError: another word.
-    """
+    """Check the option."""
     if larger_is not in ('far', 'near'):
         raise ValueError(f"larger_is must be 'far' or 'near', got {larger_is!r}")
 

@@ -199,10 +199,6 @@ def _is_plain_zoe(processor: Any) -> bool:
 def require_depth_model(config: Any, model: str) -> None:
     """Check the config of a `transformers` model, and take from it what would fetch more.
 
-    Args:
-        config: config as it was loaded; changed.
-        model: where it comes from, for the message.
-
     Raises:
         ValueError: the model or its backbone is of no known type.
     """

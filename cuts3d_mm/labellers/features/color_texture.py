@@ -53,14 +53,7 @@ class ColorTextureFeatures:
         return self
 
     def __call__(self, images: list[Pixels]) -> list[Array]:
-        """Describe the patches of images.
-
-        Args:
-            images: (H, W, 3) uint8 RGB, at least one patch in size.
-
-        Returns:
-            (H // patch, W // patch, 9), one per image.
-        """
+        """Describe the patches of (H, W, 3) uint8 RGB images, (H // patch, W // patch, 9)."""
         return [
             describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
             for image in images

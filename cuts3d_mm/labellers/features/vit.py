@@ -248,8 +248,6 @@ class _Keys:
     """The keys of a block of a ViT, all heads side by side, before any norm or rotation of them.
 
     Args:
-        network: runs the block.
-        block: has an attention.
         patch_hw: sides of a patch, px.
         grid: object and attribute with the grid of patches of the trained images. It is set to
             that of the images at hand, so that the network interpolates no positions itself.
