@@ -26,7 +26,7 @@ from cuts3d_mm.images.reading import ImageFailure, NamedImage, check_rgb, resize
 from .depth.files import (
     LargerIs,
     check_larger_is,
-    given_depth,
+    finite_depth,
     require_orientation,
 )
 from .embedding import describing_features
@@ -203,9 +203,11 @@ class PseudoLabelGenerator:
             return None
         if self.depth is None:
             raise ValueError('depth must not be given: the recipe uses none; leave it out')
-        given = given_depth(depth, larger_is)
-        require_orientation(given.shape, image.shape[:2])
-        return given
+        values = np.asarray(depth, np.float32)
+        if values.ndim != 2 or 0 in values.shape:
+            raise ValueError(f'depth must be (h, w), got shape {values.shape}')
+        require_orientation(values.shape, image.shape[:2])
+        return finite_depth(values, larger_is, zero_is_invalid=True, source='depth')
 
     def predict_batch(self, images: Sequence[NamedImage]) -> list[list[Instance]]:
         """Cut the instances out of images whose networks run in one batch.

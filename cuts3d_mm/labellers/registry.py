@@ -277,9 +277,9 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
                 'that cuts in 3D uses it, such as cuts3d_color-texture_file-depth'
             )
     path = depth[argument] if folder is None else folder
-    # Of a pattern such as depth/{}_depth.npy, the folder is what stands before the name.
-    place = Path(f'{str(path).partition("{}")[0]}x').parent if '{}' in str(path) else Path(path)
-    if not place.is_dir() and (folder or build_params(model.get('recipe')).uses_depth):
+    if not depth_folder(str(path)).is_dir() and (
+        folder or build_params(model.get('recipe')).uses_depth
+    ):
         raise ValueError(
             f'depth folder must exist, got {path}; name one with --depth DIR, as cuts3d depth '
             'writes it'
@@ -287,6 +287,12 @@ def with_depth_folder(model: dict[str, Any], folder: str | None) -> dict[str, An
     if argument is None:
         depth, argument = {'type': 'cuts3d_mm.DepthFromFile'}, 'root'
     return {**model, 'depth': {**depth, argument: path}}
+
+
+def depth_folder(root: str) -> Path:
+    """Folder of depth maps: all of `root`, or what stands before {} in a pattern of names."""
+    before, name, _ = root.partition('{}')
+    return Path(f'{before}x').parent if name else Path(before)
 
 
 def _folder_argument(kind: Any) -> str | None:

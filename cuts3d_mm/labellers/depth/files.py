@@ -12,14 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cuts3d_mm.algorithm.depth import depth_from_disparity
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.images.reading import ImageFailure, NamedImage, open_image
-from cuts3d_mm.labellers.registry import DEPTH
+from cuts3d_mm.labellers.registry import DEPTH, depth_folder
 
 DEPTH_SUFFIXES = ('.png', '.npy', '.npz', '.pfm', '.tif', '.tiff')
 _NAME = '{}'  # stands for the name of an image in a pattern, such as depth/{}_depth.npy
@@ -86,32 +86,25 @@ class DepthFromFile:
             ImageFailure: a map is missing, unreadable, has no valid pixel or is upright where
                 the image is wide, or the other way round.
         """
-        return [self._of_image(image) for image in images]
+        return [self.read(self._find(image.name), image.pixels.shape[:2]) for image in images]
 
-    def read(self, path: Path) -> Float:
-        """Read one depth map, wherever it is.
+    def read(self, path: Path, image_hw: tuple[int, ...] | None = None) -> Float:
+        """Read one depth map, wherever it is; with the size of its image it must lie as that does.
 
         Raises:
-            ImageFailure: it is unreadable or has no valid pixel.
+            ImageFailure: it is unreadable, has no valid pixel or lies the other way.
         """
-        try:
-            values = read_depth(path)
-        except UnusableDepth as error:
-            raise ImageFailure(f'depth map {path} {error}') from error
-        if read_marks(path):
-            return values
-        source = f'depth map {path}'
-        return finite_depth(values, self.larger_is, self.zero_is_invalid, source, self.invalid)
-
-    def _of_image(self, image: NamedImage) -> Float:
-        path = self._find(image.name)
-        depth = self.read(path)
-        try:
-            require_orientation(depth.shape, image.pixels.shape[:2])
-        except ValueError as error:
-            raise ImageFailure(f'depth map {path}: {error}') from error
-        if not read_marks(path):  # a network may return a square for any image
-            _warn_of_aspect(path, depth.shape, image.pixels.shape[:2])
+        depth, is_ours = read_depth(path), bool(read_marks(path))
+        if not is_ours:
+            source = f'depth map {path}'
+            depth = finite_depth(depth, self.larger_is, self.zero_is_invalid, source, self.invalid)
+        if image_hw is not None:
+            try:
+                require_orientation(depth.shape, image_hw)
+            except ValueError as error:
+                raise ImageFailure(f'depth map {path}: {error}') from error
+            if not is_ours:  # a network may return a square for any image
+                _warn_of_aspect(path, depth.shape, image_hw)
         return depth
 
     def check_first(self, names: Sequence[str]) -> None:
@@ -135,7 +128,7 @@ class DepthFromFile:
             )
 
     def _find(self, name: str) -> Path:
-        if not name or not folder_of(str(self.root)).is_dir():
+        if not name or not depth_folder(str(self.root)).is_dir():
             raise ValueError(
                 'depth must be given with the image, as predict(image, depth=array): this config '
                 f'reads it from files in {self.root}; in 2D, without depth, cuts {_CONFIG_2D}'
@@ -155,12 +148,6 @@ class DepthFromFile:
         raise ImageFailure(f'no depth map {stem}.{{png,npy,npz,pfm,tif}}')
 
 
-def folder_of(root: str) -> Path:
-    """Folder of depth maps: all of `root`, or what stands before the name in a pattern."""
-    before, name, _ = root.partition(_NAME)
-    return Path(f'{before}x').parent if name else Path(before)
-
-
 def require_first_maps(depth: Any, names: Sequence[str]) -> None:
     """Check the depth maps of the first images where a config reads depth from files.
 
@@ -172,27 +159,21 @@ def require_first_maps(depth: Any, names: Sequence[str]) -> None:
         DEPTH.build(depth).check_first(names)
 
 
-class UnusableDepth(ImageFailure):
-    """A file does not hold a depth map; the message ends a sentence that names the file."""
-
-
 def read_depth(path: Path) -> Float:
     """Read one depth map as (H, W) float32, values as stored.
 
     Raises:
-        UnusableDepth: the file cannot be read, does not hold one map, or its map is too large.
+        ImageFailure: the file cannot be read, does not hold one map, or its map is too large.
     """
     read = {'.npy': _read_npy_file, '.npz': _read_npz, '.pfm': _read_pfm}.get(path.suffix.lower())
     try:
         depth = (read or _read_picture)(path)
-    except UnusableDepth:
-        raise
-    except ImageFailure as failure:
-        raise UnusableDepth(str(failure)) from failure
     # No list of errors is whole: the header of an NPY file alone raises a TokenError.
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise UnusableDepth(f'cannot be read: {reason}') from error
+        if not isinstance(error, ImageFailure):  # those below end this sentence
+            reason = f'cannot be read: {reason}'
+        raise ImageFailure(f'depth map {path} {reason}') from error
     with np.errstate(over='ignore'):  # what 32 bits cannot hold becomes inf: not valid
         return depth.astype(np.float32)
 
@@ -241,16 +222,16 @@ def _read_npz(path: Path) -> NDArray[Any]:
         members = archive.infolist()
         named = [one for one in members if _DEPTH_WORD.search(one.filename)]
         if len(members) != 1 and len(named) != 1:
-            raise UnusableDepth(
+            raise ImageFailure(
                 f'must hold one array, holds {len(members)}, of which {len(named)} say depth or '
                 'disparity in their names'
             )
         members = members if len(members) == 1 else named
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # Others cannot be unpacked a limited number of bytes at a time.
-            raise UnusableDepth('must be packed as numpy.savez_compressed does, or not at all')
+            raise ImageFailure('must be packed as numpy.savez_compressed does, or not at all')
         if members[0].flag_bits & 1:
-            raise UnusableDepth('must not be encrypted')
+            raise ImageFailure('must not be encrypted')
         with archive.open(members[0]) as member:
             return _read_npy(member)
 
@@ -260,19 +241,19 @@ def _read_npy(file: IO[bytes]) -> NDArray[Any]:
     readers = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
     version = formats.read_magic(file)
     if version not in readers:
-        raise UnusableDepth(f'cannot be read: must be of NPY version 1.0 or 2.0, is {version}')
+        raise ImageFailure(f'cannot be read: must be of NPY version 1.0 or 2.0, is {version}')
     shape, is_fortran, dtype = readers[version](file)
     if dtype.hasobject:
-        raise UnusableDepth('cannot be read: must hold numbers, holds pickled objects')
+        raise ImageFailure('cannot be read: must hold numbers, holds pickled objects')
     # A channel axis of length 1 comes first or last.
     plane = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
     plane = plane[:2] if len(plane) == 3 and plane[2] == 1 else plane
     if len(plane) != 2 or dtype.kind not in 'fiu':
-        raise UnusableDepth(f'must be (H, W) numbers, is {shape} of {dtype}')
+        raise ImageFailure(f'must be (H, W) numbers, is {shape} of {dtype}')
     num_bytes = _check_size(*plane) * dtype.itemsize
     content = file.read(num_bytes + 1)  # one more, so that a checksum at the end is looked at
     if len(content) != num_bytes:
-        raise UnusableDepth(f'must hold {num_bytes} bytes after its header, as that says')
+        raise ImageFailure(f'must hold {num_bytes} bytes after its header, as that says')
     return np.frombuffer(content, dtype).reshape(plane, order='F' if is_fortran else 'C')
 
 
@@ -281,15 +262,15 @@ def _read_pfm(path: Path) -> NDArray[Any]:
         header = _PFM_HEADER.match(file.read(_MAX_PFM_HEADER))
         scale = 0.0 if header is None else float(header[4])
         if header is None or not scale or not math.isfinite(scale):
-            raise UnusableDepth('cannot be read: must begin with Pf, width, height and scale')
+            raise ImageFailure('cannot be read: must begin with Pf, width, height and scale')
         if header[1] != b'Pf':
-            raise UnusableDepth('must be (H, W) numbers, has colours')
+            raise ImageFailure('must be (H, W) numbers, has colours')
         width, height = int(header[2]), int(header[3])
         num_bytes = 4 * _check_size(height, width)
         file.seek(header.end())
         content = file.read(num_bytes)
     if len(content) != num_bytes:
-        raise UnusableDepth(f'must hold {num_bytes} bytes after its header, as that says')
+        raise ImageFailure(f'must hold {num_bytes} bytes after its header, as that says')
     values = np.frombuffer(content, '<f4' if scale < 0 else '>f4')
     # Rows go from bottom to top; the values are stored times the scale, as OpenCV has it.
     return values.reshape(height, width)[::-1] / np.float32(abs(scale))
@@ -303,7 +284,7 @@ def _read_picture(path: Path) -> NDArray[Any]:
             if image.mode == 'LA' or (channels == channels[..., :1]).all():
                 return channels[..., 0]
         if image.mode not in _MODES:
-            raise UnusableDepth(f'must be (H, W) numbers, has the channels {image.mode}')
+            raise ImageFailure(f'must be (H, W) numbers, has the channels {image.mode}')
         image.load()
         return np.asarray(image.convert('L') if image.mode == '1' else image)
 
@@ -312,29 +293,11 @@ def _check_size(height: int, width: int) -> int:
     """Number of pixels of a map."""
     num_pixels = height * width
     if height < 1 or width < 1 or num_pixels > MAX_DEPTH_PIXELS:
-        raise UnusableDepth(
+        raise ImageFailure(
             f'must have from 1 to {MAX_DEPTH_PIXELS} pixels, has {height} x {width}; '
             'make a larger map smaller'
         )
     return num_pixels
-
-
-def given_depth(depth: ArrayLike, larger_is: LargerIs = 'far') -> Float:
-    """Check and complete a depth map that a caller has measured.
-
-    Args:
-        depth: (h, w) of any size and unit; NaN, inf, 0 and `sentinels` mean "not measured".
-        larger_is: 'far' for depth, 'near' for disparity.
-
-    Raises:
-        ValueError: another shape or word.
-        ImageFailure: no value is valid.
-    """
-    check_larger_is(larger_is)
-    values = np.asarray(depth, np.float32)
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f'depth must be (h, w), got shape {values.shape}')
-    return finite_depth(values, larger_is, zero_is_invalid=True, source='depth')
 
 
 def finite_depth(
@@ -344,7 +307,7 @@ def finite_depth(
     source: object,
     invalid: Sequence[float] = (),
 ) -> Float:
-    """Fill what was not measured, and turn disparity into depth.
+    """Give pixels that were not measured the nearest value, and turn disparity into depth.
 
     The first map with a sentinel is named in a log line, once for each value.
 
@@ -366,8 +329,16 @@ def finite_depth(
     for name, is_sentinel in sentinels(values, valid).items():
         valid &= ~is_sentinel
         _say_once(name, source, int(is_sentinel.sum()), values.size)
-    depth = fill_invalid(values, valid, source)
-    return depth_from_disparity(depth) if larger_is == 'near' else depth
+    if not valid.any():
+        raise ImageFailure(f'{source} has no valid pixel')
+    if not valid.all():
+        from scipy import ndimage  # a quarter of a second that commands need not wait for to start
+
+        nearest = ndimage.distance_transform_edt(
+            ~valid, return_distances=False, return_indices=True
+        )
+        values = values[tuple(nearest)]
+    return depth_from_disparity(values) if larger_is == 'near' else values
 
 
 # A map with more negative values than this share is relative: its values have any sign [O].
@@ -481,19 +452,3 @@ def _longer_side(shape: tuple[int, ...]) -> int | None:
     if max(height, width) <= _NEARLY_SQUARE * min(height, width):
         return None
     return 0 if height > width else 1
-
-
-def fill_invalid(depth: Float, valid: Mask, source: object) -> Float:
-    """Give every invalid pixel of (H, W) depth the value of its nearest valid one.
-
-    Raises:
-        ImageFailure: no pixel is valid.
-    """
-    if valid.all():
-        return depth
-    if not valid.any():
-        raise ImageFailure(f'{source} has no valid pixel')
-    from scipy import ndimage  # a quarter of a second that commands need not wait for to start
-
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return depth[tuple(nearest)]
