@@ -220,7 +220,8 @@ class PseudoLabelGenerator:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What follows `extract`, image by image, in any process."""
-        return cutting_stages(self.params)
+        steps = {'cut': _cut, 'refine': _refined_instances}
+        return tuple(Stage(name, partial(run, params=self.params)) for name, run in steps.items())
 
     def prepare(self, image: NamedImage) -> NamedImage:
         """Do what needs no network, in any thread: resize the image, read its depth from a file.
@@ -340,14 +341,6 @@ class Stage:
     # Takes what the stage before returns, the first one what `extract` makes of an image; the
     # last one returns instances. Can be pickled, needs no network and raises ImageFailure.
     run: Callable[[Any], Any]
-
-
-def cutting_stages(params: CutParams) -> tuple[Stage, ...]:
-    """Stages that lead from linked patches to instances."""
-    return (
-        Stage('cut', partial(_cut, params=params)),
-        Stage('refine', partial(_refined_instances, params=params)),
-    )
 
 
 def _cut(image: ImageCuts, params: CutParams) -> ImageCuts:

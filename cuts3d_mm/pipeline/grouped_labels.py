@@ -22,7 +22,6 @@ from cuts3d_mm.labels.naming import (
     StoredGroups,
 )
 from cuts3d_mm.labels.record import (
-    ConfidenceCrop,
     ImageRecord,
     decode_confidence,
     decode_mask,
@@ -117,7 +116,10 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
     pixels = read_labelled_image(images, record)
     masks = [decode_mask(one, record.image_hw) for one in record.instances]
     maps: list[Float | None] = [
-        None if one.confidence is None else _unpack(one.confidence) for one in record.instances
+        None
+        if crop is None
+        else np.asarray(decode_confidence(crop) / CONFIDENCE_STEPS, np.float32)
+        for crop in (one.confidence for one in record.instances)
     ]
     vectors = embedder.describe(pixels, masks, maps)
     described = [
@@ -125,7 +127,3 @@ def embed_record(record: ImageRecord, images: Place, embedder: Embedder) -> Imag
         for one, vector in zip(record.instances, vectors, strict=True)
     ]
     return replace(record, instances=tuple(described))
-
-
-def _unpack(crop: ConfidenceCrop) -> Float:
-    return np.asarray(decode_confidence(crop) / CONFIDENCE_STEPS, np.float32)

@@ -93,11 +93,17 @@ def label(
     source, used = _load(labeller, names, precision)
     if isinstance(source, ConfiguredLabeller):
         require_first_maps(source.config.get('depth'), images.names)
+    where: Executor
     if on_cluster:
-        where = _cluster(address, used)
+        from .ray import RayExecutor
+
+        where = RayExecutor(address, gpus=int(used == ('cuda',)))
+    elif workers == 0 and len(used) > 1:
+        raise ValueError('--workers must be at least 1 with several --devices, got 0')
     else:
-        is_built = isinstance(source, BuiltLabeller)
-        where = _this_machine(workers, used, len(images.names), is_built)
+        most = min(default_workers(used) if workers is None else workers, len(images.names))
+        own = () if used == ('cpu',) else used
+        where = LocalExecutor(most, own, isinstance(source, BuiltLabeller))
     size = batch_size or choose_batch_size(out, used[0])
     is_cut_there = is_cut_on_device(cut_on, out, used[0])
     if is_cut_there and isinstance(source, ConfiguredLabeller):
@@ -127,19 +133,3 @@ def _load(
     source = replace(source, config=with_precision(source.config, devices[0], precision))
     fetch_weights(source.identity)
     return source, devices
-
-
-def _this_machine(
-    workers: int | None, devices: tuple[str, ...], num_images: int, is_built: bool
-) -> Executor:
-    if workers == 0 and len(devices) > 1:
-        raise ValueError('--workers must be at least 1 with several --devices, got 0')
-    most = default_workers(devices) if workers is None else workers
-    used = () if devices == ('cpu',) else devices
-    return LocalExecutor(min(most, num_images), used, is_built)
-
-
-def _cluster(address: str, devices: tuple[str, ...]) -> Executor:
-    from .ray import RayExecutor
-
-    return RayExecutor(address, gpus=int(devices == ('cuda',)))

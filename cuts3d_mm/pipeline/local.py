@@ -102,8 +102,9 @@ def serve(connection: Connection, order: WorkOrder, num_helpers: int) -> None:
     with _failures_sent(connection), crew_of_processes() as crew:
         helpers = Helpers(crew, order.labeller, num_helpers) if num_helpers else None
         worker = Worker(order, helpers)
-        if helpers is not None:
-            _use_device(order.device)
+        torch = sys.modules.get('torch')
+        if torch is not None and order.device.startswith('cuda:') and helpers is not None:
+            torch.cuda.set_device(torch.device(order.device))  # or a part lands on the first GPU
         for report in worker.label(_shards_of(connection)):
             connection.send(report)
         connection.send(_DONE)
@@ -117,13 +118,6 @@ def _shards_of(connection: Connection) -> Iterator[Shard]:
         if shard is None:
             return
         yield shard
-
-
-def _use_device(name: str) -> None:
-    """Make a GPU the current one, so that nothing of this process lands on the first GPU."""
-    torch = sys.modules.get('torch')
-    if torch is not None and name.startswith('cuda:'):
-        torch.cuda.set_device(torch.device(name))
 
 
 class Helpers:

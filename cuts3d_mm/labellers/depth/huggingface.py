@@ -51,7 +51,8 @@ class HFDepth:
         predicts: Literal['depth', 'disparity'] = 'depth',
         half: bool = False,
     ) -> None:
-        _check_predicts(predicts)
+        if predicts not in ('depth', 'disparity'):
+            raise ValueError(f"predicts must be 'depth' or 'disparity', got {predicts!r}")
         try:
             from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError as error:
@@ -80,11 +81,6 @@ class HFDepth:
                 f'padding is known and removed; {model} has do_pad=True'
             )
         self._is_zoe = _is_plain_zoe(self.processor)
-
-    @staticmethod
-    def resolve(config: dict[str, Any]) -> dict[str, Any]:
-        """Complete a config; an option of earlier versions is dropped where it was off."""
-        return {key: v for key, v in config.items() if (key, v) != ('average_flipped', False)}
 
     def to(self, device: str) -> HFDepth:
         """Move the network to a device."""
@@ -234,7 +230,6 @@ def to_depth(prediction: Float, predicts: str) -> Float:
     Raises:
         ImageFailure: the output is not finite.
     """
-    _check_predicts(predicts)
     if not np.isfinite(prediction).all():
         raise ImageFailure('the depth model returned NaN or inf')
     return prediction if predicts == 'depth' else depth_from_disparity(prediction)
@@ -248,11 +243,6 @@ def _remove_padding(prediction: torch.Tensor, image_shape: tuple[int, ...]) -> t
         scale = length / (side + 2 * padding)
         kept.append(slice(round(padding * scale), round((padding + side) * scale)))
     return prediction[kept[0], kept[1]]
-
-
-def _check_predicts(predicts: str) -> None:
-    if predicts not in ('depth', 'disparity'):
-        raise ValueError(f"predicts must be 'depth' or 'disparity', got {predicts!r}")
 
 
 def as_processor_input(pixels: Pixels) -> Pixels:
