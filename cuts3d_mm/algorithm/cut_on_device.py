@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,24 +67,20 @@ class DeviceCutter:
         return self._leader.submit(self._cut, images)
 
     def _cut(self, images: Callable[[], Sequence[ImageCuts]]) -> list[ImageCuts]:
-        used: AbstractContextManager[object] = nullcontext()
-        if self._stream is not None:
-            used = torch.cuda.stream(self._stream)
-        with used, torch.no_grad(), full_float32():
+        with torch.cuda.stream(self._stream), torch.no_grad(), full_float32():  # None: no stream
             cut = self._cut_patches(images())
             return [refine_on_device(one, self._params, self._device) for one in cut]
 
     def _cut_patches(self, images: Sequence[ImageCuts]) -> list[ImageCuts]:
         graphs = [linked(image) for image in images]
         steps = [cutting_steps(image, self._params) for image in images]
-        states = [next_graph(one, None) for one in steps]
+        states: list[Any] = [next_graph(one, None) for one in steps]
         while left := [i for i, state in enumerate(states) if not isinstance(state, ImageCuts)]:
-            free = [state for state in states if not isinstance(state, ImageCuts)]
-            pairs = self._solve([graphs[index] for index in left], free)
+            pairs = self._solve([graphs[index] for index in left], [states[i] for i in left])
             found = self._threads.map(next_graph, [steps[index] for index in left], pairs)
             for index, state in zip(left, found, strict=True):
                 states[index] = state
-        return [state for state in states if isinstance(state, ImageCuts)]
+        return states
 
     def _solve(
         self, graphs: Sequence[PackedLinks], free: Sequence[Mask]
@@ -118,13 +114,11 @@ def second_eigenvectors(
     large = [i for i, one in enumerate(in_graph) if one.sum() > params.max_steps]
     found: dict[int, Eigenpair | None] = {}
     if large:
-        affinity = _Affinity(
-            torch.stack([_unpacked(graphs[index], device) for index in large]),
-            _stacked([in_graph[index] for index in large], device),
-            _stacked([free[index] for index in large], device),
-            params.epsilon,
-        )
-        solved = _lanczos(affinity, [in_graph[index] for index in large], params)
+        is_linked = torch.stack([_unpacked(graphs[index], device) for index in large])
+        masks = [np.stack([one[index] for index in large]) for one in (in_graph, free)]
+        cut, counted = (torch.from_numpy(one).to(device).double() for one in masks)
+        affinity = _Affinity(is_linked, cut, counted, params.epsilon)
+        solved = _lanczos(affinity, list(masks[0]), params)
         for index, one in zip(large, solved, strict=True):
             if one is not None:
                 found[index] = to_eigenpair(*one)
@@ -135,10 +129,6 @@ def second_eigenvectors(
                 links = links.among(is_free)
             found[index] = second_eigenvector(links, is_free, params)
     return [found[index] for index in range(len(free))]
-
-
-def _stacked(masks: Sequence[Mask], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack(masks)).to(device).double()
 
 
 def _unpacked(links: PackedLinks, device: torch.device) -> Tensor:

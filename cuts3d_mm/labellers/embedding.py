@@ -27,9 +27,6 @@ def describing_features(source: Any, features: Any) -> NDArray[np.float16]:
     return array.astype(np.float16)
 
 
-_USED = ('features', 'input_hw')  # keys of the config of a generator
-
-
 class Embedder:
     """Describes instances by a feature source, on images brought to `input_hw` pixels."""
 
@@ -41,7 +38,9 @@ class Embedder:
     def of_generator(cls, model: dict[str, Any], device: str = 'auto') -> Embedder:
         """Make what describes instances as a generator sees them, on a device."""
         FEATURES.check(model.get('features'))  # imports torch where a network needs it
-        used: dict[str, Any] = {key: model[key] for key in _USED if key in model}
+        used: dict[str, Any] = {
+            key: model[key] for key in ('features', 'input_hw') if key in model
+        }
         fetch_weights(used)
         device = choose_device(device)
         embedder = cls(**with_precision(used, device, 'auto'))

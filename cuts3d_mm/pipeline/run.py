@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from cuts3d_mm.files.atomic import remove_leftovers, write_whole
 from cuts3d_mm.files.lock import hold_folder
@@ -70,13 +70,9 @@ class WorkerLost(RuntimeError):
 class WorkerKilled(WorkerLost):
     """A signal ended a worker process of this machine; a new one may do its work."""
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f'{reason}; {remedy}')
-        self.reason, self._remedy = reason, remedy
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Let it be pickled: it may come from the process of a GPU."""
-        return type(self), (self.reason, self._remedy)
+    def __str__(self) -> str:
+        """Say the reason and the remedy, its two arguments."""
+        return '; '.join(self.args)
 
 
 class Executor(Protocol):
@@ -136,7 +132,7 @@ def label_images(
                 except WorkerKilled as loss:
                     if losses == _MOST_LOSSES:
                         raise
-                    _logger.warning(f'{loss.reason}; what it had begun is made again now')
+                    _logger.warning(f'{loss.args[0]}; what it had begun is made again now')
                 done, left = _divide_shards(order, images, size, split)
                 earlier = _count(shard_path(order.out, index) for index in done)
                 progress.add(Report(earlier - reported))

@@ -148,7 +148,6 @@ class _OpenShard:
     """A shard that is not whole yet."""
 
     records: list[Any]  # of ImageRecord; None for images that are not done
-    missing: int
     was_halved: bool = False  # a batch did not fit into memory
 
 
@@ -190,7 +189,7 @@ class Worker:
 
     def _opened(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         for index, names in shards:
-            self._open[index] = _OpenShard([None] * len(names), len(names))
+            self._open[index] = _OpenShard([None] * len(names))
             yield index, names
 
     def _submit(self, index: int, position: int | None, num_bytes: int, task: Task) -> None:
@@ -223,8 +222,7 @@ class Worker:
         """Keep the record of an image; write the shard if it was the last one."""
         shard = self._open[index]
         shard.records[position] = record
-        shard.missing -= 1
-        if shard.missing:
+        if any(one is None for one in shard.records):
             return
         del self._open[index]
         arguments = self._order.out, index, shard.records, shard.was_halved, self._order.mark
