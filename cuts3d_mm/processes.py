@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -29,18 +30,11 @@ from cuts3d_mm.mmengine_imports import silence
 STARTER_KEY = 'CUTS3D_STARTER'  # environment: id of the process to end with
 KEEP_HEAP_KEY = 'CUTS3D_KEEP_HEAP'  # environment; 0: workers give freed memory back
 # Settings of glibc: what is freed stays with the process, in pages of 2 MB, for the next image.
-_KEPT_HEAP = {
-    'hugetlb': 1,
-    'mmap_threshold': 2**27,
-    'trim_threshold': 2**28,
-    'top_pad': 2**26,
-}
+_KEPT_HEAP = {'hugetlb': 1, 'mmap_threshold': 2**27, 'trim_threshold': 2**28, 'top_pad': 2**26}
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.5
 _KEPT_LINES = 50  # of the output of a command
 _commands: set[subprocess.Popen[Any]] = set()
-_forker = 0, True  # id of the process that forks, whether by its main thread
-_forks_prepared = False
 GRACE_S = 3.0  # for unwinding; a command ends within 5 s
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ERASE_LINE_SHOW_CURSOR = '\r\x1b[K\x1b[?25h'  # a progress bar may have hidden it
@@ -167,26 +161,21 @@ def end_children() -> None:
         command.kill()
 
 
-def prepare_forks(in_child: Callable[[], None]) -> None:
-    """Let every process forked from now on call a function, and end with this one.
-
-    Loaders of data are such processes.
-    """
-    global _forks_prepared
-    if _forks_prepared or not hasattr(os, 'register_at_fork'):
+@cache
+def _prepare_forks() -> None:
+    """Let every process forked from now on, such as loaders of data, end with this one."""
+    if not hasattr(os, 'register_at_fork'):
         return
-    _forks_prepared = True
+    forker = [0, True]  # id of the process that forks, whether by its main thread
+
+    def note_forker() -> None:
+        forker[:] = os.getpid(), threading.current_thread() is threading.main_thread()
 
     def begin_fork() -> None:
-        in_child()
-        end_with(*_forker)
+        _forget()
+        end_with(forker[0], bool(forker[1]))
 
-    os.register_at_fork(before=_note_forker, after_in_child=begin_fork)
-
-
-def _note_forker() -> None:
-    global _forker
-    _forker = os.getpid(), threading.current_thread() is threading.main_thread()
+    os.register_at_fork(before=note_forker, after_in_child=begin_fork)
 
 
 def _begin(connection: Connection, pid: int, by_main_thread: bool, work: bytes) -> None:
@@ -248,7 +237,7 @@ def guard(program: str) -> Iterator[None]:
         return
     _State.is_guarded, _State.is_running, _State.program = True, True, program
     end_with_starter()
-    prepare_forks(_forget)
+    _prepare_forks()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     threading.Thread(target=_watch, args=(ours,), daemon=True).start()
