@@ -38,6 +38,11 @@ def folder(tmp_path):
     return tmp_path
 
 
+def read_array(folder, values, **options):
+    np.save(folder / 'a/x.npy', values)
+    return read(folder, **options)
+
+
 @pytest.mark.parametrize('suffix', ['png8', 'png16', 'npy', 'npy64', 'npz', 'pfm'])
 def test_every_format_gives_the_values_back(folder, suffix):
     path = folder / 'a/x'
@@ -55,31 +60,30 @@ def test_every_format_gives_the_values_back(folder, suffix):
 
 
 def test_disparity_becomes_depth_by_the_rule_of_networks(folder):
-    np.save(folder / 'a/x.npy', DEPTH)
-    assert (read(folder, larger_is='near') == to_depth(DEPTH, 'disparity')).all()
+    assert (read_array(folder, DEPTH, larger_is='near') == to_depth(DEPTH, 'disparity')).all()
 
 
 def test_a_disparity_of_almost_nothing_does_not_flatten_the_rest(folder):
-    np.save(folder / 'a/x.npy', np.array([[1e-42, 0.0, 1, 2]], np.float32))
-    found = read(folder, larger_is='near', zero_is_invalid=False)[0]
+    values = np.array([[1e-42, 0.0, 1, 2]], np.float32)
+    (found,) = read_array(folder, values, larger_is='near', zero_is_invalid=False)
     assert found == pytest.approx([10, 10, 1 / 0.6, 1 / 1.1])
 
 
 @pytest.mark.parametrize('invalid', [np.nan, np.inf, 0])
 def test_invalid_pixels_take_the_nearest_valid_value(folder, invalid):
     depth = np.array([[5, invalid, 9, 9], [5, 5, 9, invalid]], np.float32)
-    np.save(folder / 'a/x.npy', depth)
-    assert read(folder).tolist() in ([[5, 5, 9, 9], [5, 5, 9, 9]], [[5, 9, 9, 9], [5, 5, 9, 9]])
+    assert read_array(folder, depth).tolist() in (
+        [[5, 5, 9, 9], [5, 5, 9, 9]],
+        [[5, 9, 9, 9], [5, 5, 9, 9]],
+    )
 
 
 def test_zero_can_be_valid(folder):
-    np.save(folder / 'a/x.npy', np.array([[0.0, 1]]))
-    assert read(folder, zero_is_invalid=False).tolist() == [[0, 1]]
+    assert read_array(folder, [[0.0, 1]], zero_is_invalid=False).tolist() == [[0, 1]]
 
 
 def test_negative_disparity_is_invalid(folder):
-    np.save(folder / 'a/x.npy', np.array([[-1.0, 2, 4]]))
-    near, same, far = read(folder, larger_is='near')[0][[2, 1, 0]]
+    near, same, far = read_array(folder, [[-1.0, 2, 4]], larger_is='near')[0][[2, 1, 0]]
     assert near < same == far
 
 
@@ -107,9 +111,8 @@ def test_missing_map_is_a_failure(folder):
 
 @pytest.mark.parametrize('value', [np.nan, 0, np.inf])
 def test_map_without_a_valid_pixel_is_a_failure(folder, value):
-    np.save(folder / 'a/x.npy', np.full((3, 5), value))
     with pytest.raises(ImageFailure, match='no valid pixel'):
-        read(folder)
+        read_array(folder, np.full((3, 5), value))
 
 
 def test_maps_are_read_as_tools_write_them(folder):
@@ -185,14 +188,12 @@ def test_pfm_of_any_scale_and_byte_order_is_read_as_opencv_reads_it(folder, scal
     'array', [DEPTH[..., None], np.asfortranarray(DEPTH), DEPTH.astype('>f8')]
 )
 def test_npy_of_any_order_is_read(folder, array):
-    np.save(folder / 'a/x.npy', array)
-    assert np.array_equal(read(folder), DEPTH)
+    assert np.array_equal(read_array(folder, array), DEPTH)
 
 
 @pytest.mark.parametrize('depth_hw', [(4, 6), (3, 3), (80, 91), (5, 12)])
 def test_a_map_of_another_size_or_aspect_is_read(folder, depth_hw):
-    np.save(folder / 'a/x.npy', np.ones(depth_hw, np.float32))
-    assert read(folder).shape == depth_hw
+    assert read_array(folder, np.ones(depth_hw, np.float32)).shape == depth_hw
 
 
 # family -> how its published checkpoint prepares an image
@@ -336,29 +337,24 @@ def test_a_flat_wall_far_behind_a_room_is_no_sentinel():
 
 @pytest.mark.parametrize(('dtype', 'unit'), [(np.uint16, 1000), (np.float32, 1)])
 def test_a_flat_object_in_front_of_the_scene_is_no_sentinel(folder, dtype, unit):
-    np.save(folder / 'a/x.npy', measured(dtype, unit))
-    assert (read(folder) == measured(dtype, unit)).all()
+    assert (read_array(folder, measured(dtype, unit)) == measured(dtype, unit)).all()
 
 
 def test_a_relative_map_keeps_its_negative_values(folder, rng):
     depth = rng.standard_normal((30, 40)).astype(np.float32)
-    np.save(folder / 'a/x.npy', depth)
-    assert (read(folder) == depth).all()
+    assert (read_array(folder, depth) == depth).all()
 
 
 def test_maps_of_8_bits_and_drawn_planes_keep_their_end_values(folder):
     scaled = np.tile(np.arange(100, 120, dtype=np.uint8), (30, 2))
     scaled[:5] = 255
-    np.save(folder / 'a/x.npy', scaled)
-    assert (read(folder) == scaled).all()
+    assert (read_array(folder, scaled) == scaled).all()
     planes = np.where(np.arange(40) < 9, 7000, np.where(np.arange(40) < 20, 1000, 1500))
-    np.save(folder / 'a/x.npy', np.tile(planes.astype(np.uint16), (30, 1)))
-    assert (read(folder) == planes).all()
+    assert (read_array(folder, np.tile(planes.astype(np.uint16), (30, 1))) == planes).all()
 
 
 def test_other_values_that_mean_no_depth_can_be_named(folder):
     depth = measured()
     depth[:3] = 2.5
-    np.save(folder / 'a/x.npy', depth)
-    assert (read(folder)[:3] == 2.5).all()
+    assert (read_array(folder, depth)[:3] == 2.5).all()
     assert (read(folder, invalid=(2.5,))[:3] == depth[3]).all()

@@ -11,19 +11,19 @@ from helpers.hostile_models import kinds
 from helpers.oracles import dino_positions
 from helpers.servers import Repository
 from safetensors.torch import save, save_file
-from timm.models import eva  # noqa: E402
+from timm.models import eva
 
-from cuts3d_mm.labellers.features import vit  # noqa: E402
-from cuts3d_mm.labellers.features.vit import (  # noqa: E402  # noqa: E402
+from cuts3d_mm.labellers.features import vit
+from cuts3d_mm.labellers.features.vit import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    TimmFeatures,  # noqa: E402
+    TimmFeatures,
     ViTKeyFeatures,
     interpolate_positions,
-    locate_weights,  # noqa: E402
+    locate_weights,
 )
-from cuts3d_mm.testing import check_feature_source  # noqa: E402
-from cuts3d_mm.weights.converters import convert_backbone  # noqa: E402
+from cuts3d_mm.testing import check_feature_source
+from cuts3d_mm.weights.converters import convert_backbone
 
 mmpretrain = pytest.importorskip('mmpretrain.models')
 TINY = {
@@ -79,8 +79,19 @@ def test_sides_that_are_no_multiple_of_the_patch_are_padded(rng):
     assert ViTKeyFeatures(TINY)([image])[0].shape == (5, 6, 24)
 
 
-def test_a_gpu_computes_in_full_float32(images):
-    extractor, allowed = ViTKeyFeatures(TINY), []
+SOURCES = {
+    'mmpretrain': lambda **options: ViTKeyFeatures(TINY, **options),
+    'timm': lambda **options: TimmFeatures('test_vit', block=-1, checkpoint=None, **options),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return SOURCES[request.param]
+
+
+def test_a_gpu_computes_in_full_float32(images, source):
+    extractor, allowed = source(), []
     extractor.network.patch_embed.register_forward_pre_hook(
         lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
     )
@@ -88,10 +99,8 @@ def test_a_gpu_computes_in_full_float32(images):
     assert allowed == [False] and torch.backends.cudnn.allow_tf32
 
 
-def test_half_precision_stays_close(images):
-    torch.manual_seed(0)
-    exact = ViTKeyFeatures(TINY)
-    half = ViTKeyFeatures(TINY, half=True)
+def test_half_precision_stays_close(images, source):
+    exact, half = source(), source(half=True)
     half.network.load_state_dict(exact.network.state_dict())
     a, b = exact(images)[0].ravel(), half(images)[0].ravel()
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
@@ -123,19 +132,17 @@ def test_positions_of_another_size_are_those_of_dino(images):
     assert np.abs(found - own_keys(network, images[:1])).max() < 1e-4
 
 
-def test_positions_are_interpolated_once_per_size(images, rng, monkeypatch):
-    sizes = []
+def test_positions_are_interpolated_once_per_size(rng, monkeypatch, source):
+    grids = []
 
-    def count(positions, trained_hw, grid_hw, offset):
-        sizes.append(grid_hw)
+    def noted(positions, trained_hw, grid_hw, offset):
+        grids.append(grid_hw)
         return interpolate_positions(positions, trained_hw, grid_hw, offset)
 
-    monkeypatch.setattr(vit, 'interpolate_positions', count)
-    extractor = ViTKeyFeatures(TINY)
-    first, again = extractor(images), extractor(images)
-    assert (first[0] == again[0]).all()
-    extractor([rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)])
-    assert sizes == [(4, 6), (5, 6)]
+    monkeypatch.setattr(vit, 'interpolate_positions', noted)
+    extractor, image = source(), photo(rng, (64, 48))
+    first, again, _ = extractor([image]), extractor([image]), extractor([photo(rng, (80, 48))])
+    assert (first[0] == again[0]).all() and len(grids) == 2 and grids[0] != grids[1]
 
 
 @pytest.mark.slow
@@ -198,38 +205,12 @@ def of_length_one(features):
 @pytest.mark.parametrize('image_hw', [(160, 160), (96, 144), (250, 330)])
 def test_keys_equal_those_of_vit_key_features(rng, tmp_path, image_hw):
     """The same weights give the same keys, on the trained grid, another one and a padded one."""
-    pytest.importorskip('mmpretrain.models')
-    from cuts3d_mm.labellers.features.vit import ViTKeyFeatures
-
     path = saved(seeded('test_vit', num_classes=0), tmp_path / 'w.safetensors')
     image = photo(rng, image_hw)
     (found,) = imagenet('test_vit', block=-1, checkpoint=path)([image])
     (expected,) = ViTKeyFeatures(TEST_VIT, path)([image])
     assert found.shape == (-(-image_hw[0] // 16), -(-image_hw[1] // 16), 64)
     assert np.abs(found - of_length_one(expected)).max() < 1e-5
-
-
-def test_a_gpu_computes_timm_in_full_float32(timm_images):
-    extractor, allowed = TimmFeatures('test_vit', block=-1, checkpoint=None), []
-    extractor.network.patch_embed.register_forward_pre_hook(
-        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
-    )
-    extractor(timm_images)
-    assert allowed == [False] and torch.backends.cudnn.allow_tf32
-
-
-def test_positions_are_interpolated_once_for_images_of_one_size(rng, monkeypatch):
-    grids = []
-
-    def noted(positions, trained_hw, grid_hw, offset):
-        grids.append(grid_hw)
-        return interpolate_positions(positions, trained_hw, grid_hw, offset)
-
-    monkeypatch.setattr(vit, 'interpolate_positions', noted)
-    extractor = TimmFeatures('test_vit', block=-1, checkpoint=None)
-    for image_hw in ((96, 144), (96, 144), (64, 144)):
-        extractor([photo(rng, image_hw)])
-    assert grids == [(6, 9), (4, 9)]
 
 
 @pytest.mark.parametrize('block', [0, 1, -1])
@@ -295,7 +276,7 @@ def test_features_of_timm_are_the_same_for_any_batch_and_have_length_one(
 @pytest.mark.parametrize(
     'where', [{'model': 'tiny_rotary_vit', 'block': -1}, {'model': 'test_resnet', 'stage': 2}]
 )
-def test_half_precision_of_timm_stays_close(timm_images, tmp_path, where):
+def test_half_precision_of_rotary_vits_and_cnns_stays_close(timm_images, tmp_path, where):
     path = saved(seeded(where['model']), tmp_path / 'w.safetensors')
     exact, half = (
         TimmFeatures(**where, checkpoint=path, half=h)(timm_images) for h in (False, True)
