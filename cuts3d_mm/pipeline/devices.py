@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.labellers.networks import check_device, choose_device
 
-from .identity import read_run
+from .identity import find_run
 
 # A ViT-B/8 on 480 px and ZoeDepth stay below it in bfloat16, by the sizes of their activations;
 # where they do not, a batch is halved.
@@ -88,11 +88,9 @@ def choose_batch_size(out: Place, device: str) -> int:
 
     A run keeps its batch size: another one changes the last bits of features.
     """
-    if (out / 'run.json').is_file():
-        stored = read_run(out).identity.extraction.get('batch_size')
-        if isinstance(stored, int):
-            return stored
-    return batch_size_for(_memory_of(device))
+    stored = find_run(out)
+    size = None if stored is None else stored.identity.extraction.get('batch_size')
+    return size if isinstance(size, int) else batch_size_for(_memory_of(device))
 
 
 def is_cut_on_device(cut_on: str, out: Place, device: str) -> bool:
@@ -107,8 +105,8 @@ def is_cut_on_device(cut_on: str, out: Place, device: str) -> bool:
     if cut_on not in ('auto', 'cpu', 'device'):
         raise ValueError(f"--cut-on must be 'auto', 'cpu' or 'device', got {cut_on!r}")
     if cut_on == 'auto':
-        is_begun = (out / 'run.json').is_file()
-        return is_begun and read_run(out).identity.extraction.get('cut_on') == 'device'
+        stored = find_run(out)
+        return stored is not None and stored.identity.extraction.get('cut_on') == 'device'
     if cut_on == 'device' and device.partition(':')[0] not in ('cpu', 'cuda'):
         raise ValueError(
             f'--cut-on device needs a GPU with double precision, cuda, got {device}; choose cpu'

@@ -163,6 +163,11 @@ def given_up_on_failure(folder: Place, is_ours_alone: bool) -> Iterator[None]:
         raise
 
 
+def find_run(folder: Place) -> StoredRun | None:
+    """Read the run of a store as `read_run` does; None where none has begun."""
+    return read_run(folder) if (folder / 'run.json').is_file() else None
+
+
 def read_run(folder: Place) -> StoredRun:
     """Read the `run.json` of a store, of this format or an earlier one.
 

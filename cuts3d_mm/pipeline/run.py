@@ -39,9 +39,9 @@ from .identity import (
     RunIdentity,
     StoredRun,
     find_changes,
+    find_run,
     given_up_on_failure,
     read_image_stats,
-    read_run,
     stat_images,
     write_image_stats,
 )
@@ -112,7 +112,8 @@ def label_images(
     with hold_folder(order.out, split.part, split.parts):
         fresh_size = images_per_shard(len(images.names), order.batch_size)
         _grow(order, images, fresh_size)
-        size = stored_shard_size(order.out) or fresh_size
+        begun = find_run(order.out)
+        size = begun.identity.images_per_shard if begun is not None else fresh_size
         identity = RunIdentity.of(order.labeller.identity, images, size, order.extraction)
         stored, is_fresh = identity.claim(order.out, images)
         order, is_ours_alone = replace(order, mark=stored.mark), is_fresh and split.parts == 1
@@ -154,14 +155,12 @@ def _grow(order: WorkOrder, images: ImageList, fresh_size: ShardSize) -> None:
     `RunIdentity.claim` says why it cannot go on.
     """
     folder = order.out
-    if not (folder / 'run.json').is_file():
+    stored = find_run(folder)
+    if stored is None or stored.mark is None or not stored.is_whole:
         return
-    stored = read_run(folder)
     count, num_images = stored.identity.num_images, len(images.names)
     first = ImageList(images.root, images.names[:count])
-    if stored.mark is None or not stored.is_whole or count >= num_images:
-        return
-    if stored.identity.images != digest_of_names(first.names):
+    if count >= num_images or stored.identity.images != digest_of_names(first.names):
         return
     is_worth_it = count > _WORTH_KEEPING * num_images
     size = stored.identity.images_per_shard if is_worth_it else fresh_size
@@ -259,20 +258,6 @@ def shard_starts(num_images: int, size: ShardSize) -> list[int]:
     return starts
 
 
-def stored_shard_size(folder: Place) -> ShardSize | None:
-    """Size of the shards of a store, which may be by the rule of an earlier version.
-
-    Returns:
-        None where no run has begun.
-
-    Raises:
-        RunMismatch: `run.json` is none of ours.
-    """
-    if not (folder / 'run.json').is_file():
-        return None
-    return read_run(folder).identity.images_per_shard
-
-
 def _divide_shards(
     order: WorkOrder, images: ImageList, size: ShardSize, split: Split
 ) -> tuple[tuple[int, ...], tuple[Shard, ...]]:
@@ -319,6 +304,7 @@ def _find_fault(shard: Place, names: Sequence[str], mark: RunMark | None) -> str
 
 def is_whole(out: Path, num_images: int) -> bool:
     """Tell whether all shards of a run with `num_images` images are there, of all its parts."""
-    size = stored_shard_size(out) or images_per_shard(num_images)
+    begun = find_run(out)
+    size = images_per_shard(num_images) if begun is None else begun.identity.images_per_shard
     num_shards = len(shard_starts(num_images, size))
     return all(shard_path(out, index).is_file() for index in range(num_shards))
