@@ -11,50 +11,37 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from helpers.drawn import cuts3d_model, write_depths, write_images
+from helpers.runs import content, label
 from helpers.stand_in_labellers import DiesOnce, Greedy, Halving, Nothing
 from PIL import Image
 
 from cuts3d_mm import __version__
-from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.labellers.registry import build_labeller
 from cuts3d_mm.labels.store import read_store, shard_paths, was_batch_halved
 from cuts3d_mm.pipeline import local
 from cuts3d_mm.pipeline.local import LocalExecutor, serve_helper
 from cuts3d_mm.pipeline.ray import Extracted, Job, finish_shard_here
-from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
+from cuts3d_mm.pipeline.run import WorkerLost
 from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
 
 
-class Log:
-    def __init__(self):
-        self.spans = []
-
-    def start(self, total_images, done):
-        self.counts = done
-
-    def add(self, report):
-        self.counts += report.counts
-        self.spans += report.spans
-
-
 def run(folder, out, executor, source, batch_size=3):
-    images = list_images(folder)
-    log = Log()
-    order = WorkOrder(source, images.root, out, batch_size)
-    return label_images(order, images, executor, Split(), log), log
+    return label(folder, out, source, executor, batch_size)
 
 
-def content(out):
-    return {path.name: path.read_bytes() for path in out.glob('*.parquet')}
+@pytest.fixture
+def model(tmp_path, rng):
+    """Config for 20 images of which two fail: depth is missing, or the file is empty."""
+    names = write_images(tmp_path / 'images', 20, rng)
+    write_depths(tmp_path / 'depth', names[1:], rng)
+    (tmp_path / 'images' / names[9]).write_bytes(b'')
+    return cuts3d_model(tmp_path / 'depth')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', [('cpu',), ('cpu', 'cpu')])
-def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, devices):
-    names = write_images(tmp_path / 'images', 20, rng)
-    write_depths(tmp_path / 'depth', names[1:], rng)
-    (tmp_path / 'images' / names[9]).write_bytes(b'')
-    source = ConfiguredLabeller(cuts3d_model(tmp_path / 'depth'))
+def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, model, devices):
+    source = ConfiguredLabeller(model)
     counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)
     executor = LocalExecutor(2, devices)
     staged, log = run(tmp_path / 'images', tmp_path / 'staged', executor, source)
@@ -67,11 +54,8 @@ def test_networks_in_processes_of_their_own_give_the_same_bytes(tmp_path, rng, d
 
 
 @pytest.mark.slow
-def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(tmp_path, rng):
-    names = write_images(tmp_path / 'images', 20, rng)
-    write_depths(tmp_path / 'depth', names[1:], rng)
-    (tmp_path / 'images' / names[9]).write_bytes(b'')
-    generator = build_labeller(cuts3d_model(tmp_path / 'depth'))
+def test_networks_of_this_process_with_workers_beside_it_give_the_same_bytes(tmp_path, model):
+    generator = build_labeller(model)
     generator.unpicklable = lambda: None  # it stays in this process
     source = BuiltLabeller(generator, {})
     counts, _ = run(tmp_path / 'images', tmp_path / 'one', LocalExecutor(0), source)

@@ -6,7 +6,6 @@ import builtins
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, raise_signal
 from unittest.mock import MagicMock
@@ -17,6 +16,7 @@ import pytest
 from helpers.commands import STOP_LIMIT_S, output_of, start, stop, wait_until
 from helpers.drawn import MASKCUT, write_images
 from helpers.hostile_files import CLIMBING, REFUSED_IN_JSON
+from helpers.runs import label
 from helpers.stand_in_labellers import Blind, Deadly, Disconnected, Slow, WithoutRoom
 
 from cuts3d_mm.files.lock import hold_folder
@@ -24,8 +24,8 @@ from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.pipeline import ray as ray_pipeline
 from cuts3d_mm.pipeline.local import LocalExecutor
 from cuts3d_mm.pipeline.ray import RayExecutor, StagedCrew
-from cuts3d_mm.pipeline.run import Split, WorkerLost, label_images
-from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, WorkOrder
+from cuts3d_mm.pipeline.run import WorkerLost
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller
 
 pytest.importorskip('ray')
 pytestmark = pytest.mark.slow
@@ -33,22 +33,6 @@ pytestmark = pytest.mark.slow
 QUICK = ('--cfg-options', 'model.input_hw=(96,128)')
 RESUME_LINE = 'cuts3d generate: interrupted; run the same command again to resume\n'
 NODE = {'num_cpus': 1, 'num_gpus': 1, 'object_store_memory': 80 * 2**20}
-
-
-@dataclass
-class Run:
-    """What a run says, and what a test does at the first shard."""
-
-    at_first: object = None
-
-    def start(self, total_images, done):
-        self.counts = done
-
-    def add(self, report):
-        self.counts += report.counts
-        if self.at_first is not None and report.counts.images:
-            at_first, self.at_first = self.at_first, None
-            at_first()
 
 
 @pytest.fixture(scope='module')
@@ -93,11 +77,10 @@ def folder(tmp_path_factory):
 
 
 def run(folder, out, executor, at_first=None, labeller=None):
-    images = list_images(folder / 'images.json')
-    labeller = labeller or ConfiguredLabeller(MASKCUT)
-    order = WorkOrder(labeller, images.root, folder / out, batch_size=2)
-    told = Run(at_first)
-    counts = label_images(order, images, executor, Split(), told)
+    source = labeller or ConfiguredLabeller(MASKCUT)
+    counts, told = label(
+        folder / 'images.json', folder / out, source, executor, batch_size=2, at_first=at_first
+    )
     assert told.counts == counts
     return counts
 

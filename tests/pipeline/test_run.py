@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.drawn import MASKCUT, cuts3d_model, write_depths, write_images
+from helpers.runs import content, label
 from helpers.stand_in_labellers import Blind
 from mmengine.config import Config
 from PIL import Image
@@ -19,18 +20,8 @@ from cuts3d_mm.labels.coco import read_coco
 from cuts3d_mm.labels.store import Counts, read_store, shard_paths
 from cuts3d_mm.pipeline.identity import FORMAT
 from cuts3d_mm.pipeline.local import LocalExecutor
-from cuts3d_mm.pipeline.run import Split, images_per_shard, label_images, shard_starts
-from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Worker, WorkOrder
-
-
-class Log:
-    """Remembers what it is told."""
-
-    def start(self, total_images, done):
-        self.total, self.counts, self.resumed = total_images, done, done
-
-    def add(self, report):
-        self.counts += report.counts
+from cuts3d_mm.pipeline.run import Split, images_per_shard, shard_starts
+from cuts3d_mm.pipeline.work import BuiltLabeller, ConfiguredLabeller, Worker
 
 
 @pytest.fixture
@@ -39,15 +30,9 @@ def folder(tmp_path, rng):
     return tmp_path / 'images'
 
 
-def run(folder, out, workers=0, model=MASKCUT, split='0/1', batch_size=1, limit=None):
-    images = list_images(folder).first(limit)
-    log = Log()
-    order = WorkOrder(ConfiguredLabeller(model), images.root, out, batch_size)
-    return label_images(order, images, LocalExecutor(workers), Split.parse(split), log), log
-
-
-def content(out):
-    return {path.name: path.read_bytes() for path in out.glob('*.parquet')}
+def run(folder, out, workers=0, model=MASKCUT, **options):
+    executor = LocalExecutor(workers)
+    return label(folder, out, ConfiguredLabeller(model), executor, **options)
 
 
 def test_every_image_is_accounted_for(folder, tmp_path):
@@ -77,11 +62,8 @@ class Full:
 
 
 def test_an_image_for_which_memory_ran_out_is_tried_again(folder, tmp_path, caplog):
-    images = list_images(folder)
-
     def resume(labeller):
-        order = WorkOrder(BuiltLabeller(labeller, {}), images.root, tmp_path / 'out', 1)
-        return label_images(order, images, LocalExecutor(0), Split(), Log())
+        return label(folder, tmp_path / 'out', BuiltLabeller(labeller, {}))[0]
 
     (folder / 'a/008.png').write_bytes(b'broken')
     assert resume(Full()).failures == 2
@@ -289,57 +271,38 @@ class Backwards:
 @pytest.mark.slow
 def test_another_executor_gives_the_same_bytes(folder, tmp_path):
     counts, _ = run(folder, tmp_path / 'out')
-    images = list_images(folder)
-    order = WorkOrder(ConfiguredLabeller(MASKCUT), images.root, tmp_path / 'other', 1)
-    assert label_images(order, images, Backwards(), Split(), Log()) == counts
+    other, _ = label(folder, tmp_path / 'other', ConfiguredLabeller(MASKCUT), Backwards())
+    assert other == counts
     assert content(tmp_path / 'other') == content(tmp_path / 'out')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_labeller_that_is_built_already_labels_under_its_identity(folder, tmp_path, workers):
-    images, out = list_images(folder), tmp_path / 'out'
+    def count(identity):
+        source, executor = BuiltLabeller(Blind(), identity), LocalExecutor(workers)
+        return label(folder, tmp_path / 'out', source, executor, batch_size=4)[0]
 
-    def label(identity):
-        order = WorkOrder(BuiltLabeller(Blind(), identity), images.root, out, batch_size=4)
-        return label_images(order, images, LocalExecutor(workers), Split(), Log())
-
-    assert label({'weights': 'a'}) == Counts(20, 0, 0) == label({'weights': 'a'})
+    assert count({'weights': 'a'}) == Counts(20, 0, 0) == count({'weights': 'a'})
     with pytest.raises(RunMismatch, match="model.weights: 'a' -> 'b'"):
-        label({'weights': 'b'})
+        count({'weights': 'b'})
 
 
 def test_a_run_that_fails_before_the_first_image_can_be_corrected_in_its_folder(tmp_path, rng):
     write_images(tmp_path / 'images', 2, rng)
-    images = list_images(tmp_path / 'images')
-    features = {'type': 'no_such_package.Features'}
-    for model, is_right in (({**MASKCUT, 'features': features}, False), (MASKCUT, True)):
-        order = WorkOrder(ConfiguredLabeller(model), images.root, tmp_path / 'out', 1)
-        if is_right:
-            assert label_images(order, images, LocalExecutor(0), Split(), Log()).images == 2
-        else:
-            with pytest.raises(ValueError, match='no_such_package'):
-                label_images(order, images, LocalExecutor(0), Split(), Log())
+    wrong = {**MASKCUT, 'features': {'type': 'no_such_package.Features'}}
+    with pytest.raises(ValueError, match='no_such_package'):
+        run(tmp_path / 'images', tmp_path / 'out', model=wrong)
+    assert run(tmp_path / 'images', tmp_path / 'out')[0].images == 2
 
 
 STORES = Path(__file__).parents[1] / 'data' / 'stores'  # each lacks its second shard
 
 
-class Silent:
-    def start(self, total_images, done):
-        self.done = done
-
-    def add(self, report):
-        pass
-
-
 def resume(out, **changes):
     model = {**Config.fromfile(STORES / 'config.py').model.to_dict(), **changes}
-    images = list_images(STORES / 'images')
-    progress = Silent()
-    order = WorkOrder(ConfiguredLabeller(model), images.root, out, 1)
-    counts = label_images(order, images, LocalExecutor(0), Split(), progress)
-    return counts, progress.done
+    counts, log = run(STORES / 'images', out, model=model)
+    return counts, log.resumed
 
 
 @pytest.mark.parametrize('number', range(1, FORMAT + 1))
