@@ -36,20 +36,24 @@ IMAGE_HW = (270, 390)
 
 
 @pytest.fixture
-def instances(rng):
-    features, depth, *_ = touching_world(rng)
+def world(rng):
+    """Features and depth of two discs that touch."""
+    return touching_world(rng)[:2]
+
+
+@pytest.fixture
+def instances(world, rng):
     params = CutParams(refine=RefineParams(method='none'))
-    return cut_instances(features, depth, photo(rng, (90, 130)), IMAGE_HW, params).instances
+    return cut_instances(*world, photo(rng, (90, 130)), IMAGE_HW, params).instances
 
 
 def test_masks_have_the_size_of_the_original_image(instances):
     assert instances and all(instance.mask.shape == IMAGE_HW for instance in instances)
 
 
-def test_without_a_model_the_score_is_the_mean_confidence_of_the_cut(rng):
-    features, depth, *_ = touching_world(rng)
+def test_without_a_model_the_score_is_the_mean_confidence_of_the_cut(world, rng):
     params = CutParams(score=None)
-    for one in cut_instances(features, depth, photo(rng), IMAGE_HW, params).instances:
+    for one in cut_instances(*world, photo(rng), IMAGE_HW, params).instances:
         assert one.score == pytest.approx(one.confidence[one.patches].mean())
 
 
@@ -57,9 +61,8 @@ def test_the_score_is_a_chance_and_ranks_a_clear_object_above_an_unclear_one(ins
     assert all(0 < instance.score < 1 for instance in instances)
 
 
-def test_confidence_covers_exactly_the_patches_of_the_cut(rng):
-    features, depth, *_ = touching_world(rng)
-    for instance in cut_instances(features, depth, photo(rng), IMAGE_HW, CutParams()).instances:
+def test_confidence_covers_exactly_the_patches_of_the_cut(world, rng):
+    for instance in cut_instances(*world, photo(rng), IMAGE_HW, CutParams()).instances:
         touched = patches_touched(instance.mask, instance.patches.shape)
         assert (touched & ~instance.patches).any()  # refinement has added patches
         assert ((instance.confidence > 0) == instance.patches).all()
@@ -115,16 +118,14 @@ def test_with_the_sign_of_lapack_maskcut_equals_the_original_to_the_last_patch()
     assert num_differ > 0
 
 
-def test_masks_do_not_overlap(rng):
-    features, depth, *_ = touching_world(rng)
+def test_masks_do_not_overlap(world):
     for params in (CutParams(), CutParams.maskcut()):
-        total = sum(cut.mask.astype(int) for cut in cut_on_grid(features, depth, params).instances)
+        total = sum(cut.mask.astype(int) for cut in cut_on_grid(*world, params).instances)
         assert total.max() == 1
 
 
-def test_confidence_lies_on_the_mask(rng):
-    features, depth, *_ = touching_world(rng)
-    for cut in cut_on_grid(features, depth, CutParams()).instances:
+def test_confidence_lies_on_the_mask(world):
+    for cut in cut_on_grid(*world, CutParams()).instances:
         assert (cut.confidence[~cut.mask] == 0).all()
         assert (
             cut.confidence[cut.mask].min() >= 1 / ConfidenceParams().num_cuts - 1e-6
@@ -175,17 +176,15 @@ def test_until_nothing_is_left_finds_more_than_three(rng):
     assert sum(value > 0.9 for value in found) > 3
 
 
-def test_small_cuts_are_dropped(rng):
-    features, depth, *_ = touching_world(rng)
+def test_small_cuts_are_dropped(world):
     params = CutParams(min_area_ratio=0.99, min_area_from_cut=0)
-    assert cut_on_grid(features, depth, params).instances == ()
+    assert cut_on_grid(*world, params).instances == ()
 
 
 @pytest.mark.parametrize('outside', ['drop', 'far'])
-def test_result_is_the_same_on_every_run(rng, outside):
-    features, depth, *_ = touching_world(rng)
+def test_result_is_the_same_on_every_run(world, outside):
     params = replace(CutParams(), local_cut=LocalCutParams(outside=outside))
-    first, second = (cut_on_grid(features, depth, params).instances for _ in range(2))
+    first, second = (cut_on_grid(*world, params).instances for _ in range(2))
     assert [c.mask.tobytes() for c in first] == [c.mask.tobytes() for c in second]
 
 
@@ -211,9 +210,8 @@ def test_without_a_limit_maskcut_ends_when_a_rejected_cut_can_only_come_again(rn
     assert len(found.instances) == 1 and 1 <= len(found.rejected) <= 3
 
 
-def test_a_rejected_cut_is_returned_with_its_reason(rng):
-    features, depth, *_ = touching_world(rng)
-    found = cut_on_grid(features, depth, CutParams(min_area_ratio=0.5))
+def test_a_rejected_cut_is_returned_with_its_reason(world):
+    found = cut_on_grid(*world, CutParams(min_area_ratio=0.5))
     assert found.instances == () and len(found.rejected) > 0
     assert all('of the image, must be above 50.0%' in cut.reason for cut in found.rejected)
 
@@ -276,9 +274,8 @@ def test_a_small_cut_and_the_same_cut_again_are_rejected():
         ({'max_instances': None}, 'the patches that are left cannot be cut'),
     ],
 )
-def test_an_image_says_why_no_further_cut_was_made(rng, changes, ended):
-    features, depth, *_ = touching_world(rng)
-    assert re.match(ended, cut_on_grid(features, depth, CutParams(**changes)).ended)
+def test_an_image_says_why_no_further_cut_was_made(world, changes, ended):
+    assert re.match(ended, cut_on_grid(*world, CutParams(**changes)).ended)
 
 
 def test_what_all_cuts_have_left_is_the_rest():
