@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuts3d_mm.arrays import Pixels
-
 from .registry import DEPTH, FEATURES, build_labeller, check_labeller
 
 if TYPE_CHECKING:
@@ -120,26 +118,3 @@ def to_device(images: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
     batch = torch.empty(shape, dtype=dtype, pin_memory=device.type == 'cuda')
     np.stack(images, out=batch.numpy())
     return batch.to(device, non_blocking=device.type == 'cuda')
-
-
-def normalized_batch(
-    images: list[Pixels], mean: Tensor, std: Tensor, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Stack images of one size and normalize them on the device.
-
-    Args:
-        images: (H, W, 3) uint8 RGB.
-        mean: (1, 3, 1, 1) of RGB in [0, 1], as `std`.
-
-    Returns:
-        (B, 3, H, W).
-    """
-    pixels = to_device(images, device)
-    values = pixels.permute(0, 3, 1, 2).float() / 255
-    return ((values - mean.to(device)) / std.to(device)).to(dtype)
-
-
-def image_features(features: Tensor) -> list[Any]:
-    """Divide (B, h, w, C) into float32 arrays, or on a GPU tensors that stay to be linked."""
-    features = features.float()
-    return list(features.numpy() if features.device.type == 'cpu' else features)

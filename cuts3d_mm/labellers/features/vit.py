@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate, linear, normalize, pad
 from cuts3d_mm.algorithm.affinity import normalize_features
 from cuts3d_mm.algorithm.on_device import full_float32
 from cuts3d_mm.arrays import Pixels
-from cuts3d_mm.labellers.networks import image_features, normalized_batch
+from cuts3d_mm.labellers.networks import to_device
 from cuts3d_mm.labellers.registry import FEATURES
 from cuts3d_mm.weights import read_state, require_tensors
 from cuts3d_mm.weights.checkpoints import check_weights_fit
@@ -56,11 +56,22 @@ class _NetworkFeatures:
         self.network.to(self.device)
         return self
 
-    def _describe(self, images: list[Pixels]) -> Tensor:
-        """(B, h, w, C) of images of one size."""
-        batch = normalized_batch(images, self.mean, self.std, self.device, self.dtype)
+    def __call__(self, images: list[Pixels]) -> list[Any]:
+        """Describe (H, W, 3) uint8 RGB images of one size.
+
+        The sides should be multiples of the patch size or the stride, else the last patches are
+        padded.
+
+        Returns:
+            (h, w, C) float32, one per image; on a GPU a tensor, which stays there to be linked.
+        """
+        values = to_device(images, self.device).permute(0, 3, 1, 2).float() / 255
+        batch = (values - self.mean.to(self.device)) / self.std.to(self.device)
         with torch.no_grad(), full_float32():
-            return self._part(batch)
+            return self._divided(self._part(batch.to(self.dtype)).float())
+
+    def _divided(self, features: Tensor) -> list[Any]:
+        return list(features.numpy() if self.device.type == 'cpu' else features)
 
 
 @FEATURES.register_module()
@@ -104,18 +115,6 @@ class ViTKeyFeatures(_NetworkFeatures):
         block, others = network.layers[-1], network.num_extra_tokens
         keys = _Keys(network, block, patch_hw, grid, others, position_offset)
         super().__init__(network, keys, half, mean, std)
-
-    def __call__(self, images: list[Pixels]) -> list[Any]:
-        """Compute the keys of images of one size.
-
-        Args:
-            images: (H, W, 3) uint8 RGB; the sides should be multiples of the patch size,
-                else the last patches are padded.
-
-        Returns:
-            (h, w, C) float32, one per image; on a GPU a tensor.
-        """
-        return image_features(self._describe(images))
 
 
 def _build_vit(backbone: dict[str, Any]) -> Any:
@@ -205,19 +204,9 @@ class TimmFeatures(_NetworkFeatures):
             _require_known(_import_timm(), config['model'])
         return config
 
-    def __call__(self, images: list[Pixels]) -> list[Any]:
-        """Compute the features of images of one size.
-
-        Args:
-            images: (H, W, 3) uint8 RGB; the sides should be multiples of the patch size or
-                the stride, else the last ones are padded.
-
-        Returns:
-            (h, w, C) float32 of length 1, one per image; on a GPU a tensor.
-        """
-        features = self._describe(images).float()
+    def _divided(self, features: Tensor) -> list[Any]:
         if self.device.type != 'cpu':
-            return image_features(normalize(features, dim=-1))
+            return super()._divided(normalize(features, dim=-1))
         flat = (normalize_features(one.flatten(0, 1).numpy()) for one in features)
         return [one.reshape(features.shape[1:]) for one in flat]
 
