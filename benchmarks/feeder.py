@@ -34,7 +34,7 @@ from helpers.tiny_networks import zoe  # noqa: E402
 from cuts3d_mm.images.listing import list_images  # noqa: E402
 from cuts3d_mm.labellers.depth.huggingface import HFDepth  # noqa: E402
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator  # noqa: E402
-from cuts3d_mm.labellers.networks import normalized_batch  # noqa: E402
+from cuts3d_mm.labellers.networks import to_device  # noqa: E402
 from cuts3d_mm.labellers.registry import FEATURES  # noqa: E402
 from cuts3d_mm.pipeline.local import Helpers, crew_of_processes  # noqa: E402
 from cuts3d_mm.pipeline.progress import Stopwatch  # noqa: E402
@@ -61,7 +61,8 @@ class NoFeatures:
     def __call__(self, images: list[Any]) -> list[Tensor]:
         """Features that hold nothing."""
         ones = torch.ones(1, 3, 1, 1)
-        batch = normalized_batch(images, ones, ones, self.device, torch.float32)
+        values = to_device(images, self.device).permute(0, 3, 1, 2).float() / 255
+        batch = (values - ones.to(self.device)) / ones.to(self.device)
         height, width = batch.shape[2] // 8, batch.shape[3] // 8
         return list(torch.empty((len(images), height, width, CHANNELS), device=self.device))
 
