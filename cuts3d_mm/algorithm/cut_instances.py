@@ -18,9 +18,9 @@ from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from .affinity import PackedLinks, link_patches, spatial_importance
 from .crf import refine_to_image
 from .depth import normalize_depth, resize_depth
-from .local_cut import LocalCut, around_strongest, cut_in_3d, spatial_confidence
+from .local_cut import around_strongest, cut_in_3d, spatial_confidence
 from .masks import component_at, mask_iou
-from .ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
+from .ncut import Eigenpair, second_eigenvector, split_foreground
 from .params import BackgroundParams, CutParams, Similarity
 from .score import mask_signals, plane_residual, score_mask
 
@@ -246,7 +246,7 @@ def cutting_steps(image: ImageCuts, params: CutParams) -> CuttingSteps:
     accepted: list[Instance] = []
     rejected: list[RejectedCut] = []
     is_free = np.ones(grid_hw[0] * grid_hw[1], bool)
-    previous: Proposal | None = None
+    previous: Instance | None = None
     pair, is_solved, ended = None, False, 'no patch is left'
     for attempt in range(len(is_free)):
         counted = len(accepted) + len(rejected) * params.count_rejected
@@ -274,16 +274,15 @@ def cutting_steps(image: ImageCuts, params: CutParams) -> CuttingSteps:
             break
         reason = reason_to_reject(proposal, previous, attempt, image.disparity, params)
         if reason is None:
-            accepted.append(_finish(proposal, grid_hw, params))
+            accepted.append(proposal)
         else:
-            eigenvector = proposal.split.eigenvector.reshape(grid_hw)
-            rejected.append(RejectedCut(proposal.mask.reshape(grid_hw), reason, eigenvector))
+            rejected.append(RejectedCut(proposal.mask, reason, proposal.eigenvector))
             if is_solved:
                 ended = 'the same graph gives the same cut again'
                 break
         is_solved = reason is not None and not params.remove_rejected  # the graph is the same
         if not is_solved:
-            is_free = is_free & ~proposal.mask
+            is_free = is_free & ~proposal.mask.ravel()
         previous = proposal if reason is None else None
     separate, emptied = _without_overlap(accepted)
     rejected += emptied
@@ -341,16 +340,16 @@ def refine_cuts(image: ImageCuts, params: CutParams) -> ImageCuts:
     return replace(image, instances=found, rejected=others, on_edges=None)
 
 
-def is_the_rest(proposal: Proposal, is_free: Mask, params: CutParams) -> bool:
+def is_the_rest(proposal: Instance, is_free: Mask, params: CutParams) -> bool:
     """Whether the cut is all that earlier cuts have left: all objects are found (Sec. 3.1)."""
     if params.stop_at_rest_iou is None or is_free.all():
         return False
-    return mask_iou(proposal.semantic_mask, is_free) > params.stop_at_rest_iou
+    return mask_iou(proposal.semantic_mask.ravel(), is_free) > params.stop_at_rest_iou
 
 
 def reason_to_reject(
-    proposal: Proposal,
-    previous: Proposal | None,
+    proposal: Instance,
+    previous: Instance | None,
     attempt: int,
     disparity: Float | None,
     params: CutParams,
@@ -374,7 +373,7 @@ def reason_to_reject(
             asked = f'must be at most {params.max_overlap_iou:g}'
             return f'IoU {iou:.2f} with the previous instance, {asked}'
     if params.background is not None and disparity is not None:
-        return _background(mask.reshape(disparity.shape), disparity, params.background)
+        return _background(mask, disparity, params.background)
     return None
 
 
@@ -397,25 +396,14 @@ def _background(mask: Mask, disparity: Float, params: BackgroundParams) -> str |
     )
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What one normalized cut offers as an instance."""
-
-    pair: Eigenpair
-    split: Bipartition
-    semantic_mask: Mask  # (N,) side of the normalized cut that LocalCut starts from
-    mask: Mask  # (N,) the instance
-    cut: LocalCut | None  # None for a cut in 2D
-
-
 def propose(
     pair: Eigenpair,
     is_free: Mask,
     depth: Float | None,
     grid_hw: tuple[int, int],
     params: CutParams,
-) -> Proposal | None:
-    """Take one instance from an eigenvector.
+) -> Instance | None:
+    """Take one instance from an eigenvector, on the patch grid.
 
     Args:
         pair: second eigenpair of the patches that are left.
@@ -427,33 +415,29 @@ def propose(
     """
     is_cut = is_free if params.ncut.claimed == 'removed' else None
     split = split_foreground(pair.vector, grid_hw, is_cut)
-    semantic = split.foreground & is_free
+    semantic, confidence = split.foreground & is_free, None
     is_2d = params.local_cut is None or depth is None
     if is_2d and params.ncut.claimed == 'epsilon':  # MaskCut lets a mask reach into earlier ones
-        mask = component_at(split.foreground, split.seed, grid_hw)
-        return Proposal(pair, split, split.foreground, mask, None)
-    if not semantic.any():
+        semantic = split.foreground
+        mask = component_at(semantic, split.seed, grid_hw)
+    elif not semantic.any():
         return None
-    if params.local_cut is None or depth is None:
+    elif params.local_cut is None or depth is None:
         mask = around_strongest(semantic, split.eigenvector, grid_hw)
-        return Proposal(pair, split, semantic, mask, None)
-    cut = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
-    return Proposal(pair, split, semantic, cut.mask, cut)
-
-
-def _finish(proposal: Proposal, grid_hw: tuple[int, int], params: CutParams) -> Instance:
-    """Add the confidence to an accepted proposal."""
-    confidence = proposal.mask.astype(np.float32)
-    if proposal.cut is not None and params.confidence is not None:
-        confidence = spatial_confidence(proposal.cut)
-    patches = proposal.mask.reshape(grid_hw)
+    else:
+        cut = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
+        mask = cut.mask
+        confidence = None if params.confidence is None else spatial_confidence(cut)
+    if confidence is None:
+        confidence = mask.astype(np.float32)
+    patches = mask.reshape(grid_hw)
     return Instance(
         mask=patches,
         confidence=confidence.reshape(grid_hw),
-        score=float(confidence[proposal.mask].mean()),
+        score=float(confidence[mask].mean()),
         patches=patches,
-        semantic_mask=proposal.semantic_mask.reshape(grid_hw),
-        eigenvector=proposal.split.eigenvector.reshape(grid_hw),
-        eigenvalue=proposal.pair.value,
-        eigengap=proposal.pair.gap,
+        semantic_mask=semantic.reshape(grid_hw),
+        eigenvector=split.eigenvector.reshape(grid_hw),
+        eigenvalue=pair.value,
+        eigengap=pair.gap,
     )

@@ -14,14 +14,14 @@ from cuts3d_mm.algorithm import cut_instances as loop
 from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
 from cuts3d_mm.algorithm.crf import refine_to_image
 from cuts3d_mm.algorithm.cut_instances import (
-    Proposal,
+    Instance,
     cut_instances,
     is_the_rest,
     propose,
     reason_to_reject,
 )
 from cuts3d_mm.algorithm.masks import component_of, enlarge_patches, patches_touched
-from cuts3d_mm.algorithm.ncut import Bipartition, Eigenpair, second_eigenvector, split_foreground
+from cuts3d_mm.algorithm.ncut import Eigenpair, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.params import (
     BackgroundParams,
     ConfidenceParams,
@@ -225,9 +225,8 @@ BALL = DISPARITY + np.where(OBJECT, 0.3 * (1 - ((ROWS - 9) ** 2 + (COLUMNS - 13)
 
 
 def proposal(mask):
-    split = Bipartition(mask.ravel(), 0, mask.ravel().astype(float))
-    pair = Eigenpair(split.eigenvector, 0.1, 0.1)
-    return Proposal(pair, split, mask.ravel(), mask.ravel(), None)
+    values = mask.astype(float)
+    return Instance(mask, values, 1.0, mask, mask, values, 0.1, 0.1)
 
 
 def reason(mask, disparity=DISPARITY, params=PARAMS, previous=None):
@@ -318,24 +317,23 @@ def test_depth_noise_of_a_millionth_changes_no_mask():
 def test_mirroring_the_image_mirrors_the_mask():
     for eigenvector, depth, _ in scenes():
         flipped = eigenvector.reshape(GRID_HW)[:, ::-1].ravel()
-        found = mask_of(flipped, np.ascontiguousarray(depth[:, ::-1])).mask.reshape(GRID_HW)
-        assert (found[:, ::-1] == mask_of(eigenvector, depth).mask.reshape(GRID_HW)).all()
+        found = mask_of(flipped, np.ascontiguousarray(depth[:, ::-1])).mask
+        assert (found[:, ::-1] == mask_of(eigenvector, depth).mask).all()
 
 
 def test_constant_depth_gives_the_component_in_2d():
     for eigenvector, depth, _ in scenes():
         found = mask_of(eigenvector, np.zeros_like(depth))
-        semantic = found.semantic_mask.reshape(GRID_HW)
-        seed = divmod(found.split.seed, GRID_HW[1])
-        assert (found.mask.reshape(GRID_HW) == component_of(semantic, seed)).all()
+        seed = np.unravel_index(found.eigenvector.argmax(), GRID_HW)
+        assert (found.mask == component_of(found.semantic_mask, seed)).all()
 
 
 def test_a_cut_is_never_a_crumb_of_its_component():
     for eigenvector, depth, _ in scenes():
         found = mask_of(eigenvector, depth)
-        semantic = np.where(found.semantic_mask, np.abs(found.split.eigenvector), -1)
-        seed = divmod(int(semantic.argmax()), GRID_HW[1])
-        component = component_of(found.semantic_mask.reshape(GRID_HW), seed)
+        strength = np.where(found.semantic_mask, np.abs(found.eigenvector), -1)
+        seed = np.unravel_index(strength.argmax(), GRID_HW)
+        component = component_of(found.semantic_mask, seed)
         assert found.mask.sum() >= min(36, component.sum())
 
 
