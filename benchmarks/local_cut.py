@@ -38,7 +38,7 @@ REPEATS = 9  # in turn; networkx, which takes seconds, runs once
 def ours(semantic, eigenvector, depth):
     """Neighbours, the cuts, the one that depth supports, and its confidence."""
     found = cut_in_3d(semantic, eigenvector, depth, LOCAL, CONFIDENCE)
-    return found.mask, spatial_confidence(found)
+    return found[-1], spatial_confidence(found)
 
 
 def by_scipy(*arguments):

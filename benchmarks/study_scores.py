@@ -118,9 +118,9 @@ def change_of_fixed_cuts(
                 np.argmax(np.where(semantic, np.abs(cut.eigenvector), -1)), grid_hw
             )
             before = component_of(semantic, seed).ravel()
-            after = cut_in_3d(
-                semantic.ravel(), vector, grid, params.local_cut, params.confidence
-            ).mask
+            after = cut_in_3d(semantic.ravel(), vector, grid, params.local_cut, params.confidence)[
+                -1
+            ]
             iou = mask_ious(objects, np.stack([before, after])).max(0)
             rows.append((*iou, (before != after).any()))
     return np.array(rows, float).reshape(-1, 3)

@@ -425,9 +425,9 @@ def propose(
     elif params.local_cut is None or depth is None:
         mask = around_strongest(semantic, split.eigenvector, grid_hw)
     else:
-        cut = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
-        mask = cut.mask
-        confidence = None if params.confidence is None else spatial_confidence(cut)
+        cuts = cut_in_3d(semantic, split.eigenvector, depth, params.local_cut, params.confidence)
+        mask = cuts[-1]
+        confidence = None if params.confidence is None else spatial_confidence(cuts)
     if confidence is None:
         confidence = mask.astype(np.float32)
     patches = mask.reshape(grid_hw)

@@ -269,21 +269,13 @@ def _source_side_plain(
 _source_side = Kernel('max_flow.source_side', _source_side_plain)
 
 
-@dataclass(frozen=True)
-class LocalCut:
-    """An instance cut out of a semantic mask in 3D."""
-
-    mask: Mask  # (N,)
-    cuts: NDArray[np.bool_]  # (T, N) cuts at rising thresholds, the mask itself last
-
-
 def cut_in_3d(
     semantic_mask: Mask,
     eigenvector: Double,
     depth: Float,
     params: LocalCutParams,
     confidence: ConfidenceParams | None,
-) -> LocalCut:
+) -> NDArray[np.bool_]:
     """Cut the instance around the strongest patch out of a semantic mask.
 
     With `params.evidence` the cut whose border depth supports best is taken, and cut again until
@@ -298,6 +290,9 @@ def cut_in_3d(
         depth: (h, w) in [0, 1], with h * w = N.
         params: how a cut is made and which one is taken.
         confidence: thresholds of the cuts; None: tau_knn alone.
+
+    Returns:
+        (T, N) cuts at rising thresholds; the last one is the instance.
     """
     evidence, share, inputs = params.evidence, params.min_share, (eigenvector, depth, params)
     component = around_strongest(semantic_mask, eigenvector, depth.shape)
@@ -305,7 +300,7 @@ def cut_in_3d(
         cuts = _cuts(build_cloud(semantic_mask, *inputs), params, confidence)
         is_taken = cuts[-1].sum() >= share * component.sum()
         mask = cuts[-1] if is_taken else component
-        return LocalCut(mask, np.concatenate([cuts[:-1], mask[None]]))
+        return np.concatenate([cuts[:-1], mask[None]])
     for number in range(evidence.max_rounds):
         cloud = build_cloud(component, *inputs)
         radius = evidence.core_radius
@@ -320,7 +315,7 @@ def cut_in_3d(
         component = around_strongest(kept, eigenvector, depth.shape)
     else:
         cuts = _cuts(build_cloud(component, *inputs), params, confidence)
-    return LocalCut(component, np.concatenate([cuts[:-1], component[None]]))
+    return np.concatenate([cuts[:-1], component[None]])
 
 
 def part_cores(
@@ -425,6 +420,6 @@ def _thresholds(tau_knn: float, params: ConfidenceParams | None) -> Double:
     return between(params.tau_min_ratio * tau_knn, tau_knn, params.num_cuts)
 
 
-def spatial_confidence(cut: LocalCut) -> Float:
+def spatial_confidence(cuts: NDArray[np.bool_]) -> Float:
     """Average LocalCut over thresholds (Eq. 4), (N,): in [1 / T, 1] inside the mask, 0 outside."""
-    return np.where(cut.mask, cut.cuts.mean(axis=0), 0).astype(np.float32)
+    return np.where(cuts[-1], cuts.mean(axis=0), 0).astype(np.float32)

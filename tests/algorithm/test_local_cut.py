@@ -261,7 +261,7 @@ def test_confidence_is_the_mean_of_the_cuts():
     taus = np.linspace(LOCAL.tau_knn / 2, LOCAL.tau_knn, 6)
     affinity = partial(LOCAL_CUTS['affinity'], params=LOCAL)
     cuts = [oracles.local_cut(ramp_cloud(), tau, GRID_HW, affinity) for tau in taus]
-    assert (found.mask == cuts[-1]).all()
+    assert (found[-1] == cuts[-1]).all()
     expected = np.where(cuts[-1], np.mean(cuts, axis=0), 0)
     assert np.allclose(spatial_confidence(found), expected)
 
@@ -269,14 +269,14 @@ def test_confidence_is_the_mean_of_the_cuts():
 def test_confidence_says_what_the_cuts_say_inside_and_is_zero_outside():
     found = cut_of(RAMP, ConfidenceParams())
     confidence = spatial_confidence(found)
-    counts = confidence[found.mask] * len(found.cuts)
+    counts = confidence[found[-1]] * len(found)
     assert counts == pytest.approx(np.rint(counts)) and 1 <= counts.min()
-    assert (confidence[~found.mask] == 0).all()
+    assert (confidence[~found[-1]] == 0).all()
 
 
 def test_confidence_is_one_where_all_cuts_agree():
     found = cut_of(np.zeros(GRID_HW, np.float32), ConfidenceParams(num_cuts=1))
-    assert (spatial_confidence(found)[found.mask] == 1).all()
+    assert (spatial_confidence(found)[found[-1]] == 1).all()
 
 
 LEFT, RIGHT = two_touching_discs()
@@ -290,7 +290,7 @@ def step_of(height, relief=0.0):
 
 
 def picked(depth):
-    return cut_of(depth, ConfidenceParams(), LocalCutParams()).mask.reshape(GRID_HW)
+    return cut_of(depth, ConfidenceParams(), LocalCutParams())[-1].reshape(GRID_HW)
 
 
 @pytest.mark.parametrize('height', [0.02, 0.05, 0.1, 0.3, 0.9])
@@ -341,7 +341,7 @@ def test_a_crumb_around_the_strongest_patch_is_set_aside():
         depth.astype(np.float32),
         LocalCutParams(),
         ConfidenceParams(),
-    ).mask.reshape(GRID_HW)
+    )[-1].reshape(GRID_HW)
     expected = LEFT.copy()
     expected[8:10, 6:8] = False
     assert (found == expected).all()
@@ -353,7 +353,7 @@ def test_a_cut_that_keeps_too_little_gives_way_to_the_component():
     )
     kept = cut_of(step_of(0.0), ConfidenceParams(), params)
     letter = cut_of(step_of(0.0), ConfidenceParams(), replace(params, min_share=0.0))
-    assert letter.mask.sum() < 0.3 * BOTH.sum() and (kept.mask.reshape(GRID_HW) == BOTH).all()
+    assert letter[-1].sum() < 0.3 * BOTH.sum() and (kept[-1].reshape(GRID_HW) == BOTH).all()
 
 
 @pytest.mark.parametrize('far', [0.1, 0.4])
@@ -368,7 +368,7 @@ def test_objects_that_stand_on_the_same_floor_are_parted(far):
     eigenvector = np.where(objects[0], 2.0, 1.0).ravel()
     cuts = parted(mask, eigenvector, depth)
     assert cuts[:, objects[0].ravel()].all() and not cuts[:, objects[1].ravel()].any()
-    found = cut_in_3d(mask, eigenvector, depth, LocalCutParams(), ConfidenceParams()).mask
+    found = cut_in_3d(mask, eigenvector, depth, LocalCutParams(), ConfidenceParams())[-1]
     assert found[objects[0].ravel()].all() and not found[objects[1].ravel()].any()
 
 
