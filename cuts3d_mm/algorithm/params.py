@@ -11,8 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from math import inf
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+# Numbers with the interval that they must lie in.
+Count = Annotated[int, '[1, inf)']
+Natural = Annotated[int, '[0, inf)']
+Positive = Annotated[float, '(0, inf)']
+NotNegative = Annotated[float, '[0, inf)']
+Share = Annotated[float, '[0, 1]']
+PositiveShare = Annotated[float, '(0, 1]']
+ShareBelow1 = Annotated[float, '[0, 1)']
+Inner = Annotated[float, '(0, 1)']
 Similarity = Literal['cosine', 'gaussian']
 Sign = Literal['strongest', 'lapack']
 DepthFunction = Literal['metric', 'log', 'inverse']
@@ -35,13 +44,13 @@ class EvidenceParams:
     the 90th percentile of the steps inside the cut plus a floor.
     """
 
-    min_contrast: float = 1.0  # contrast that a border must exceed [O]
-    step_floor: float = 0.01  # added to the steps inside, in [0, 1] of the depth range [O]
-    min_patches: int = 36  # patches that a cut must keep [O]
+    min_contrast: NotNegative = 1.0  # contrast that a border must exceed [O]
+    step_floor: PositiveShare = 0.01  # added to the steps inside, in [0, 1] of the depth range [O]
+    min_patches: Count = 36  # patches that a cut must keep [O]
     # The same for a cut between the ends of the eigenvector inside an earlier cut [O].
-    again_contrast: float = 2.0
-    core_radius: int = 2  # patches beyond a depth step that belong to no core [O]
-    max_rounds: int = 8  # cuts one inside the other; 1: the first that depth supports [O]
+    again_contrast: NotNegative = 2.0
+    core_radius: Natural = 2  # patches beyond a depth step that belong to no core [O]
+    max_rounds: Count = 8  # cuts one inside the other; 1: the first that depth supports [O]
 
 
 @dataclass(frozen=True)
@@ -50,15 +59,16 @@ class LocalCutParams:
 
     neighborhood: Neighborhood = 'grid'  # the 8 patches around each [O], or k-NN in 3D [P]
     # Longest edge kept, the cloud spans [0, 1]: 3D distance [V3], or depth step on the grid [O].
-    tau_knn: float = 0.25
-    num_neighbors: int = 10  # k of 'knn'; the paper leaves it open [O]
+    tau_knn: Positive = 0.25
+    num_neighbors: Count = 10  # k of 'knn'; the paper leaves it open [O]
     capacity: Capacity = 'step'  # rule of `LOCAL_CUTS`, or a function of your own [O]
-    depth_step: float = 0.03  # of 'step': length at which an edge costs 1/e [O]
-    eigenvector_step: float = 0.2  # the same of its eigenvector step, largest entry 1 [O]
+    depth_step: Positive = 0.03  # of 'step': length at which an edge costs 1/e [O]
+    eigenvector_step: Positive = 0.2  # the same of its eigenvector step, largest entry 1 [O]
     terminals: Terminals = 'regional'  # one source and sink node [P], or a region of each [O]
-    terminal_fraction: float = 0.01  # share of the cloud in a regional terminal [O]
+    # Share of the cloud in a regional terminal [O].
+    terminal_fraction: Annotated[float, '(0, 0.5]'] = 0.01
     outside: Outside = 'drop'  # points off the semantic mask: left out [P] or far [V3]
-    min_share: float = 0.1  # share of the 2D component that a cut must keep, else it stays [O]
+    min_share: Share = 0.1  # share of the 2D component that a cut must keep, else it stays [O]
     evidence: EvidenceParams | None = EvidenceParams()  # None: the cut at tau_knn is taken [P]
 
 
@@ -78,19 +88,19 @@ _PAPER_LOCAL_CUT = LocalCutParams(
 class ImportanceParams:
     """Spatial Importance sharpening (Eq. 1-3)."""
 
-    beta: float = 0.2  # lower bound of the importance, in [0, 1) [O]; the paper: 0.45
-    sigma_patches: float = 3.0  # Gaussian blur, patches; the paper leaves it open [O]
+    beta: ShareBelow1 = 0.2  # lower bound of the importance, in [0, 1) [O]; the paper: 0.45
+    sigma_patches: Positive = 3.0  # Gaussian blur, patches; the paper leaves it open [O]
 
 
 @dataclass(frozen=True)
 class NcutParams:
     """Affinity graph and its second eigenvector."""
 
-    tau_ncut: float = 0.15  # cosine above which two patches are linked, in (0, 1) [M]
-    epsilon: float = 1e-5  # weight of a missing link [M]
-    tolerance: float = 1e-6  # residual norm; looser ones return wrong outliers [O]
-    max_steps: int = 120  # Lanczos steps before the slower solvers take over [O]
-    start_seed: int = 0  # seed of the start vector, so that runs agree bit by bit
+    tau_ncut: Inner = 0.15  # cosine above which two patches are linked, in (0, 1) [M]
+    epsilon: Inner = 1e-5  # weight of a missing link [M]
+    tolerance: Inner = 1e-6  # residual norm; looser ones return wrong outliers [O]
+    max_steps: Count = 120  # Lanczos steps before the slower solvers take over [O]
+    start_seed: Natural = 0  # seed of the start vector, so that runs agree bit by bit
     # Of the eigenvector: its strongest entry is positive [O], or as a dense LAPACK solve leaves
     # it, which no theory decides [M]; minutes per image at 3600 patches, for comparisons.
     sign: Sign = 'strongest'
@@ -103,13 +113,13 @@ class NcutParams:
 class CrfParams:
     """Fully connected CRF on the resized image [M]."""
 
-    num_iterations: int = 10
-    spatial_weight: float = 7.0
-    spatial_sigma_px: float = 3.0
-    bilateral_weight: float = 10.0
-    bilateral_sigma_px: float = 50.0
-    bilateral_sigma_rgb: float = 5.0  # 8-bit colour steps
-    unary_logit: float = 1.0  # log odds of the hard mask: softmax of {0, 1} [M]
+    num_iterations: Natural = 10
+    spatial_weight: NotNegative = 7.0
+    spatial_sigma_px: Positive = 3.0
+    bilateral_weight: NotNegative = 10.0
+    bilateral_sigma_px: Positive = 50.0
+    bilateral_sigma_rgb: Positive = 5.0  # 8-bit colour steps
+    unary_logit: Positive = 1.0  # log odds of the hard mask: softmax of {0, 1} [M]
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class RefineParams:
 
     method: Refinement = 'permutohedral'
     crf: CrfParams = CrfParams()
-    min_iou: float = 0.5  # a mask that refinement changes more is dropped [M]
+    min_iou: Share = 0.5  # a mask that refinement changes more is dropped [M]
     resize: MaskResize = 'linear'  # to image size; MaskCut: bicubic
 
 
@@ -126,8 +136,8 @@ class RefineParams:
 class ConfidenceParams:
     """Spatial Confidence: agreement of several LocalCuts (Eq. 4)."""
 
-    num_cuts: int = 10  # T, thresholds from tau_min to tau_knn [O]
-    tau_min_ratio: float = 0.016  # tau_min / tau_knn; the paper leaves it open [O]
+    num_cuts: Count = 10  # T, thresholds from tau_min to tau_knn [O]
+    tau_min_ratio: PositiveShare = 0.016  # tau_min / tau_knn; the paper leaves it open [O]
     spacing: Spacing = 'geometric'  # of the thresholds [O]; the paper: linear
 
 
@@ -135,13 +145,15 @@ class ConfidenceParams:
 class BackgroundParams:
     """Which cuts are floor, wall or sky: planes that the borders of the image cut off."""
 
-    max_residual: float = 0.02  # distance from a plane, in units of the disparity range [O]
-    plane_share: float = 0.9  # share of the patches that must lie that near to the plane [O]
+    max_residual: Share = 0.02  # distance from a plane, in units of the disparity range [O]
+    plane_share: PositiveShare = (
+        0.9  # share of the patches that must lie that near to the plane [O]
+    )
     # Disparity range inside a cut, as a share of the whole, below which it faces the camera: it
     # is then background only where it lies behind 95 % of the other patches [O].
-    min_slant: float = 0.05
-    min_border_share: float = 0.1  # share of one image border that the cut must hold [O]
-    min_area_ratio: float = 0.05  # share of the patch grid that the cut must exceed [O]
+    min_slant: Share = 0.05
+    min_border_share: Share = 0.1  # share of one image border that the cut must hold [O]
+    min_area_ratio: Share = 0.05  # share of the patch grid that the cut must exceed [O]
 
 
 @dataclass(frozen=True)
@@ -159,26 +171,32 @@ class ScoreParams:
     refined_iou: float = 10.49  # per IoU before and after the refinement, in [0, 1]
     border_share: float = -5.95  # per share of the outline on the borders of the image
     eigenvalue: float = -5.76  # per lambda2 of the normalized cut
-    step_floor: float = 0.01  # depth added to the relief in the contrast, in [0, 1]
-    max_contrast: float = 20.0  # larger contrasts count as this one
-    least_step: float = 0.003  # depth added to the step, in [0, 1]
-    clear_step: float = 0.05  # larger steps to the surroundings count as this one, in [0, 1]
+    step_floor: PositiveShare = 0.01  # depth added to the relief in the contrast, in [0, 1]
+    max_contrast: Positive = 20.0  # larger contrasts count as this one
+    least_step: PositiveShare = 0.003  # depth added to the step, in [0, 1]
+    clear_step: PositiveShare = (
+        0.05  # larger steps to the surroundings count as this one, in [0, 1]
+    )
 
 
 @dataclass(frozen=True)
 class CutParams:
     """The whole recipe. `CutParams.maskcut()` is the 2D baseline of the same recipe."""
 
-    max_instances: int | None = 10  # per image, N; MaskCut: 3; None: until nothing is left
-    max_eigenvalue: float | None = 0.7  # lambda2 of a cut that ends the image, in [0, 1] [O]
+    max_instances: Count | None = 10  # per image, N; MaskCut: 3; None: until nothing is left
+    max_eigenvalue: PositiveShare | None = (
+        0.7  # lambda2 of a cut that ends the image, in [0, 1] [O]
+    )
     count_rejected: bool = False  # whether a rejected cut counts towards N; MaskCut: True [O]
-    min_area_ratio: float = 0.01  # a cut must cover more of the patch grid than this [M]
-    min_area_from_cut: int = 0  # first cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O]
-    max_overlap_iou: float = 0.5  # IoU with the previous mask above which a cut is dropped [M]
+    min_area_ratio: ShareBelow1 = 0.01  # a cut must cover more of the patch grid than this [M]
+    min_area_from_cut: Natural = (
+        0  # first cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O]
+    )
+    max_overlap_iou: Share = 0.5  # IoU with the previous mask above which a cut is dropped [M]
     remove_rejected: bool = True  # take a rejected cut's patches out too; MaskCut: False
-    stop_at_rest_iou: float | None = 0.9  # IoU with "all the rest" that ends the image [O]
+    stop_at_rest_iou: Share | None = 0.9  # IoU with "all the rest" that ends the image [O]
     # Depths farther than this many spans of the middle 96 % outside of it are clipped; None: [P].
-    depth_outlier_spans: float | None = 0.5
+    depth_outlier_spans: NotNegative | None = 0.5
     # Depth that cutting sees: as it is, its logarithm or its inverse, scaled to [0, 1] [O].
     depth_function: DepthFunction = 'metric'
     importance: ImportanceParams | None = ImportanceParams()  # None: no sharpening
@@ -245,54 +263,23 @@ class CutParams:
         return replace(_PAPER_LETTER, **changes)
 
 
-# Interval of every number of `CutParams`; the coefficients of a score may have any value.
-RANGES = {
-    'max_instances': '[1, inf)',
-    'max_eigenvalue': '(0, 1]',
-    'min_area_ratio': '[0, 1)',
-    'min_area_from_cut': '[0, inf)',
-    'max_overlap_iou': '[0, 1]',
-    'stop_at_rest_iou': '[0, 1]',
-    'depth_outlier_spans': '[0, inf)',
-    'importance.beta': '[0, 1)',
-    'importance.sigma_patches': '(0, inf)',
-    'background.max_residual': '[0, 1]',
-    'background.plane_share': '(0, 1]',
-    'background.min_slant': '[0, 1]',
-    'background.min_border_share': '[0, 1]',
-    'background.min_area_ratio': '[0, 1]',
-    'ncut.tau_ncut': '(0, 1)',
-    'ncut.epsilon': '(0, 1)',
-    'ncut.tolerance': '(0, 1)',
-    'ncut.max_steps': '[1, inf)',
-    'ncut.start_seed': '[0, inf)',
-    'local_cut.tau_knn': '(0, inf)',
-    'local_cut.num_neighbors': '[1, inf)',
-    'local_cut.depth_step': '(0, inf)',
-    'local_cut.eigenvector_step': '(0, inf)',
-    'local_cut.terminal_fraction': '(0, 0.5]',
-    'local_cut.min_share': '[0, 1]',
-    'local_cut.evidence.min_contrast': '[0, inf)',
-    'local_cut.evidence.step_floor': '(0, 1]',
-    'local_cut.evidence.min_patches': '[1, inf)',
-    'local_cut.evidence.again_contrast': '[0, inf)',
-    'local_cut.evidence.core_radius': '[0, inf)',
-    'local_cut.evidence.max_rounds': '[1, inf)',
-    'confidence.num_cuts': '[1, inf)',
-    'confidence.tau_min_ratio': '(0, 1]',
-    'refine.min_iou': '[0, 1]',
-    'refine.crf.num_iterations': '[0, inf)',
-    'refine.crf.spatial_weight': '[0, inf)',
-    'refine.crf.spatial_sigma_px': '(0, inf)',
-    'refine.crf.bilateral_weight': '[0, inf)',
-    'refine.crf.bilateral_sigma_px': '(0, inf)',
-    'refine.crf.bilateral_sigma_rgb': '(0, inf)',
-    'refine.crf.unary_logit': '(0, inf)',
-    'score.step_floor': '(0, 1]',
-    'score.max_contrast': '(0, inf)',
-    'score.least_step': '(0, 1]',
-    'score.clear_step': '(0, 1]',
-}
+def _ranges_of(cls: Any, where: str = '') -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        for option in _options_of(hint):
+            if is_dataclass(option):
+                found |= _ranges_of(option, f'{where}{name}.')
+            elif get_origin(option) is Annotated:
+                found[where + name] = option.__metadata__[0]
+    return found
+
+
+def _options_of(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+
+
+# Interval of every number by its path; the coefficients of a score may have any value.
+RANGES = _ranges_of(CutParams)
 
 
 def value_at(params: Any, name: str) -> Any:
@@ -413,7 +400,7 @@ def params_from_dict(cls: type, values: dict[str, Any], where: str = '', base: A
 
 
 def _convert(hint: Any, value: Any, name: str, base: Any) -> Any:
-    options = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    options = _options_of(hint)
     plain, choices = options[0], get_args(options[0])
     if value is None and type(None) in options:
         return None
