@@ -146,9 +146,8 @@ class BackgroundParams:
     """Which cuts are floor, wall or sky: planes that the borders of the image cut off."""
 
     max_residual: Share = 0.02  # distance from a plane, in units of the disparity range [O]
-    plane_share: PositiveShare = (
-        0.9  # share of the patches that must lie that near to the plane [O]
-    )
+    # Share of the patches that must lie that near to the plane [O].
+    plane_share: PositiveShare = 0.9
     # Disparity range inside a cut, as a share of the whole, below which it faces the camera: it
     # is then background only where it lies behind 95 % of the other patches [O].
     min_slant: Share = 0.05
@@ -174,9 +173,8 @@ class ScoreParams:
     step_floor: PositiveShare = 0.01  # depth added to the relief in the contrast, in [0, 1]
     max_contrast: Positive = 20.0  # larger contrasts count as this one
     least_step: PositiveShare = 0.003  # depth added to the step, in [0, 1]
-    clear_step: PositiveShare = (
-        0.05  # larger steps to the surroundings count as this one, in [0, 1]
-    )
+    # Larger steps to the surroundings count as this one, in [0, 1].
+    clear_step: PositiveShare = 0.05
 
 
 @dataclass(frozen=True)
@@ -184,14 +182,12 @@ class CutParams:
     """The whole recipe. `CutParams.maskcut()` is the 2D baseline of the same recipe."""
 
     max_instances: Count | None = 10  # per image, N; MaskCut: 3; None: until nothing is left
-    max_eigenvalue: PositiveShare | None = (
-        0.7  # lambda2 of a cut that ends the image, in [0, 1] [O]
-    )
+    # lambda2 of a cut that ends the image, in [0, 1] [O].
+    max_eigenvalue: PositiveShare | None = 0.7
     count_rejected: bool = False  # whether a rejected cut counts towards N; MaskCut: True [O]
     min_area_ratio: ShareBelow1 = 0.01  # a cut must cover more of the patch grid than this [M]
-    min_area_from_cut: Natural = (
-        0  # first cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O]
-    )
+    # First cut (from 0) that min_area_ratio applies to; MaskCut: 1 [O].
+    min_area_from_cut: Natural = 0
     max_overlap_iou: Share = 0.5  # IoU with the previous mask above which a cut is dropped [M]
     remove_rejected: bool = True  # take a rejected cut's patches out too; MaskCut: False
     stop_at_rest_iou: Share | None = 0.9  # IoU with "all the rest" that ends the image [O]
