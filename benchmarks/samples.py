@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from cuts3d_mm.images.listing import list_images
 from cuts3d_mm.images.reading import NamedImage, read_image, resize_rgb
 from cuts3d_mm.labellers.depth.files import DepthFromFile
-from cuts3d_mm.labellers.features.color_texture import describe_patches
+from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
 from cuts3d_mm.scenes.rendering import render_scenes
 
 INPUT_HW = (480, 480)
@@ -67,7 +67,7 @@ def describe(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Random Fourier features (Rahimi and Recht 2007) of colour and texture.
     """
-    grid = describe_patches(image, 8, smooth_patches=1.0, scales=(12.0, 1.2, 0.4))
+    (grid,) = ColorTextureFeatures()([image])
     frequencies = np.random.default_rng(0).standard_normal((grid.shape[-1], 256))
     angles = grid @ frequencies.astype(np.float32)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)

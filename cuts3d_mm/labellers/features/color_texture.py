@@ -53,37 +53,26 @@ class ColorTextureFeatures:
         return self
 
     def __call__(self, images: list[Pixels]) -> list[Array]:
-        """Describe the patches of (H, W, 3) uint8 RGB images, (H // patch, W // patch, 9)."""
-        return [
-            describe_patches(image, self.patch_size, self.smooth_patches, self.scales)
-            for image in images
-        ]
+        """Describe the patches of (H, W, 3) uint8 RGB images.
 
+        Returns:
+            (H // patch, W // patch, 9) float32 each: 3 colour, 4 texture, 2 position values.
+        """
+        return [self._describe(image) for image in images]
 
-def describe_patches(
-    image: Pixels, patch_size: int, smooth_patches: float, scales: tuple[float, float, float]
-) -> Array:
-    """Colour, texture energy and position of each patch, in units of the kernel's width.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        scales: of colour (CIELAB units), log texture energy, position (image sides).
-
-    Returns:
-        (h, w, 9) float32: 3 colour, 4 texture, 2 position values.
-    """
-    grid_hw = image.shape[0] // patch_size, image.shape[1] // patch_size
-    if min(grid_hw) < 1:
-        raise ValueError(f'image must be at least {patch_size} px on each side, got {image.shape}')
-    color_scale, texture_scale, position_scale = scales
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    energies = [_pool(e, grid_hw, smooth_patches) for e in _texture_energies(lab[..., 0])]
-    texture = np.log(np.stack(energies, axis=-1) + 1)
-    color = _pool(lab, grid_hw, smooth_patches)
-    rows, columns = np.mgrid[: grid_hw[0], : grid_hw[1]].astype(np.float32)
-    position = np.stack([rows / grid_hw[0], columns / grid_hw[1]], axis=-1)
-    parts = (color / color_scale, texture / texture_scale, position / position_scale)
-    return np.concatenate(parts, axis=-1).astype(np.float32)
+    def _describe(self, image: Pixels) -> Array:
+        size, smooth_patches = self.patch_size, self.smooth_patches
+        grid_hw = image.shape[0] // size, image.shape[1] // size
+        if min(grid_hw) < 1:
+            raise ValueError(f'image must be at least {size} px on each side, got {image.shape}')
+        lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        energies = [_pool(e, grid_hw, smooth_patches) for e in _texture_energies(lab[..., 0])]
+        texture = np.log(np.stack(energies, axis=-1) + 1)
+        color = _pool(lab, grid_hw, smooth_patches)
+        rows, columns = np.mgrid[: grid_hw[0], : grid_hw[1]].astype(np.float32)
+        position = np.stack([rows / grid_hw[0], columns / grid_hw[1]], axis=-1)
+        parts = zip((color, texture, position), self.scales, strict=True)
+        return np.concatenate([part / scale for part, scale in parts], axis=-1).astype(np.float32)
 
 
 def _texture_energies(lightness: Array) -> list[Array]:

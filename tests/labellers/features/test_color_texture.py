@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from helpers.drawn import photo
 
-from cuts3d_mm.labellers.features.color_texture import (
-    ColorTextureFeatures,
-    describe_patches,
-)
+from cuts3d_mm.labellers.features.color_texture import ColorTextureFeatures
 from cuts3d_mm.testing import check_feature_source
 
 
@@ -21,7 +18,7 @@ def test_colour_and_texture_differ_between_things(rng):
     image = np.full((64, 96, 3), 128, np.uint8)
     image[:, 32:64] = (200, 40, 40)
     image[np.arange(64) % 4 < 2, 64:] = 0
-    grid = describe_patches(image, 8, 0.0, (10.0, 1.0, 10.0))
+    (grid,) = ColorTextureFeatures(8, 0.0, 10.0, 1.0, 10.0)([image])
     plain, red, striped = grid[4, 1], grid[4, 6], grid[4, 10]
     assert np.linalg.norm(plain[:3] - red[:3]) > 3
     assert np.linalg.norm(plain[3:7] - striped[3:7]) > 1
