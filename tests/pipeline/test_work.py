@@ -78,6 +78,18 @@ def test_an_image_that_does_not_fit_alone_is_one_record(tmp_path, names, kind):
     assert failed.failure.startswith('no depth' if kind == 'image' else 'out of memory')
 
 
+@pytest.mark.parametrize('kind', ['process', 'cpu of torch', 'image'])
+def test_an_image_that_fails_while_it_is_prepared_is_one_record(tmp_path, names, kind):
+    class Preparing(Labeller):
+        def prepare(self, image):
+            if image.name == names[5]:
+                raise SHORTAGES[kind]()
+            return image
+
+    records = label(tmp_path, names, Preparing(8, MemoryError))
+    assert [record.name for record in records if record.failure is not None] == names[5:6]
+
+
 @pytest.mark.parametrize('error', [TypeError, ZeroDivisionError, ValueError])
 def test_an_error_that_nobody_foresaw_ends_the_run_and_names_its_image(tmp_path, names, error):
     labeller = Labeller(8, lambda: error('broken inside'), too_large=names[5:6])
