@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +68,13 @@ def _solve(links: PackedLinks, is_free: Mask, params: NcutParams) -> Eigenpair |
     operator = NormalizedAffinity(links, is_free, params.epsilon)
     if params.sign == 'lapack':
         return _solve_as_maskcut(operator)
-    vector, value, gap = strongest_below_first(operator, params)
+    start = np.random.default_rng(params.start_seed).standard_normal(len(links))
+    found = None
+    for solver in (_lanczos, _arpack):
+        with suppress(NoConvergence, ArpackNoConvergence):  # a slower solver takes more steps
+            found = solver(operator, start, params)
+            break
+    vector, value, gap = found or _dense(operator)
     return to_eigenpair(vector * operator.inverse_root, value, gap)
 
 
@@ -115,7 +122,7 @@ def _solve_as_maskcut(operator: NormalizedAffinity) -> Eigenpair | None:
     """Solve (D - W) x = lambda D x densely and leave the sign as LAPACK returns it."""
     affinity = operator.dense_affinity()
     degree = np.diag(affinity.sum(axis=1))
-    values, vectors = dense_eigenpairs(degree - affinity, degree, subset_by_index=[1, 2])
+    values, vectors = _dense_eigenpairs(degree - affinity, degree, subset_by_index=[1, 2])
     if 1 - values[0] < ROUNDING:  # W is constant but for the first eigenvector
         return None
     vector = vectors[:, 0] / np.linalg.norm(vectors[:, 0])
@@ -154,44 +161,13 @@ class NormalizedAffinity:
         is_linked = self._links.unpack() * np.outer(self._is_free, self._is_free)
         return np.where(is_linked, 1.0, self._epsilon)
 
-    def dense(self) -> Double:
-        """Return the matrix itself, (N, N)."""
-        return self.inverse_root[:, None] * self.dense_affinity() * self.inverse_root
-
     def _affinity_times(self, vector: Double) -> Double:
         sums = linked_sums(self._to_free, vector[self._is_free].astype(np.float32))
         product = np.where(self._is_free, sums, 0).astype(np.float64)
         return self._epsilon * vector.sum() + (1 - self._epsilon) * product
 
 
-def strongest_below_first(
-    operator: NormalizedAffinity, params: NcutParams
-) -> tuple[Double, float, float]:
-    """Find the largest eigenpair below the first one by the fastest solver that finds it.
-
-    Returns:
-        Vector (N,), value, and the gap to the next value.
-
-    Raises:
-        NoConvergence: no solver finds it.
-    """
-    size = len(operator.first_eigenvector)
-    start = np.random.default_rng(params.start_seed).standard_normal(size)
-    try:
-        return _lanczos(operator, start, params)
-    except NoConvergence:
-        pass  # the slower solvers below take more steps
-    if size > 3:
-        try:
-            return _arpack(operator, start, params)
-        except ArpackNoConvergence:
-            pass  # the dense solver below has no such limit
-    values, vectors = dense_eigenpairs(operator.dense())
-    gap = float(values[-2] - values[-3]) if size > 2 else 0.0
-    return vectors[:, -2], float(values[-2]), gap
-
-
-def dense_eigenpairs(*matrices: Double, **options: Any) -> tuple[Double, Double]:
+def _dense_eigenpairs(*matrices: Double, **options: Any) -> tuple[Double, Double]:
     """Solve a (generalized) symmetric eigenproblem by LAPACK, smallest value first.
 
     Raises:
@@ -268,6 +244,15 @@ def ritz_pair(
 def _arpack(
     operator: NormalizedAffinity, start: Double, params: NcutParams
 ) -> tuple[Double, float, float]:
+    if len(start) < 4:
+        raise NoConvergence('ARPACK needs more patches than the three eigenvectors')
     product = LinearOperator((len(start), len(start)), matvec=operator, dtype=np.float64)
     values, vectors = eigsh(product, 3, which='LA', v0=start, tol=params.tolerance)
     return vectors[:, -2], float(values[-2]), float(values[-2] - values[-3])
+
+
+def _dense(operator: NormalizedAffinity) -> tuple[Double, float, float]:
+    root = operator.inverse_root
+    values, vectors = _dense_eigenpairs(root[:, None] * operator.dense_affinity() * root)
+    gap = float(values[-2] - values[-3]) if len(values) > 2 else 0.0
+    return vectors[:, -2], float(values[-2]), gap
