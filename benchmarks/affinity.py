@@ -16,9 +16,10 @@ from samples import argument_parser, describe, load_samples, summarize
 
 from cuts3d_mm.algorithm.affinity import (
     link_patches,
+    no_links,
     normalize_features,
-    pack_links,
     spatial_importance,
+    write_links,
 )
 from cuts3d_mm.algorithm.cut_instances import depth_on_grid
 from cuts3d_mm.algorithm.params import CutParams
@@ -33,7 +34,9 @@ def at_once(features, importance):
     unit = normalize_features(features)
     with np.errstate(divide='ignore'):  # importance 1: every positive cosine is a link
         threshold = np.float32(np.log(TAU)) / (np.float32(1) - np.outer(importance, importance))
-    return pack_links(unit @ unit.T > np.exp(threshold))
+    packed = no_links(len(unit))
+    write_links(packed, unit @ unit.T > np.exp(threshold), 0, 0)
+    return packed
 
 
 def by_tiles(features, importance):

@@ -21,7 +21,6 @@ from .params import ImportanceParams, Similarity
 # Nodes of a tile of the affinity: large enough for the matrix product, small enough for the
 # cache, whole words of links.
 _TILE = 480
-Links = NDArray[np.uint8] | NDArray[np.bool_]
 Words = NDArray[np.uint16]
 LANES = 16  # bits of a word: one register of float32
 WORDS_AT_ONCE = 8  # words of a node are a multiple of this: as many registers hold their sums
@@ -151,15 +150,6 @@ def no_links(count: int) -> PackedLinks:
     """Make a graph of N nodes and no links, for `write_links` to fill."""
     num_blocks = -(-count // (LANES * WORDS_AT_ONCE))
     return PackedLinks(np.zeros((num_blocks * WORDS_AT_ONCE, count), np.dtype('<u2')), count)
-
-
-def pack_links(links: Links) -> PackedLinks:
-    """Pack (N, N) symmetric links, 1 = linked."""
-    if links.ndim != 2 or links.shape[0] != links.shape[1]:
-        raise ValueError(f'links must have shape (N, N), got {links.shape}')
-    packed = no_links(len(links))
-    write_links(packed, links.astype(bool), 0, 0)
-    return packed
 
 
 def write_links(packed: PackedLinks, block: NDArray[np.bool_], row: int, column: int) -> None:

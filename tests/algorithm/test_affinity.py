@@ -5,6 +5,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 from helpers import oracles
+from helpers.drawn import pack_links
 from helpers.oracles import sharpened_affinity, sharpened_kernel
 
 from cuts3d_mm.algorithm.affinity import (
@@ -12,7 +13,6 @@ from cuts3d_mm.algorithm.affinity import (
     linked_sums,
     no_links,
     normalize_features,
-    pack_links,
     spatial_importance,
     write_links,
 )
@@ -125,11 +125,6 @@ def test_sums_equal_the_matrix_product(rng, count):
     links, vector = graph(rng, count), rng.normal(size=count).astype(np.float32)
     expected = links.astype(np.float64) @ vector
     np.testing.assert_allclose(linked_sums(pack_links(links), vector), expected, atol=1e-5)
-
-
-def test_links_that_are_not_square_are_refused():
-    with pytest.raises(ValueError, match=r'shape \(N, N\), got \(3, 4\)'):
-        pack_links(np.zeros((3, 4), np.uint8))
 
 
 @pytest.mark.parametrize('size', [16, 48, 112])

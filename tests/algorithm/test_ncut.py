@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import oracles
-from helpers.drawn import GRID_HW, disc, features_of
+from helpers.drawn import GRID_HW, disc, features_of, pack_links
 from scipy.linalg import LinAlgError
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from cuts3d_mm.algorithm import ncut
-from cuts3d_mm.algorithm.affinity import link_patches, normalize_features, pack_links
+from cuts3d_mm.algorithm.affinity import link_patches, normalize_features
 from cuts3d_mm.algorithm.ncut import NoConvergence, second_eigenvector, split_foreground
 from cuts3d_mm.algorithm.params import NcutParams
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from cuts3d_mm.algorithm.affinity import no_links, write_links
 from cuts3d_mm.algorithm.cut_instances import cut_patches, link_image
 from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import SCHEMA, write_shard
@@ -20,6 +21,13 @@ GRID_HW = (18, 26)
 def cut_on_grid(features, depth, params, similarity='cosine'):
     """Cut an image whose masks stay on the patch grid."""
     return cut_patches(link_image(features, depth, params, similarity), params)
+
+
+def pack_links(links):
+    """Pack (N, N) symmetric links, 1 = linked."""
+    packed = no_links(len(links))
+    write_links(packed, links.astype(bool), 0, 0)
+    return packed
 
 
 def disc(center_yx, radius, grid_hw=GRID_HW):
