@@ -13,15 +13,11 @@ from PIL import Image
 
 from cuts3d_mm.arrays import Double, Float, Index, Mask
 
-
-@dataclass(frozen=True)
-class GroupingParams:
-    """Numbers of the grouping; all are ours, see docs/recipes/names.md."""
-
-    num_components: int = 64  # most dimensions that PCA leaves
-    most_for_tree: int = 20_000  # instances; a tree needs 4 bytes for the square of their number
-    groups_per_root: float = 2.0  # usual number of groups by the square root of instances
-    sure_ratio: float = 0.8  # distance to the own centre, as a share of that to the next centre
+# All numbers are ours, see docs/recipes/names.md.
+_NUM_COMPONENTS = 64  # most dimensions that PCA leaves
+_MOST_FOR_TREE = 20_000  # instances; a tree needs 4 bytes for the square of their number
+_GROUPS_PER_ROOT = 2.0  # usual number of groups by the square root of instances
+_SURE_RATIO = 0.8  # distance to the own centre, as a share of that to the next centre
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,7 @@ def _pool(values: Mask | Float, grid_hw: tuple[int, int]) -> Float:
     return np.asarray(picture.resize(grid_hw[::-1], Image.Resampling.BOX))
 
 
-def group_vectors(
-    vectors: Float,
-    num_groups: int | None = None,
-    seed: int = 0,
-    params: GroupingParams = GroupingParams(),  # noqa: B008  frozen
-) -> Groups:
+def group_vectors(vectors: Float, num_groups: int | None = None, seed: int = 0) -> Groups:
     """Put vectors that are alike into groups: PCA, then Ward's tree, or k-means for many.
 
     Args:
@@ -90,18 +81,18 @@ def group_vectors(
         )
     if find_spec('sklearn') is None:
         raise ImportError("grouping needs scikit-learn: pip install 'cuts3d_mm[group]'")
-    reduced = reduce_vectors(vectors, params.num_components)
+    reduced = _reduce(vectors)
     if num_groups is None:
-        usual = round(params.groups_per_root * len(vectors) ** 0.5)
+        usual = round(_GROUPS_PER_ROOT * len(vectors) ** 0.5)
         num_groups = min(usual, len({vector.tobytes() for vector in vectors}))
-    found = _cluster(reduced, num_groups, seed, params)
+    found = _cluster(reduced, num_groups, seed)
     # Numbered by falling size; of equal groups the one of the earlier instance comes first.
     _, first, group, counts = np.unique(found, True, True, return_counts=True)
     order = np.lexsort((first, -counts))
-    return measure_groups(reduced, np.argsort(order)[group], params)
+    return _measure(reduced, np.argsort(order)[group])
 
 
-def measure_groups(vectors: Float, group: Index, params: GroupingParams) -> Groups:
+def _measure(vectors: Float, group: Index) -> Groups:
     """Measure how typical each instance is of its group, 0 to G - 1."""
     counts = np.bincount(group)
     centres = np.stack([vectors[group == one].mean(axis=0) for one in range(len(counts))])
@@ -113,30 +104,30 @@ def measure_groups(vectors: Float, group: Index, params: GroupingParams) -> Grou
     # To the centre of the others of the group: an instance draws the centre towards itself.
     size = counts[group]
     to_others = own * size / np.maximum(size - 1, 1)
-    is_sure = (size > 1) & (to_others <= params.sure_ratio * next_)
+    is_sure = (size > 1) & (to_others <= _SURE_RATIO * next_)
     return Groups(group, own.astype(np.float32), is_sure, vectors)
 
 
-def split_group(vectors: Float, seed: int = 0) -> Mask:
+def split_group(vectors: Float) -> Mask:
     """Divide the (N, D) vectors of a group, two or more, in two; True marks the smaller part."""
-    found = _cluster(vectors, 2, seed, GroupingParams()) == 1
+    found = _cluster(vectors, 2, seed=0) == 1
     return found if found.sum() * 2 <= len(found) else ~found
 
 
-def reduce_vectors(vectors: Float, num_components: int) -> Float:
-    """Centre (N, C) vectors and turn them to at most `num_components` main directions."""
+def _reduce(vectors: Float) -> Float:
+    """Centre (N, C) vectors and turn them to their main directions."""
     centred = vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float64)
     covariance: Double = (centred.T @ centred).astype(np.float64)
-    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components]
+    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :_NUM_COMPONENTS]
     return np.asarray(centred @ directions, np.float32)
 
 
-def _cluster(vectors: Float, num_groups: int, seed: int, params: GroupingParams) -> Index:
+def _cluster(vectors: Float, num_groups: int, seed: int) -> Index:
     if num_groups == 1:
         return np.zeros(len(vectors), np.int64)
     from sklearn.cluster import AgglomerativeClustering, MiniBatchKMeans
 
-    if len(vectors) <= params.most_for_tree:
+    if len(vectors) <= _MOST_FOR_TREE:
         model = AgglomerativeClustering(num_groups, linkage='ward')
     else:
         model = MiniBatchKMeans(num_groups, random_state=seed, n_init=3, batch_size=4096)

@@ -3,14 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cuts3d_mm.algorithm.grouping import (
-    GroupingParams,
-    embed_masks,
-    group_vectors,
-    split_group,
-)
-
-FEW = GroupingParams(most_for_tree=20)  # above 20 instances: k-means
+from cuts3d_mm.algorithm import grouping
+from cuts3d_mm.algorithm.grouping import embed_masks, group_vectors, split_group
 
 
 def clusters(rng, sizes=(30, 50, 20), noise=0.1, channels=12):
@@ -38,10 +32,13 @@ def test_the_smallest_mask_has_the_features_of_its_patch(rng):
     np.testing.assert_allclose(found, features[3, 4], rtol=1e-5)
 
 
-@pytest.mark.parametrize('params', [GroupingParams(), FEW])
-def test_true_clusters_are_found_largest_first_and_the_same_each_time(rng, params):
+@pytest.mark.parametrize('most_for_tree', [20_000, 20])  # above: k-means
+def test_true_clusters_are_found_largest_first_and_the_same_each_time(
+    rng, monkeypatch, most_for_tree
+):
+    monkeypatch.setattr(grouping, '_MOST_FOR_TREE', most_for_tree)
     vectors, truth = clusters(rng)
-    found, again = (group_vectors(vectors, 3, 5, params) for _ in range(2))
+    found, again = (group_vectors(vectors, 3, 5) for _ in range(2))
     expected = np.array([1, 0, 2])[truth]  # by falling size
     assert (found.group == expected).all() and found.is_sure.all()
     assert (again.group == found.group).all() and (again.distance == found.distance).all()
