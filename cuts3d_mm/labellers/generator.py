@@ -39,34 +39,11 @@ from .registry import (
 )
 
 
-class FeatureExtractor(Protocol):
-    """What a feature extractor must be.
+class Extractor(Protocol):
+    """What a feature extractor or a depth source must be, see docs/extend.md."""
 
-    Its features are compared by their cosine unless it has an attribute `similarity`, see
-    `cuts3d_mm.algorithm.params.Similarity`.
-    """
-
-    def __call__(self, images: list[Pixels]) -> list[Any]:
-        """Map (H, W, 3) uint8 RGB images of one size to (h, w, C) patch features.
-
-        They are arrays, or tensors on the device where their patches are to be linked.
-        """
-
-    def to(self, device: str) -> object:
-        """Move networks, if there are any, to a device."""
-
-
-class DepthExtractor(Protocol):
-    """What a depth extractor must be.
-
-    One whose network may be on a GPU can have `launch` besides, which does what a call does but
-    returns tensors without waiting for them, and `prepare(pixels)`, which any thread may call for
-    the part that the CPU does. One that only reads files has a true attribute `reads_files`: then
-    it is called for one image at a time, by the threads that read images.
-    """
-
-    def __call__(self, images: Sequence[NamedImage]) -> list[Float]:
-        """Map images to finite (H', W') depth, larger is farther."""
+    def __call__(self, images: Any) -> list[Any]:
+        """Map images to the features of their patches, or to their depth."""
 
     def to(self, device: str) -> object:
         """Move networks, if there are any, to a device."""
@@ -112,8 +89,8 @@ class PseudoLabelGenerator:
         require_depth(self.params, depth)
         self.input_hw = (int(input_hw[0]), int(input_hw[1]))
         self.crops, self.embed = bool(crops), bool(embed)
-        self.features: FeatureExtractor = FEATURES.build(features)
-        self.depth: DepthExtractor | None = DEPTH.build(depth) if self.params.uses_depth else None
+        self.features: Extractor = FEATURES.build(features)
+        self.depth: Extractor | None = DEPTH.build(depth) if self.params.uses_depth else None
         self._cutter: Any = None
 
     @staticmethod
