@@ -36,7 +36,7 @@ from cuts3d_mm.labellers.depth.huggingface import HFDepth  # noqa: E402
 from cuts3d_mm.labellers.generator import PseudoLabelGenerator  # noqa: E402
 from cuts3d_mm.labellers.networks import to_device  # noqa: E402
 from cuts3d_mm.labellers.registry import FEATURES  # noqa: E402
-from cuts3d_mm.pipeline.local import Helpers, crew_of_processes  # noqa: E402
+from cuts3d_mm.pipeline.local import Crew, Helpers  # noqa: E402
 from cuts3d_mm.pipeline.progress import Stopwatch  # noqa: E402
 from cuts3d_mm.pipeline.work import ConfiguredLabeller, Extraction, use_one_thread  # noqa: E402
 
@@ -153,7 +153,7 @@ def measure(
     generator, network = build(folder)
     extraction = Extraction(generator, root, batch_size, Stopwatch(), READERS, in_flight=2)
     shards = [(i, names[i : i + shard]) for i in range(0, len(names), shard)]
-    with crew_of_processes() as crew:
+    with Crew() as crew:
         helpers = Helpers(crew, ConfiguredLabeller({}), 1)
         lead(extraction, shards[:1], helpers)  # what is done once: imports
         network.groups.clear()

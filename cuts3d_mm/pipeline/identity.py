@@ -200,12 +200,11 @@ class _DamagedRun(RunMismatch):
 def _parse_run(path: Place) -> StoredRun:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
+        found: int = content.get('format', 1)
+        is_later = found > FORMAT
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise _DamagedRun(f'{path} must be the run.json of a label store: {error}') from error
-    found = content.get('format', 1) if isinstance(content, dict) else None
-    if not isinstance(found, int):
-        raise _DamagedRun(f'{path} must be the run.json of a label store, it is not')
-    if found > FORMAT:
+    if is_later:
         raise RunMismatch(
             f'{path} must have a format up to {FORMAT}, it has {found}; a later version of '
             'cuts3d_mm wrote it, which is needed to go on'

@@ -65,7 +65,7 @@ class LocalExecutor:
         if not self.workers:
             yield from Worker(order).label(shards)
         elif self.is_beside:
-            with crew_of_processes() as crew:
+            with Crew() as crew:
                 yield from Worker(order, Helpers(crew, order.labeller, self.workers)).label(shards)
         else:
             yield from self._label_in_processes(order, shards)
@@ -78,7 +78,7 @@ class LocalExecutor:
             orders = [replace(order, device=device) for device in self.devices]
         helpers = -(-self.workers // len(self.devices)) if self.devices else 0
         waiting = deque(shards)
-        with crew_of_processes() as crew:
+        with Crew() as crew:
             busy = [crew.start(serve, one, helpers) for one in orders[: len(shards)]]
             while busy:
                 ready = wait(busy)
@@ -99,7 +99,7 @@ def serve(connection: Connection, order: WorkOrder, num_helpers: int) -> None:
         order: its device is that of this process.
         num_helpers: processes that do what follows the networks; 0: this one.
     """
-    with _failures_sent(connection), crew_of_processes() as crew:
+    with _failures_sent(connection), Crew() as crew:
         helpers = Helpers(crew, order.labeller, num_helpers) if num_helpers else None
         worker = Worker(order, helpers)
         torch = sys.modules.get('torch')
@@ -184,9 +184,21 @@ def _failures_sent(connection: Connection) -> Iterator[None]:
 
 @dataclass
 class Crew:
-    """Processes of this run, by the connection to each."""
+    """Processes of this run, by the connection to each.
+
+    They are killed at the end, finished or not: their work is done or does not count.
+    """
 
     processes: dict[Connection, BaseProcess] = field(default_factory=dict)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.join()
 
     def start(self, serve: Callable[..., None], *payload: Any) -> Connection:
         """Start `serve(connection, *payload)` in a process of its own."""
@@ -215,19 +227,6 @@ class Crew:
         if isinstance(message, _Failure):
             raise pickle.loads(message.error) from WorkerTraceback(f'\n{message.trace}')
         return message
-
-
-@contextmanager
-def crew_of_processes() -> Iterator[Crew]:
-    """Kill the processes at the end, finished or not: their work is done or does not count."""
-    crew = Crew()
-    try:
-        yield crew
-    finally:
-        for process in crew.processes.values():
-            process.kill()
-        for process in crew.processes.values():
-            process.join()
 
 
 def _describe_death(exit_code: int | None) -> WorkerLost:
