@@ -15,10 +15,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cuts3d_mm import __version__
 from cuts3d_mm.configs import Kind, find_config, shipped_configs, shipped_root
@@ -38,7 +38,7 @@ IMAGES_HELP = (
     's3://BUCKET/PREFIX'
 )
 LABELS_HELP = 'label store or COCO JSON; may be in s3://BUCKET/PREFIX'
-WORK_DIR_HELP = 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)'
+MODEL_HELP = 'owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a config'
 EXIT_USAGE = 2  # a user error
 EXIT_BUG = 1  # a defect of this package
 EXIT_UNREAD = 141  # who read the output has ended; as a program that SIGPIPE ends
@@ -190,6 +190,20 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{'formatter_class': _HelpFormatter, **options})
 
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Add an argument; what is not said is as in `_SHARED` and `_VALUES`."""
+        options = {**_SHARED.get(names[0], {}), **options}
+        kind = options.get('type')
+        if names[0][0] != '-':
+            options.setdefault('metavar', names[0].upper())
+        elif kind in _VALUES:
+            options.setdefault('metavar', _VALUES[kind])
+        action: Any = super().add_argument(*names, **options)
+        if kind in (config_name, generator_name):
+            name: Kind = 'generator' if kind is generator_name else 'training'
+            action.completer = lambda **_: [path.stem for path in shipped_configs(name)]
+        return action
+
     def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]
         """Parse arguments, or complete them for a shell that asks by argcomplete."""
         if is_completing():
@@ -273,6 +287,17 @@ def weights_location(location: str) -> str:
     return location
 
 
+def image_source(location: str) -> str:
+    """Check that there is such an image, folder or video, as far as this machine can tell."""
+    is_elsewhere = '://' in location or location.startswith('webcam:')
+    if not is_elsewhere and not Path(location).exists():
+        raise UsageError(
+            f'INPUT must be an image, a folder, a list, a video, an address or '
+            f'webcam:N, found nothing at {location}'
+        )
+    return location
+
+
 def place(text: str) -> Place:
     """Read a path, or the URI of a place elsewhere."""
     try:
@@ -298,75 +323,44 @@ def local_place(text: str) -> Path:
     raise UsageError(f'must be a path on this machine, got {text}; write there, then copy it')
 
 
-def images_path(text: str) -> Place:
-    """Check that there is something that can name images."""
-    if not place(text).exists():
-        raise UsageError(
-            'IMAGES must be a folder, an image, a text file or a COCO JSON, found nothing at '
-            f'{text}'
-        )
-    return place(text)
+Where = TypeVar('Where', Path, Place)
 
 
-def image_source(location: str) -> str:
-    """Check that there is such an image, folder or video, as far as this machine can tell."""
-    is_elsewhere = '://' in location or location.startswith('webcam:')
-    if not is_elsewhere and not Path(location).exists():
-        raise UsageError(
-            f'INPUT must be an image, a folder, a list, a video, an address or '
-            f'webcam:N, found nothing at {location}'
-        )
-    return location
+def _existing(
+    read: Callable[[str], Where], is_there: Callable[[Where], bool], message: str
+) -> Callable[[str], Where]:
+    """Make a reader of a path that says `message`, which names the path, where nothing is."""
+
+    def check(text: str) -> Where:
+        found = read(text)
+        if not is_there(found):
+            raise UsageError(message.format(text))
+        return found
+
+    return check
 
 
-def image_file(path: str) -> Path:
-    """Check that there is such an image."""
-    if not Path(path).is_file():
-        raise UsageError(f'IMAGE must be an image file, found none at {path}')
-    return Path(path)
-
-
-def labels_path(text: str) -> Place:
-    """Check that there is something that can hold labels."""
-    if not place(text).exists():
-        raise UsageError(f'LABELS must be a label store or a COCO JSON, found nothing at {text}')
-    return place(text)
-
-
-def label_store_path(text: str) -> Place:
-    """Check that there is a label store."""
-    if not any(place(text).glob('labels-*.parquet')):
-        raise UsageError(f'{text} must be a label store, found no labels-*.parquet in it')
-    return place(text)
-
-
-def local_label_store(text: str) -> Path:
-    """Check that there is a label store on this machine."""
-    store = label_store_path(text)
-    if not isinstance(store, Path):
-        raise UsageError(f'the label store must be on this machine, copy {text} first')
-    return store
-
-
-def existing_file(path: str, name: str = '') -> Path:
-    """Check that there is such a file; a name of the argument begins the error."""
-    if not Path(path).is_file():
-        raise UsageError(f'{name}must be a file, found none: {path}')
-    return Path(path)
-
-
-def image_folder(text: str) -> Place:
-    """Check that there is such a folder of images."""
-    if not place(text).is_dir():
-        raise UsageError(f'IMAGES must be a folder, found none: {text}')
-    return place(text)
-
-
-def existing_folder(path: str) -> Path:
-    """Check that there is such a folder."""
-    if not Path(path).is_dir():
-        raise UsageError(f'must be a folder, found none: {path}')
-    return Path(path)
+existing_file = _existing(Path, Path.is_file, 'must be a file, found none: {}')
+existing_folder = _existing(Path, Path.is_dir, 'must be a folder, found none: {}')
+image_file = _existing(Path, Path.is_file, 'IMAGE must be an image file, found none at {}')
+image_folder = _existing(
+    place, lambda found: found.is_dir(), 'IMAGES must be a folder, found none: {}'
+)
+images_path = _existing(
+    place,
+    lambda found: found.exists(),
+    'IMAGES must be a folder, an image, a text file or a COCO JSON, found nothing at {}',
+)
+labels_path = _existing(
+    place,
+    lambda found: found.exists(),
+    'LABELS must be a label store or a COCO JSON, found nothing at {}',
+)
+label_store_path = _existing(
+    place,
+    lambda found: any(found.glob('labels-*.parquet')),
+    '{} must be a label store, found no labels-*.parquet in it',
+)
 
 
 def share(text: str) -> float:
@@ -380,6 +374,7 @@ def share(text: str) -> float:
     return value
 
 
+@cache
 def at_least(lowest: int) -> Callable[[str], int]:
     """Make a function that reads a number from `lowest` on."""
 
@@ -395,145 +390,105 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return read
 
 
-def add_generator_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the CONFIG of a generator, --cfg-options and --import to a command."""
-    add_config_argument(parser, 'model.recipe.local_cut.tau_knn=0.05', generator_name)
-    add_import_argument(parser)
+# What the help calls the value of an option that is read by a function.
+_VALUES: dict[Callable[[str], Any], str] = {
+    int: 'N',
+    at_least(0): 'N',
+    at_least(1): 'N',
+    existing_file: 'FILE',
+    existing_folder: 'DIR',
+    image_folder: 'DIR',
+    local_place: 'DIR',
+    config_name: 'CONFIG',
+    generator_name: 'CONFIG',
+    weights_location: 'CHECKPOINT',
+    labels_path: 'LABELS',
+}
+# Arguments that several commands have; what a command says of its own argument comes first.
+_SHARED: dict[str, dict[str, Any]] = {
+    'checkpoint': {
+        'type': weights_location,
+        'help': 'weights: a file, https:// or hf:// location',
+    },
+    'labels': {'type': labels_path, 'help': LABELS_HELP},
+    'images': {'type': images_path, 'help': IMAGES_HELP},
+    'out': {'type': local_place},
+    '--import': {
+        'dest': 'files',
+        'type': local_place,
+        'action': 'append',
+        'default': [],
+        'metavar': 'FILE',
+        'help': 'Python file with a class that CONFIG names, such as type="my_file.Depth"; those '
+        'in the folder of CONFIG are found without it; may be repeated',
+    },
+    '--cfg-options': {'nargs': '+', 'default': [], 'metavar': 'KEY=VALUE'},
+    '--device': {
+        'default': 'auto',
+        'help': 'device of the networks, such as cuda:0 or cpu; auto: a GPU if there is one '
+        '(default auto)',
+    },
+    '--exclude': {
+        'type': existing_file,
+        'help': 'text file of images to leave out, a name relative to their folder a line',
+    },
+    '--crowd': {
+        'choices': ['ignore', 'objects'],
+        'default': 'ignore',
+        'help': 'what regions of a COCO JSON that are marked iscrowd are',
+    },
+    '--max-failures': {
+        'type': share,
+        'default': 0.01,
+        'metavar': 'SHARE',
+        'help': 'share of images that may fail, in [0, 1]; with more the exit code is 3',
+    },
+    '--model': {'help': f'the detector: {MODEL_HELP}'},
+    '--weights': {
+        'type': weights_location,
+        'help': 'with a config in --model: a file, https:// or hf:// location',
+    },
+    '--work-dir': {
+        'metavar': 'DIR',
+        'help': 'folder of logs and checkpoints (default: work_dirs/ and the name of CONFIG)',
+    },
+    '--launcher': {
+        'choices': ['none', 'pytorch', 'slurm', 'mpi'],
+        'default': 'none',
+        'help': 'what has started the processes',
+    },
+    # torch.distributed.launch passes either spelling.
+    '--local_rank': {
+        'type': int,
+        'default': 0,
+        'help': 'number of this process on its machine; the launcher sets it',
+    },
+    '--port': {'type': int, 'default': 7860, 'help': 'TCP port'},
+    '--seed': {'type': at_least(0), 'default': 0},
+}
 
 
-def add_import_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --import to a command."""
-    parser.add_argument(
-        '--import',
-        dest='files',
-        type=local_place,
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='Python file with a class that CONFIG names, such as type="my_file.Depth"; those in '
-        'the folder of CONFIG are found without it; may be repeated',
-    )
-
-
-def add_config_argument(
-    parser: argparse.ArgumentParser, example: str, check: Callable[[str], str] = config_name
+def add_config_arguments(
+    parser: CommandParser, example: str, check: Callable[[str], str] = config_name
 ) -> None:
     """Add CONFIG and --cfg-options to a command; its help shows the `example`."""
-    action: Any = parser.add_argument(
-        'config',
-        type=check,
-        metavar='CONFIG',
-        help='config file, or name of a shipped config',
-    )
-    kind: Kind = 'generator' if check is generator_name else 'training'
-    action.completer = lambda **_: [path.stem for path in shipped_configs(kind)]
-    add_options_argument(parser, example)
+    parser.add_argument('config', type=check, help='config file, or name of a shipped config')
+    parser.add_argument('--cfg-options', help=f'change values of the config, such as {example}')
 
 
-def add_options_argument(parser: argparse.ArgumentParser, example: str) -> None:
-    """Add --cfg-options to a command; its help shows the `example`."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help=f'change values of the config, such as {example}',
-    )
+def add_generator_arguments(parser: CommandParser) -> None:
+    """Add the CONFIG of a generator, --cfg-options and --import to a command."""
+    add_config_arguments(parser, 'model.recipe.local_cut.tau_knn=0.05', generator_name)
+    parser.add_argument('--import')
 
 
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --device to a command that runs networks on one device."""
-    parser.add_argument(
-        '--device',
-        default='auto',
-        help='device of the networks, such as cuda:0 or cpu; auto: a GPU if there is one (default '
-        'auto)',
-    )
-
-
-def add_exclude_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --exclude to a command that works on many images."""
-    parser.add_argument(
-        '--exclude',
-        type=existing_file,
-        metavar='FILE',
-        help='text file of images to leave out, a name relative to their folder a line',
-    )
-
-
-def add_image_folder_argument(parser: argparse.ArgumentParser, name: str) -> None:
+def add_image_folder_argument(parser: CommandParser, name: str) -> None:
     """Add --images to a command that reads the names of images from a COCO JSON, called `name`."""
     parser.add_argument(
         '--images',
         dest='image_folder',
         type=image_folder,
-        metavar='DIR',
         help=f'folder of the images, where {name} is a COCO JSON (default: looked for near it)',
-    )
-
-
-def add_crowd_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --crowd to a command that reads a COCO JSON."""
-    parser.add_argument(
-        '--crowd',
-        choices=['ignore', 'objects'],
-        default='ignore',
-        help='what regions of a COCO JSON that are marked iscrowd are',
-    )
-
-
-def add_max_failures_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --max-failures to a command that goes on after a bad image."""
-    parser.add_argument(
-        '--max-failures',
-        type=share,
-        default=0.01,
-        metavar='SHARE',
-        help='share of images that may fail, in [0, 1]; with more the exit code is 3',
-    )
-
-
-def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
-    """Add CHECKPOINT to a command."""
-    parser.add_argument(
-        'checkpoint',
-        type=weights_location,
-        metavar='CHECKPOINT',
-        help='weights: a file, https:// or hf:// location',
-    )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, what: str = 'the detector') -> None:
-    """Add --model and --weights, which name a trained detector together."""
-    parser.add_argument(
-        '--model',
-        help=f'{what}: owner/repo[@revision] on the Hugging Face Hub, a downloaded folder, or a '
-        'config',
-    )
-    parser.add_argument(
-        '--weights',
-        type=weights_location,
-        metavar='CHECKPOINT',
-        help='with a config in --model: a file, https:// or hf:// location',
-    )
-
-
-def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a command that runs on several GPUs needs."""
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what has started the processes',
-    )
-    # torch.distributed.launch passes either spelling.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        metavar='N',
-        help='number of this process on its machine; the launcher sets it',
     )
 
 
@@ -616,33 +571,29 @@ def _keep(error: Exception, program: str) -> str:
     return f'please report it with {path}'
 
 
-def add_labelling_arguments(parser: argparse.ArgumentParser) -> None:
+def add_labelling_arguments(parser: CommandParser) -> None:
     """Add what a command that labels many images needs."""
-    parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
+    parser.add_argument('images')
     parser.add_argument(
-        'out',
-        type=place_to_write,
-        metavar='OUT',
-        help='label store to write, a folder or s3://BUCKET/PREFIX',
+        'out', type=place_to_write, help='label store to write, a folder or s3://BUCKET/PREFIX'
     )
     add_image_folder_argument(parser, 'IMAGES')
     # --shard is the name of earlier releases.
     parser.add_argument(
         '--part', '--shard', default='0/1', metavar='I/N', help='do part I (from 0) of N'
     )
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
-    add_exclude_argument(parser)
+    parser.add_argument('--limit', type=int, help='only the first N images by name')
+    parser.add_argument('--exclude')
     parser.add_argument(
         '--profile',
         type=local_place,
         metavar='FILE',
         help='write a trace of the stages for chrome://tracing, JSON, and print a table of them',
     )
-    add_max_failures_argument(parser)
+    parser.add_argument('--max-failures')
     parser.add_argument(
         '--workers',
         type=int,
-        metavar='N',
         help='processes, of one thread each; 0: this process (default: all cores)',
     )
     parser.add_argument(

@@ -15,13 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cuts3d_mm.cli import (
-    add_device_argument,
-    add_model_arguments,
-    generator_name,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import MODEL_HELP, generator_name, make_parser, run_command
 from cuts3d_mm.configs import load_generator_config
 
 MAX_UPLOAD = '64mb'
@@ -35,16 +29,16 @@ def parse_args() -> argparse.Namespace:
         '--config',
         type=generator_name,
         default=EMBEDDED,
-        metavar='CONFIG',
         help='generator of the pseudo-masks; the default downloads nothing and takes a depth map '
         'with the image (default %(default)s)',
     )
-    add_model_arguments(parser, 'a detector as well')
-    add_device_argument(parser)
+    parser.add_argument('--model', help=f'a detector as well: {MODEL_HELP}')
+    parser.add_argument('--weights')
+    parser.add_argument('--device')
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at; 0.0.0.0 lets other machines in'
     )
-    parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
+    parser.add_argument('--port')
     return parser.parse_args()
 
 

@@ -9,27 +9,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import add_config_argument, at_least, local_place, make_parser, run_command
+from cuts3d_mm.cli import add_config_arguments, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser, 'train_dataloader.batch_size=4')
-    parser.add_argument('--limit', type=int, default=16, metavar='N', help='samples to draw')
+    add_config_arguments(parser, 'train_dataloader.batch_size=4')
+    parser.add_argument('--limit', type=int, default=16, help='samples to draw')
+    parser.add_argument('--seed', help='seed of the order and of the pipeline')
     parser.add_argument(
-        '--seed',
-        type=at_least(0),
-        default=0,
-        metavar='N',
-        help='seed of the order and of the pipeline',
-    )
-    parser.add_argument(
-        '--out',
-        type=local_place,
-        default=Path('browse_out'),
-        metavar='DIR',
-        help='folder to write',
+        '--out', type=local_place, default=Path('browse_out'), help='folder to write'
     )
     return parser.parse_args()
 

@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.cli import (
-    LABELS_HELP,
-    add_crowd_argument,
     existing_folder,
     image_folder,
     label_store_path,
-    labels_path,
     local_place,
     make_parser,
     run_command,
@@ -37,12 +34,11 @@ MAX_UPLOAD = '1kb'  # nothing is uploaded
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument('labels')
     parser.add_argument(
         '--images',
         type=image_folder,
         required=True,
-        metavar='DIR',
         help='folder of the images that were labelled',
     )
     parser.add_argument(
@@ -55,11 +51,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--groups',
         type=existing_folder,
-        metavar='DIR',
         help='name groups: the OUT of cuts3d group, in whose names.json every change is kept',
     )
-    add_crowd_argument(parser)
-    parser.add_argument('--port', type=int, default=7860, metavar='N', help='TCP port')
+    parser.add_argument('--crowd')
+    parser.add_argument('--port')
     return parser.parse_args()
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
-    add_crowd_argument,
     labels_path,
     local_place,
     make_parser,
@@ -49,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_weights(dino)
     labels = add_kind(kinds, 'labels', 'COCO JSON of pseudo-labels to a label store, or back')
-    add_crowd_argument(labels)
+    labels.add_argument('--crowd')
     labels.add_argument('source', type=labels_path, metavar='LABELS', help=LABELS_HELP)
     labels.add_argument(
         'target',

@@ -21,29 +21,20 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         'out',
-        type=local_place,
         nargs='?',
         default=Path('demo_out'),
-        metavar='OUT',
         help='folder to write; a folder that is there already is continued',
     )
-    parser.add_argument(
-        '--scenes', type=at_least(1), default=24, metavar='N', help='rendered scenes'
-    )
-    parser.add_argument('--workers', type=at_least(0), default=2, metavar='N', help='processes')
-    parser.add_argument(
-        '--rounds', type=at_least(0), default=1, metavar='N', help='rounds of self-training'
-    )
+    parser.add_argument('--scenes', type=at_least(1), default=24, help='rendered scenes')
+    parser.add_argument('--workers', type=at_least(0), default=2, help='processes')
+    parser.add_argument('--rounds', type=at_least(0), default=1, help='rounds of self-training')
     parser.add_argument(
         '--seeds',
         type=at_least(0),
         default=1,
-        metavar='N',
         help='trainings of a tiny detector, about 6 minutes each; 0 trains no detector',
     )
-    parser.add_argument(
-        '--pictures', type=local_place, metavar='DIR', help='folder for the pictures of the docs'
-    )
+    parser.add_argument('--pictures', type=local_place, help='folder for the pictures of the docs')
     return parser.parse_args()
 
 

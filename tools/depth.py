@@ -13,16 +13,9 @@ from __future__ import annotations
 import argparse
 
 from cuts3d_mm.cli import (
-    IMAGES_HELP,
     RESUMES,
-    add_device_argument,
-    add_import_argument,
-    add_max_failures_argument,
-    add_options_argument,
     at_least,
     generator_name,
-    images_path,
-    local_place,
     make_parser,
     report_counts,
     run_command,
@@ -36,10 +29,8 @@ NETWORKS = ('depth-anything-v2', 'zoedepth', 'midas', 'marigold')
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('images', type=images_path, metavar='IMAGES', help=IMAGES_HELP)
-    parser.add_argument(
-        'out', type=local_place, metavar='OUT', help='folder of depth maps to write, for --depth'
-    )
+    parser.add_argument('images')
+    parser.add_argument('out', help='folder of depth maps to write, for --depth')
     parser.add_argument(
         '--network',
         dest='config',
@@ -49,17 +40,18 @@ def parse_args() -> argparse.Namespace:
         help=f'{", ".join(NETWORKS)}, or the generator config whose depth source is used; it is '
         'downloaded on first use (default depth-anything-v2: the small one, Apache-2.0)',
     )
-    add_options_argument(parser, 'model.depth.model=FOLDER')
-    add_import_argument(parser)
-    add_device_argument(parser)
+    parser.add_argument(
+        '--cfg-options', help='change values of the config, such as model.depth.model=FOLDER'
+    )
+    parser.add_argument('--import')
+    parser.add_argument('--device')
     parser.add_argument(
         '--batch-size',
         type=at_least(1),
-        metavar='N',
         help='images that go through the network together (default: by the memory of the GPU, 1 '
         'on the CPU)',
     )
-    add_max_failures_argument(parser)
+    parser.add_argument('--max-failures')
     return parser.parse_args()
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 
-from cuts3d_mm.cli import LABELS_HELP, add_crowd_argument, labels_path, make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=labels_path, nargs='+', metavar='LABELS', help=LABELS_HELP)
-    add_crowd_argument(parser)
+    parser.add_argument('labels', nargs='+')
+    parser.add_argument('--crowd')
     parser.add_argument(
         '--json', action='store_true', help='print a JSON list with an object of numbers a set'
     )

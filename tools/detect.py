@@ -18,10 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuts3d_mm.cli import (
-    add_device_argument,
     add_image_folder_argument,
-    add_max_failures_argument,
-    add_model_arguments,
     at_least,
     image_source,
     local_place,
@@ -53,7 +50,8 @@ def parse_args() -> argparse.Namespace:
         help='image, folder, text file of paths, COCO JSON, http(s):// image, video, or webcam:0',
     )
     add_image_folder_argument(parser, 'INPUT')
-    add_model_arguments(parser)
+    parser.add_argument('--model')
+    parser.add_argument('--weights')
     parser.add_argument(
         '--score-thr',
         type=share,
@@ -63,16 +61,11 @@ def parse_args() -> argparse.Namespace:
     )
     _add_output_arguments(parser)
     parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        metavar='N',
-        help='images that the network sees at once',
+        '--batch-size', type=int, default=1, help='images that the network sees at once'
     )
     parser.add_argument(
         '--tiles',
         type=at_least(1),
-        metavar='N',
         help='side of the tiles that large images are cut into, pixels (default: whole images)',
     )
     parser.add_argument(
@@ -82,8 +75,8 @@ def parse_args() -> argparse.Namespace:
         metavar='SHARE',
         help='overlap of two tiles, as a share of their side; objects should fit into it',
     )
-    add_device_argument(parser)
-    add_max_failures_argument(parser)
+    parser.add_argument('--device')
+    parser.add_argument('--max-failures')
     return parser.parse_args()
 
 
@@ -103,9 +96,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help='follow objects through videos: each has a number, which is drawn and is track_id '
         'in the COCO JSON; every INPUT must be a video or a webcam',
     )
-    parser.add_argument(
-        '--out', type=local_place, default=Path('outputs'), metavar='DIR', help='folder to write'
-    )
+    parser.add_argument('--out', type=local_place, default=Path('outputs'), help='folder to write')
 
 
 def main() -> int:

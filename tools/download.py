@@ -28,9 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--repo-type', choices=['model', 'dataset'], default='model', help='kind of the repository'
     )
-    parser.add_argument(
-        '--out', type=local_place, metavar='DIR', help='folder to write (default: NAME)'
-    )
+    parser.add_argument('--out', type=local_place, help='folder to write (default: NAME)')
     return parser.parse_args()
 
 

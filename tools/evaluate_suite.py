@@ -12,34 +12,26 @@ import json
 import os
 from pathlib import Path
 
-from cuts3d_mm.cli import (
-    RESUMES,
-    add_checkpoint_argument,
-    add_config_argument,
-    add_launcher_arguments,
-    existing_folder,
-    local_place,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import RESUMES, add_config_arguments, existing_folder, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser, 'model.test_cfg.rcnn.max_per_img=200')
-    add_checkpoint_argument(parser)
+    add_config_arguments(parser, 'model.test_cfg.rcnn.max_per_img=200')
+    parser.add_argument('checkpoint')
     parser.add_argument(
-        'data', type=existing_folder, metavar='DATA', help='folder that cuts3d prepare has written'
+        'data', type=existing_folder, help='folder that cuts3d prepare has written'
     )
-    parser.add_argument('out', type=local_place, metavar='OUT', help='folder of the results')
+    parser.add_argument('out', help='folder of the results')
     parser.add_argument(
         '--datasets',
         nargs='+',
         metavar='NAME',
         help='data sets to score on (default: all that DATA holds)',
     )
-    add_launcher_arguments(parser)
+    parser.add_argument('--launcher')
+    parser.add_argument('--local_rank', '--local-rank')
     return parser.parse_args()
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cuts3d_mm.algorithm.params import PRESETS
 from cuts3d_mm.cli import (
-    add_device_argument,
-    add_generator_argument,
+    add_generator_arguments,
     generator_name,
     image_file,
     local_place,
@@ -33,15 +32,15 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_generator_argument(parser)
-    parser.add_argument('image', type=image_file, metavar='IMAGE', help='image file')
+    add_generator_arguments(parser)
+    parser.add_argument('image', type=image_file, help='image file')
     parser.add_argument('--depth', metavar='DIR', help='folder with the depth map of the image')
     parser.add_argument(
         '--compare',
         metavar='CONFIG',
         help=f'draw another to the right: a generator config, or a recipe ({", ".join(PRESETS)})',
     )
-    add_device_argument(parser)
+    parser.add_argument('--device')
     parser.add_argument(
         '--out',
         type=local_place,

@@ -25,14 +25,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        'store',
-        type=label_store_path,
-        metavar='STORE',
-        help='label store, the OUT of cuts3d generate',
+        'store', type=label_store_path, help='label store, the OUT of cuts3d generate'
     )
-    parser.add_argument(
-        'out', type=place, metavar='OUT', help='COCO JSON to write, or the folder of a format'
-    )
+    parser.add_argument('out', type=place, help='COCO JSON to write, or the folder of a format')
     parser.add_argument(
         '--format',
         choices=['coco', 'yolo-seg', 'labelme', 'voc-png'],
@@ -50,7 +45,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images',
         type=existing_folder,
-        metavar='DIR',
         help='folder of the images: yolo-seg links to them, labelme files name their paths',
     )
     return parser.parse_args()

@@ -11,7 +11,7 @@ import argparse
 
 from cuts3d_mm.cli import (
     RESUMES,
-    add_generator_argument,
+    add_generator_arguments,
     add_labelling_arguments,
     label_many,
     make_parser,
@@ -25,7 +25,7 @@ PRECISIONS = ('auto', 'fp32', 'bf16')
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_generator_argument(parser)
+    add_generator_arguments(parser)
     add_labelling_arguments(parser)
     parser.add_argument(
         '--depth',
@@ -35,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--batch-size',
         type=int,
-        metavar='N',
         help='images that go through the networks together (default: by the memory of the GPU, 1 '
         'on the CPU)',
     )

@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 
 from cuts3d_mm.cli import (
-    add_device_argument,
     at_least,
     generator_name,
     image_folder,
     label_store_path,
-    local_place,
     make_parser,
     report_refused,
     run_command,
@@ -25,41 +23,28 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        'labels',
-        type=label_store_path,
-        metavar='LABELS',
-        help='label store, the OUT of cuts3d generate',
+        'labels', type=label_store_path, help='label store, the OUT of cuts3d generate'
     )
     parser.add_argument(
-        'images',
-        type=image_folder,
-        metavar='IMAGES',
-        help='folder of the images that were labelled',
+        'images', type=image_folder, help='folder of the images that were labelled'
     )
     parser.add_argument(
-        'out',
-        type=local_place,
-        metavar='OUT',
-        help='folder to write: groups.json, and a contact sheet for each group',
+        'out', help='folder to write: groups.json, and a contact sheet for each group'
     )
     parser.add_argument(
         '--groups',
         type=at_least(1),
-        metavar='N',
         help='number of groups (default: twice the square root of the number of instances); too '
         'many are easier to name than too few',
     )
     parser.add_argument(
         '--features',
         type=generator_name,
-        metavar='CONFIG',
         help='generator whose features describe the instances (default: the embeddings of LABELS, '
         'which cuts3d generate --embed keeps)',
     )
-    add_device_argument(parser)
-    parser.add_argument(
-        '--seed', type=at_least(0), default=0, metavar='N', help='seed of what is drawn at random'
-    )
+    parser.add_argument('--device')
+    parser.add_argument('--seed', help='seed of what is drawn at random')
     return parser.parse_args()
 
 

@@ -11,13 +11,11 @@ import argparse
 
 from cuts3d_mm.cli import (
     RESUMES,
-    add_exclude_argument,
     ask,
     at_least,
     config_name,
     existing_file,
     generator_name,
-    images_path,
     local_place,
     make_parser,
     run_command,
@@ -30,28 +28,21 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        'images',
-        type=images_path,
-        metavar='IMAGES',
-        help='folder (with its subfolders), text file of paths, or COCO JSON',
+        'images', help='folder (with its subfolders), text file of paths, or COCO JSON'
     )
     parser.add_argument(
         'out',
-        type=local_place,
-        metavar='OUT',
         help='folder to write, which is continued if it is there; other images need another OUT',
     )
     parser.add_argument(
         '--config',
         type=generator_name,
-        metavar='CONFIG',
         help='generator of pseudo-labels (default: DINO and ZoeDepth; with --offline the embedded '
         'features)',
     )
     parser.add_argument(
         '--detector',
         type=config_name,
-        metavar='CONFIG',
         help='training with rounds (default: Cascade Mask R-CNN with ResNet-50; with --offline a '
         'tiny one)',
     )
@@ -63,7 +54,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--depth',
         type=local_place,
-        metavar='DIR',
         help='folder of depth maps, by relative path, or a pattern, such as DIR/{}_depth.npy; '
         'without it --offline cuts in 2D',
     )
@@ -78,13 +68,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--rounds',
         type=at_least(0),
-        metavar='N',
         help='rounds of self-training after the initial one (default: 2, or as the plan in OUT)',
     )
     parser.add_argument(
         '--steps',
         type=at_least(1),
-        metavar='N',
         help='steps of the initial round; rounds of self-training and the fine-tuning of --labels '
         'change by the same factor (default: 160,000 x (n / 1,281,167)^0.543 steps of 16 images '
         'for n images to train on, with --offline 600 x (n / 96)^0.543 steps of 2 images; a '
@@ -97,33 +85,25 @@ def parse_args() -> argparse.Namespace:
         'the half with the best scores by 50%% (default: 50%%, or as the plan in OUT)',
     )
     parser.add_argument(
-        '--gpus', type=at_least(0), metavar='N', help='GPUs to train on (default: all; 0: the CPU)'
+        '--gpus', type=at_least(0), help='GPUs to train on (default: all; 0: the CPU)'
     )
     parser.add_argument(
-        '--seed',
-        type=at_least(0),
-        metavar='N',
-        help='seed of the training (default: 0, or as the plan in OUT)',
+        '--seed', default=None, help='seed of the training (default: 0, or as the plan in OUT)'
     )
     parser.add_argument(
-        '--workers',
-        type=at_least(0),
-        metavar='N',
-        help='processes that label (default: all cores)',
+        '--workers', type=at_least(0), help='processes that label (default: all cores)'
     )
     parser.add_argument(
         '--annotations',
         type=existing_file,
-        metavar='FILE',
         help='COCO JSON of the true objects, to score against; nothing is trained on it',
     )
     parser.add_argument(
         '--labels',
         type=existing_file,
-        metavar='FILE',
         help='COCO JSON with classes of a few images, to fine-tune on at the end',
     )
-    add_exclude_argument(parser)
+    parser.add_argument('--exclude')
     parser.add_argument(
         '--yes',
         action='store_true',
@@ -137,10 +117,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    for name, least in (('rounds', 0), ('steps', 1), ('gpus', 0), ('seed', 0), ('workers', 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f'--{name} must be at least {least}, got {value}')
     require_writable(args.out, 'OUT')
     options = {name: value for name, value in vars(args).items() if name != 'dry_run'}
     request = Request(**options)

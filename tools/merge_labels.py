@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import (
-    add_exclude_argument,
-    label_store_path,
-    local_place,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import label_store_path, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        'new',
-        type=label_store_path,
-        metavar='NEW',
-        help='label store that cuts3d predict has written',
+        'new', type=label_store_path, help='label store that cuts3d predict has written'
     )
     parser.add_argument(
-        'old',
-        type=label_store_path,
-        metavar='OLD',
-        help='label store that the detector was trained on',
+        'old', type=label_store_path, help='label store that the detector was trained on'
     )
-    parser.add_argument(
-        'out', type=local_place, metavar='OUT', help='label store to write, a folder'
-    )
+    parser.add_argument('out', help='label store to write, a folder')
     parser.add_argument(
         '--score-thr',
         type=float,
@@ -58,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         help='overlap, in [0, 1], at which one of two masks goes: IoU for cutler, else the share '
         'of the smaller mask (default 0.5)',
     )
-    add_exclude_argument(parser)
+    parser.add_argument('--exclude')
     return parser.parse_args()
 
 

@@ -8,36 +8,21 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import (
-    existing_file,
-    label_store_path,
-    local_place,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import existing_file, label_store_path, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument(
-        'labels',
-        type=label_store_path,
-        metavar='LABELS',
-        help='label store that was grouped',
-    )
+    parser.add_argument('labels', type=label_store_path, help='label store that was grouped')
     parser.add_argument(
         'names',
         type=existing_file,
-        metavar='NAMES',
         help='names.json, which the pages of cuts3d browse-labels --groups write, next to '
         'groups.json',
     )
     parser.add_argument(
-        'out',
-        type=local_place,
-        metavar='OUT',
-        help='label store to write; instances of groups without a name are left out',
+        'out', help='label store to write; instances of groups without a name are left out'
     )
     return parser.parse_args()
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from cuts3d_mm.cli import (
     RESUMES,
-    add_checkpoint_argument,
-    add_config_argument,
+    add_config_arguments,
     add_labelling_arguments,
     generator_name,
     label_many,
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_config_argument(parser, 'model.test_cfg.rcnn.max_per_img=200')
-    add_checkpoint_argument(parser)
+    add_config_arguments(parser, 'model.test_cfg.rcnn.max_per_img=200')
+    parser.add_argument('checkpoint')
     add_labelling_arguments(parser)
     parser.add_argument(
         '--score-thr',
@@ -40,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         help='smallest score, in [0, 1] (default 0)',
     )
     parser.add_argument(
-        '--max-per-image', type=int, default=100, metavar='N', help='most instances, best first'
+        '--max-per-image', type=int, default=100, help='most instances, best first'
     )
     parser.add_argument(
         '--confidence-source',
@@ -52,7 +51,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--embed',
         type=generator_name,
-        metavar='CONFIG',
         help='keep a vector for each instance, by features of this generator, for cuts3d group',
     )
     return parser.parse_args()

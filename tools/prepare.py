@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from cuts3d_mm.cli import existing_folder, local_place, make_parser, run_command
+from cuts3d_mm.cli import existing_folder, make_parser, run_command
 from cuts3d_mm.evaluation.coco_semi import LAYOUT
 from cuts3d_mm.evaluation.datasets import EVALUATION_SETS
 
@@ -23,20 +23,12 @@ def parse_args() -> argparse.Namespace:
     held = '\n'.join(f'    {name:18s}{layout}' for name, layout in layouts.items())
     parser.epilog = f'{parser.epilog}\n\nSRC must hold, by NAME:\n{held}'
     parser.add_argument(
-        'name',
-        choices=list(layouts),
-        metavar='NAME',
-        help='evaluation set, or coco-semi, from the list below',
+        'name', choices=list(layouts), help='evaluation set, or coco-semi, from the list below'
     )
     parser.add_argument(
-        'src',
-        type=existing_folder,
-        metavar='SRC',
-        help='folder of the official files, with the images',
+        'src', type=existing_folder, help='folder of the official files, with the images'
     )
-    parser.add_argument(
-        'out', type=local_place, metavar='OUT', help='folder to write NAME.json into'
-    )
+    parser.add_argument('out', help='folder to write NAME.json into')
     return parser.parse_args()
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.cli import (
+    UsageError,
     ask,
     config_name,
     existing_file,
-    local_label_store,
+    label_store_path,
     make_parser,
     run_command,
-    weights_location,
 )
 from cuts3d_mm.hub.client import CONFIG_FILE
 
@@ -33,14 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'config',
         type=_config_or_release,
-        metavar='CONFIG',
         help='config file, name of a shipped config, or a release folder of cuts3d learn',
     )
     parser.add_argument(
         'checkpoint',
-        type=weights_location,
         nargs='?',
-        metavar='CHECKPOINT',
         help='checkpoint of cuts3d train, whose moving average is used if it has one; leave it '
         'out with a release folder',
     )
@@ -53,12 +50,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--metrics',
         type=existing_file,
-        metavar='FILE',
         help='JSON of cuts3d score --json, or table.json of cuts3d evaluate-suite',
     )
     parser.add_argument(
         '--labels',
-        type=local_label_store,
+        type=_local_label_store,
         metavar='STORE',
         help='label store, published as the dataset OWNER/NAME-labels',
     )
@@ -71,7 +67,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--picture',
         type=existing_file,
-        metavar='FILE',
         help='JPEG for the model card, such as detections.jpg of a release folder, which shows '
         'images of yours (default: no picture)',
     )
@@ -87,6 +82,12 @@ def parse_args() -> argparse.Namespace:
         help='write the files, print where they are, upload nothing',
     )
     return parser.parse_args()
+
+
+def _local_label_store(text: str) -> Path:
+    if isinstance(store := label_store_path(text), Path):
+        return store
+    raise UsageError(f'the label store must be on this machine, copy {text} first')
 
 
 def _config_or_release(text: str) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cuts3d_mm.cli import (
     LABELS_HELP,
-    add_crowd_argument,
     at_least,
     existing_file,
     image_folder,
@@ -34,8 +33,6 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         'labels',
-        type=labels_path,
-        metavar='LABELS',
         help=f'{LABELS_HELP}, or a COCO results list, whose image ids are those of ANNOTATIONS',
     )
     parser.add_argument(
@@ -55,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='score all annotated images; an image without labels counts as missed',
     )
-    add_crowd_argument(parser)
+    parser.add_argument('--crowd')
     parser.add_argument(
         '--by-count', action='store_true', help='also score images by their number of objects'
     )
@@ -65,23 +62,11 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='curves of precision and recall to write (.png)',
     )
+    parser.add_argument('--against', type=labels_path, help='earlier labels to compare with')
+    parser.add_argument('--images', type=image_folder, help='folder of the images, for --out')
+    parser.add_argument('--limit', type=at_least(1), default=10, help='images to draw, with --out')
     parser.add_argument(
-        '--against', type=labels_path, metavar='LABELS', help='earlier labels to compare with'
-    )
-    parser.add_argument(
-        '--images',
-        type=image_folder,
-        metavar='DIR',
-        help='folder of the images, for --out',
-    )
-    parser.add_argument(
-        '--limit', type=at_least(1), default=10, metavar='N', help='images to draw, with --out'
-    )
-    parser.add_argument(
-        '--out',
-        type=local_place,
-        metavar='DIR',
-        help='folder for pictures of the images that got worse the most',
+        '--out', type=local_place, help='folder for pictures of the images that got worse the most'
     )
     parser.add_argument(
         '--gate',

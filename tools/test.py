@@ -9,28 +9,22 @@ from __future__ import annotations
 import argparse
 import os
 
-from cuts3d_mm.cli import (
-    WORK_DIR_HELP,
-    add_checkpoint_argument,
-    add_config_argument,
-    add_launcher_arguments,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import add_config_arguments, make_parser, run_command
 from cuts3d_mm.configs import load_config, look_into
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/test.py."""
     parser = make_parser(__doc__)
-    add_config_argument(parser, 'test_dataloader.batch_size=4')
-    add_checkpoint_argument(parser)
-    parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
+    add_config_arguments(parser, 'test_dataloader.batch_size=4')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--work-dir')
     parser.add_argument(
         '--show-dir', metavar='DIR', help='folder below --work-dir for drawn predictions'
     )
     parser.add_argument('--out', metavar='FILE', help='file to write the predictions into (.pkl)')
-    add_launcher_arguments(parser)
+    parser.add_argument('--launcher')
+    parser.add_argument('--local_rank', '--local-rank')
     return parser.parse_args()
 
 

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
-from cuts3d_mm.cli import (
-    WORK_DIR_HELP,
-    add_config_argument,
-    add_launcher_arguments,
-    existing_file,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import add_config_arguments, make_parser, run_command
 from cuts3d_mm.configs import load_config, look_into
 
 _ADVICE = 'cuts3d generate makes labels; '
@@ -26,8 +20,8 @@ AUTO = 'auto'  # resume from the latest checkpoint of the work dir
 def parse_args() -> argparse.Namespace:
     """Read the command line; the arguments are those of MMDetection's tools/train.py."""
     parser = make_parser(__doc__)
-    add_config_argument(parser, 'train_dataloader.batch_size=4')
-    parser.add_argument('--work-dir', metavar='DIR', help=WORK_DIR_HELP)
+    add_config_arguments(parser, 'train_dataloader.batch_size=4')
+    parser.add_argument('--work-dir')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -42,7 +36,8 @@ def parse_args() -> argparse.Namespace:
         help='checkpoint to go on from (default: the latest in the work dir; if there is no '
         'checkpoint, the training begins as without this option)',
     )
-    add_launcher_arguments(parser)
+    parser.add_argument('--launcher')
+    parser.add_argument('--local_rank', '--local-rank')
     return parser.parse_args()
 
 
@@ -50,8 +45,9 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.resume not in (None, AUTO) and '://' not in args.resume:
-        existing_file(args.resume, '--resume ')
+    is_here = args.resume not in (None, AUTO) and '://' not in args.resume
+    if is_here and not Path(args.resume).is_file():
+        raise ValueError(f'--resume must be a file, found none: {args.resume}')
     # What takes seconds to import comes after all that is quick to check.
     loaders = 'train_dataloader', 'val_dataloader', 'val_evaluator'
     look_into(args.config, args.cfg_options, loaders, _ADVICE, args.work_dir)

@@ -11,38 +11,23 @@ import argparse
 import sys
 from itertools import chain, islice
 
-from cuts3d_mm.cli import (
-    EXIT_FAILURES,
-    LABELS_HELP,
-    add_crowd_argument,
-    at_least,
-    image_folder,
-    labels_path,
-    local_place,
-    make_parser,
-    run_command,
-)
+from cuts3d_mm.cli import EXIT_FAILURES, at_least, image_folder, make_parser, run_command
 from cuts3d_mm.files.paths import shown
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('labels', type=labels_path, metavar='LABELS', help=LABELS_HELP)
+    parser.add_argument('labels')
     parser.add_argument(
-        'images',
-        type=image_folder,
-        metavar='IMAGES',
-        help='folder of the images that were labelled',
+        'images', type=image_folder, help='folder of the images that were labelled'
     )
-    parser.add_argument('out', type=local_place, metavar='OUT', help='folder to write')
+    parser.add_argument('out', help='folder to write')
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=at_least(1), metavar='N', help='only the first N images')
     chosen.add_argument('--random', type=int, metavar='N', help='only N images drawn at random')
-    add_crowd_argument(parser)
-    parser.add_argument(
-        '--seed', type=at_least(0), default=0, metavar='N', help='seed of --random'
-    )
+    parser.add_argument('--crowd')
+    parser.add_argument('--seed', help='seed of --random')
     return parser.parse_args()
 
 
