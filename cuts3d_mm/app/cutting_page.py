@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio
 import numpy as np
+from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,9 +32,8 @@ from cuts3d_mm.visualization.figures import draw_point_cloud, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import encode_figure
 
-from .server import Messages, make_page
+from .server import make_page, messages
 
-_COMMAND = 'cuts3d app'
 _FIGURE_DPI = 110
 _MAX_MEGAPIXELS = 50
 _DEPTH_HINT = (
@@ -55,7 +55,7 @@ class Example:
     """A photo that the page offers, and its depth map."""
 
     photo: Path
-    depth: Path | None
+    depth: Path
 
 
 def build_page(
@@ -83,7 +83,7 @@ def build_page(
 
 
 def _add_cutting(page: gradio.Blocks, cutter: PhotoCutter, examples: list[Example]) -> None:
-    rows = [[str(one.photo), str(one.depth) if one.depth else None] for one in examples]
+    rows = [[str(one.photo), str(one.depth)] for one in examples]
     shown = rows[0] if rows else [None, None]
     with gradio.Row():
         with gradio.Column():
@@ -110,9 +110,9 @@ def _add_cutting(page: gradio.Blocks, cutter: PhotoCutter, examples: list[Exampl
     gradio.Markdown('### Stages')
     figure = gradio.Image(show_label=False, elem_id='stages', format='png')
 
+    @messages()
     def cut(photo: Pixels | None, depth: str | None, *values: float) -> Any:
-        with Messages(_COMMAND):
-            return _cut(cutter, photo, depth, changed_fields(recipe, values))
+        return _cut(cutter, photo, depth, changed_fields(recipe, values))
 
     inputs, views = [photo, depth, *sliders], [overlay, cloud, figure]
     button.click(cut, inputs, views)
@@ -137,9 +137,14 @@ def _add_detection(detector: DetectorLabeller) -> None:
             overlay = gradio.Image(label='Instances', elem_id='detections', format='png')
             count = gradio.Textbox(label='Found')
 
+    @messages()
     def detect(photo: Pixels | None, threshold: float) -> Any:
-        with Messages(_COMMAND):
-            return _detect(detector, photo, threshold)
+        pixels = _require(photo)
+        chosen = copy.copy(detector)  # visitors choose thresholds of their own
+        chosen.score_thr = threshold
+        found = chosen.predict(pixels)
+        drawn = draw_detections(pixels, found)
+        return drawn, f'{len(found)} instances with a score of at least {threshold:.2f}'
 
     button.click(detect, [photo, threshold], [overlay, count])
 
@@ -157,18 +162,18 @@ def _photo_input(name: str, shown: str | None = None) -> gradio.Image:
     return photo
 
 
+@messages()
 def _decode(payload: Any) -> Pixels | None:
     """Decode the upload of a visitor; Gradio would take any format that Pillow has."""
     if payload is None or payload.path is None:
         return None
-    with Messages(_COMMAND):
-        try:
-            return read_image(Path(payload.path), _MAX_MEGAPIXELS * 1e6, upright=True)
-        except ImageFailure as failure:
-            if isinstance(failure.__cause__, Image.DecompressionBombError):  # Pillow's own limit
-                message = f'an image must have at most {_MAX_MEGAPIXELS} megapixels'
-                raise ImageFailure(message) from failure
-            raise
+    try:
+        return read_image(Path(payload.path), _MAX_MEGAPIXELS * 1e6, upright=True)
+    except ImageFailure as failure:
+        if isinstance(failure.__cause__, Image.DecompressionBombError):  # Pillow's own limit
+            message = f'an image must have at most {_MAX_MEGAPIXELS} megapixels'
+            raise ImageFailure(message) from failure
+        raise
 
 
 def _cut(
@@ -186,17 +191,6 @@ def _cut(
     stages = Image.open(io.BytesIO(encode_figure(drawn, 'png', _FIGURE_DPI)))
     cloud = gradio.Plot(draw_point_cloud(pixels, cuts) if has_relief else None, visible=has_relief)
     return overlay, cloud, np.asarray(stages.convert('RGB'))
-
-
-def _detect(
-    detector: DetectorLabeller, photo: Pixels | None, threshold: float
-) -> tuple[Pixels, str]:
-    pixels = _require(photo)
-    detector = copy.copy(detector)  # visitors choose thresholds of their own
-    detector.score_thr = threshold
-    found = detector.predict(pixels)
-    drawn = draw_detections(pixels, found)
-    return drawn, f'{len(found)} instances with a score of at least {threshold:.2f}'
 
 
 def _require(photo: Pixels | None) -> Pixels:
@@ -238,7 +232,9 @@ class PhotoCutter:
             ImageFailure: the depth map cannot be used.
         """
         generator = copy.copy(self._generator)
-        generator.params = build_params(_changed(self._recipe, changes))
+        recipe = Config(self._recipe)
+        recipe.merge_from_dict(changes)
+        generator.params = build_params(recipe.to_dict())
         image = NamedImage('photo', photo, self._read(depth))
         return generator.cut(generator.extract([image])[0])
 
@@ -251,17 +247,6 @@ class PhotoCutter:
         if depth.suffix.lower() not in DEPTH_SUFFIXES:
             raise ValueError(f'a depth map must be one of {DEPTH_SUFFIXES}, got {depth.name}')
         return source.read(depth)
-
-
-def _changed(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    changed = copy.deepcopy(recipe)
-    for name, value in changes.items():
-        *parts, field = name.split('.')
-        place = changed
-        for part in parts:
-            place = place.setdefault(part, {})
-        place[field] = value
-    return changed
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.contact_sheets import COLUMNS, choose_shown, draw_tiles, join_tiles
 
-from .server import Messages, make_page
+from .server import make_gallery, make_page, messages
 
-_COMMAND = 'cuts3d browse-labels'
 _MOST_TILES = 4_000  # pictures of instances that are kept, 48 kB each
 _ROW = 6  # instances of a group that stand side by side
 _INTRODUCTION = (
@@ -49,7 +48,7 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
     with page:
         gradio.Markdown(_INTRODUCTION)
         status = gradio.Textbox(label='Named', elem_id='status', interactive=False)
-        groups = gradio.Gallery(label='Groups', elem_id='groups', **_gallery(3))
+        groups = make_gallery(3, 'groups', label='Groups')
         with gradio.Row():
             one = gradio.Dropdown(label='Group', elem_id='group')
             name = gradio.Textbox(label='Name', elem_id='name')
@@ -66,7 +65,7 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
                     ('undo', 'Undo'),
                 )
             }
-        instances = gradio.Gallery(label='Instances', elem_id='instances', **_gallery(COLUMNS))
+        instances = make_gallery(COLUMNS, 'instances', label='Instances')
         chosen = gradio.State([])  # places of the instances to move
         views = [status, groups, one, into, name, instances, chosen]
 
@@ -85,10 +84,10 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
             ]
 
         def change(make: Callable[..., Operation | None]) -> Callable[..., list[Any]]:
+            @messages()
             def run(group: int, name: str, into: int | None, chosen: list[int]) -> list[Any]:
-                with Messages(_COMMAND):
-                    browser.change(make(group, name, into, chosen))
-                    return show(group, into)
+                browser.change(make(group, name, into, chosen))
+                return show(group, into)
 
             return run
 
@@ -106,33 +105,21 @@ def build_groups_page(browser: GroupBrowser) -> gradio.Blocks:
         for key, make in makers.items():
             buttons[key].click(change(make), [one, name, into, chosen], views)
 
+        @messages()
         def open_group(event: gradio.SelectData) -> list[Any]:
-            with Messages(_COMMAND):
-                return show(browser.numbers()[event.index])
+            return show(browser.numbers()[event.index])
 
+        @messages()
         def choose(group: int, chosen: list[int], event: gradio.SelectData) -> Any:
-            with Messages(_COMMAND):
-                place = int(browser.shown(group)[event.index])
-                chosen = [one for one in chosen if one != place] + [place] * (place not in chosen)
-                return gradio.Gallery(browser.tiles(group, chosen), selected_index=None), chosen
+            place = int(browser.shown(group)[event.index])
+            chosen = [one for one in chosen if one != place] + [place] * (place not in chosen)
+            return gradio.Gallery(browser.tiles(group, chosen), selected_index=None), chosen
 
         groups.select(open_group, None, views)
         one.input(show, one, views)
         instances.select(choose, [one, chosen], [instances, chosen])
         page.load(lambda: show(), None, views)
     return page
-
-
-def _gallery(columns: int) -> dict[str, Any]:
-    return {
-        'columns': columns,
-        'height': 'max-content',
-        'object_fit': 'contain',
-        'allow_preview': False,
-        'buttons': [],
-        'interactive': False,
-        'format': 'jpeg',
-    }
 
 
 class GroupBrowser:

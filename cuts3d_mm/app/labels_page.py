@@ -20,9 +20,8 @@ from cuts3d_mm.labels.left_out import Crowd
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.visualization.overlays import cross_out, draw_record
 
-from .server import Messages, make_page
+from .server import make_gallery, make_page, messages
 
-_COMMAND = 'cuts3d browse-labels'
 _COLUMNS, _TILES = 3, 12  # columns and tiles of a page
 _INTRODUCTION = (
     '# Labels\nClick an image to mark it as bad, and again to take the mark back. Every mark is '
@@ -101,17 +100,7 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
             )
             below = gradio.Button('Mark all below', elem_id='below', min_width=110)
             undo = gradio.Button('Undo', elem_id='undo', min_width=60)
-        tiles = gradio.Gallery(
-            columns=_COLUMNS,
-            height='max-content',
-            object_fit='contain',
-            allow_preview=False,
-            show_label=False,
-            buttons=[],
-            interactive=False,
-            format='jpeg',
-            elem_id='tiles',
-        )
+        tiles = make_gallery(_COLUMNS, 'tiles', show_label=False)
         shown = gradio.State([])
         views = [tiles, shown, number, place, marks]
         for event, step in ((back.click, -1), (forth.click, 1), (number.submit, 0)):
@@ -122,10 +111,10 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
         page.load(None, js=_KEYS)
 
         def change(make: Callable[..., None]) -> Callable[..., Any]:
+            @messages()
             def run(shown: list[int], *values: Any) -> Any:
-                with Messages(_COMMAND):
-                    make(shown, *values)
-                    return _tiles(browser, shown), _marks(browser)
+                make(shown, *values)
+                return _tiles(browser, shown), _marks(browser)
 
             return run
 
@@ -140,6 +129,7 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
     return page
 
 
+@messages()
 def _show(
     browser: LabelBrowser,
     step: int,
@@ -149,13 +139,12 @@ def _show(
     page: int | None = None,
 ) -> Any:
     """Show the page that lies `step` pages after `page`, which is counted from 1 (if None, 1)."""
-    with Messages(_COMMAND):
-        ranked = browser.ranked(order, largest, marked)
-        num_pages = max(1, math.ceil(len(ranked) / _TILES))
-        page = min(max(1, (page or 1) + step), num_pages)
-        shown = ranked[(page - 1) * _TILES : page * _TILES].tolist()
-        place = f'page {page} of {num_pages}, {len(ranked)} images'
-        return _tiles(browser, shown), shown, page, place, _marks(browser)
+    ranked = browser.ranked(order, largest, marked)
+    num_pages = max(1, math.ceil(len(ranked) / _TILES))
+    page = min(max(1, (page or 1) + step), num_pages)
+    shown = ranked[(page - 1) * _TILES : page * _TILES].tolist()
+    place = f'page {page} of {num_pages}, {len(ranked)} images'
+    return _tiles(browser, shown), shown, page, place, _marks(browser)
 
 
 def _tiles(browser: LabelBrowser, shown: list[int]) -> gradio.Gallery:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cuts3d_mm.cli import is_for_the_user, one_line, report
+from cuts3d_mm.cli import is_for_the_user, one_line, program, report
 
 LOOPBACK = '127.0.0.1'
 MOST_UPLOADED_BYTES = 2**31  # uploads of all visitors together; files are removed after an hour
@@ -35,6 +37,21 @@ _DELETE_CACHE_S = 600, 3600  # interval at which files of visitors are removed, 
 def make_page(title: str) -> gradio.Blocks:
     """Make an empty page."""
     return gradio.Blocks(title=title, analytics_enabled=False, delete_cache=_DELETE_CACHE_S)
+
+
+def make_gallery(columns: int, elem_id: str, **options: Any) -> gradio.Gallery:
+    """Make a gallery of pictures to click."""
+    return gradio.Gallery(
+        columns=columns,
+        elem_id=elem_id,
+        height='max-content',
+        object_fit='contain',
+        allow_preview=False,
+        buttons=[],
+        interactive=False,
+        format='jpeg',
+        **options,
+    )
 
 
 def launch(page: gradio.Blocks, host: str, port: int | None, **options: Any) -> str:
@@ -146,29 +163,19 @@ def _uploaded_bytes() -> int:
     total = 0
     for here, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(OSError):  # removed in between
                 total += os.lstat(os.path.join(here, name)).st_size
-            except OSError:  # removed in between
-                continue
     return total
 
 
-class Messages:
-    """Context manager that shows an error as a message of the page, not as a traceback.
-
-    Args:
-        command: command of the page, for the report of a bug of ours.
-    """
-
-    def __init__(self, command: str) -> None:
-        self._command = command
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, gradio.Error):
-            return
+@contextmanager
+def messages() -> Iterator[None]:
+    """Show an error in a block, or in a decorated function, as a message of the page."""
+    try:
+        yield
+    except gradio.Error:
+        raise
+    except Exception as error:
         if not is_for_the_user(error):
-            report(error, self._command)
-        raise gradio.Error(one_line(error), print_exception=False) from None
+            report(error, program())
+        raise gradio.Error(one_line(error), print_exception=False) from error
