@@ -28,20 +28,11 @@ from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.plan import Request
 from cuts3d_mm.pipeline.labelling import label
 from cuts3d_mm.pipeline.work import ConfiguredLabeller
+from cuts3d_mm.visualization import report_page as page
 from cuts3d_mm.visualization.charts import draw_rounds, draw_training, format_table, percent
 from cuts3d_mm.visualization.figures import draw_comparison, draw_stages
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import save_figure
-from cuts3d_mm.visualization.report_page import (
-    Block,
-    Details,
-    Picture,
-    Row,
-    Section,
-    Table,
-    Text,
-    render_report,
-)
 
 from .photos import HELD_OUT_SEED, TRAINING_SEED, DemoSet, write_demo_sets, write_scenes
 
@@ -105,18 +96,21 @@ def run_demo(
         pictures.mkdir(parents=True, exist_ok=True)
     sets = write_demo_sets(out / 'data', num_scenes)
     stores = [_label(out, one, workers) for one in sets]
-    scores = _score_table(sets[-1], stores[-1])
-    write_whole(out / 'scores.json', json.dumps(scores.rows, indent=1))
+    rows = _score_rows(sets[-1], stores[-1])
+    write_whole(out / 'scores.json', json.dumps(rows, indent=1))
     *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
     photos = _cut_with_dino(photos)
     trainings = dict(learn_from_scenes(out, workers, rounds, num_seeds)) if num_seeds else {}
     shown = [one for photo in photos for one in photo]
+    header = ['recipe', *(f'mask {name} %' for name in METRICS)]
+    caption = f'Class-agnostic scores of the labels of {sets[-1].title}.'
+    scores = page.table(header, rows, caption)
     write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
     if pictures is not None:
         by_name = {one.folder.name: photo for one, photo in zip(sets, photos, strict=False)}
         _write_pictures(pictures, by_name[_PICTURE_PHOTO][0], scenes, trainings)
-    tables = [scores, *(one.table for one in trainings.values())]
-    return '\n\n'.join(format_table(table.header, table.rows) for table in tables)
+    tables = [(header, rows), *((one.header, one.rows) for one in trainings.values())]
+    return '\n\n'.join(format_table(*table) for table in tables)
 
 
 def _write_pictures(
@@ -162,13 +156,12 @@ def _label(out: Path, demo_set: DemoSet, workers: int) -> dict[str, Path]:
     return stores
 
 
-def _score_table(scenes: DemoSet, stores: dict[str, Path]) -> Table:
+def _score_rows(scenes: DemoSet, stores: dict[str, Path]) -> list[list[str]]:
     rows = []
     for recipe, store in stores.items():
         found = score_labels(read_store(store), read_ground_truth(scenes.ground_truth))['segm']
         rows.append([recipe, *(percent(found[name]) for name in METRICS)])
-    header = ['recipe', *(f'mask {name} %' for name in METRICS)]
-    return Table(header, rows, f'Class-agnostic scores of the labels of {scenes.title}.')
+    return rows
 
 
 def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]:
@@ -217,46 +210,39 @@ class Training:
 
     title: str
     text: str
-    table: Table
+    header: Sequence[str]  # of a table of scores
+    rows: Sequence[Sequence[str]]
     curves: Figure
-    pictures: Sequence[Block] = ()
+    pictures: Sequence[str] = ()  # HTML
 
 
 def write_page(
     path: Path,
-    scores: Table,
+    scores: str,
     photos: Sequence[Comparison],
     scenes: Sequence[Comparison],
     trainings: Sequence[Training],
 ) -> None:
-    """Write the page: scores, photos, scenes, then trainings."""
+    """Write the page: a table of scores (HTML), photos, scenes, then trainings."""
     pictures = [_draw_comparison(one) for one in scenes]
     shown = [block for blocks in pictures[:_NUM_SCENES_SHOWN] for block in blocks]
     others = [block for blocks in pictures[_NUM_SCENES_SHOWN:] for block in blocks]
     if others:
         rest = len(pictures) - _NUM_SCENES_SHOWN
-        shown.append(Details(f'{rest} more scenes', others))
-    sections = [
-        Section('Photos', [block for one in photos for block in _draw_comparison(one)]),
-        Section('Rendered scenes', shown),
-        *(
-            Section(
-                one.title,
-                [
-                    Text(one.text),
-                    one.table,
-                    Picture.of_figure(one.curves, is_chart=True),
-                    *one.pictures,
-                ],
-            )
-            for one in trainings
-        ),
-    ]
-    introduction: list[Block] = [Text(_INTRODUCTION), Text(_FEATURES), scores]
-    write_whole(path, render_report(_TITLE, introduction, sections))
+        shown.append(page.details(f'{rest} more scenes', others))
+    sections = {
+        'Photos': [block for one in photos for block in _draw_comparison(one)],
+        'Rendered scenes': shown,
+    }
+    for one in trainings:
+        curves = page.picture_of_figure(one.curves, is_chart=True)
+        table = page.table(one.header, one.rows)
+        sections[one.title] = [page.text(one.text), table, curves, *one.pictures]
+    introduction = [page.text(_INTRODUCTION), page.text(_FEATURES), scores]
+    write_whole(path, page.render_report(_TITLE, introduction, sections))
 
 
-def _draw_comparison(one: Comparison) -> list[Block]:
+def _draw_comparison(one: Comparison) -> list[str]:
     """Show both recipes on the same image, large, and the stages of CutS3D after a click."""
     image = one.image
     masks = {'MaskCut (2D)': one.flat}
@@ -264,17 +250,18 @@ def _draw_comparison(one: Comparison) -> list[Block]:
         if cuts is not None:
             masks[name] = [instance.mask for instance in cuts.instances]
     return [
-        Text(one.title),
-        Row([_outlined(image, each, name) for name, each in masks.items()]),
-        Details('how CutS3D came to it', [Picture.of_figure(draw_stages(one.image, one.cuts))]),
+        page.text(one.title),
+        page.row([_outlined(image, each, name) for name, each in masks.items()]),
+        page.details(
+            'how CutS3D came to it', [page.picture_of_figure(draw_stages(image, one.cuts))]
+        ),
     ]
 
 
-def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> Picture:
+def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> str:
     plural = '' if len(masks) == 1 else 's'
-    return Picture.of_pixels(
-        draw_instances(image, masks), f'{recipe}: {len(masks)} object{plural}'
-    )
+    caption = f'{recipe}: {len(masks)} object{plural}'
+    return page.picture_of_pixels(draw_instances(image, masks), caption)
 
 
 def learn_from_scenes(
@@ -328,7 +315,7 @@ def _say(line: str) -> None:
     sys.stderr.write(f'{line}\n')
 
 
-def _best_first(others: DemoSet, labels: Path, compared: Path, rounds: int) -> Iterator[Block]:
+def _best_first(others: DemoSet, labels: Path, compared: Path, rounds: int) -> Iterator[str]:
     """Draw labels and detections of the scenes on which the last detector does best."""
     from .rounds import detections_of
 
@@ -349,11 +336,11 @@ def _best_first(others: DemoSet, labels: Path, compared: Path, rounds: int) -> I
             record = records[change.file_name]
             masks = [decode_mask(one, record.image_hw) for one in record.instances]
             drawn.append(_outlined(image, masks, name))
-        yield Row(drawn)
+        yield page.row(drawn)
 
 
 def _first(
-    results: Any, out: Path, others: DemoSet, rows: Scores, pictures: list[Block]
+    results: Any, out: Path, others: DemoSet, rows: Scores, pictures: list[str]
 ) -> Training:
     schedule = results.planned.plan.schedule
     kept = [f'Round {n}: {one.describe()}.' for n, one in enumerate(results.kept, 1)]
@@ -365,8 +352,7 @@ def _first(
     header = [f'on {others.title}', *_LEARNED_METRICS]
     cells = [[name, *(f'{value:.1f}' for value in scores[0])] for name, scores in rows.items()]
     curves = draw_training(results.log, 'mask AP50 against held-out pseudo-labels, %')
-    table = Table(header, cells)
-    return Training('A detector from images alone', text, table, curves, pictures)
+    return Training('A detector from images alone', text, header, cells, curves, pictures)
 
 
 def _all_seeds(others: DemoSet, rows: Scores) -> Training:
@@ -378,7 +364,7 @@ def _all_seeds(others: DemoSet, rows: Scores) -> Training:
         for name, each in zip(names, scores, strict=True)
     ]
     text = f'Mask AP50 on {others.title}, mean and standard deviation over the seeds.'
-    table = Table(['labels', 'mask AP50 %', 'of each seed'], cells)
+    header = ['labels', 'mask AP50 %', 'of each seed']
     has_control = len(names) > 1
     figure = draw_rounds(scores[:-1].T, scores[-1]) if has_control else draw_rounds(scores.T)
-    return Training('The same with other seeds', text, table, figure)
+    return Training('The same with other seeds', text, header, cells, figure)

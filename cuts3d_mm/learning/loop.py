@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ from .report import (
     write_run_report,
 )
 from .training import (
+    Say,
     TimeAfterSteps,
     keep_rounds,
     read_log,
@@ -80,7 +81,6 @@ from .verdict import Evidence, judge
 
 _IN_CARD = 6  # images in the picture of the model card
 _CUT_FIRST = 10 * NUM_SHOWN  # images; where there are more, the contact sheet is cut first
-Say = Callable[[str], None]
 Ask = Callable[[str], bool]
 _MOST_PER_IMAGE = 100  # as COCO scores them
 
@@ -106,13 +106,12 @@ def learn(
         TrainingFailed: a training has ended with an error.
         FolderInUse: another run works in the folder, or has changed its plan meanwhile.
     """
-    request = replace(request, out=request.out.absolute())
-    planned = plan_run(request)
+    planned = plan_run(replace(request, out=request.out.absolute()))
     text = [*look_at(planned.images), *describe_plan(planned)]
     for line in text:
         say(line)
     if planned.changes:
-        _agree_on_changes(planned, request, say, ask)
+        _agree_on_changes(planned, say, ask)
     if is_dry:
         downloads = find_downloads(planned.plan.settings)
         if downloads and not hub_answers():
@@ -121,7 +120,7 @@ def learn(
                 f'{_advise_offline(request)}'
             )
         return None
-    folders = Folders(request.out)
+    folders = planned.folders
     if not folders.labels.is_dir():
         _fetch_weights(request, planned.plan.settings)
     folders.out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def learn(
         if planned.changes:
             accept_changes(folders.out, planned.root)
         try:
-            return _run(request, planned, text, say, ask)
+            return _run(planned, text, say, ask)
         except HubError as error:
             if planned.earlier is None and not folders.labels.is_dir():
                 folders.plan.unlink()  # nothing was done by it
@@ -164,14 +163,14 @@ def _advise_offline(request: Request) -> str:
     return f'add --offline{without}: it downloads nothing'
 
 
-def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) -> None:
-    changes, out = ' and '.join(planned.changes), request.out
+def _agree_on_changes(planned: Planned, say: Say, ask: Ask) -> None:
+    changes, out = ' and '.join(planned.changes), planned.folders.out
     say(f'since they were labelled: {changes}')
     question = (
         f'{changes} since the labels in {out} were made. Go on with the labels that are there, '
         'without the files that are gone?'
     )
-    if not (request.yes or ask(question)):
+    if not (planned.request.yes or ask(question)):
         raise ValueError(
             f'the images must be those that {out} was planned for, since then {changes}; choose '
             f'another OUT{advise_weights(out)}, or go on with --yes: labels that are there stay, '
@@ -179,22 +178,29 @@ def _agree_on_changes(planned: Planned, request: Request, say: Say, ask: Ask) ->
         )
 
 
-def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
-    folders = Folders(request.out)
-    _cut(request, planned, folders, say, ask)
-    select = planned.plan.settings.select
-    num_selected, labels = gather_labels(folders, planned.held_out, select)
-    chosen = LabelSelection.parse(select).describe(labels)
-    say(f'{num_selected:,} of {len(labels):,} labels are trained on: {chosen}')
-    config = _train(planned, folders, say)
-    weights, names = weights_after(folders, planned.num_rounds), planned.images.names
+def _run(planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
+    request, folders, settings = planned.request, planned.folders, planned.plan.settings
+    names = planned.images.names
+    _cut(planned, say, ask)
+    num_selected, labels = gather_labels(folders, planned.held_out, settings.select)
+    selection = LabelSelection.parse(settings.select).describe(labels)
+    say(f'{num_selected:,} of {len(labels):,} labels are trained on: {selection}')
+    config = _train(planned, say)
+    weights = weights_after(folders, planned.num_rounds)
     with timed(folders.costs, 'detect'):
-        detections = detect_after_each_round(config, planned, folders, request.workers)
+        detections = _detect_after_each_round(config, planned)
     found, few = agreement(folders, detections), None
-    evidence = _gather_evidence(planned, folders, found, detections[-1])
+    evidence = _gather_evidence(planned, num_selected, found, detections[-1])
     verdict = judge(evidence)
-    _draw_detections(planned, detections[-1], folders.release / PICTURE_FILE)
-    learned = _learned(planned, folders, evidence)
+    _draw_detections(planned, detections[-1])
+    learned = Learned(
+        num_images=len(names) - len(planned.held_out),
+        recipe=Path(settings.generator).stem,
+        num_cut=len(labels),
+        num_selected=num_selected,
+        selection=selection,
+        agreement=evidence.agreement,
+    )
     release(config, weights, folders.release, (f'It {verdict.finding}.',), learned)
     if request.labels is not None:
         files = request.labels, request.annotations
@@ -203,53 +209,34 @@ def _run(request: Request, planned: Planned, text: list[str], say: Say, ask: Ask
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:
         count, rows = scores(request.annotations, names, folders, detections)
-    kept = [
-        read_kept(RoundFolders(folders.round(number)))
-        for number in range(1, planned.num_rounds + 1)
-    ]
+    rounds = range(1, planned.num_rounds + 1)
+    kept = [read_kept(RoundFolders(folders.round(number))) for number in rounds]
     log = read_log(folders.work_dir)
     results = Results(planned, text, detections, kept, found, verdict, count, rows, few, log)
-    write_run_report(request, results)
+    write_run_report(results)
     say(f'look at {folders.report}')
     say(f'the detector in {folders.release} {verdict}')
     return results
 
 
 def _gather_evidence(
-    planned: Planned, folders: Folders, found: Sequence[Mapping[str, float]], detections: Path
+    planned: Planned, num_labels: int, found: Sequence[Mapping[str, float]], detections: Path
 ) -> Evidence:
     """Gather what the last detector is judged by: agreement, detections in the watched images."""
-    plan = planned.plan
-    truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
-    labels = read_scores(folders.labels)
-    selected = labels >= LabelSelection.parse(plan.settings.select).threshold(labels)
-    usual = usual_schedule(plan.settings, plan.schedule.num_images)
+    plan, truth = planned.plan, planned.folders.read_held_out()
     return Evidence(
         agreement=found[-1]['AP50'] if found else None,
         num_objects=len(selected_annotations(truth)),
         num_images=len(truth['images']),
         best_score=float(max(read_scores(detections), default=0.0)),
-        num_labels=int(selected.sum()),
+        num_labels=num_labels,
         steps=plan.schedule.initial_steps,
-        usual_steps=usual.initial_steps,
+        usual_steps=usual_schedule(plan.settings, plan.schedule.num_images).initial_steps,
         is_hand_made=is_hand_made(plan.settings),
     )
 
 
-def _learned(planned: Planned, folders: Folders, evidence: Evidence) -> Learned:
-    """What the model card says of the labels and the agreement with them."""
-    settings, labels = planned.plan.settings, read_scores(folders.labels)
-    return Learned(
-        num_images=len(planned.images.names) - len(planned.held_out),
-        recipe=Path(settings.generator).stem,
-        num_cut=len(labels),
-        num_selected=evidence.num_labels,
-        selection=LabelSelection.parse(settings.select).describe(labels),
-        agreement=evidence.agreement,
-    )
-
-
-def _draw_detections(planned: Planned, detections: Path, path: Path) -> None:
+def _draw_detections(planned: Planned, detections: Path) -> None:
     """Draw what the last detector finds in some held-out images, for the model card."""
     names = watched_names(planned.held_out)[:_IN_CARD]
     records = (
@@ -257,60 +244,55 @@ def _draw_detections(planned: Planned, detections: Path, path: Path) -> None:
         for one in read_store(detections)
         if one.name in names
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(path, draw_sheet(planned.root, records))
+    planned.folders.release.mkdir(exist_ok=True)
+    save_picture(planned.folders.release / PICTURE_FILE, draw_sheet(planned.root, records))
 
 
-def _cut(request: Request, planned: Planned, folders: Folders, say: Say, ask: Ask) -> None:
+def _cut(planned: Planned, say: Say, ask: Ask) -> None:
     """Cut the images; draw and check the first labels as soon as they are there."""
-    settings, images, workers = planned.plan.settings, planned.images, request.workers
+    folders, images = planned.folders, planned.images
     names = in_random_order(images.names, 'contact sheet')[:NUM_SHOWN]
-    is_large = len(images.names) > _CUT_FIRST
-    if is_large and not folders.labels.is_dir():
-        some, store = ImageList(images.root, tuple(sorted(names))), folders.out / 'sheet'
-        cut_images(settings, some, store, workers)
-        if not folders.contact_sheet.is_file():
-            _write_sheet(planned, folders, names, store, say)
-        _require_sound(request, folders, store, say, ask)
+    cuts_some_first = len(images.names) > _CUT_FIRST and not folders.labels.is_dir()
+    if cuts_some_first:
+        store = folders.out / 'sheet'
+        _cut_images(planned, ImageList(images.root, tuple(sorted(names))), store)
+        _look_at_labels(planned, names, store, say, ask)
     with timed(folders.costs, 'cut'):
-        counts = cut_images(settings, images, folders.cut, workers)
+        counts = _cut_images(planned, images, folders.cut)
     if counts.failures:
         failures = folders.cut / 'failures.jsonl'
         say(f'{counts.failures} of {counts.images} images failed, see {failures}')
-    if not folders.contact_sheet.is_file():
-        _write_sheet(planned, folders, names, folders.cut, say)
-    if not is_large and not folders.labels.is_dir():
-        _require_sound(request, folders, folders.cut, say, ask)
+    if not cuts_some_first:
+        _look_at_labels(planned, names, folders.cut, say, ask)
 
 
-def _require_sound(request: Request, folders: Folders, store: Path, say: Say, ask: Ask) -> None:
-    """Stop before hours of labelling and training where the first labels look wrong."""
-    found = check_labels(read_store(store))
-    say(f'first labels: {found}')
-    if not found.faults or request.yes:
-        return
-    faults = ' and '.join(found.faults)
-    if ask(f'The first labels have {faults}; see {folders.contact_sheet}. Go on?'):
-        return
-    raise ValueError(
-        f'the first labels must be worth training on, they have {faults}: {found}; look at '
-        f'{folders.contact_sheet}, choose another OUT for another --config or --depth, or go on '
-        'with --yes'
-    )
-
-
-def _write_sheet(
-    planned: Planned, folders: Folders, names: Sequence[str], store: Path, say: Say
-) -> None:
-    records = (record for record in read_store(store) if record.name in set(names))
-    save_picture(folders.contact_sheet, draw_sheet(planned.root, records))
-    say(f'pseudo-labels of {len(names)} images: {folders.contact_sheet}')
-
-
-def cut_images(settings: Settings, images: ImageList, store: Path, workers: int | None) -> Counts:
+def _cut_images(planned: Planned, images: ImageList, store: Path) -> Counts:
     """Cut instances out of images, as `cuts3d generate` does."""
     task = f'cutting {Path(str(images.root)).name}'
-    return label(labeller_of(settings), images, store, workers, task)
+    return label(labeller_of(planned.plan.settings), images, store, planned.request.workers, task)
+
+
+def _look_at_labels(
+    planned: Planned, names: Sequence[str], store: Path, say: Say, ask: Ask
+) -> None:
+    """Draw labels, and stop before hours of labelling and training where they look wrong."""
+    sheet = planned.folders.contact_sheet
+    if not sheet.is_file():
+        records = (record for record in read_store(store) if record.name in set(names))
+        save_picture(sheet, draw_sheet(planned.root, records))
+        say(f'pseudo-labels of {len(names)} images: {sheet}')
+    if planned.folders.labels.is_dir():
+        return
+    found = check_labels(read_store(store))
+    say(f'first labels: {found}')
+    if not found.faults or planned.request.yes:
+        return
+    faults = ' and '.join(found.faults)
+    if not ask(f'The first labels have {faults}; see {sheet}. Go on?'):
+        raise ValueError(
+            f'the first labels must be worth training on, they have {faults}: {found}; look at '
+            f'{sheet}, choose another OUT for another --config or --depth, or go on with --yes'
+        )
 
 
 def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> tuple[int, Double]:
@@ -331,16 +313,9 @@ def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> tup
         ValueError: no image to train on has an instance.
     """
     watched, untrained = set(watched_names(held_out)), set(held_out)
-
-    def records(is_chosen: Callable[[str], bool]) -> Iterator[ImageRecord]:
-        return (record for record in read_store(folders.cut) if is_chosen(record.name))
-
-    def to_train_on() -> Iterator[ImageRecord]:
-        return records(lambda name: name not in untrained)
-
     if not folders.labels.is_dir():
-        _require_instances(to_train_on, folders)
-        write_store(folders.labels, to_train_on())
+        _require_instances(folders, untrained)
+        write_store(folders.labels, _to_train_on(folders, untrained))
     found = read_scores(folders.labels)
     threshold = LabelSelection.parse(select).threshold(found)
     if not (found >= threshold).any():
@@ -351,7 +326,9 @@ def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> tup
         )
     if not folders.held_out.is_file():
         with name_atomically(folders.held_out) as temporary:
-            write_coco(temporary, lambda: records(watched.__contains__))
+            write_coco(
+                temporary, lambda: (one for one in read_store(folders.cut) if one.name in watched)
+            )
             content = json.loads(temporary.read_text(encoding='utf-8'))
             for one in content['annotations']:  # their scores are rounded
                 one['iscrowd'] = int(one['score'] < round(threshold, 6))
@@ -359,9 +336,13 @@ def gather_labels(folders: Folders, held_out: Sequence[str], select: str) -> tup
     return int((found >= threshold).sum()), found
 
 
-def _require_instances(to_train_on: Callable[[], Iterator[ImageRecord]], folders: Folders) -> None:
-    if not any(record.instances for record in to_train_on()):
-        failures = [record.failure for record in to_train_on()]
+def _to_train_on(folders: Folders, untrained: Collection[str]) -> Iterator[ImageRecord]:
+    return (record for record in read_store(folders.cut) if record.name not in untrained)
+
+
+def _require_instances(folders: Folders, untrained: Collection[str]) -> None:
+    if not any(record.instances for record in _to_train_on(folders, untrained)):
+        failures = [record.failure for record in _to_train_on(folders, untrained)]
         failed = [failure for failure in failures if failure is not None]
         reason = f', the first with "{failed[0]}"' if failed else ''
         raise ValueError(
@@ -371,40 +352,28 @@ def _require_instances(to_train_on: Callable[[], Iterator[ImageRecord]], folders
         )
 
 
-def _train(planned: Planned, folders: Folders, say: Say) -> Any:
+def _train(planned: Planned, say: Say) -> Any:
     """Train all rounds, and return the config."""
-    plan = planned.plan
+    plan, folders = planned.plan, planned.folders
     config = write_training_config(plan, folders, planned.root)
     if not keep_rounds(folders, plan.schedule):
         with timed(folders.costs, 'train'):
             num_watched = len(watched_names(planned.held_out))
             after = TimeAfterSteps(plan.schedule, config.train_cfg.val_interval, num_watched)
-            truth, gpus = json.loads(folders.held_out.read_text('utf-8')), plan.settings.gpus
-            num_objects = len(selected_annotations(truth))
+            num_objects = len(selected_annotations(folders.read_held_out()))
+            gpus = plan.settings.gpus
             train(folders.config, folders.work_dir, gpus, say, after, num_objects)
         keep_rounds(folders, plan.schedule)
     return config
 
 
-def detect_after_each_round(
-    config: Any, planned: Planned, folders: Folders, workers: int | None
-) -> list[Path]:
-    """Label the watched images by the detectors at the end of all rounds.
-
-    Args:
-        config: config of the training, which has ended.
-        planned: the run.
-        folders: folders of the run.
-        workers: processes; None: all cores.
-
-    Returns:
-        A label store for each round, the initial round first.
-    """
+def _detect_after_each_round(config: Any, planned: Planned) -> list[Path]:
+    """Label the watched images by the detectors after all rounds, a store each."""
     names = tuple(sorted(watched_names(planned.held_out)))
     images, stores = ImageList(planned.images.root, names), []
     for number in range(planned.num_rounds + 1):
-        weights = str(weights_after(folders, number))
-        stores.append(folders.detections(number))
+        weights = str(weights_after(planned.folders, number))
+        stores.append(planned.folders.detections(number))
         try:
             model = labeller_config(
                 config, weights, max_per_image=_MOST_PER_IMAGE, confidence_source='none'
@@ -415,5 +384,5 @@ def detect_after_each_round(
             continue
         task = f'detecting after round {number} of {planned.num_rounds}'
         labeller = ConfiguredLabeller(model, config.get('custom_imports'))
-        label(labeller, images, stores[-1], workers, task)
+        label(labeller, images, stores[-1], planned.request.workers, task)
     return stores

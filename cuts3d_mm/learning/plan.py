@@ -226,6 +226,10 @@ class Folders:
         """Folder of the labels of a round (from 1), and of how they were made."""
         return self.work_dir / f'round_{number}'
 
+    def read_held_out(self) -> dict[str, Any]:
+        """Read `held_out.json`."""
+        return dict(json.loads(self.held_out.read_text(encoding='utf-8')))
+
     def detections(self, number: int) -> Path:
         """Label store of the watched images, by the detector after a round (0: initial)."""
         return self.out / 'detections' / f'round_{number}'

@@ -77,12 +77,18 @@ _SHOWN = 3  # unreadable files and classes that are named
 class Planned:
     """A plan, the images that it is for, and what an earlier run has planned."""
 
+    request: Request
     plan: Plan
     earlier: Plan | None
     images: ImageList
     held_out: tuple[str, ...]  # names of images that are not trained on
     changes: Sequence[str] = ()  # of the images since they were labelled, in words
     few: Truth | None = None  # labels with classes to fine-tune on
+
+    @property
+    def folders(self) -> Folders:
+        """Files and folders of the run."""
+        return Folders(self.request.out)
 
     @property
     def root(self) -> Path:
@@ -125,7 +131,8 @@ def plan_run(request: Request) -> Planned:
         schedule = schedule.with_rounds(
             DEFAULT_ROUNDS if request.rounds is None else request.rounds
         )
-    return Planned(Plan(settings, num_images, schedule), earlier, images, held_out, changes, few)
+    plan = Plan(settings, num_images, schedule)
+    return Planned(request, plan, earlier, images, held_out, changes, few)
 
 
 def _read_training(request: Request, path: Path, names: tuple[str, ...]) -> Plan | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -25,23 +24,13 @@ from cuts3d_mm.labels.merging import (
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_scores, read_store
 from cuts3d_mm.pipeline.progress import format_duration
+from cuts3d_mm.visualization import report_page as page
 from cuts3d_mm.visualization.charts import draw_training, percent
 from cuts3d_mm.visualization.contact_sheets import NUM_SHOWN
 from cuts3d_mm.visualization.overlays import draw_record
-from cuts3d_mm.visualization.report_page import (
-    Block,
-    Code,
-    Details,
-    Picture,
-    Row,
-    Section,
-    Table,
-    Text,
-    render_report,
-)
 
 from .classes import FewLabels, name_as, names_in, of_images
-from .plan import Folders, Request, watched_names
+from .plan import Folders, watched_names
 from .planning import Planned
 from .training import read_costs, selected_annotations, train_command, weights_after
 from .verdict import Verdict
@@ -68,7 +57,7 @@ def agreement(folders: Folders, detections: Sequence[Path]) -> list[dict[str, fl
     Returns:
         Scores of masks for each round, in [0, 1]; none where there is nothing to agree with.
     """
-    truth = json.loads(folders.held_out.read_text(encoding='utf-8'))
+    truth = folders.read_held_out()
     if not selected_annotations(truth):
         return []
     return [score_labels(read_store(one), truth)['segm'] for one in detections]
@@ -100,7 +89,7 @@ def scores(
         return 0, []
     found: dict[str, Iterable[ImageRecord]] = {'pseudo-labels': cut}
     left_out = Remarks()
-    if selected_annotations(json.loads(folders.held_out.read_text(encoding='utf-8'))):
+    if selected_annotations(folders.read_held_out()):
         chosen = tuple(read_coco(folders.held_out, 'ignore', left_out))
     if left_out.crowds:
         found['pseudo-labels that are trained on'] = chosen
@@ -129,50 +118,50 @@ class Results:
     log: Sequence[dict[str, Any]]  # lines of the training
 
 
-def write_run_report(request: Request, results: Results) -> None:
+def write_run_report(results: Results) -> None:
     """Write `report.html`."""
-    folders, planned = Folders(request.out), results.planned
-    introduction = [Text(f'The detector {results.verdict}.'), *map(Text, results.plan_text)]
-    few = [] if results.few is None else [Section('With a few labels', [_few(results.few)])]
-    sections = [
-        Section('Scores', _scores(results)),
-        *few,
-        Section('Pseudo-labels', _labels(folders, planned.plan.settings.select)),
-        Section('Training', _training(results)),
-        Section('Detections on held-out images', _detections(folders, results)),
-        Section('Time and memory', [_costs(folders)]),
-        Section('The same by hand', _commands(request, planned, folders)),
-    ]
-    write_whole(folders.report, render_report(_TITLE, introduction, sections))
+    planned, folders = results.planned, results.planned.folders
+    introduction = map(page.text, [f'The detector {results.verdict}.', *results.plan_text])
+    few = {} if results.few is None else {'With a few labels': [_few(results.few)]}
+    sections = {
+        'Scores': _scores(results),
+        **few,
+        'Pseudo-labels': _labels(folders, planned.plan.settings.select),
+        'Training': _training(results),
+        'Detections on held-out images': _detections(results),
+        'Time and memory': [_costs(folders)],
+        'The same by hand': [_commands(planned)],
+    }
+    write_whole(folders.report, page.render_report(_TITLE, [*introduction], sections))
 
 
-def _scores(results: Results) -> list[Block]:
+def _scores(results: Results) -> list[str]:
     metrics = [f'mask {metric} %' for metric in METRICS]
-    blocks: list[Block] = []
+    blocks = []
     if results.scores:
         caption = f'On {results.num_annotated} held-out images, against the annotations.'
-        blocks.append(Table(['labels', *metrics], results.scores, caption))
+        blocks.append(page.table(['labels', *metrics], results.scores, caption))
     if results.agreement:
         caption = 'Against the pseudo-labels of the held-out images, which no round trains on.'
         rows = [
             [_after(number), *(percent(found[metric]) for metric in METRICS)]
             for number, found in enumerate(results.agreement)
         ]
-        blocks += [Table(['detections', *metrics], rows, caption), Text(_AGREEMENT)]
+        blocks += [page.table(['detections', *metrics], rows, caption), page.text(_AGREEMENT)]
     else:
-        blocks.append(Text('No held-out image has a pseudo-label: nothing to agree with.'))
+        blocks.append(page.text('No held-out image has a pseudo-label: nothing to agree with.'))
     return blocks
 
 
-def _few(few: FewLabels) -> Table:
+def _few(few: FewLabels) -> str:
     caption = (
         f'By class, on {few.num_tested} images whose labels are not trained on, after '
         f'{few.num_steps} steps on {few.num_images} labelled images.'
     )
-    return Table([f'{name} %' for name in few.scores], [list(few.scores.values())], caption)
+    return page.table([f'{name} %' for name in few.scores], [list(few.scores.values())], caption)
 
 
-def _labels(folders: Folders, select: str) -> list[Block]:
+def _labels(folders: Folders, select: str) -> list[str]:
     selection = LabelSelection.parse(select)
     scores = read_scores(folders.labels)
     threshold = selection.threshold(scores)
@@ -183,13 +172,15 @@ def _labels(folders: Folders, select: str) -> list[Block]:
         f'{found.num_images - found.images_by_count[0]} of {found.num_images} images; the others '
         f'are not trained on. {found.num_failures} images more could not be cut.'
     )
-    sheet = Picture(folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random')
-    return [Text(text), sheet]
+    sheet = page.picture(
+        folders.contact_sheet.read_bytes(), 'image/jpeg', 'images chosen at random'
+    )
+    return [page.text(text), sheet]
 
 
-def _training(results: Results) -> list[Block]:
+def _training(results: Results) -> list[str]:
     """Losses and scores, and which predictions became labels of a round."""
-    blocks: list[Block] = [Picture.of_figure(draw_training(results.log, _WATCHED), is_chart=True)]
+    blocks = [page.picture_of_figure(draw_training(results.log, _WATCHED), is_chart=True)]
     rows = [
         [f'round {number}', f'{kept.num_kept:,} of {kept.num_all:,}']
         + [f'{score:.2f}' for score in (kept.score_thr, kept.best_score)]
@@ -197,23 +188,23 @@ def _training(results: Results) -> list[Block]:
     ]
     if rows:
         header = ['labels of', 'predictions that became labels', 'smallest score', 'best score']
-        blocks.append(Table(header, rows))
+        blocks.append(page.table(header, rows))
     if any(kept.num_kept == 0 for kept in results.kept):
-        blocks.append(Text(_NOTHING_NEW))
+        blocks.append(page.text(_NOTHING_NEW))
     return blocks
 
 
-def _costs(folders: Folders) -> Table:
+def _costs(folders: Folders) -> str:
     rows = [
         [name, format_duration(cost['seconds']), f'{cost["peak_bytes"] / _MIB:.0f} MiB']
         for name, cost in read_costs(folders.costs).items()
     ]
     caption = 'Time of the longest run that ended a step; what was interrupted is not counted.'
-    return Table(['step', 'time', 'largest process until then'], rows, caption)
+    return page.table(['step', 'time', 'largest process until then'], rows, caption)
 
 
-def _commands(request: Request, planned: Planned, folders: Folders) -> list[Block]:
-    settings = planned.plan.settings
+def _commands(planned: Planned) -> str:
+    settings, folders, request = planned.plan.settings, planned.folders, planned.request
     depth = ['--depth', settings.depth] if settings.depth else []
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
     images, config = settings.images, str(folders.config)
@@ -227,25 +218,27 @@ def _commands(request: Request, planned: Planned, folders: Folders) -> list[Bloc
         'detect': ['cuts3d', 'detect', images, '--model', str(folders.release)],
         'publish': ['cuts3d', 'publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
-    return [Code('\n\n'.join(f'# {key}\n{shlex.join(one)}' for key, one in commands.items()))]
+    return page.code('\n\n'.join(f'# {key}\n{shlex.join(one)}' for key, one in commands.items()))
 
 
-def _detections(folders: Folders, results: Results) -> list[Block]:
+def _detections(results: Results) -> list[str]:
     """Draw the detections of each round next to the pseudo-labels of the same images."""
     names = watched_names(results.planned.held_out)[:NUM_SHOWN]
-    columns = {'pseudo-labels': _by_name(read_coco(folders.held_out, 'objects'), names)}
+    columns = {
+        'pseudo-labels': _by_name(read_coco(results.planned.folders.held_out, 'objects'), names)
+    }
     for number, store in enumerate(results.detections):
         title = f'round {number}' if number else 'initial round'
         columns[title] = _by_name(read_store(store), names)
-    rows: list[Block] = []
+    rows = []
     for name in names:
         found = [(title, column[name]) for title, column in columns.items() if name in column]
         pictures = [_picture(results.planned.root, title, record) for title, record in found]
-        rows.append(Row([picture for picture in pictures if picture is not None]))
-    text = Text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
+        rows.append(page.row([picture for picture in pictures if picture is not None]))
+    text = page.text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
     if len(rows) <= _SHOWN_AT_ONCE:
         return [text, *rows]
-    others = Details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
+    others = page.details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
     return [text, *rows[:_SHOWN_AT_ONCE], others]
 
 
@@ -253,14 +246,14 @@ def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, 
     return {record.name: record for record in records if record.name in set(names)}
 
 
-def _picture(root: Path, title: str, record: ImageRecord) -> Picture | None:
+def _picture(root: Path, title: str, record: ImageRecord) -> str | None:
     score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
     instances = tuple(one for one in record.instances if one.score >= score_thr)
     with suppress(ImageFailure):
         drawn = draw_record(
             replace(record, instances=instances), root, _LONGEST_PX, with_scores=False
         )
-        return Picture.of_pixels(drawn, f'{title}: {len(instances)}')
+        return page.picture_of_pixels(drawn, f'{title}: {len(instances)}')
     return None
 
 

@@ -330,7 +330,7 @@ def _set_data(config: Any, folders: Folders, images: Path, select: str) -> None:
             data_root='', ann_file=held_out, data_prefix=prefix
         )
         config[f'{part}_evaluator'].ann_file = held_out
-    if not selected_annotations(json.loads(folders.held_out.read_text(encoding='utf-8'))):
+    if not selected_annotations(folders.read_held_out()):
         config.val_dataloader = config.val_evaluator = config.val_cfg = None
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
@@ -52,140 +50,88 @@ summary { cursor: pointer }
 }
 """
 _FIGURE_DPI = 100
+Blocks = Mapping[str, Sequence[str]]  # title -> HTML of the blocks
 
 
-def render_report(title: str, introduction: Sequence[Block], sections: Sequence[Section]) -> str:
+def render_report(title: str, introduction: Sequence[str], sections: Blocks) -> str:
     """Render a report as HTML; every text is escaped.
 
     Args:
         title: heading of the page.
         introduction: blocks before the first section.
-        sections: sections, linked from the top.
+        sections: blocks of each section by its title, linked from the top.
 
     Returns:
         The page, with its pictures inside, so that the file can be sent around alone.
     """
     links = ''.join(
-        f'<a href="#section-{number}">{escape(section.title)}</a>\n'
-        for number, section in enumerate(sections, start=1)
+        f'<a href="#section-{number}">{escape(heading)}</a>\n'
+        for number, heading in enumerate(sections, start=1)
     )
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>',
         f'<h1>{escape(title)}</h1>',
-        *map(_render, introduction),
+        *introduction,
         f'<nav>\n{links}</nav>',
     ]
-    for number, section in enumerate(sections, start=1):
-        parts.append(f'<h2 id="section-{number}">{escape(section.title)}</h2>')
-        parts += map(_render, section.blocks)
+    for number, (heading, blocks) in enumerate(sections.items(), start=1):
+        parts += [f'<h2 id="section-{number}">{escape(heading)}</h2>', *blocks]
     return '\n'.join([*parts, '</body>\n</html>\n'])
 
 
-def _render(block: Block) -> str:
-    if isinstance(block, Text):
-        return f'<p>{escape(block.text)}</p>'
-    if isinstance(block, Code):
-        return f'<pre><code>{escape(block.text)}</code></pre>'
-    if isinstance(block, Table):
-        return _table(block)
-    if isinstance(block, Picture):
-        return _picture(block)
-    if isinstance(block, Row):
-        return f'<div class="row">\n{_join(block.pictures)}\n</div>'
-    return (
-        f'<details>\n<summary>{escape(block.title)}</summary>\n{_join(block.blocks)}\n</details>'
-    )
+def text(words: str) -> str:
+    """Make a paragraph of plain text."""
+    return f'<p>{escape(words)}</p>'
 
 
-def _join(blocks: Sequence[Block]) -> str:
-    return '\n'.join(map(_render, blocks))
+def code(commands: str) -> str:
+    """Make a block of commands to copy; long lines wrap."""
+    return f'<pre><code>{escape(commands)}</code></pre>'
 
 
-def _table(table: Table) -> str:
-    header = ''.join(f'<th>{escape(cell)}</th>' for cell in table.header)
-    rows = (''.join(f'<td>{escape(cell)}</td>' for cell in row) for row in table.rows)
-    body = '\n'.join(f'<tr>{row}</tr>' for row in rows)
-    caption = f'<caption>{escape(table.caption)}</caption>\n' if table.caption else ''
-    return (
-        f'<table>\n{caption}<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
-    )
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = '') -> str:
+    """Make a table; the first column is aligned to the left, the others to the right."""
+    head = ''.join(f'<th>{escape(cell)}</th>' for cell in header)
+    cells = (''.join(f'<td>{escape(cell)}</td>' for cell in row) for row in rows)
+    body = '\n'.join(f'<tr>{row}</tr>' for row in cells)
+    under = f'<caption>{escape(caption)}</caption>\n' if caption else ''
+    return f'<table>\n{under}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
 
 
-def _picture(picture: Picture) -> str:
-    source = f'data:{picture.media_type};base64,{b64encode(picture.encoded).decode()}'
-    caption = escape(picture.caption)
+def picture(encoded: bytes, media_type: str, caption: str = '', is_chart: bool = False) -> str:
+    """Make a picture of an encoded file.
+
+    Args:
+        encoded: content of the file.
+        media_type: such as image/jpeg.
+        caption: text under the picture.
+        is_chart: whether it is dark on a dark page, and as wide as it must be to be read.
+    """
+    source = f'data:{media_type};base64,{b64encode(encoded).decode()}'
+    caption = escape(caption)
     under = f'<figcaption>{caption}</figcaption>' if caption else ''
-    kind = ' class="chart"' if picture.is_chart else ''
+    kind = ' class="chart"' if is_chart else ''
     return f'<figure{kind}><img loading="lazy" src="{source}" alt="{caption}">{under}</figure>'
 
 
-@dataclass(frozen=True)
-class Text:
-    """A paragraph of plain text."""
-
-    text: str
+def picture_of_pixels(pixels: Pixels, caption: str = '') -> str:
+    """Make a picture of (H, W, 3) uint8 RGB."""
+    return picture(encode_picture(pixels, 'JPEG'), 'image/jpeg', caption)
 
 
-@dataclass(frozen=True)
-class Code:
-    """Commands to copy; long lines wrap."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; the first column is aligned to the left, the others to the right."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ''
+def picture_of_figure(figure: Figure, is_chart: bool = False) -> str:
+    """Make a picture of a figure of matplotlib."""
+    encoded = encode_figure(figure, 'webp', _FIGURE_DPI)
+    return picture(encoded, 'image/webp', is_chart=is_chart)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An encoded picture with a caption; `of_pixels` and `of_figure` encode it."""
-
-    encoded: bytes
-    media_type: str
-    caption: str = ''
-    is_chart: bool = False  # dark on a dark page, and as wide as it must be to be read
-
-    @classmethod
-    def of_pixels(cls, pixels: Pixels, caption: str = '') -> Picture:
-        """Encode (H, W, 3) uint8 RGB."""
-        return cls(encode_picture(pixels, 'JPEG'), 'image/jpeg', caption)
-
-    @classmethod
-    def of_figure(cls, figure: Figure, caption: str = '', is_chart: bool = False) -> Picture:
-        """Encode a figure of matplotlib."""
-        encoded = encode_figure(figure, 'webp', _FIGURE_DPI)
-        return cls(encoded, 'image/webp', caption, is_chart)
+def row(pictures: Sequence[str]) -> str:
+    """Put pictures next to each other, of equal width."""
+    return '\n'.join(['<div class="row">', *pictures, '</div>'])
 
 
-@dataclass(frozen=True)
-class Row:
-    """Pictures next to each other, of equal width."""
-
-    pictures: Sequence[Picture]
-
-
-@dataclass(frozen=True)
-class Details:
-    """Blocks that are shown when a reader opens them."""
-
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Section:
-    """Blocks under a heading, linked from the top of the page."""
-
-    title: str
-    blocks: Sequence[Block]
-
-
-Block: TypeAlias = Text | Code | Table | Picture | Row | Details
+def details(title: str, blocks: Sequence[str]) -> str:
+    """Hide blocks until a reader opens them."""
+    return '\n'.join([f'<details>\n<summary>{escape(title)}</summary>', *blocks, '</details>'])

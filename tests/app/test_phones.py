@@ -11,7 +11,8 @@ from cuts3d_mm.app.labels_page import LabelBrowser
 from cuts3d_mm.labellers.embedding import Embedder
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.pipeline.grouped_labels import group_labels
-from cuts3d_mm.visualization.report_page import Code, Picture, Row, Section, Table, render_report
+from cuts3d_mm.visualization import report_page
+from cuts3d_mm.visualization.pictures import encode_picture
 
 pytestmark = pytest.mark.slow
 PIXELS = np.full((60, 90, 3), 120, np.uint8)
@@ -61,11 +62,14 @@ def test_pages_of_labels_and_groups_fit_a_phone(app, look, tmp_path):
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_a_report_fits_a_phone_and_is_dark_where_its_reader_wants_it(look, tmp_path, scheme):
-    wide = Table(['name of the detector', *'abcdefgh'], [['after the initial round', *8 * '9']])
-    picture = Picture.of_pixels(PIXELS, 'a caption')
-    chart = Picture(picture.encoded, 'image/jpeg', is_chart=True)
-    blocks = [Code('cuts3d ' + 80 * 'x'), wide, Row([picture, picture]), chart]
-    (tmp_path / 'report.html').write_text(render_report('title', [], [Section('one', blocks)]))
+    header = ['name of the detector', *'abcdefgh']
+    wide = report_page.table(header, [['after the initial round', *8 * '9']])
+    picture = report_page.picture_of_pixels(PIXELS, 'a caption')
+    chart = report_page.picture(encode_picture(PIXELS, 'JPEG'), 'image/jpeg', is_chart=True)
+    row = report_page.row([picture, picture])
+    blocks = [report_page.code('cuts3d ' + 80 * 'x'), wide, row, chart]
+    page = report_page.render_report('title', [], {'one': blocks})
+    (tmp_path / 'report.html').write_text(page)
     too_wide, background, ink = look((tmp_path / 'report.html').as_uri(), 'pre', scheme)
     is_dark = scheme == 'dark'
     assert not too_wide and abs(background - ink) > 150 and (background < ink) == is_dark

@@ -80,7 +80,7 @@ def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, 'EMBEDDED_DETECTOR', detector)
     with trainings_forked():
         trainings = dict(demo.learn_from_scenes(tmp_path, workers=0, rounds=1, num_seeds=1))
-    rows, control = trainings['training'].table.rows, rounds.CONTROL
+    rows, control = trainings['training'].rows, rounds.CONTROL
     assert [row[0] for row in rows] == [
         'pseudo-labels',
         'detector, initial round',

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cuts3d_mm.visualization.report_page import (
-    Code,
-    Details,
-    Picture,
-    Row,
-    Section,
-    Table,
-    Text,
+    code,
+    details,
+    picture_of_figure,
+    picture_of_pixels,
     render_report,
+    row,
+    table,
+    text,
 )
 
 PIXELS = np.full((30, 50, 3), 120, np.uint8)
@@ -47,14 +47,14 @@ class Outline(HTMLParser):
 
 
 def page_of(*blocks):
-    return Outline(render_report('a report', [], [Section('a section', blocks)]))
+    return Outline(render_report('a report', [], {'a section': blocks}))
 
 
 def test_every_text_of_a_report_is_escaped():
     evil = '<script>"&'
-    picture = Picture.of_pixels(PIXELS, evil)
-    blocks = [Text(evil), Table([evil], [[evil]], evil), picture, Details(evil, [Code(evil)])]
-    page = Outline(render_report(evil, [Text(evil)], [Section(evil, blocks)]))
+    picture = picture_of_pixels(PIXELS, evil)
+    blocks = [text(evil), table([evil], [[evil]], evil), picture, details(evil, [code(evil)])]
+    page = Outline(render_report(evil, [text(evil)], {evil: blocks}))
     assert not any(tag.endswith('script') for tag in page.tags)
     assert page.text.count(evil) == 12  # title twice, section and its link, the blocks
     assert dict(page.attributes)['alt'] == evil
@@ -62,14 +62,13 @@ def test_every_text_of_a_report_is_escaped():
 
 def test_a_page_needs_nothing_from_elsewhere():
     figure = Figure(figsize=(2, 1))
-    blocks = [Picture.of_pixels(PIXELS), Picture.of_figure(figure), Text('text')]
-    page = page_of(*blocks)
+    page = page_of(picture_of_pixels(PIXELS), picture_of_figure(figure), text('text'))
     links = [value for name, value in page.attributes if name in ('src', 'href')]
     assert len(links) == 3 and all(re.match('data:image/|#', link) for link in links)
 
 
 def test_pictures_are_embedded_with_their_size():
-    page = page_of(Row([Picture.of_pixels(PIXELS, 'left'), Picture.of_pixels(PIXELS, 'right')]))
+    page = page_of(row([picture_of_pixels(PIXELS, side) for side in ('left', 'right')]))
     sources = [value for name, value in page.attributes if name == 'src']
     for source in sources:
         encoded = base64.b64decode(source.removeprefix('data:image/jpeg;base64,'))
@@ -78,13 +77,12 @@ def test_pictures_are_embedded_with_their_size():
 
 
 def test_tables_are_html_tables_and_details_hold_their_blocks():
-    page = page_of(
-        Table(['name', 'AP'], [['a', '1.0'], ['b', '2.0']]), Details('more', [Text('x')])
-    )
+    rows = [['a', '1.0'], ['b', '2.0']]
+    page = page_of(table(['name', 'AP'], rows), details('more', [text('x')]))
     assert page.tags.count('html/body/table/tbody/tr/td') == 4
     assert 'html/body/details/p' in page.tags
 
 
 def test_sections_are_linked_from_the_top():
-    page = render_report('t', [], [Section('one', []), Section('two', [])])
+    page = render_report('t', [], {'one': [], 'two': []})
     assert page.index('href="#section-2"') < page.index('id="section-2"')
