@@ -245,11 +245,7 @@ def ask(question: str) -> bool:
 
 
 def make_parser(doc: str | None) -> CommandParser:
-    """Make the parser of a command, which calls itself `cuts3d COMMAND` however it is run.
-
-    Args:
-        doc: docstring of the command: a sentence, then its examples.
-    """
+    """Make the parser of a command by its docstring: a sentence, then its examples."""
     sentence, _, examples = (doc or '').partition('\n\n')
     return CommandParser(prog=program(), description=sentence, epilog=examples)
 
@@ -493,15 +489,7 @@ def add_image_folder_argument(parser: CommandParser, name: str) -> None:
 
 
 def report(error: Exception, program: str) -> int:
-    """Write what the user must know of an exception to stderr.
-
-    Args:
-        error: what ended the command.
-        program: what the line begins with.
-
-    Returns:
-        The exit code.
-    """
+    """Write what the user must know of an exception to stderr, and return the exit code."""
     if os.environ.get(_DEBUG_KEY, '0') not in ('', '0'):
         traceback.print_exception(error)
     if _is_raised_by_a_config(error):
@@ -626,19 +614,10 @@ def label_many(
     cut_on: str = 'auto',
     if_nothing: str = '',
 ) -> int:
-    """Label the images that `add_labelling_arguments` has read, print a summary.
-
-    Args:
-        args: command line.
-        labeller: what labels an image, or a function that makes it, as for `label`.
-        batch_size: images that go through the networks together; None: by the memory of the
-            device.
-        precision: precision of the networks.
-        cut_on: where masks are cut and refined.
-        if_nothing: advice where no image has an instance.
+    """Label the images that `add_labelling_arguments` has read, as `label` does, print a summary.
 
     Returns:
-        The exit code.
+        The exit code; where no image has an instance, `if_nothing` is printed as advice.
     """
     from cuts3d_mm.images.listing import BY_OPTION, list_images, read_exclusions
     from cuts3d_mm.pipeline.labelling import label

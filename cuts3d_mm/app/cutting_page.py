@@ -61,15 +61,12 @@ class Example:
 def build_page(
     cutter: PhotoCutter, detector: DetectorLabeller | None, examples: list[Example]
 ) -> gradio.Blocks:
-    """Build the page.
+    """Build the page, to be launched.
 
     Args:
         cutter: generator for the tab that cuts pseudo-masks.
         detector: detector for the tab that detects; None leaves the tab out.
         examples: photos that the first tab offers.
-
-    Returns:
-        The page, to be launched.
     """
     page = make_page('CutS3D')
     with page:
@@ -204,13 +201,6 @@ class PhotoCutter:
 
     If the config reads depth from files, it takes the depth map that comes with the photo; without
     a depth map the depth is constant, and nothing is cut in 3D.
-
-    Args:
-        model: config of a `PseudoLabelGenerator`.
-        device: device of the networks.
-
-    Raises:
-        ValueError: the config is malformed.
     """
 
     def __init__(self, model: dict[str, Any], device: str = 'cpu') -> None:
@@ -223,7 +213,7 @@ class PhotoCutter:
         """Cut one photo.
 
         Args:
-            photo: (H, W, 3) uint8 RGB.
+            photo: the photo.
             depth: PNG, NPY, NPZ or PFM file, for configs that read depth from files.
             changes: fields of the recipe with another value, such as `max_instances`.
 

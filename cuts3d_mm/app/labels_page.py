@@ -186,13 +186,7 @@ class LabelBrowser:
             raise ValueError(f'labels must hold an image that was labelled, {labels} has none')
 
     def ranked(self, order: str, is_descending: bool, only_marked: bool) -> Index:
-        """Sort the numbers of the labelled images; equal ones stay in the order of names.
-
-        Args:
-            order: word of ORDERS.
-            is_descending: whether the largest value comes first.
-            only_marked: whether images without a mark are left out.
-        """
+        """Sort the numbers of labelled or marked images; equal ones stay in the order of names."""
         found = self._labelled
         if only_marked:
             found = found[[name in self.marked for name in self.names(found)]]
@@ -218,19 +212,12 @@ class LabelBrowser:
         return cross_out(picture), f'BAD: {caption}'
 
     def toggle(self, number: int) -> None:
-        """Mark an image as bad, or take its mark back, and write the list.
-
-        Raises:
-            OSError: the list cannot be read or written.
-        """
+        """Mark an image as bad, or take its mark back, and write the list."""
         name = frozenset({self._names[number]})
         self._change(frozenset(), name) if name <= self.marked else self._change(name, frozenset())
 
     def mark_below(self, score: float) -> None:
-        """Mark the images whose objects have a mean score below this, and write the list.
-
-        Images without an object have no score.
-        """
+        """Mark the images with objects whose mean score is below this, and write the list."""
         is_below = (self._keys['score'] < score) & (self._table.num_instances > 0)
         names = self.names(self._labelled[is_below[self._labelled]])
         self._change(frozenset(names) - self.marked, frozenset())

@@ -210,7 +210,7 @@ class Training:
 
     title: str
     text: str
-    header: Sequence[str]  # of a table of scores
+    header: Sequence[str]  # header of the table of scores
     rows: Sequence[Sequence[str]]
     curves: Figure
     pictures: Sequence[str] = ()  # HTML
@@ -268,12 +268,6 @@ def learn_from_scenes(
     out: Path, workers: int, rounds: int, num_seeds: int
 ) -> Iterator[tuple[str, Training]]:
     """Run `learn` once per seed, and compare it with a control; finished runs are kept.
-
-    Args:
-        out: folder of the demo; the runs are `learned_0`, `learned_1`, ...
-        workers: number of processes that label.
-        rounds: rounds of self-training.
-        num_seeds: number of trainings.
 
     Yields:
         Name of the picture of a training, and the training for the page.

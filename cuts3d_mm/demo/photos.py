@@ -69,11 +69,7 @@ def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
 
 
 def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> list[DemoSet]:
-    """Write scenes to train on and scenes to test on.
-
-    Returns:
-        Both sets; the second lies in `held_out/` of the first.
-    """
+    """Write scenes to train on and, in `held_out/` of that set, scenes to test on; both sets."""
     title = f'{num_training} scenes to train on'
     training = DemoSet(title, root, 'far', is_photo=False)
     title = f'{num_held_out} held-out scenes'

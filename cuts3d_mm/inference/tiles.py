@@ -68,12 +68,7 @@ class TiledDetector:
     def predict_batch(
         self, images: Sequence[Pixels], at_once: int = 1
     ) -> list[tuple[TiledDetection, ...]]:
-        """Find the instances of images, (H, W, 3) uint8 RGB, the best first.
-
-        Args:
-            images: images of any sizes.
-            at_once: tiles that go through the network together.
-        """
+        """Find the instances of images, the best first; `at_once` is a number of tiles."""
         return [self._predict(image, at_once) for image in images]
 
     def _predict(self, image: Pixels, at_once: int) -> tuple[TiledDetection, ...]:
@@ -125,12 +120,7 @@ class TiledDetector:
 
 
 def check_tiles(tile_px: int, overlap: float) -> None:
-    """Check what tiles are made by, before long work begins.
-
-    Raises:
-        ValueError: a number out of its range.
-        ImportError: supervision is not installed.
-    """
+    """Check what tiles are made by as `TiledDetector` does, before long work begins."""
     if tile_px < 1 or not 0 <= overlap < 1:
         raise ValueError(
             f'tiles must have at least 1 px and overlap in [0, 1), got {tile_px}, {overlap}'

@@ -89,12 +89,7 @@ class DetectionWriter:
             self._save()
 
     def add(self, source: object, found: Found) -> Counts:
-        """Write what was found in an image, or that it could not be read.
-
-        Args:
-            source: where the image comes from; frames of a `VideoSource` become a video.
-            found: the image and its instances.
-        """
+        """Write what was found in an image; frames of a `VideoSource` become a video."""
         record = self._record(source, found)
         self._records.append(record)
         self._track_ids.append(found.numbers or () if record.failure is None else ())
@@ -245,16 +240,12 @@ class VideoWriter:
                 raise OSError(f'{path} cannot be written as a video')
 
     def add(self, rgb: Pixels) -> None:
-        """Append a frame, (H, W, 3)."""
+        """Append a frame."""
         self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
         self._num_frames += 1
 
     def close(self) -> None:
-        """Finish the file.
-
-        Raises:
-            OSError: not all of it could be written, which OpenCV does not say.
-        """
+        """Finish the file; OpenCV does not say whether all of it could be written."""
         self._writer.release()
         with self._naming:
             written = cv2.VideoCapture(str(self._temporary))
@@ -287,15 +278,12 @@ def detect_all(
     """Detect in every image of every source.
 
     Args:
-        detector: on its device, with the smallest score of what is written.
+        detector: detector on its device, with the smallest score of what is written.
         sources: photos and videos.
         writer: writes the results.
         batch_size: images that go through the network together.
         on_counts: called with the counts of each image.
         tracker: numbers the objects of videos; None: they are not followed.
-
-    Returns:
-        Images, instances and failures.
     """
     total = Counts()
     for source in sources:

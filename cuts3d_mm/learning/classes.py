@@ -34,7 +34,7 @@ from .plan import (
 from .training import (
     Say,
     checkpoint_after,
-    has_ended,
+    is_saved,
     load_detector_config,
     read_log,
     release,
@@ -87,8 +87,7 @@ def learn_classes(
         plan: plan of the run.
         images: folder of the images.
         folders: folders of the run.
-        files: COCO JSON of the few labels, and of annotations to test on or None: then a tenth
-            of the few labels is tested on.
+        files: COCO JSONs of the few labels and of annotations to test on, as for `divide_labels`.
         names: names of the images of the run.
         weights: weights of the detector to fine-tune.
         say: is given lines to show.
@@ -105,13 +104,14 @@ def learn_classes(
         write_whole(path, text)
     config = class_config(plan, labels, paths, images, weights)
     work_dir = folder / 'training'
+    last = checkpoint_after(work_dir, num_steps)
     write_whole(folder / 'training.py', config.pretty_text)
-    if not has_ended(work_dir, num_steps):
+    if not is_saved(last):
         say(f'fine-tune on {len(labels["images"])} images with classes: {num_steps} steps')
         with timed(folders.costs, 'fine-tune'):
             num_objects, gpus = len(selected_annotations(test)), plan.settings.gpus
             train(folder / 'training.py', work_dir, gpus, say, None, num_objects)
-    release(config, checkpoint_after(work_dir, num_steps), folders.class_release)
+    release(config, last, folders.class_release)
     scores = last_scores(read_log(work_dir))
     return FewLabels(len(labels['images']), num_steps, len(test['images']), scores)
 
@@ -129,10 +129,6 @@ def fine_tuning_steps(plan: Plan, num_images: int) -> int:
     CutLER takes 900 steps of 16 images for each percent of COCO, 3,600 at least. A detector whose
     initial round is shorter than CutLER's for as many images, by its config or by `--steps`, is
     fine-tuned shorter by the same factor.
-
-    Args:
-        plan: plan of the run.
-        num_images: labelled images.
     """
     base, schedule = schedule_of(load_detector_config(plan.settings.detector)), plan.schedule
     images, sizes = (IMAGENET_IMAGES, base.num_images), (_BATCH_SIZE, base.batch_size)
@@ -146,12 +142,12 @@ def fine_tuning_steps(plan: Plan, num_images: int) -> int:
 def class_config(
     plan: Plan, labels: Truth, files: tuple[Path, Path], images: Path, load_from: Path
 ) -> Any:
-    """Give the config of a detector's training the labels and the recipe of the shipped config.
+    """Give the config of a detector's training the recipe of the shipped config, and the labels.
 
     Args:
         plan: plan of the run.
         labels: what is trained on.
-        files: COCO JSONs to train on and to test on.
+        files: COCO JSONs to train on, of the same labels, and to test on.
         images: folder of the images.
         load_from: weights to begin with.
     """
@@ -200,9 +196,8 @@ def _set_data(
     config: Any, recipe: Any, labels: Truth, files: tuple[Path, Path], images: Path
 ) -> None:
     """Train and test on the labels; images are as large as the detector's config says."""
-    classes = tuple(one['name'] for one in labels['categories'])
     common = {'data_root': '', 'data_prefix': {'img': str(images)}}
-    common['metainfo'] = {'classes': classes}
+    common['metainfo'] = {'classes': tuple(one['name'] for one in labels['categories'])}
     loader, theirs = config.train_dataloader, recipe.train_dataloader.dataset
     resize = _resize(training_labels(loader.dataset).pipeline)
     pipeline = [resize if _is_resize(step) else step for step in theirs.pipeline]
@@ -231,16 +226,7 @@ def _is_resize(step: Any) -> bool:
 
 
 def name_as(truth: Truth, names: Collection[str], path: Path) -> Truth:
-    """Keep the images of a run, and call them by the names that they have there.
-
-    Args:
-        truth: annotations; images may be named by their last part where that is unique.
-        names: names of the images of the run.
-        path: file of the annotations, for messages.
-
-    Raises:
-        ValueError: it is not clear which image a name means.
-    """
+    """Keep the images of a run, and call them by their names there, see `match_names`."""
     found = match_names([image['file_name'] for image in truth['images']], names, path)
     images = [
         {**image, 'file_name': found.get(image['file_name'], image['file_name'])}
@@ -296,7 +282,8 @@ def divide_labels(
     """
     labelled = read_ground_truth(few, needs_masks=True, needs_names=True, needs_classes=True)
     known = name_as(labelled, names, few)
-    missing, num_left = _missing(labelled, known), len(known['annotations'])
+    ids, num_left = {image['id'] for image in known['images']}, len(known['annotations'])
+    missing = sorted(one['file_name'] for one in labelled['images'] if one['id'] not in ids)
     if missing or not num_left:
         named = f', such as {", ".join(missing[:_SHOWN])}' if missing else ''
         raise ValueError(
@@ -318,11 +305,6 @@ def divide_labels(
         )
     tested = set(held_out_names(objects))
     return of_images(labels, set(objects) - tested), of_images(labels, tested)
-
-
-def _missing(labelled: Truth, known: Truth) -> list[str]:
-    ids = {image['id'] for image in known['images']}
-    return sorted(one['file_name'] for one in labelled['images'] if one['id'] not in ids)
 
 
 def _read_test(annotations: Path, labels: Truth, names: Sequence[str]) -> Truth:

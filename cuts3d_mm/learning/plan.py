@@ -202,11 +202,7 @@ def scale_schedulers(
 
 
 class Folders:
-    """Files and folders of a run.
-
-    Args:
-        out: folder of the run.
-    """
+    """Files and folders of a run."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -253,12 +249,7 @@ def watched_names(held_out: Sequence[str]) -> tuple[str, ...]:
 
 
 def in_random_order(names: Sequence[str], purpose: str) -> tuple[str, ...]:
-    """Order images at random; the same order whenever it is asked for.
-
-    Args:
-        names: names of the images.
-        purpose: orders for different purposes do not depend on each other.
-    """
+    """Order images at random, for each purpose in another way, which is always the same."""
     return tuple(sorted(names, key=lambda name: (_hash(name, purpose), name)))
 
 

@@ -183,11 +183,7 @@ def _list(request: Request) -> ImageList:
 
 
 def _check_request(request: Request, images: ImageList) -> Truth | None:
-    """Check where a run writes, its memory, and the files that it reads at the end.
-
-    Returns:
-        Labels with classes to fine-tune on; None without `--labels`.
-    """
+    """Check what a run writes and reads; labels with classes to fine-tune on, if there are any."""
     limit = memory_limit()
     if limit is not None and limit < _LEAST_MEMORY:
         raise ValueError(
@@ -290,11 +286,7 @@ def _continue_schedule(request: Request, earlier: Plan) -> Schedule:
 
 
 def choose_settings(request: Request, earlier: Settings | None) -> Settings:
-    """Fill in what a request leaves open: as the plan of its folder says, or by default.
-
-    Raises:
-        ValueError: there are fewer GPUs than asked for.
-    """
+    """Fill in what a request leaves open: as the plan of its folder says, or by default."""
     before = earlier or _default_settings(request)
     present, gpus = count_gpus(), before.gpus if request.gpus is None else request.gpus
     if gpus > present:
@@ -438,11 +430,7 @@ def _depth(settings: Settings) -> str:
 
 
 def look_at(images: ImageList) -> list[str]:
-    """Open the images, or 10,000 of them, and say how many they are, and how large.
-
-    Raises:
-        ValueError: no image can be read.
-    """
+    """Open the images, or 10,000 of them, and say how many they are, and how large."""
     names = in_random_order(images.names, 'look')[:_MOST_IMAGES]
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes = list(pool.map(partial(_size, Path(str(images.root))), names))

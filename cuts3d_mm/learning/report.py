@@ -52,11 +52,7 @@ METRICS = ('AP', 'AP50', 'AR100')  # scores of masks
 
 
 def agreement(folders: Folders, detections: Sequence[Path]) -> list[dict[str, float]]:
-    """How far detections agree with the pseudo-labels of the held-out images.
-
-    Returns:
-        Scores of masks for each round, in [0, 1]; none where there is nothing to agree with.
-    """
+    """Scores of masks of each round, in [0, 1], against held-out pseudo-labels, if any."""
     truth = folders.read_held_out()
     if not selected_annotations(truth):
         return []

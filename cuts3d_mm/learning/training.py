@@ -64,7 +64,7 @@ class TimeAfterSteps:
     Args:
         schedule: steps of the training.
         interval: steps between evaluations.
-        num_watched: watched images, which evaluations and the end detect in.
+        num_watched: images that evaluations and the end detect in.
         clock: seconds since any moment.
     """
 
@@ -119,7 +119,7 @@ def train(
         config: config of the training.
         work_dir: folder of logs and checkpoints.
         gpus: processes of torchrun; 0 or 1: one process without it.
-        say: is given the lines about progress.
+        say: is given the lines of `shorten_line`.
         after: what else the run will do; None: nothing.
         num_objects: objects of the held-out images; None: not said.
 
@@ -162,18 +162,12 @@ def train_command(config: Path, work_dir: Path, gpus: int, resumes: bool) -> lis
 
 def has_checkpoint(work_dir: Path) -> bool:
     """Tell whether a training has saved a whole checkpoint, which it can resume from."""
-    return any(map(_is_whole, (*work_dir.glob('iter_*.pth'), *work_dir.glob('round_*/begin.pth'))))
+    return any(map(is_saved, (*work_dir.glob('iter_*.pth'), *work_dir.glob('round_*/begin.pth'))))
 
 
 def weights_after(folders: Folders, number: int) -> Path:
     """Checkpoint at the end of a round, 0 for the initial one; the next round begins with it."""
     return folders.work_dir / f'round_{number + 1}' / 'begin.pth'
-
-
-def has_ended(work_dir: Path, num_steps: int) -> bool:
-    """Tell whether a training has saved its last checkpoint; a kill can tear a file."""
-    last = checkpoint_after(work_dir, num_steps)
-    return last.is_file() and _is_whole(last)
 
 
 def checkpoint_after(work_dir: Path, num_steps: int) -> Path:
@@ -191,8 +185,8 @@ def keep_rounds(folders: Folders, schedule: Schedule) -> bool:
     """
     for number, end in enumerate([*schedule.begins, schedule.total_steps]):
         kept, saved = weights_after(folders, number), checkpoint_after(folders.work_dir, end)
-        is_kept = kept.is_file() and _is_whole(kept)
-        if not is_kept and has_ended(folders.work_dir, end):
+        is_kept = is_saved(kept)
+        if not is_kept and is_saved(saved):
             kept.parent.mkdir(parents=True, exist_ok=True)
             with saved.open('rb') as source, open_atomically(kept) as target:
                 shutil.copyfileobj(source, target)
@@ -211,10 +205,11 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
     return [lines[key] for key in sorted(lines)]
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_saved(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint is there, and not torn by a kill."""
     try:
         require_training(read_state(str(checkpoint)))
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         return False
     return True
 
@@ -230,8 +225,8 @@ def shorten_line(
     Args:
         line: the line, with the time that all steps need at the mean rate so far.
         remaining: what was said about it before.
-        after: what else the run will do, of which it takes note; None: nothing.
-        num_objects: objects of the held-out images; None: not said.
+        after: as for `train`; it takes note of what the line says.
+        num_objects: as for `train`.
     """
     step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
     if step:
@@ -252,16 +247,7 @@ def shorten_line(
 
 
 def write_training_config(plan: Plan, folders: Folders, images: Path) -> Any:
-    """Write `training.py`, which `cuts3d train` takes.
-
-    Args:
-        plan: plan of the run.
-        folders: folders of the run, with its labels.
-        images: folder of the images.
-
-    Returns:
-        The config.
-    """
+    """Write `training.py`, which `cuts3d train` takes, and return the config."""
     settings, schedule = plan.settings, plan.schedule
     config = load_detector_config(settings.detector)
     _set_schedule(config, schedule)
@@ -304,12 +290,11 @@ def _set_schedule(config: Any, schedule: Schedule) -> None:
     steps = base.initial_steps, schedule.initial_steps
     config.param_scheduler = scale_schedulers(config.param_scheduler, steps)
     thresholds = [one.score_thr for one in loop.rounds]
-    thresholds += thresholds[-1:] * max(0, len(schedule.round_steps) - len(thresholds))
-    total = {'max_iters': schedule.total_steps}
+    thresholds += thresholds[-1:] * len(schedule.round_steps)  # more than enough
     if not schedule.round_steps:
-        config.train_cfg = ConfigDict(type='IterBasedTrainLoop', **total)
+        config.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=schedule.total_steps)
         return
-    loop.update(total)
+    loop.max_iters = schedule.total_steps
     loop.rounds = [
         {'begin': begin, 'score_thr': threshold}
         for begin, threshold in zip(schedule.begins, thresholds, strict=False)
@@ -357,11 +342,7 @@ def load_detector_config(name: str) -> Any:
 
 
 def schedule_of(config: Any) -> Schedule:
-    """The schedule that a config has.
-
-    `schedule_images` of the config is the number of images that its steps are for; without it they
-    are for ImageNet.
-    """
+    """The schedule of a config, for `schedule_images` images, or for ImageNet without it."""
     begins = [one.begin for one in config.train_cfg.get('rounds', ())]
     initial, *rounds = np.diff([0, *begins, config.train_cfg.max_iters]).tolist()
     images = config.get('schedule_images', IMAGENET_IMAGES)
@@ -409,14 +390,14 @@ def release(
     notes: Sequence[str] = (),
     learned: Learned | None = None,
 ) -> None:
-    """Write a release of trained weights; its card shows the picture that lies in the folder.
+    """Write a release of trained weights.
 
     Args:
         config: config of the training.
         checkpoint: weights at its end.
-        folder: folder to write, which may be there.
-        notes: sentences of its model card.
-        learned: figures of its model card.
+        folder: folder to write; a picture that lies in it is shown in the model card.
+        notes: sentences of the model card.
+        learned: figures of the model card.
     """
     facts = ReleaseFacts(
         '/'.join(folder.parts[-2:]),

@@ -33,13 +33,7 @@ class Scene:
 def render_scene(
     rng: np.random.Generator, name: str = 'scene', image_hw: tuple[int, int] = SCENE_HW
 ) -> Scene:
-    """Render one scene.
-
-    Args:
-        rng: random generator for everything.
-        name: file name without folder.
-        image_hw: size in pixels.
-    """
+    """Render one scene of some pixels; `rng` draws all that is in it."""
     scene = render_solids(*_compose(rng), camera_rays(image_hw), rng, name, image_hw)
     is_visible = scene.masks.mean(axis=(1, 2)) >= MIN_VISIBLE_RATIO
     return replace(scene, masks=scene.masks[is_visible])
@@ -279,12 +273,7 @@ class Texture:
 
 
 def random_texture(rng: np.random.Generator, saturation: float) -> Texture:
-    """Draw a texture.
-
-    Args:
-        rng: random generator of the draw.
-        saturation: saturation of the colours, in [0, 1].
-    """
+    """Draw a texture in colours of a saturation in [0, 1]."""
     hue = rng.uniform()
     light = colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.7, 0.95))
     dark = colorsys.hsv_to_rgb((hue + rng.uniform(-0.06, 0.06)) % 1, saturation, 0.5)

@@ -85,11 +85,7 @@ def draw_rounds(scores: Double, control: Double | None = None) -> Figure:
 
 
 def draw_precision_recall(curves: Mapping[str, Mapping[float, Double]]) -> Figure:
-    """Draw precision against recall.
-
-    Args:
-        curves: name of the labels -> IoU threshold -> (101,) precision at recall 0 to 1.
-    """
+    """Draw the precision, (101,) at recall 0 to 1, by name of the labels and IoU threshold."""
     figure = Figure(figsize=(5.5, 4), layout='constrained')
     axes = figure.subplots()
     recall = np.linspace(0, 1, 101)

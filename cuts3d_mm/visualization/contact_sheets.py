@@ -29,12 +29,7 @@ _GAP_PX = 12  # px between the typical instances and the edge cases
 
 
 def draw_sheet(images: Place, records: Iterable[ImageRecord]) -> Pixels:
-    """Draw labelled images in a grid, (H, W, 3) uint8 RGB; those that cannot be read are left out.
-
-    Args:
-        images: folder that was labelled.
-        records: labels of the images.
-    """
+    """Draw labelled images in a grid; those that cannot be read are left out."""
     blank = np.full((_IMAGE_PX, _IMAGE_PX, 3), _WHITE, np.uint8)
     tiles = []
     for record in records:
@@ -72,13 +67,7 @@ def draw_tile(pixels: Pixels, record: ImageRecord, index: int) -> Pixels:
 def draw_tiles(
     records: Iterable[ImageRecord], images: Place, members: Iterable[Member]
 ) -> dict[Member, Pixels]:
-    """Draw instances; each image is read once.
-
-    Args:
-        records: labels that hold the instances.
-        images: folder that was labelled.
-        members: image and index of each instance.
-    """
+    """Draw instances, named by image and index, out of the labels that hold them."""
     wanted = defaultdict(list)
     for name, index in members:
         wanted[name].append(index)

@@ -40,11 +40,6 @@ _POINT_SPACINGS = 1.25  # size of a point of the still picture, in spacings of t
 def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
     """Draw all instances on the image and in space, then a row for each cut.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        cuts: instances and stages of the image.
-        title: text over the figure, or ''.
-
     Returns:
         Above, large, the image with its instances and their point cloud, with depth and
         spatial importance; for a recipe without depth, the image and its instances. Then a
@@ -55,12 +50,7 @@ def draw_stages(image: Pixels, cuts: ImageCuts, title: str = '') -> Figure:
 
 
 def draw_recipes(image: Pixels, recipes: Sequence[tuple[str, ImageCuts]]) -> Figure:
-    """Draw what recipes make of one image next to each other, each as `draw_stages` does.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        recipes: title, and instances and stages of the image, of each recipe.
-    """
+    """Draw what recipes, by their titles, make of an image, each as `draw_stages` does."""
     sheets = [_Sheet(image, cuts, title) for title, cuts in recipes]
     widths, height = [one.width for one in sheets], max(one.height for one in sheets)
     figure = Figure(figsize=(sum(widths), height))
@@ -221,13 +211,7 @@ def _owners(cuts: ImageCuts) -> NDArray[np.int64]:
 
 
 def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Figure:
-    """Draw MaskCut, CutS3D and the point cloud of CutS3D.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        flat: (H, W) masks of MaskCut.
-        cuts: instances and depth that CutS3D finds.
-    """
+    """Draw the masks of MaskCut, those of CutS3D and the point cloud of CutS3D."""
     panel_hw = _COMPARISON_PANEL * image.shape[0] / image.shape[1], _COMPARISON_PANEL
     total_wh = 3 * _COMPARISON_PANEL + 2 * _COMPARISON_GAP, panel_hw[0] + _COMPARISON_TITLE
     figure = Figure(figsize=total_wh)
@@ -249,12 +233,9 @@ def draw_comparison(image: Pixels, flat: Sequence[Mask], cuts: ImageCuts) -> Fig
 def draw_point_cloud(image: Pixels, cuts: ImageCuts) -> Any:
     """Draw a point for each patch in space: instances in their colours, others in grey.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        cuts: instances and depth of the image; without depth all points lie in a plane.
-
     Returns:
-        A plotly `Figure`: x to the right, depth away from the viewer, y up, in [0, 1].
+        A plotly `Figure`: x to the right, depth away from the viewer, y up, in [0, 1]; without
+        depth all points lie in a plane.
     """
     from plotly import graph_objects
 
@@ -299,8 +280,8 @@ def draw_cloud_from_the_side(
 
     Args:
         axes: axes to draw on; their limits and background are set.
-        image: (H, W, 3) uint8 RGB.
-        cuts: instances and depth of the image.
+        image: the image.
+        cuts: its instances and depth.
         panel_hw: height and width of the axes in inches.
     """
     height, width = image.shape[:2]

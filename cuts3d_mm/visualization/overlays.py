@@ -53,16 +53,13 @@ def draw_instances(
     """Tint and outline instances, and write their scores where they hide no object.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: the image.
         masks: (H, W) mask of each instance.
         scores: score of each instance, written next to it; None for no texts.
         first: place of the first instance in the palette; the others follow it.
         numbers: numbers of objects that are followed, from 1, written instead of scores; a
             number has the same colour in every image.
         categories: name of the class of each instance, written before its score.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     drawn = np.array(image, np.uint8, order='C')
     places = range(first, first + len(masks)) if numbers is None else [one - 1 for one in numbers]
@@ -193,14 +190,11 @@ def draw_sample(
     """Draw a training sample: boxes and outlines on the left, confidence as heat on the right.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: the image.
         boxes_xyxy: (N, 4) boxes in pixels.
         masks: (N, H, W) masks.
         doubt: (N, H, W) 1 - confidence in steps of 1/255.
         is_pasted: (N,) whether copy-paste has added the instance: red; others are green.
-
-    Returns:
-        (H, 2 W, 3) uint8 RGB.
     """
     outlined = np.array(image, np.uint8, order='C')
     grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.5, 3, axis=2)
@@ -220,16 +214,10 @@ def draw_sample(
 def draw_records(
     records: Iterable[ImageRecord], images: Place, out: Path, limit: int | None = None
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Draw labelled images under their own names, folders included.
+    """Draw labelled images under their own names, folders included, into another folder.
 
-    Images that could not be labelled are left out. Images that cannot be drawn are listed in
-    `out/not_drawn.jsonl`, a line each.
-
-    Args:
-        records: labels of the images.
-        images: folder that was labelled.
-        out: another folder, created if it does not exist.
-        limit: largest number of images; None for all.
+    Images that could not be labelled are left out, `limit` of the others are drawn. Images that
+    cannot be drawn are listed in `out/not_drawn.jsonl`, a line each.
 
     Returns:
         Number of drawn images, and name and reason of each image that cannot be drawn.
@@ -257,16 +245,7 @@ def draw_records(
 def draw_record(
     record: ImageRecord, images: Place, longest_px: int | None = None, with_scores: bool = True
 ) -> Pixels:
-    """Read an image and draw its instances.
-
-    Args:
-        record: labels of the image.
-        images: folder that the image was labelled in.
-        longest_px: largest length of the longer side of the picture; None keeps the size.
-        with_scores: whether the score of each instance is written next to it.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    """Read an image and draw its instances, scaled down to `longest_px` of its longer side.
 
     Raises:
         ImageFailure: the image cannot be read or has another size than its labels.

@@ -101,13 +101,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = '
 
 
 def picture(encoded: bytes, media_type: str, caption: str = '', is_chart: bool = False) -> str:
-    """Make a picture of an encoded file.
+    """Make a picture of an encoded file of a type such as image/jpeg.
 
-    Args:
-        encoded: content of the file.
-        media_type: such as image/jpeg.
-        caption: text under the picture.
-        is_chart: whether it is dark on a dark page, and as wide as it must be to be read.
+    A chart is dark on a dark page, and as wide as it must be to be read.
     """
     source = f'data:{media_type};base64,{b64encode(encoded).decode()}'
     caption = escape(caption)
