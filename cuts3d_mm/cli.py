@@ -180,10 +180,6 @@ def report_refused(reasons: Sequence[str]) -> int:
     return EXIT_FAILURES if reasons else 0
 
 
-class UsageError(Exception):
-    """An argument is wrong; argparse would replace the message of a ValueError."""
-
-
 class CommandParser(argparse.ArgumentParser):
     """Parser whose `--help` keeps the lines of the examples and adds the defaults."""
 
@@ -213,14 +209,16 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_args(*arguments)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """Read the value of an argument; an error begins with the name of the argument."""
+        """Read the value of an argument; what a function of ours says is not replaced."""
         try:
             return super()._get_value(action, arg_string)
-        except UsageError as error:
-            if not str(error).startswith('must '):
+        except argparse.ArgumentError as error:
+            cause = error.__context__
+            if action.type in (int, float) or not isinstance(cause, ValueError):
                 raise
             name = '/'.join(action.option_strings) or action.metavar
-            raise UsageError(f'{name} {error}') from error
+            told = f'{name} {cause}' if str(cause).startswith('must ') else str(cause)
+            raise ValueError(told) from cause
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -258,10 +256,10 @@ def config_name(name: str, kind: Kind = 'training') -> str:
         stems = {path.stem for path in shipped_configs(kind)}
         config = next((word for word in sys.argv if word in stems), None)
         if config is not None and Path(name).is_dir():
-            raise UsageError(
+            raise ValueError(
                 f'CONFIG stands before IMAGES, got them swapped: {program()} {config} {name} ...'
             ) from error
-        raise UsageError(str(error)) from error
+        raise
     if Path(name).is_file() and not found.samefile(name):
         print(
             f'{program()}: CONFIG is the shipped {name}; ./{name} would name the file in this '
@@ -276,84 +274,66 @@ def generator_name(name: str) -> str:
     return config_name(name, 'generator')
 
 
-def weights_location(location: str) -> str:
-    """Check that there are such weights, as far as this machine can tell."""
-    if '://' not in location and not Path(location).is_file():
-        raise UsageError(f'checkpoint must be a file, found none at {location}')
-    return location
-
-
-def image_source(location: str) -> str:
-    """Check that there is such an image, folder or video, as far as this machine can tell."""
-    is_elsewhere = '://' in location or location.startswith('webcam:')
-    if not is_elsewhere and not Path(location).exists():
-        raise UsageError(
-            f'INPUT must be an image, a folder, a list, a video, an address or '
-            f'webcam:N, found nothing at {location}'
-        )
-    return location
-
-
-def place(text: str) -> Place:
-    """Read a path, or the URI of a place elsewhere."""
-    try:
-        return find_place(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def place_to_write(text: str) -> Place:
     """Check that OUT can be written, as far as this machine can tell."""
-    out = place(text)
-    try:
-        require_writable(out, 'OUT')
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    out = find_place(text)
+    require_writable(out, 'OUT')
     return out
 
 
 def local_place(text: str) -> Path:
     """Read a path on this machine."""
-    if isinstance(found := place(text), Path):
+    if isinstance(found := find_place(text), Path):
         return found
-    raise UsageError(f'must be a path on this machine, got {text}; write there, then copy it')
+    raise ValueError(f'must be a path on this machine, got {text}; write there, then copy it')
 
 
-Where = TypeVar('Where', Path, Place)
+Where = TypeVar('Where', str, Path, Place)
 
 
 def _existing(
     read: Callable[[str], Where], is_there: Callable[[Where], bool], message: str
 ) -> Callable[[str], Where]:
-    """Make a reader of a path that says `message`, which names the path, where nothing is."""
+    """Make a reader that raises `message`, which names the text, where it names nothing."""
 
     def check(text: str) -> Where:
         found = read(text)
         if not is_there(found):
-            raise UsageError(message.format(text))
+            raise ValueError(message.format(text))
         return found
 
     return check
 
 
+weights_location = _existing(
+    str,
+    lambda text: '://' in text or Path(text).is_file(),
+    'checkpoint must be a file, found none at {}',
+)
+image_source = _existing(
+    str,
+    lambda text: '://' in text or text.startswith('webcam:') or Path(text).exists(),
+    'INPUT must be an image, a folder, a list, a video, an address or webcam:N, found nothing at '
+    '{}',
+)
 existing_file = _existing(Path, Path.is_file, 'must be a file, found none: {}')
 existing_folder = _existing(Path, Path.is_dir, 'must be a folder, found none: {}')
 image_file = _existing(Path, Path.is_file, 'IMAGE must be an image file, found none at {}')
 image_folder = _existing(
-    place, lambda found: found.is_dir(), 'IMAGES must be a folder, found none: {}'
+    find_place, lambda found: found.is_dir(), 'IMAGES must be a folder, found none: {}'
 )
 images_path = _existing(
-    place,
+    find_place,
     lambda found: found.exists(),
     'IMAGES must be a folder, an image, a text file or a COCO JSON, found nothing at {}',
 )
 labels_path = _existing(
-    place,
+    find_place,
     lambda found: found.exists(),
     'LABELS must be a label store or a COCO JSON, found nothing at {}',
 )
 label_store_path = _existing(
-    place,
+    find_place,
     lambda found: any(found.glob('labels-*.parquet')),
     '{} must be a label store, found no labels-*.parquet in it',
 )
@@ -366,7 +346,7 @@ def share(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UsageError(f'must lie in [0, 1], got {text}')
+        raise ValueError(f'must lie in [0, 1], got {text}')
     return value
 
 

@@ -12,7 +12,7 @@ import argparse
 import ast
 import json
 
-from cuts3d_mm.cli import UsageError, make_parser, run_command
+from cuts3d_mm.cli import make_parser, run_command
 from cuts3d_mm.configs import shipped_configs
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         if all(word.lower() in f'{config.stem} {text}'.lower() for word in args.words)
     }
     if not found:
-        raise UsageError(f'WORD must occur in a config, no config of {len(sentences)} has all')
+        raise ValueError(f'WORD must occur in a config, no config of {len(sentences)} has all')
     if args.json:
         listed = [
             {'name': config.stem, 'path': str(config), 'description': text}

@@ -15,10 +15,10 @@ from cuts3d_mm.cli import (
     existing_folder,
     label_store_path,
     make_parser,
-    place,
     report_refused,
     run_command,
 )
+from cuts3d_mm.files.remote import find_place
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +27,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'store', type=label_store_path, help='label store, the OUT of cuts3d generate'
     )
-    parser.add_argument('out', type=place, help='COCO JSON to write, or the folder of a format')
+    parser.add_argument(
+        'out', type=find_place, help='COCO JSON to write, or the folder of a format'
+    )
     parser.add_argument(
         '--format',
         choices=['coco', 'yolo-seg', 'labelme', 'voc-png'],

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from cuts3d_mm.cli import (
-    UsageError,
     ask,
     config_name,
     existing_file,
@@ -87,7 +86,7 @@ def parse_args() -> argparse.Namespace:
 def _local_label_store(text: str) -> Path:
     if isinstance(store := label_store_path(text), Path):
         return store
-    raise UsageError(f'the label store must be on this machine, copy {text} first')
+    raise ValueError(f'the label store must be on this machine, copy {text} first')
 
 
 def _config_or_release(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from cuts3d_mm.algorithm.masks import box_xywh
 from cuts3d_mm.arrays import Float, Mask, Pixels
 from cuts3d_mm.labels.record import InstanceRecord, decode_mask
 from cuts3d_mm.labels.rle import pack_runs, unpack_runs
@@ -143,20 +144,18 @@ def _encode_crop(
     crop: Mask, top_left: tuple[int, int], image_hw: tuple[int, int], score: float
 ) -> InstanceRecord | None:
     """Pack a part of a mask as one of the whole image; None if it is empty."""
-    rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
-    if not rows.size:
+    x, y, width, height = box_xywh(crop)
+    if not width:
         return None
-    height, width = image_hw
-    tight = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    top, left = top_left[0] + int(rows[0]), top_left[1] + int(columns[0])
-    strip = np.zeros((height, tight.shape[1]), np.uint8, order='F')
-    strip[top : top + tight.shape[0]] = tight
+    top, left = top_left[0] + y, top_left[1] + x
+    strip = np.zeros((image_hw[0], width), np.uint8, order='F')
+    strip[top : top + height] = crop[y : y + height, x : x + width]
     runs = unpack_runs(coco_mask.encode(strip)['counts'])
-    runs[0] += left * height  # run lengths go down the columns
-    rest = (width - left - tight.shape[1]) * height
+    runs[0] += left * image_hw[0]  # run lengths go down the columns
+    rest = (image_hw[1] - left - width) * image_hw[0]
     runs = np.append(runs, [rest] if len(runs) % 2 == 0 else [0, rest])
-    box = float(left), float(top), float(tight.shape[1]), float(tight.shape[0])
-    return InstanceRecord(box, int(tight.sum()), pack_runs(runs, image_hw), score, None)
+    box = float(left), float(top), float(width), float(height)
+    return InstanceRecord(box, int(strip.sum()), pack_runs(runs, image_hw), score, None)
 
 
 def _distinct(instances: Sequence[TiledDetection], are_cut: Sequence[bool]) -> list[int]:

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from cuts3d_mm.algorithm.masks import box_xywh
 from cuts3d_mm.arrays import Float, Index, Pixels
 from cuts3d_mm.files.remote import Place
 from cuts3d_mm.images.reading import ImageFailure, read_labelled_image, resize_rgb
 from cuts3d_mm.labels.naming import Member, StoredGroups
 from cuts3d_mm.labels.record import ImageRecord, decode_mask
 
-from .overlays import draw_outlines, draw_record, instance_color
+from .overlays import draw_outlines, draw_record, instance_color, resize_mask
 from .pictures import save_picture
 
 NUM_SHOWN = 36  # labelled images of a sheet
@@ -25,6 +25,7 @@ TILE_PX = 128
 COLUMNS, _TYPICAL, _EDGE = 8, 24, 8  # columns of a sheet; most typical instances and edge cases
 _MARGIN = 0.15  # share of the longer side of the box that is shown around it
 _GREY, _WHITE = 200, 255  # 8-bit luminance of what is missing, and of the gaps
+_MISSING = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
 _GAP_PX = 12  # px between the typical instances and the edge cases
 
 
@@ -44,22 +45,17 @@ def draw_tile(pixels: Pixels, record: ImageRecord, index: int) -> Pixels:
     """Draw an instance with a little of what is around it, (TILE_PX, TILE_PX, 3)."""
     instance = record.instances[index]
     mask = decode_mask(instance, record.image_hw)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    sides = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    margin = int(_MARGIN * max(sides)) + 1
-    window = tuple(
-        slice(max(0, found[0] - margin), found[-1] + 1 + margin) for found in (rows, columns)
-    )
-    part = pixels[window]
+    left, top, width, height = box_xywh(mask)
+    margin = int(_MARGIN * max(width, height)) + 1
+    rows = slice(max(0, top - margin), top + height + margin)
+    columns = slice(max(0, left - margin), left + width + margin)
+    part = pixels[rows, columns]
     scale = TILE_PX / max(part.shape[:2])
     height, width = (max(1, round(side * scale)) for side in part.shape[:2])
-    tile = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
+    tile = _MISSING.copy()
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
-    small = resize_rgb(part, (height, width))
-    inside = cv2.resize(
-        mask[window].astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
-    )
-    drawn = draw_outlines(small, [inside > 0], [instance_color(0)])
+    inside = resize_mask(mask[rows, columns], (height, width))
+    drawn = draw_outlines(resize_rgb(part, (height, width)), [inside], [instance_color(0)])
     tile[top : top + height, left : left + width] = drawn
     return tile
 
@@ -71,18 +67,14 @@ def draw_tiles(
     wanted = defaultdict(list)
     for name, index in members:
         wanted[name].append(index)
-    tiles = {}
+    tiles: dict[Member, Pixels] = {}
     for record in records:
         if record.name not in wanted:
             continue
-        try:
+        tiles |= {(record.name, index): _MISSING for index in wanted[record.name]}
+        with suppress(ImageFailure):
             pixels = read_labelled_image(images, record)
-        except ImageFailure:
-            pixels = None
-        for index in wanted[record.name]:
-            if pixels is None:
-                tiles[record.name, index] = np.full((TILE_PX, TILE_PX, 3), _GREY, np.uint8)
-            else:
+            for index in wanted[record.name]:
                 tiles[record.name, index] = draw_tile(pixels, record, index)
     return tiles
 

@@ -16,7 +16,7 @@ from cuts3d_mm.algorithm.cut_instances import ImageCuts, Instance
 from cuts3d_mm.algorithm.depth import project_depth
 from cuts3d_mm.arrays import Double, Mask, Pixels
 
-from .overlays import draw_instances, draw_outlines, instance_color
+from .overlays import draw_instances, draw_outlines, instance_color, resize_mask
 
 _PANEL = 2.4  # width of a small panel; all lengths in inches
 _GAP = 0.1
@@ -147,8 +147,7 @@ class _Sheet:
 
     def cut_out(self, mask: Mask, color: Double) -> Pixels:
         """Draw the image with a mask of patches outlined, and pale outside of the mask."""
-        size_wh = self.image.shape[1], self.image.shape[0]
-        full = cv2.resize(mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST) > 0
+        full = resize_mask(mask, self.image.shape[:2])
         pale = (1 - _PALENESS) * self.image + _PALENESS * 255
         picture = np.where(full[..., None], self.image, pale).astype(np.uint8)
         return draw_outlines(picture, [full], [color])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS
+from cuts3d_mm.algorithm.masks import box_xywh
 from cuts3d_mm.arrays import Double, Float, Mask, Pixels
 from cuts3d_mm.files.atomic import write_lines
 from cuts3d_mm.files.paths import BadName, path_to_write
@@ -92,6 +93,12 @@ def draw_outlines(image: Pixels, masks: Sequence[Mask], colors: Sequence[Double]
     return drawn
 
 
+def resize_mask(mask: Mask, image_hw: tuple[int, int]) -> Mask:
+    """Resize a mask to another size of its image, by nearest neighbour."""
+    values = mask.astype(np.uint8)
+    return cv2.resize(values, image_hw[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
 def cross_out(image: Pixels) -> Pixels:
     """Dim a (H, W, 3) picture and draw a red cross over all of it."""
     height, width = image.shape[:2]
@@ -165,9 +172,8 @@ def place_labels(masks: Sequence[Mask], sizes_wh: Sequence[Point]) -> list[Point
 def _candidates(mask: Mask, size_wh: Point) -> list[Point]:
     """Places around the box of a mask, then in its corners; above comes first."""
     width, height = size_wh
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, top, box_width, box_height = box_xywh(mask)
+    right, bottom = left + box_width, top + box_height
     along_x = left, right - width, (left + right - width) // 2
     along_y = top, bottom - height, (top + bottom - height) // 2
     places = [
@@ -256,10 +262,7 @@ def draw_record(
     if longest_px is not None and longest > longest_px:
         height, width = (max(1, round(size * longest_px / longest)) for size in record.image_hw)
         pixels = resize_rgb(pixels, (height, width))
-        masks = [
-            cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-            for mask in masks
-        ]
+        masks = [resize_mask(mask, (height, width)) for mask in masks]
     scores = [instance.score for instance in record.instances] if with_scores else None
     names = [instance.category for instance in record.instances]
     return draw_instances(pixels, masks, scores, categories=names)
