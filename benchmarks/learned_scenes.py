@@ -18,9 +18,7 @@ SETS = {'train': (96, 0), 'test': (96, 900)}  # number of scenes, seed
 def scenes(out: Path, name: str) -> DemoSet:
     """Render a set of scenes, unless it is there."""
     target = DemoSet(name, out / name, 'far', is_photo=False)
-    if not target.ground_truth.is_file():
-        write_scenes(target, *SETS[name])
-    return target
+    return target if target.ground_truth.is_file() else write_scenes(out / name, name, *SETS[name])
 
 
 def learn(train: DemoSet, out: Path, seed: int, rounds: int, *more: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.demo.demo import RECIPES, label_set
-from cuts3d_mm.demo.photos import write_training_scenes
+from cuts3d_mm.demo.photos import HELD_OUT_SEED, TRAINING_SEED, write_scenes
 from cuts3d_mm.learning.training import read_log, train
 from cuts3d_mm.visualization.charts import format_table
 
@@ -43,7 +43,8 @@ VARIANTS = {
 
 def make_labels(root: Path, workers: int) -> None:
     """Scenes and both kinds of labels."""
-    training, _ = write_training_scenes(root, NUM_TRAINING, NUM_HELD_OUT)
+    training = write_scenes(root, 'training', NUM_TRAINING, TRAINING_SEED)
+    write_scenes(root / 'held_out', 'held out', NUM_HELD_OUT, HELD_OUT_SEED)
     for name, config in RECIPES.items():
         label_set(config, training, label_folder(root, name), workers)
 

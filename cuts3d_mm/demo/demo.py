@@ -46,8 +46,7 @@ _SMALL_DEPTH = (  # Apache-2.0, as DINO
     'model.depth.predicts=disparity',
 )
 METRICS = ('AP', 'AP50', 'AR100')
-_PICTURE_PHOTO, _PICTURE_SCENE = 'motorcycle', 10  # a photo, two balls that touch
-_PICTURE_DPI = 110
+_PICTURE_SCENE, _PICTURE_DPI = 10, 110  # two balls that touch
 _TITLE = 'Objects found without a single human label'
 _INTRODUCTION = (
     'CutS3D cuts objects out of unlabelled images where self-supervised features and depth agree '
@@ -98,17 +97,15 @@ def run_demo(
     stores = [_label(out, one, workers) for one in sets]
     rows = _score_rows(sets[-1], stores[-1])
     write_whole(out / 'scores.json', json.dumps(rows, indent=1))
-    *photos, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
-    photos = _cut_with_dino(photos)
+    *singles, scenes = (list(_compare(*pair)) for pair in zip(sets, stores, strict=True))
+    photos = _cut_with_dino([photo for single in singles for photo in single])
     trainings = dict(learn_from_scenes(out, workers, rounds, num_seeds)) if num_seeds else {}
-    shown = [one for photo in photos for one in photo]
     header = ['recipe', *(f'mask {name} %' for name in METRICS)]
     caption = f'Class-agnostic scores of the labels of {sets[-1].title}.'
     scores = page.table(header, rows, caption)
-    write_page(out / 'index.html', scores, shown, scenes, list(trainings.values()))
+    write_page(out / 'index.html', scores, photos, scenes, list(trainings.values()))
     if pictures is not None:
-        by_name = {one.folder.name: photo for one, photo in zip(sets, photos, strict=False)}
-        _write_pictures(pictures, by_name[_PICTURE_PHOTO][0], scenes, trainings)
+        _write_pictures(pictures, photos[0], scenes, trainings)
     tables = [(header, rows), *((one.header, one.rows) for one in trainings.values())]
     return '\n\n'.join(format_table(*table) for table in tables)
 
@@ -175,16 +172,14 @@ def _compare(demo_set: DemoSet, stores: dict[str, Path]) -> Iterator[Comparison]
         yield Comparison(title, image, flat, cuts)
 
 
-def _cut_with_dino(photos: list[list[Comparison]]) -> list[list[Comparison]]:
+def _cut_with_dino(photos: list[Comparison]) -> list[Comparison]:
     """Add what CutS3D finds with DINO and a depth network, if both can be had."""
     try:
         model = load_generator_config(_DINO, [*_SMALL_DEPTH])
         check_labeller(model)
         fetch_weights(model)  # from the cache, if the Hub does not answer within 5 s
         generator = build_on(model, 'cpu')
-        return [
-            [replace(one, dino=generator.explain(one.image)) for one in photo] for photo in photos
-        ]
+        return [replace(one, dino=generator.explain(one.image)) for one in photos]
     except (ImportError, OSError, ValueError, RuntimeError, ImageFailure) as error:
         _say(
             f'the page has no column "{_WITH_DINO}": {str(error).partition(";")[0]}; the same '
@@ -224,16 +219,9 @@ def write_page(
     trainings: Sequence[Training],
 ) -> None:
     """Write the page: a table of scores (HTML), photos, scenes, then trainings."""
-    pictures = [_draw_comparison(one) for one in scenes]
-    shown = [block for blocks in pictures[:_NUM_SCENES_SHOWN] for block in blocks]
-    others = [block for blocks in pictures[_NUM_SCENES_SHOWN:] for block in blocks]
-    if others:
-        rest = len(pictures) - _NUM_SCENES_SHOWN
-        shown.append(page.details(f'{rest} more scenes', others))
-    sections = {
-        'Photos': [block for one in photos for block in _draw_comparison(one)],
-        'Rendered scenes': shown,
-    }
+    drawn = [[_draw_comparison(one) for one in images] for images in (photos, scenes)]
+    shown = page.first_blocks(drawn[1], _NUM_SCENES_SHOWN, 'scenes')
+    sections = {'Photos': drawn[0], 'Rendered scenes': shown}
     for one in trainings:
         curves = page.picture_of_figure(one.curves, is_chart=True)
         table = page.table(one.header, one.rows)
@@ -242,20 +230,20 @@ def write_page(
     write_whole(path, page.render_report(_TITLE, introduction, sections))
 
 
-def _draw_comparison(one: Comparison) -> list[str]:
+def _draw_comparison(one: Comparison) -> str:
     """Show both recipes on the same image, large, and the stages of CutS3D after a click."""
     image = one.image
     masks = {'MaskCut (2D)': one.flat}
     for name, cuts in (('CutS3D', one.cuts), (_WITH_DINO, one.dino)):
         if cuts is not None:
             masks[name] = [instance.mask for instance in cuts.instances]
-    return [
+    stages = page.picture_of_figure(draw_stages(image, one.cuts))
+    blocks = [
         page.text(one.title),
         page.row([_outlined(image, each, name) for name, each in masks.items()]),
-        page.details(
-            'how CutS3D came to it', [page.picture_of_figure(draw_stages(image, one.cuts))]
-        ),
+        page.details('how CutS3D came to it', [stages]),
     ]
+    return '\n'.join(blocks)
 
 
 def _outlined(image: Pixels, masks: Sequence[Mask], recipe: str) -> str:
@@ -276,10 +264,9 @@ def learn_from_scenes(
 
     from .rounds import score_rounds, score_store
 
-    scenes = DemoSet(f'{NUM_SCENES} scenes', out / 'training', 'far', is_photo=False)
-    write_scenes(scenes, NUM_SCENES, TRAINING_SEED)
-    others = DemoSet(f'{NUM_TEST_SCENES} other scenes', out / 'others', 'far', is_photo=False)
-    write_scenes(others, NUM_TEST_SCENES, HELD_OUT_SEED)
+    title = f'{NUM_TEST_SCENES} other scenes'
+    scenes = write_scenes(out / 'training', 'training', NUM_SCENES, TRAINING_SEED)
+    others = write_scenes(out / 'others', title, NUM_TEST_SCENES, HELD_OUT_SEED)
     labels = out / 'labels' / 'others'
     label_set(RECIPES['CutS3D'], others, labels, workers)
     request = Request(

@@ -58,25 +58,14 @@ def write_demo_sets(folder: Path, num_scenes: int) -> list[DemoSet]:
         sets.append(DemoSet(title, folder / name, larger_is, is_photo=True))
         _write(sets[-1], [load()])
     title = f'{num_scenes} rendered scenes with exact depth'
-    sets.append(DemoSet(title, folder / f'scenes_{num_scenes}', 'far', is_photo=False))
-    write_scenes(sets[-1], num_scenes)
-    return sets
+    return [*sets, write_scenes(folder / f'scenes_{num_scenes}', title, num_scenes)]
 
 
-def write_scenes(target: DemoSet, count: int, seed: int = 0) -> None:
+def write_scenes(folder: Path, title: str, count: int, seed: int = 0) -> DemoSet:
     """Render scenes into a set."""
+    target = DemoSet(title, folder, 'far', is_photo=False)
     _write(target, render_scenes(count, seed))
-
-
-def write_training_scenes(root: Path, num_training: int, num_held_out: int) -> list[DemoSet]:
-    """Write scenes to train on and, in `held_out/` of that set, scenes to test on; both sets."""
-    title = f'{num_training} scenes to train on'
-    training = DemoSet(title, root, 'far', is_photo=False)
-    title = f'{num_held_out} held-out scenes'
-    held_out = DemoSet(title, root / 'held_out', 'far', is_photo=False)
-    write_scenes(training, num_training, TRAINING_SEED)
-    write_scenes(held_out, num_held_out, HELD_OUT_SEED)
-    return [training, held_out]
+    return target
 
 
 def scenes_to_coco(scenes: Iterable[Scene]) -> dict[str, Any]:

