@@ -204,6 +204,8 @@ def commands(planned: Planned) -> str:
     """Say how each step is done by a command."""
     settings, folders, request = planned.plan.settings, planned.folders, planned.request
     depth = ['--depth', settings.depth] if settings.depth else []
+    if settings.larger_is:
+        depth += ['--cfg-options', f'model.depth.larger_is={settings.larger_is}']
     exclude = ['--exclude', str(request.exclude)] if request.exclude else []
     images, config = settings.images, str(folders.config)
     weights = str(weights_after(folders, planned.num_rounds))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from helpers.training import write_inputs
 
 from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import write_store
-from cuts3d_mm.learning.plan import Folders
-from cuts3d_mm.learning.report import scores
+from cuts3d_mm.learning.plan import Folders, Request
+from cuts3d_mm.learning.planning import plan_run
+from cuts3d_mm.learning.report import commands, scores
 
 
 def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
@@ -34,3 +36,14 @@ def test_a_held_out_image_is_not_taken_for_one_of_the_same_last_part(tmp_path):
     truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
     with pytest.raises(ValueError, match=r'a\.png can be cats/a\.png or dogs/a\.png'):
         scores(truth, names, folders, [folders.detections(0)])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'options'),
+    [({}, ''), ({'larger_is': 'near'}, ' --cfg-options model.depth.larger_is=near')],
+)
+def test_the_commands_by_hand_read_depth_as_the_run_did(tmp_path, changes, options):
+    images, depth = write_inputs(tmp_path) / 'images', tmp_path / 'depth'
+    depth.mkdir()
+    planned = plan_run(Request(images, tmp_path / 'out', offline=True, depth=depth, **changes))
+    assert f' LABELS --depth {depth}{options}\n' in commands(planned)
