@@ -76,8 +76,7 @@ TOOLS = Path(__file__).parents[1] / 'tools'
 
 @pytest.fixture
 def cuts3d(monkeypatch, capsys, tmp_path_factory):
-    """Run a command in this process: exit code, output, errors."""
-
+    """Run a command in this process: exit code, output, errors; `done`: one that must succeed."""
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path_factory.mktemp('temporary')))
 
     def run(command, *arguments):
@@ -90,6 +89,13 @@ def cuts3d(monkeypatch, capsys, tmp_path_factory):
         output = capsys.readouterr()
         return ended.value.code, output.out, output.err
 
+    def done(*arguments):
+        """Run a command that must succeed, and return its output."""
+        code, out, err = run(*arguments)
+        assert code == 0, err
+        return out
+
+    run.done = done
     return run
 
 

@@ -4,33 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from helpers.drawn import disc
-from PIL import Image
+from helpers.drawn import write_colored_discs
 
 from cuts3d_mm.app.groups_page import GroupBrowser
 from cuts3d_mm.labellers.embedding import Embedder
 from cuts3d_mm.labels.naming import read_operations
-from cuts3d_mm.labels.record import ImageRecord, encode_instance
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.pipeline.grouped_labels import group_labels
-
-COLORS = ((220, 60, 40), (40, 90, 230), (60, 200, 60))
 
 
 @pytest.fixture
 def folder(tmp_path, rng):
     """Six images with a red, a blue and a green disc each, and their groups."""
-    (tmp_path / 'images').mkdir()
-    records = []
-    masks = [disc((30, 30 + 60 * place), 20, (60, 180)) for place in range(3)]
-    for number in range(6):
-        pixels = np.full((60, 180, 3), 110) + rng.normal(0, 4, (60, 180, 3))
-        for mask, color in zip(masks, COLORS, strict=True):
-            pixels[mask] = np.array(color) + rng.normal(0, 4, 3)
-        name = f'{number}.png'
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / 'images' / name)
-        instances = tuple(encode_instance(mask, None, 0.5) for mask in masks)
-        records.append(ImageRecord(name, (60, 180), instances))
+    records = write_colored_discs(tmp_path, 6, rng)
     write_store(tmp_path / 'labels', records)
     embedder = Embedder({'type': 'cuts3d_mm.ColorTextureFeatures'})
     group_labels(records, tmp_path / 'images', tmp_path / 'groups', 3, embedder=embedder)

@@ -122,6 +122,24 @@ def annotations_of(names, image_hw):
     return {'images': images, 'annotations': annotations, 'categories': classes}
 
 
+COLORS = ((220, 60, 40), (40, 90, 230), (60, 200, 60))  # of discs
+
+
+def write_colored_discs(folder, count, rng, turn=0):
+    """Images with a red, a blue and a green disc, in each so many places on; their labels."""
+    (folder / 'images').mkdir()
+    masks = [disc((30, 30 + 60 * place), 20, (60, 180)) for place in range(3)]
+    instances, records = tuple(encode_instance(mask, None, 0.5) for mask in masks), []
+    for number in range(count):
+        pixels = np.full((60, 180, 3), 110) + rng.normal(0, 4, (60, 180, 3))
+        for place, mask in enumerate(masks):
+            pixels[mask] = np.array(COLORS[(place + turn * number) % 3]) + rng.normal(0, 4, 3)
+        name = f'{number}.png'
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / 'images' / name)
+        records.append(ImageRecord(name, (60, 180), instances))
+    return records
+
+
 STORE_GRID_HW = (6, 9)
 
 

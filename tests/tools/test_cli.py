@@ -29,8 +29,7 @@ def folder(tmp_path, rng):
 @pytest.fixture
 def store(folder, cuts3d):
     arguments = (folder / 'images', folder / 'out', '--depth', folder / 'depth', '--workers', 0)
-    code, out, err = cuts3d('generate', CUTS3D, *arguments, *QUICK)
-    assert code == 0, err
+    out = cuts3d.done('generate', CUTS3D, *arguments, *QUICK)
     assert out.startswith('6 images: ')
     return folder / 'out'
 
@@ -47,8 +46,7 @@ def test_a_network_of_timm_labels_images_and_again_to_the_same_bytes(cuts3d, fol
     shards = []
     for out in (folder / 'first', folder / 'second'):
         arguments = (MASKCUT, folder / 'images', out, '--workers', 0, '--cfg-options')
-        code, text, err = cuts3d('generate', *arguments, 'model.input_hw=(64,96)', *given)
-        assert code == 0, err
+        text = cuts3d.done('generate', *arguments, 'model.input_hw=(64,96)', *given)
         shards.append([path.read_bytes() for path in sorted(out.glob('labels-*.parquet'))])
     assert shards[0] == shards[1] and text.startswith('6 images: ')
 
@@ -166,8 +164,7 @@ def test_explain_draws_two_recipes_next_to_each_other(cuts3d, folder, tmp_path):
     arguments = (folder / 'images/a/000.png', '--depth', folder / 'depth/a', '--out', figure)
     widths = []
     for other in ((), ('--compare', 'paper'), ('--compare', MASKCUT)):
-        code, text, err = cuts3d('explain', CUTS3D, *arguments, *QUICK, *other, '--json')
-        assert code == 0, err
+        text = cuts3d.done('explain', CUTS3D, *arguments, *QUICK, *other, '--json')
         assert ('compare' in json.loads(text)) == bool(other)
         widths.append(Image.open(figure).size[0])
     assert widths[1] == pytest.approx(2 * widths[0], abs=2)  # in 3D as well
@@ -196,8 +193,7 @@ def test_too_many_failures_end_with_three(cuts3d, folder):
 def test_a_part_of_a_run_is_labelled_alone(cuts3d, tmp_path, rng, name):
     write_images(tmp_path / 'images', 10, rng)
     arguments = (MASKCUT, tmp_path / 'images', tmp_path / 'out', '--workers', 0, *QUICK)
-    code, _, err = cuts3d('generate', *arguments, name, '1/2')
-    assert code == 0, err
+    cuts3d.done('generate', *arguments, name, '1/2')
     assert [path.name for path in (tmp_path / 'out').glob('*.parquet')] == [
         'labels-000001.parquet'
     ]

@@ -18,10 +18,9 @@ CASCADE = 'cuts3d_cascade-mask-rcnn_r50_fpn_8xb2-amp-160k_imagenet.py'
 def test_detectors_go_to_detectron2_and_back(cuts3d, tmp_path):
     ours = build_detector(load_config(CASCADE, [])).state_dict()
     torch.save({'state_dict': ours, 'meta': {}}, tmp_path / 'ours.pth')
-    code, out, err = cuts3d(
+    out = cuts3d.done(
         'convert', 'detectron2', '--reverse', tmp_path / 'ours.pth', tmp_path / 'd2.pth'
     )
-    assert code == 0, err
     theirs = torch.load(tmp_path / 'd2.pth', weights_only=True)['model']
     assert torch.equal(
         theirs['backbone.bottom_up.stem.conv1.weight'], ours['backbone.conv1.weight']
@@ -72,8 +71,7 @@ def test_files_of_cutler_become_a_store_in_order_of_names_with_sizes_corrected(c
         image['width'], image['height'] = image['height'], image['width']
     dataset['images'].reverse()
     (tmp_path / 'cutler.json').write_text(json.dumps(dataset))
-    code, _, err = cuts3d('convert', 'labels', tmp_path / 'cutler.json', tmp_path / 'store')
-    assert code == 0, err
+    cuts3d.done('convert', 'labels', tmp_path / 'cutler.json', tmp_path / 'store')
     found = list(read_store(tmp_path / 'store'))
     assert [record.name for record in found] == ['000.png', '001.png', '002.png', '003.png']
     assert all(record.image_hw == (60, 90) for record in found if record.instances)

@@ -35,8 +35,7 @@ def content(folder):
 def test_generate_makes_damaged_shards_again_and_names_them(cuts3d, tmp_path, rng, caplog):
     write_images(tmp_path / 'images', 8 * len(DAMAGES), rng)
     arguments = ('generate', 'maskcut_color-texture.py', tmp_path / 'images', tmp_path / 'out')
-    code, _, err = cuts3d(*arguments, '--workers', 0, *QUICK)
-    assert code == 0, err
+    cuts3d.done(*arguments, '--workers', 0, *QUICK)
     whole = content(tmp_path / 'out')
     assert len(whole) == len(DAMAGES)
     for path, damage in zip(shard_paths(tmp_path / 'out'), DAMAGES.values(), strict=True):
@@ -56,8 +55,7 @@ def test_generate_refuses_images_that_others_of_the_same_size_took_the_place_of(
     for name in ('a', 'b'):
         Image.fromarray(pixels).save(tmp_path / f'images/{name}.bmp')
     arguments = ('generate', 'maskcut_color-texture.py', tmp_path / 'images', tmp_path / 'out')
-    code, _, err = cuts3d(*arguments, '--workers', 0, *QUICK)
-    assert code == 0, err
+    cuts3d.done(*arguments, '--workers', 0, *QUICK)
     os.utime(tmp_path / 'images/a.bmp')
     assert cuts3d(*arguments, '--workers', 0, *QUICK)[0] == 0  # the same picture as before
     pixels[40:60] = 0
@@ -71,8 +69,7 @@ def test_generate_refuses_images_that_others_of_the_same_size_took_the_place_of(
 def test_commands_and_data_sets_name_a_damaged_shard_in_one_line(cuts3d, tmp_path, kind):
     write_labelled_images(tmp_path)
     labels = tmp_path / 'labels'
-    code, _, err = cuts3d('export', labels, tmp_path / 'truth.json')
-    assert code == 0, err
+    cuts3d.done('export', labels, tmp_path / 'truth.json')
     DAMAGES[kind](labels / 'labels-000001.parquet')
     for arguments in (
         ('export', labels, tmp_path / 'x.json'),

@@ -14,17 +14,10 @@ import cv2
 import numpy as np
 import pytest
 from helpers.drawn import annotations_of, write_images
-from helpers.tiny_detectors import write_checkpoint
 from PIL import Image
 from pycocotools.coco import COCO
 
 from cuts3d_mm.labels.store import read_store
-
-
-@pytest.fixture(scope='module')
-def detector(tmp_path_factory):
-    path = tmp_path_factory.mktemp('detector') / 'iter_1.pth'
-    return ('--model', write_checkpoint(path), '--weights', path, '--device', 'cpu')
 
 
 def write_video(path, count, image_hw=(60, 88)):
@@ -61,8 +54,7 @@ def test_photos_and_a_video_become_pictures_masks_and_coco(cuts3d, detector, tmp
 def test_objects_of_a_video_are_followed(cuts3d, detector, tmp_path):
     write_video(tmp_path / 'clip.mp4', 3)
     arguments = ('--out', tmp_path / 'out', '--score-thr', '0', '--track')
-    code, _, err = cuts3d('detect', tmp_path / 'clip.mp4', *detector, *arguments)
-    assert code == 0, err
+    cuts3d.done('detect', tmp_path / 'clip.mp4', *detector, *arguments)
     found = json.loads((tmp_path / 'out/detections.json').read_text())['annotations']
     frames = [[one['track_id'] for one in found if one['image_id'] == i] for i in (1, 2, 3)]
     assert all(len(set(numbers)) == len(numbers) for numbers in frames)
@@ -79,25 +71,20 @@ def test_results_have_the_image_ids_of_the_coco_json_and_are_scored(
         one[key] = 40 - one[key]
     (tmp_path / 'in/truth.json').write_text(json.dumps(truth))
     arguments = ('--out', tmp_path / 'out', '--save', 'results', '--score-thr', '0')
-    code, _, err = cuts3d('detect', tmp_path / 'in/truth.json', *detector, *arguments)
-    assert code == 0, err
+    cuts3d.done('detect', tmp_path / 'in/truth.json', *detector, *arguments)
     results = tmp_path / 'out/results.json'
     assert {one['image_id'] for one in json.loads(results.read_text())} == {38, 39, 40}
     scores = []
     for labels in (results, tmp_path / 'out/labels'):
-        code, _, err = cuts3d(
+        cuts3d.done(
             'score', labels, tmp_path / 'in/truth.json', '--json', tmp_path / 'scores.json'
         )
-        assert code == 0, err
         scores.append(json.loads((tmp_path / 'scores.json').read_text()))
     assert scores[0] == scores[1]
     kept = ('image_id', 'category_id', 'segmentation')
     true = [{key: one[key] for key in kept} | {'score': 1} for one in truth['annotations']]
     results.write_text(json.dumps(true))
-    code, _, err = cuts3d(
-        'score', results, tmp_path / 'in/truth.json', '--json', tmp_path / 'scores.json'
-    )
-    assert code == 0, err
+    cuts3d.done('score', results, tmp_path / 'in/truth.json', '--json', tmp_path / 'scores.json')
     assert json.loads((tmp_path / 'scores.json').read_text())['segm']['AP'] == 1
     both = (tmp_path / 'in/truth.json', tmp_path / 'in/a/000.png')
     code, _, err = cuts3d('detect', *both, *detector, *arguments)
@@ -202,8 +189,7 @@ def test_photos_are_fetched_from_urls(cuts3d, detector, tmp_path, rng):
 def test_an_earlier_result_is_replaced_and_said(cuts3d, detector, tmp_path, rng, caplog):
     write_images(tmp_path / 'in', 2, rng)
     for path, is_second in ((tmp_path / 'in', False), (tmp_path / 'in/a/000.png', True)):
-        code, _, err = cuts3d('detect', path, *detector, '--out', tmp_path / 'out')
-        assert code == 0, err
+        cuts3d.done('detect', path, *detector, '--out', tmp_path / 'out')
         assert ('out holds an earlier detection, which is replaced' in caplog.text) == is_second
     assert [record.name for record in read_store(tmp_path / 'out/labels')] == ['000.png']
 

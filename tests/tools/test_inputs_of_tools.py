@@ -68,8 +68,7 @@ def test_the_images_of_annotations_are_found(cuts3d, cases, tmp_path, name):
 
 def test_a_photo_that_was_annotated_upright_is_said_with_the_remedy(cuts3d, cases, tmp_path):
     truth, out = cases / '7_upright.json', tmp_path / 'out'
-    code, _, err = cuts3d(*MASKCUT, truth, out, '--images', cases / 'phone', '--workers', 0)
-    assert code == 0, err
+    cuts3d.done(*MASKCUT, truth, out, '--images', cases / 'phone', '--workers', 0)
     code, _, err = cuts3d('score', out, truth)
     assert code == 2 and 'EXIF' in err and 'mogrify -auto-orient' in err
     # The remedy is true:
@@ -79,8 +78,7 @@ def test_a_photo_that_was_annotated_upright_is_said_with_the_remedy(cuts3d, case
         turned.save(tmp_path / 'turned/a.jpg', quality=95)
     folder = tmp_path / 'turned'
     assert cuts3d(*MASKCUT, truth, tmp_path / 'b', '--images', folder, '--workers', 0)[0] == 0
-    code, _, err = cuts3d('score', tmp_path / 'b', truth, '--json', tmp_path / 'figures.json')
-    assert code == 0, err
+    cuts3d.done('score', tmp_path / 'b', truth, '--json', tmp_path / 'figures.json')
     assert json.loads((tmp_path / 'figures.json').read_text())['segm']['AR100'] >= 0.8
 
 
@@ -90,8 +88,7 @@ def test_depth_of_65535_gives_the_masks_of_the_depth_without_it(cuts3d, cases, t
         (tmp_path / 'images').mkdir(exist_ok=True)
         (tmp_path / 'images/0.png').write_bytes((cases / 'images/0.png').read_bytes())
         generate = ('generate', 'cuts3d_color-texture_file-depth', tmp_path / 'images')
-        code, _, err = cuts3d(*generate, tmp_path / name, '--depth', cases / name, '--workers', 0)
-        assert code == 0, err
+        cuts3d.done(*generate, tmp_path / name, '--depth', cases / name, '--workers', 0)
         (record,) = read_store(tmp_path / name)
         masks.append([decode_mask(one, record.image_hw) for one in record.instances])
     best = [max(iou(one, other) for other in masks[1]) for one in masks[0]]
@@ -121,11 +118,9 @@ def test_a_folder_whose_name_is_not_utf8_holds_labels(cuts3d, tmp_path, rng):
     out = tmp_path / os.fsdecode(b'labels\xff')
     generate = (*MASKCUT, tmp_path / 'images', out, '--workers', 0)
     for _ in range(2):
-        code, _, err = cuts3d(*generate, '--cfg-options', 'model.input_hw=(96,128)')
-        assert code == 0, err
+        cuts3d.done(*generate, '--cfg-options', 'model.input_hw=(96,128)')
     assert len(list(read_store(out))) == len(LabelTable(out)) == 2
-    code, _, err = cuts3d('export', out, tmp_path / os.fsdecode(b'\xff.json'))
-    assert code == 0, err
+    cuts3d.done('export', out, tmp_path / os.fsdecode(b'\xff.json'))
 
 
 @pytest.mark.slow

@@ -5,35 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
-from helpers.drawn import disc
-from PIL import Image
+from helpers.drawn import write_colored_discs
 
 from cuts3d_mm.labels.coco_json import read_ground_truth
-from cuts3d_mm.labels.record import ImageRecord, encode_instance
+from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import read_store, write_store
 from cuts3d_mm.labels.table import LabelTable
 from cuts3d_mm.learning.classes import divide_labels
 
-COLORS = ((220, 60, 40), (40, 90, 230), (60, 200, 60))
 FEATURES = '--features', 'cuts3d_color-texture_file-depth', '--groups', 3
 
 
 @pytest.fixture
 def folder(tmp_path, rng):
     """Images of three discs in three colours, in another order in each, and their labels."""
-    (tmp_path / 'images').mkdir()
-    records = []
-    for number in range(4):
-        pixels = np.full((60, 180, 3), 110) + rng.normal(0, 4, (60, 180, 3))
-        masks = [disc((30, 30 + 60 * place), 20, (60, 180)) for place in range(3)]
-        for place, mask in enumerate(masks):
-            pixels[mask] = np.array(COLORS[(place + number) % 3]) + rng.normal(0, 4, 3)
-        name = f'{number}.png'
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / 'images' / name)
-        instances = tuple(encode_instance(mask, None, 0.5) for mask in masks)
-        records.append(ImageRecord(name, (60, 180), instances))
+    records = write_colored_discs(tmp_path, 4, rng, turn=1)
     write_store(tmp_path / 'labels', [*records, ImageRecord('x.png', (0, 0), failure='broken')])
     return tmp_path
 

@@ -49,8 +49,7 @@ def test_a_detector_and_its_labels_are_published_and_come_back(hub, cuts3d, dete
     assert 'box AP50' in card and 'license: mit' in card
     assert 'without a single human label' not in card
     labels = (f'{REPO}-labels', '--repo-type', 'dataset', '--out', tmp_path / 'back')
-    code, _, err = cuts3d('download', *labels)
-    assert code == 0, err
+    cuts3d.done('download', *labels)
     assert list(read_store(tmp_path / 'back/data')) == list(read_store(tmp_path / 'labels'))
     assert '/home/me' not in (tmp_path / 'back/run.json').read_text()
     card = (tmp_path / 'back/README.md').read_text()
@@ -68,8 +67,7 @@ def test_a_picture_of_own_images_is_published_only_if_it_is_named(cuts3d, detect
     (tmp_path / 'mine.jpg').write_bytes(b'JPEG')
     arguments = (*detector, '--repo', REPO, '--dry-run')
     assert 'detections.jpg' not in cuts3d('publish', *arguments)[1]
-    code, out, err = cuts3d('publish', *arguments, '--picture', tmp_path / 'mine.jpg')
-    assert code == 0, err
+    out = cuts3d.done('publish', *arguments, '--picture', tmp_path / 'mine.jpg')
     files = {Path(one).name: Path(one) for one in out.split() if one.startswith('/')}
     assert files['detections.jpg'].read_bytes() == b'JPEG'
     assert '](detections.jpg)' in files['README.md'].read_text()
@@ -80,10 +78,7 @@ def test_the_moving_average_is_what_is_released(cuts3d, detector, tmp_path):
     content = torch.load(detector[1], weights_only=False)
     content['ema_state_dict'] = {f'module.{n}': v + 1 for n, v in content['state_dict'].items()}
     torch.save(content, tmp_path / 'ema.pth')
-    code, out, err = cuts3d(
-        'publish', detector[0], tmp_path / 'ema.pth', '--repo', REPO, '--dry-run'
-    )
-    assert code == 0, err
+    out = cuts3d.done('publish', detector[0], tmp_path / 'ema.pth', '--repo', REPO, '--dry-run')
     path = next(line.split()[-1] for line in out.splitlines() if line.endswith('model.pth'))
     released = torch.load(path, weights_only=True)['state_dict']
     assert all(torch.equal(released[n], v) for n, v in content['state_dict'].items())
@@ -133,8 +128,7 @@ def test_only_the_model_the_test_sizes_and_the_names_of_classes_are_published(
     content['meta']['dataset_meta'] = {'classes': ('object', 'see ~/name/list')}
     torch.save(content, tmp_path / 'iter.pth')
     arguments = (tmp_path / 'mine.py', tmp_path / 'iter.pth', '--repo', REPO, '--dry-run')
-    code, out, err = cuts3d('publish', *arguments)
-    assert code == 0, err
+    out = cuts3d.done('publish', *arguments)
     files = {Path(line.split()[-1]) for line in out.splitlines() if 'bytes' in line}
     assert len(files) == 4
     for path in files:
@@ -167,11 +161,9 @@ def test_local_paths_are_removed_from_the_reasons_of_failures(hub, cuts3d, detec
     write_shard(tmp_path / 'labels', 1, [*records[2:-1], failed])
     (tmp_path / 'labels/run.json').write_text(json.dumps({'root': '~/name', 'argv': ['../name']}))
     arguments = (*detector, '--repo', REPO, '--labels', tmp_path / 'labels')
-    code, _, err = cuts3d('publish', *arguments)
-    assert code == 0, err
+    cuts3d.done('publish', *arguments)
     labels = (f'{REPO}-labels', '--repo-type', 'dataset', '--out', tmp_path / 'back')
-    code, _, err = cuts3d('download', *labels)
-    assert code == 0, err
+    cuts3d.done('download', *labels)
     back = list(read_store(tmp_path / 'back/data'))
     assert back[:-1] == records[:-1]
     assert back[-1].failure == "cannot identify image file 'broken.png'"

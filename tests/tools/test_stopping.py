@@ -47,8 +47,7 @@ def generate(folder, out):
 
 def finish(cuts3d, folder, out):
     arguments = (folder / 'images', folder / out, '--workers', 0)
-    code, _, err = cuts3d('generate', 'maskcut_color-texture.py', *arguments, *OPTIONS)
-    assert code == 0, err
+    cuts3d.done('generate', 'maskcut_color-texture.py', *arguments, *OPTIONS)
     return {path.name: path.read_bytes() for path in (folder / out).glob('labels-*.parquet')}
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import pytest
 from helpers.drawn import write_images, write_labelled_images
-from helpers.tiny_detectors import write_checkpoint
 
 from cuts3d_mm.configs import find_config
 from cuts3d_mm.files import atomic
@@ -19,12 +18,6 @@ from cuts3d_mm.files.lock import hold_folder
 
 QUICK = ('--cfg-options', 'model.input_hw=(64,64)')
 MASKCUT = 'maskcut_color-texture'
-
-
-@pytest.fixture(scope='module')
-def detector(tmp_path_factory):
-    path = tmp_path_factory.mktemp('detector') / 'iter_1.pth'
-    return ('--model', write_checkpoint(path), '--weights', path, '--device', 'cpu')
 
 
 @pytest.fixture
