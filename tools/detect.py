@@ -188,7 +188,7 @@ def _detect(
 ) -> Counts:
     from cuts3d_mm.algorithm.tracking import MaskTracker
     from cuts3d_mm.inference.tiles import TiledDetector
-    from cuts3d_mm.inference.writing import DetectionWriter, detect_all
+    from cuts3d_mm.inference.writing import detect_all, write_detections
     from cuts3d_mm.labels.store import Counts
     from cuts3d_mm.pipeline.progress import ProgressLine, Report
 
@@ -196,7 +196,7 @@ def _detect(
     if args.tiles is not None:
         tiled = TiledDetector(detector, args.tiles, args.overlap)
     with (
-        DetectionWriter(args.out, args.save, image_ids) as writer,
+        write_detections(args.out, args.save, image_ids) as writer,
         ProgressLine(f'detecting in {args.inputs[0]}') as progress,
     ):
         progress.start(sum(source.num_frames for source in sources), Counts())

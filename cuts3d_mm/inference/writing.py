@@ -44,7 +44,7 @@ _LABEL_FILES = re.compile(r'labels-\d{6}\.parquet|failures\.jsonl|unpacked\.arro
 
 
 class DetectionWriter:
-    """Writes what a detector finds; used as a context, which finishes the files.
+    """Writes what a detector finds; `write_detections` makes it and finishes the files.
 
     Every few seconds the label store and `detections.json` are brought up to date, each file as
     a whole, so that a process that is killed leaves what it found.
@@ -66,27 +66,8 @@ class DetectionWriter:
         self._track_ids: list[Sequence[int]] = []  # of all records
         self._num_shards = 0
         self._video: VideoWriter | None = None
-        self._claim = ExitStack()
         self._store = folder / LABELS
         self._next_save_s = 0.0  # of the monotonic clock
-
-    def __enter__(self) -> DetectionWriter:
-        """Claim the folder.
-
-        Raises:
-            FileExistsError: it holds what no earlier detection made.
-        """
-        with ExitStack() as claim:
-            claim.enter_context(claim_output(self._folder))
-            self._save()  # in place of an earlier detection
-            self._claim = claim.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Finish the files, also after an interruption."""
-        with self._claim:
-            self._close_video()
-            self._save()
 
     def add(self, source: object, found: Found) -> Counts:
         """Write what was found in an image; frames of a `VideoSource` become a video."""
@@ -98,7 +79,7 @@ class DetectionWriter:
             self._num_shards += 1
             self._records = []
         if time.monotonic() >= self._next_save_s:
-            self._save()
+            self.save()
         return Counts(1, len(record.instances), int(record.failure is not None))
 
     def _record(self, source: object, found: Found) -> ImageRecord:
@@ -125,19 +106,21 @@ class DetectionWriter:
 
     def _video_of(self, source: VideoSource, image_hw: tuple[int, ...]) -> VideoWriter:
         if self._video is None or self._video.name != source.name:
-            self._close_video()
+            self.close_video()
             is_mp4 = source.name.endswith('.mp4')
             name = source.name if is_mp4 else f'{source.name}.mp4'
             path = path_to_write(self._folder / PICTURES, name)
             self._video = VideoWriter(source.name, path, source.fps, image_hw)
         return self._video
 
-    def _close_video(self) -> None:
+    def close_video(self) -> None:
+        """Finish the video that is being written, if there is any."""
         if self._video is not None:
             video, self._video = self._video, None
             video.close()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Bring the label store and the JSON files up to date."""
         began_s = time.monotonic()
         if self._records or not self._num_shards:
             write_shard(self._store, self._num_shards, self._records)  # the last one, not yet full
@@ -152,11 +135,13 @@ class DetectionWriter:
 
 
 @contextmanager
-def claim_output(folder: Path) -> Iterator[None]:
-    """Keep others out of a folder, and empty the label store of an earlier detection in it.
+def write_detections(
+    folder: Path, kinds: Collection[str], image_ids: Mapping[str, int] | None = None
+) -> Iterator[DetectionWriter]:
+    """Write into a folder in place of an earlier detection; an interruption finishes the files.
 
     Raises:
-        FileExistsError: it holds something of our names that no earlier detection made.
+        FileExistsError: the folder holds something of our names that no earlier detection made.
         FolderInUse: another process writes into it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +159,13 @@ def claim_output(folder: Path) -> Iterator[None]:
             )
         for path in earlier:
             path.unlink()
-        yield
+        writer = DetectionWriter(folder, kinds, image_ids)
+        writer.save()
+        try:
+            yield writer
+        finally:
+            writer.close_video()
+            writer.save()
 
 
 def _require_ours(folder: Path) -> None:

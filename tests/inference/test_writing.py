@@ -14,7 +14,7 @@ from PIL import Image
 from cuts3d_mm.algorithm.tracking import MAX_HIDDEN_FRAMES, MaskTracker
 from cuts3d_mm.images.streams import Frame, open_sources
 from cuts3d_mm.inference.results import MOST_INSTANCES, to_index_image, to_supervision
-from cuts3d_mm.inference.writing import DetectionWriter, Found, detect_all, number_objects
+from cuts3d_mm.inference.writing import Found, detect_all, number_objects, write_detections
 from cuts3d_mm.labellers.detector import Detection
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
@@ -62,7 +62,7 @@ def clips(tmp_path):
 
 
 def detect(clips, out, tracker):
-    with DetectionWriter(out, ('pictures', 'masks', 'coco')) as writer:
+    with write_detections(out, ('pictures', 'masks', 'coco')) as writer:
         detect_all(Detector(), clips, writer, 2, lambda counts: None, tracker)
     return json.loads((out / 'detections.json').read_text())
 
