@@ -39,6 +39,7 @@ from cuts3d_mm.algorithm.cut_instances import (  # noqa: E402
     refine_cuts,
 )
 from cuts3d_mm.algorithm.cut_on_device import DeviceCutter  # noqa: E402
+from cuts3d_mm.algorithm.masks import mask_iou  # noqa: E402
 from cuts3d_mm.algorithm.params import CutParams  # noqa: E402
 from cuts3d_mm.images.listing import list_images  # noqa: E402
 from cuts3d_mm.labellers.features.vit import ViTKeyFeatures  # noqa: E402
@@ -97,7 +98,7 @@ def agreement(one: Path, other: Path) -> tuple[float, int]:
     """Mean of the best IoU of each mask of one store with the other's, and their number."""
     others = {record.name: record for record in read_store(other)}
     best = [
-        max((_iou(mask, found) for found in _masks(others[record.name])), default=0.0)
+        max((mask_iou(mask, found) for found in _masks(others[record.name])), default=0.0)
         for record in read_store(one)
         for mask in _masks(record)
     ]
@@ -106,10 +107,6 @@ def agreement(one: Path, other: Path) -> tuple[float, int]:
 
 def _masks(record: ImageRecord) -> list[np.ndarray]:
     return [decode_mask(instance, record.image_hw) for instance in record.instances]
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    return float((first & second).sum() / max(1, (first | second).sum()))
 
 
 def check(
@@ -272,7 +269,7 @@ def cutting(device: str = 'cuda', num: int = 16) -> list[str]:
         )
     ]
     counts = [sum(len(pair[side].instances) for pair in pairs) for side in (0, 1)]
-    overlaps = [_iou(*pair) for pair in masks]
+    overlaps = [mask_iou(*pair) for pair in masks]
     lines.append(
         f'masks of the device {counts[0]}, of the CPU {counts[1]}; IoU mean '
         f'{np.mean(overlaps):.6f}, least {np.min(overlaps):.6f}'

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cuts3d_mm
+from cuts3d_mm.algorithm.masks import mask_iou
 from cuts3d_mm.scenes.rendering import (
     SCENE_HW,
     SHAPES,
@@ -67,7 +68,7 @@ def one_object(rng: np.random.Generator, shape: str) -> Scene:
 
 def is_parted(scene: Scene, masks: list[NDArray[np.bool_]]) -> bool:
     """Tell whether each object has an instance of its own, at IoU 0.5."""
-    best = [max((_iou(mask, true) for mask in masks), default=0.0) for true in scene.masks]
+    best = [max((mask_iou(mask, true) for mask in masks), default=0.0) for true in scene.masks]
     return len(best) == len(scene.masks) and min(best) >= 0.5
 
 
@@ -77,10 +78,6 @@ def is_broken(scene: Scene, masks: list[NDArray[np.bool_]]) -> bool:
     largest = max((int((mask & scene.masks[0]).sum()) for mask in parts), default=0)
     covered = sum(int((mask & scene.masks[0]).sum()) for mask in parts)
     return len(parts) > 1 and largest < 0.8 * covered
-
-
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    return float((first & second).sum() / max((first | second).sum(), 1))
 
 
 def passing_share(

@@ -59,7 +59,22 @@ def parse_args() -> argparse.Namespace:
         metavar='SCORE',
         help='smallest score, in [0, 1]',
     )
-    _add_output_arguments(parser)
+    parser.add_argument(
+        '--save',
+        nargs='+',
+        choices=['pictures', 'masks', 'coco', 'results'],
+        default=['pictures', 'coco'],
+        help='drawn images and videos; uint16 PNGs, a number per instance; COCO JSON; COCO '
+        'results list, with the image ids of INPUT if that is a COCO JSON '
+        '(default: pictures coco)',
+    )
+    parser.add_argument(
+        '--track',
+        action='store_true',
+        help='follow objects through videos: each has a number, which is drawn and is track_id '
+        'in the COCO JSON; every INPUT must be a video or a webcam',
+    )
+    parser.add_argument('--out', type=local_place, default=Path('outputs'), help='folder to write')
     parser.add_argument(
         '--batch-size', type=int, default=1, help='images that the network sees at once'
     )
@@ -78,25 +93,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device')
     parser.add_argument('--max-failures')
     return parser.parse_args()
-
-
-def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--save',
-        nargs='+',
-        choices=['pictures', 'masks', 'coco', 'results'],
-        default=['pictures', 'coco'],
-        help='drawn images and videos; uint16 PNGs, a number per instance; COCO JSON; COCO '
-        'results list, with the image ids of INPUT if that is a COCO JSON '
-        '(default: pictures coco)',
-    )
-    parser.add_argument(
-        '--track',
-        action='store_true',
-        help='follow objects through videos: each has a number, which is drawn and is track_id '
-        'in the COCO JSON; every INPUT must be a video or a webcam',
-    )
-    parser.add_argument('--out', type=local_place, default=Path('outputs'), help='folder to write')
 
 
 def main() -> int:

@@ -78,13 +78,9 @@ class TimeAfterSteps:
         self._schedule, self._interval = schedule, interval
         self._passes_per_round = schedule.num_images / max(1, num_watched)
         self._clock = clock
-        self._pass_s: float | None = None  # for all watched images
+        self.pass_s: float | None = None  # for all watched images
         self._round_s: float | None = None  # for the labels of a round
         self._round_began = 0.0
-
-    def note_pass(self, seconds: float) -> None:
-        """Take note of how long an evaluation took."""
-        self._pass_s = seconds
 
     def note_round(self, is_begin: bool) -> None:
         """Take note of the moments at which the labels of a round are begun and done."""
@@ -95,14 +91,14 @@ class TimeAfterSteps:
 
     def describe(self, step: int, left_s: float, remaining: RemainingTime) -> str:
         """Write the time that is left after a step, whose further steps take `left_s`."""
-        if self._pass_s is None:
+        if self.pass_s is None:
             return f'{remaining.describe(left_s)} (steps alone, detection is not yet measured)'
         total, begins = self._schedule.total_steps, self._schedule.begins
         evaluations = math.ceil(total / self._interval) - step // self._interval
         rounds = sum(begin >= step for begin in begins)
-        round_s = self._round_s or self._pass_s * self._passes_per_round
+        round_s = self._round_s or self.pass_s * self._passes_per_round
         passes = evaluations + len(begins) + 1
-        return remaining.describe(left_s + passes * self._pass_s + rounds * round_s)
+        return remaining.describe(left_s + passes * self.pass_s + rounds * round_s)
 
 
 def train(
@@ -238,7 +234,7 @@ def shorten_line(
         return f'{done}, {after.describe(int(step[1]), left_s, remaining)}'
     if score:
         if after is not None:
-            after.note_pass(int(score[1]) * float(score[3]))
+            after.pass_s = int(score[1]) * float(score[3])
         of_objects = '' if num_objects is None else f' of {num_objects:,} objects'
         return f'mask AP50 on held-out images: {percent(float(score[2]))} %{of_objects}'
     if news and after is not None and news[1].startswith('Round '):

@@ -59,9 +59,9 @@ class Verdict:
         return f'{self.finding}; {self.remedy}' if self.remedy else self.finding
 
 
-def judge(found: Evidence, params: VerdictParams | None = None) -> Verdict:
+def judge(found: Evidence) -> Verdict:
     """Say how far a detector agrees with its labels, what that is worth, and the likely cause."""
-    params = params or VerdictParams()
+    params = VerdictParams()
     if found.agreement is None:
         return Verdict(
             'not known',

@@ -30,11 +30,9 @@ class Scene:
     masks: Mask  # (M, H, W) visible part of each instance
 
 
-def render_scene(
-    rng: np.random.Generator, name: str = 'scene', image_hw: tuple[int, int] = SCENE_HW
-) -> Scene:
-    """Render one scene of some pixels; `rng` draws all that is in it."""
-    scene = render_solids(*_compose(rng), camera_rays(image_hw), rng, name, image_hw)
+def render_scene(rng: np.random.Generator, name: str = 'scene') -> Scene:
+    """Render one scene, all of it drawn at random."""
+    scene = render_solids(*_compose(rng), camera_rays(SCENE_HW), rng, name, SCENE_HW)
     is_visible = scene.masks.mean(axis=(1, 2)) >= MIN_VISIBLE_RATIO
     return replace(scene, masks=scene.masks[is_visible])
 

@@ -15,27 +15,31 @@ from cuts3d_mm.learning.planning import plan_run
 from cuts3d_mm.learning.report import commands, scores
 
 
-def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path):
-    folders = Folders(tmp_path)
-    write_coco(folders.held_out, lambda: [])
+@pytest.fixture
+def truth(tmp_path):
+    """Annotations of a.png."""
+    image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
+    content = {'images': [image], 'annotations': [], 'categories': []}
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    return tmp_path / 'truth.json'
+
+
+def scores_of(truth, folders, names, detected, held_out=()):
+    write_coco(folders.held_out, lambda: held_out)
+    write_store(folders.detections(0), detected)
+    return scores(truth, names, folders, [folders.detections(0)])
+
+
+def test_an_annotated_image_that_cannot_be_read_gives_no_scores(tmp_path, truth):
     failed = ImageRecord('a.png', (0, 0), failure='no image')
-    write_store(folders.detections(0), [failed])
-    truth = tmp_path / 'truth.json'
-    image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
-    truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
-    assert scores(truth, ['a.png'], folders, [folders.detections(0)]) == (0, [])
+    assert scores_of(truth, Folders(tmp_path), ['a.png'], [failed]) == (0, [])
 
 
-def test_a_held_out_image_is_not_taken_for_one_of_the_same_last_part(tmp_path):
-    folders, names = Folders(tmp_path), ['cats/a.png', 'dogs/a.png']
+def test_a_held_out_image_is_not_taken_for_one_of_the_same_last_part(tmp_path, truth):
+    names = ['cats/a.png', 'dogs/a.png']
     records = [ImageRecord(names[0], (20, 30))]
-    write_coco(folders.held_out, lambda: records)
-    write_store(folders.detections(0), records)
-    truth = tmp_path / 'truth.json'
-    image = {'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}
-    truth.write_text(json.dumps({'images': [image], 'annotations': [], 'categories': []}))
     with pytest.raises(ValueError, match=r'a\.png can be cats/a\.png or dogs/a\.png'):
-        scores(truth, names, folders, [folders.detections(0)])
+        scores_of(truth, Folders(tmp_path), names, records, records)
 
 
 @pytest.mark.parametrize(
