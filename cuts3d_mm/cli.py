@@ -351,16 +351,17 @@ def share(text: str) -> float:
 
 
 @cache
-def at_least(lowest: int) -> Callable[[str], int]:
-    """Make a function that reads a number from `lowest` on."""
+def at_least(lowest: int, at_most: int = sys.maxsize) -> Callable[[str], int]:
+    """Make a function that reads a number of a range."""
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = lowest - 1
-        if number < lowest:
-            raise argparse.ArgumentTypeError(f'must be a number from {lowest} on, got {text}')
+        if not lowest <= number <= at_most:
+            to = 'on' if at_most == sys.maxsize else f'to {at_most}'
+            raise argparse.ArgumentTypeError(f'must be a number from {lowest} {to}, got {text}')
         return number
 
     return read
@@ -439,7 +440,12 @@ _SHARED: dict[str, dict[str, Any]] = {
         'default': 0,
         'help': 'number of this process on its machine; the launcher sets it',
     },
-    '--port': {'type': int, 'default': 7860, 'help': 'TCP port'},
+    '--port': {
+        'type': at_least(1, at_most=2**16 - 1),
+        'default': 7860,
+        'metavar': 'N',
+        'help': 'TCP port',
+    },
     '--seed': {'type': at_least(0), 'default': 0},
 }
 

@@ -124,7 +124,7 @@ def build_labels_page(browser: LabelBrowser) -> gradio.Blocks:
         tiles.select(mark, shown, [tiles, marks])
         undo.click(change(lambda _: browser.undo()), shown, [tiles, marks])
         below.click(
-            change(lambda _, score: browser.mark_below(score)), [shown, least], [tiles, marks]
+            change(lambda _, score: browser.mark_below(score or 0)), [shown, least], [tiles, marks]
         )
     return page
 

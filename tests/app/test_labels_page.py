@@ -143,6 +143,17 @@ def write_scenes(folder, count):
     write_store(folder / 'labels', records)
 
 
+def test_without_a_score_no_image_is_marked(app, folder):
+    browser = browser_of(folder)
+    site = app.build_labels_page(browser)
+    button = next(one for one in site.blocks.values() if one.elem_id == 'below')
+    mark = next(one.fn for one in site.fns.values() if one.targets[0][0] == button._id)
+    mark([0, 1], None)  # what an empty field sends
+    assert not browser.marked
+    mark([0, 1], 0.52)
+    assert browser.marked == {'001.png'}
+
+
 @pytest.mark.slow
 def test_a_name_of_another_site_that_leads_to_this_machine_is_refused(app, folder):
     site = app.build_labels_page(browser_of(folder))

@@ -324,6 +324,8 @@ def test_depth_for_a_recipe_in_2d_is_refused(command, cuts3d, tmp_path, rng):
         ('score', '--limit one'),
         ('demo', '--scenes 0'),
         ('learn', '--rounds -1'),
+        ('app', '--port 65536'),
+        ('app', '--port 0'),
     ],
 )
 def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):
@@ -334,6 +336,7 @@ def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):
         'score': (labels, labels),
         'demo': (tmp_path / 'out',),
         'learn': (tmp_path, tmp_path / 'out'),
+        'app': (),
     }[command]
     code, _, err = cuts3d(command, *places, *option.split())
     assert code == 2 and f'argument {option.split()[0]}: must be a number from' in err
