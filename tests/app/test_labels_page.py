@@ -143,6 +143,7 @@ def write_scenes(folder, count):
     write_store(folder / 'labels', records)
 
 
+@pytest.mark.slow
 def test_without_a_score_no_image_is_marked(app, folder):
     browser = browser_of(folder)
     site = app.build_labels_page(browser)
