@@ -288,6 +288,13 @@ def local_place(text: str) -> Path:
     raise ValueError(f'must be a path on this machine, got {text}; write there, then copy it')
 
 
+def folder_to_write(text: str) -> Path:
+    """Check that OUT is a folder on this machine that can be written."""
+    out = local_place(text)
+    require_writable(out, 'OUT')
+    return out
+
+
 Where = TypeVar('Where', str, Path, Place)
 
 
@@ -389,7 +396,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     },
     'labels': {'type': labels_path, 'help': LABELS_HELP},
     'images': {'type': images_path, 'help': IMAGES_HELP},
-    'out': {'type': local_place},
+    'out': {'type': folder_to_write},
     '--import': {
         'dest': 'files',
         'type': local_place,

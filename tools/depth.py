@@ -21,7 +21,6 @@ from cuts3d_mm.cli import (
     run_command,
 )
 from cuts3d_mm.configs import load_generator_config
-from cuts3d_mm.files.paths import require_writable
 
 NETWORKS = ('depth-anything-v2', 'zoedepth', 'midas', 'marigold')
 
@@ -63,7 +62,6 @@ def config_of(network: str) -> str:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    require_writable(args.out, 'OUT')
     model = load_generator_config(args.config, args.cfg_options, args.files)
     from cuts3d_mm.images.listing import list_images
     from cuts3d_mm.labellers.networks import check_device

@@ -20,7 +20,6 @@ from cuts3d_mm.cli import (
     make_parser,
     run_command,
 )
-from cuts3d_mm.files.paths import require_writable
 from cuts3d_mm.learning.plan import Request
 
 
@@ -117,7 +116,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    require_writable(args.out, 'OUT')
     options = {name: value for name, value in vars(args).items() if name != 'dry_run'}
     request = Request(**options)
     # Imported when the arguments are right: torch takes seconds.

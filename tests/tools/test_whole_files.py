@@ -136,6 +136,32 @@ def test_what_is_written_on_this_machine_only_is_refused_in_a_bucket_with_one_li
     assert err.count('\n') == 1 and content(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('view', 'labels', 'images'),
+        ('merge_labels', 'labels', 'labels'),
+        ('name', 'labels', 'truth.json'),
+        ('group', 'labels', 'images', '--features', MASKCUT),
+        ('evaluate_suite', TRAINING, 'truth.json', 'images'),
+        ('prepare', 'voc', 'images'),
+        ('generate', MASKCUT, 'images'),
+        ('depth', 'images'),
+        ('learn', 'images'),
+        ('demo',),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_file_in_the_place_of_a_folder_to_write_is_refused_with_one_line(
+    cuts3d, tmp_path, monkeypatch, command
+):
+    write_labelled_images(tmp_path)
+    (tmp_path / 'truth.json').write_text('{}')
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cuts3d(*command, 'truth.json')
+    assert code == 2 and 'OUT must be a folder, got truth.json; ' in err and err.count('\n') == 1
+
+
 @pytest.mark.slow
 def test_generate_on_a_full_disk_ends_in_one_line_and_resumes(cuts3d, images, tmp_path):
     arguments = ('--workers', 0, *QUICK)
