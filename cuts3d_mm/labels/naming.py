@@ -82,10 +82,13 @@ class StoredGroups:
             if not len(group) == len(distance) == len(is_sure) or group.min(initial=0) < -1:
                 raise ValueError('each instance must have a group, a distance and sure')
             return cls(images, group, distance, is_sure, str(content['labels']))
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        except _WRONG as error:
             raise ValueError(
                 f'{path} must be what cuts3d group writes, run it again: {error}'
             ) from error
+
+
+_WRONG = OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError
 
 
 class LabelsDigest:

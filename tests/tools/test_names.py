@@ -73,6 +73,9 @@ def test_what_stands_in_the_way_of_groups_and_names_is_said(folder, cuts3d):
     assert code == 2 and 'must name a group' in errors and not (folder / 'named').exists()
     code, _, errors = group(cuts3d, folder, *FEATURES)
     assert code == 2 and 'write to another folder' in errors
+    alone = shutil.copy(names, folder)
+    code, _, errors = cuts3d('name', folder / 'labels', alone, folder / 'named')
+    assert code == 2 and f'{folder}/groups.json must be what cuts3d group writes' in errors
     write_store(folder / 'empty', [ImageRecord('0.png', (60, 180))])
     code, _, errors = cuts3d('group', folder / 'empty', folder / 'images', folder / 'new')
     assert code == 2 and 'must have an instance to group' in errors and '--embed' not in errors
