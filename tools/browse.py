@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cuts3d_mm.cli import add_config_arguments, local_place, make_parser, run_command
+from cuts3d_mm.cli import add_config_arguments, at_least, local_place, make_parser, run_command
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     add_config_arguments(parser, 'train_dataloader.batch_size=4')
-    parser.add_argument('--limit', type=int, default=16, help='samples to draw')
+    parser.add_argument('--limit', type=at_least(1), default=16, help='samples to draw')
     parser.add_argument('--seed', help='seed of the order and of the pipeline')
     parser.add_argument(
         '--out', type=local_place, default=Path('browse_out'), help='folder to write'
@@ -27,8 +27,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    if args.limit < 1:
-        raise ValueError(f'--limit must be at least 1, got {args.limit}')
     # Imported after parsing, so that --help does not wait for torch.
     from cuts3d_mm.configs import load_config
     from cuts3d_mm.engine.browse import browse

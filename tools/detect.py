@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=local_place, default=Path('outputs'), help='folder to write')
     parser.add_argument(
-        '--batch-size', type=int, default=1, help='images that the network sees at once'
+        '--batch-size', type=at_least(1), default=1, help='images that the network sees at once'
     )
     parser.add_argument(
         '--tiles',
@@ -98,8 +98,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
-    if args.batch_size < 1:
-        raise ValueError(f'--batch-size must be at least 1, got {args.batch_size}')
     if args.tiles is not None:
         from cuts3d_mm.inference.tiles import check_tiles
 

@@ -326,6 +326,8 @@ def test_depth_for_a_recipe_in_2d_is_refused(command, cuts3d, tmp_path, rng):
         ('learn', '--rounds -1'),
         ('app', '--port 65536'),
         ('app', '--port 0'),
+        ('browse', '--limit 0'),
+        ('detect', '--batch-size 0'),
     ],
 )
 def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):
@@ -337,6 +339,8 @@ def test_numbers_out_of_range_are_refused(command, option, cuts3d, tmp_path):
         'demo': (tmp_path / 'out',),
         'learn': (tmp_path, tmp_path / 'out'),
         'app': (),
+        'browse': ('cuts3d_tiny-cascade-mask-rcnn_r18_scenes',),
+        'detect': (labels,),
     }[command]
     code, _, err = cuts3d(command, *places, *option.split())
     assert code == 2 and f'argument {option.split()[0]}: must be a number from' in err
