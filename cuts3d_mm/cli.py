@@ -187,7 +187,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**{'formatter_class': _HelpFormatter, **options})
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        """Add an argument; what is not said is as in `_SHARED` and `_VALUES`."""
+        """Add an argument; `_SHARED` says what is not said here, `_VALUES` names its value."""
         options = {**_SHARED.get(names[0], {}), **options}
         kind = options.get('type')
         if names[0][0] != '-':
@@ -295,15 +295,15 @@ def folder_to_write(text: str) -> Path:
     return out
 
 
-Where = TypeVar('Where', str, Path, Place)
+_Found = TypeVar('_Found', str, Path, Place)
 
 
 def _existing(
-    read: Callable[[str], Where], is_there: Callable[[Where], bool], message: str
-) -> Callable[[str], Where]:
+    read: Callable[[str], _Found], is_there: Callable[[_Found], bool], message: str
+) -> Callable[[str], _Found]:
     """Make a reader that raises `message`, which names the text, where it names nothing."""
 
-    def check(text: str) -> Where:
+    def check(text: str) -> _Found:
         found = read(text)
         if not is_there(found):
             raise ValueError(message.format(text))
