@@ -75,10 +75,3 @@ def test_files_of_cutler_become_a_store_in_order_of_names_with_sizes_corrected(c
     found = list(read_store(tmp_path / 'store'))
     assert [record.name for record in found] == ['000.png', '001.png', '002.png', '003.png']
     assert all(record.image_hw == (60, 90) for record in found if record.instances)
-
-
-def test_an_existing_store_is_not_overwritten(cuts3d, tmp_path):
-    write_labelled_images(tmp_path)
-    cuts3d('convert', 'labels', tmp_path / 'labels', tmp_path / 'labels.json')
-    code, _, err = cuts3d('convert', 'labels', tmp_path / 'labels.json', tmp_path / 'labels')
-    assert code == 2 and 'must not exist yet' in err
