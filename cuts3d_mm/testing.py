@@ -103,18 +103,19 @@ def check_labeller(
     _check_device(labeller, device)
     before = [image.pixels.copy() for image in images]
     found = [list(instances) for instances in labeller.predict_batch(images)]
-    _require_untouched(before, [image.pixels for image in images])
+    is_same = _same_bytes(before, [image.pixels for image in images])
+    _require(is_same, 'images must stay as they are', 'changed pixels')
     _require(
         len(found) == len(images), f'{len(images)} images must have as many lists', len(found)
     )
     for image, instances in zip(images, found, strict=True):
         for instance in instances:
             _check_instance(instance, image.pixels.shape[:2])
-    again = labeller.predict_batch(images)
-    _require(_same(found, again), 'labels must be the same on every run', 'others')
+    facts, again = _facts(found), labeller.predict_batch(images)
+    _require(facts == _facts(again), 'labels must be the same on every run', 'others')
     alone = [labeller.predict_batch([image])[0] for image in images]
-    if exact:
-        _require(_same(found, alone), 'an image alone must have the labels of a batch', 'others')
+    is_same = not exact or facts == _facts(alone)
+    _require(is_same, 'an image alone must have the labels of a batch', 'others')
     counts = [[len(one) for one in side] for side in (found, alone)]
     _require(counts[0] == counts[1], f'an image alone must have {counts[0]} instances', counts[1])
     # What goes to another process: the result of the networks, and the stages that follow.
@@ -123,7 +124,7 @@ def check_labeller(
     )
     for stage in stages:
         results = [stage.run(result) for result in results]
-    _require(_same(found, results), 'extract and stages must give what predict_batch does', '')
+    _require(facts == _facts(results), 'extract and stages must give what predict_batch does', '')
     _require_refused(labeller, NamedImage('x', np.zeros((4, 5), np.uint8)))
 
 
@@ -135,7 +136,7 @@ def _check_calls(
     pixels = [getattr(image, 'pixels', image) for image in images]
     before = [one.copy() for one in pixels]
     found = _call(source, images)
-    _require_untouched(before, pixels)
+    _require(_same_bytes(before, pixels), 'images must stay as they are', 'changed pixels')
     _require(len(found) == len(images), f'{len(images)} images must have as many', len(found))
     for values in found:
         _require(values.dtype == np.float32, 'values must be float32', values.dtype)
@@ -187,21 +188,13 @@ def _require_refused(labeller: Any, image: NamedImage) -> None:
     _require(False, 'an image that is not (H, W, 3) uint8 must raise ValueError', 'no error')
 
 
-def _same(first: Iterable[Iterable[Any]], second: Iterable[Iterable[Any]]) -> bool:
-    sides = [
-        [[(one.mask.tobytes(), one.score) for one in image] for image in side]
-        for side in (first, second)
-    ]
-    return sides[0] == sides[1]
+def _facts(found: Iterable[Iterable[Any]]) -> list[list[tuple[bytes, float]]]:
+    return [[(one.mask.tobytes(), one.score) for one in instances] for instances in found]
 
 
 def _same_bytes(first: Sequence[Values], second: Sequence[Values]) -> bool:
     pairs = zip(first, second, strict=True)
     return all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
-
-
-def _require_untouched(before: Sequence[Pixels], after: Sequence[Pixels]) -> None:
-    _require(_same_bytes(before, after), 'images must stay as they are', 'changed pixels')
 
 
 def _require(holds: bool, what: str, got: object) -> None:
