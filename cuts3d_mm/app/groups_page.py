@@ -159,7 +159,7 @@ class GroupBrowser:
         self.naming = apply(read_operations(self.path), self.groups)
 
     def change(self, operation: Operation | None) -> None:
-        """Append an operation, or take the last one back (None), and write all, if it can be."""
+        """Append an operation, or take the last one back (None), and write all if all is right."""
         with self._lock:  # pages may be clicked at the same time
             operations = read_operations(self.path)
             operations = operations[:-1] if operation is None else [*operations, operation]
