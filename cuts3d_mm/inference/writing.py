@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ PICTURES, MASKS, LABELS, DETECTIONS = 'pictures', 'masks', 'labels', 'detections
 RESULTS = 'results.json'
 _MARK = 'detect.json'
 _COMMAND = 'cuts3d detect'
+Instances = Sequence[Detection | TiledDetection]
+Numbers = Sequence[int] | None
 _LABEL_FILES = re.compile(r'labels-\d{6}\.parquet|failures\.jsonl|unpacked\.arrow')
 
 
@@ -69,11 +70,16 @@ class DetectionWriter:
         self._store = folder / LABELS
         self._next_save_s = 0.0  # of the monotonic clock
 
-    def add(self, source: object, found: Found) -> Counts:
-        """Write what was found in an image; frames of a `VideoSource` become a video."""
-        record = self._record(source, found)
+    def add(
+        self, source: object, frame: Frame, instances: Instances, numbers: Numbers = None
+    ) -> Counts:
+        """Write what was found in an image, the best first; frames of a `VideoSource` are a video.
+
+        `numbers` are those of objects that are followed, from 1.
+        """
+        record = self._record(source, frame, instances, numbers)
         self._records.append(record)
-        self._track_ids.append(found.numbers or () if record.failure is None else ())
+        self._track_ids.append(numbers or () if record.failure is None else ())
         if len(self._records) == _IMAGES_PER_SHARD:
             write_shard(self._store, self._num_shards, self._records)
             self._num_shards += 1
@@ -82,27 +88,26 @@ class DetectionWriter:
             self.save()
         return Counts(1, len(record.instances), int(record.failure is not None))
 
-    def _record(self, source: object, found: Found) -> ImageRecord:
-        frame, instances = found.frame, found.instances
+    def _record(
+        self, source: object, frame: Frame, instances: Instances, numbers: Numbers
+    ) -> ImageRecord:
         if frame.pixels is None:
             return ImageRecord(frame.name, (0, 0), failure=frame.failure)
         image_hw = (frame.pixels.shape[0], frame.pixels.shape[1])
         try:
             if 'pictures' in self._kinds:
-                self._draw(source, frame.name, frame.pixels, found)
+                drawn = draw_detections(frame.pixels, instances, numbers)
+                if isinstance(source, VideoSource):
+                    self._video_of(source, image_hw).add(drawn)
+                else:
+                    path = path_to_write(self._folder / PICTURES, picture_name(frame.name))
+                    save_picture(path, drawn)
             if 'masks' in self._kinds:
                 path = path_to_write(self._folder / MASKS, f'{frame.file_name or frame.name}.png')
-                save_picture(path, to_index_image(instances, image_hw, found.numbers))
+                save_picture(path, to_index_image(instances, image_hw, numbers))
         except BadName as failure:
             return ImageRecord(frame.name, (0, 0), failure=f'cannot be drawn: {failure}')
         return to_record(instances, image_hw, frame.name)
-
-    def _draw(self, source: object, name: str, pixels: Pixels, found: Found) -> None:
-        drawn = draw_detections(pixels, found.instances, found.numbers)
-        if isinstance(source, VideoSource):
-            self._video_of(source, pixels.shape[:2]).add(drawn)
-        else:
-            save_picture(path_to_write(self._folder / PICTURES, picture_name(name)), drawn)
 
     def _video_of(self, source: VideoSource, image_hw: tuple[int, ...]) -> VideoWriter:
         if self._video is None or self._video.name != source.name:
@@ -249,15 +254,6 @@ class VideoWriter:
                 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """An image, and what was found in it."""
-
-    frame: Frame
-    instances: tuple[Detection | TiledDetection, ...] = ()  # the best first
-    numbers: tuple[int, ...] | None = None  # one per instance, from 1; None: not followed
-
-
 def detect_all(
     detector: DetectorLabeller | TiledDetector,
     sources: Sequence[Source],
@@ -280,51 +276,39 @@ def detect_all(
     for source in sources:
         if tracker is not None:
             tracker.forget()
-        for found in _detect(detector, source, batch_size):
-            if tracker is not None:
-                found = replace(found, numbers=number_objects(found, tracker))
-            counts = writer.add(source, found)
-            on_counts(counts)
-            total += counts
+        for frames in _batches(source, batch_size):
+            # All of them go through the network together.
+            images = [frame.pixels for frame in frames if frame.pixels is not None]
+            found: Iterator[Instances] = iter(detector.predict_batch(images, batch_size))
+            for frame in frames:
+                instances = () if frame.pixels is None else next(found)
+                numbers = None if tracker is None else number_objects(frame, instances, tracker)
+                counts = writer.add(source, frame, instances, numbers)
+                on_counts(counts)
+                total += counts
     return total
 
 
-def _detect(
-    detector: DetectorLabeller | TiledDetector, source: Source, batch_size: int
-) -> Iterator[Found]:
-    """Find the instances of each frame of a source, no more than a batch of them in memory."""
+def _batches(source: Source, batch_size: int) -> Iterator[list[Frame]]:
+    """Read the frames of a source, no more than a batch of images in memory."""
     waiting: list[Frame] = []
     for frame in source.frames():
         waiting.append(frame)
         if sum(one.pixels is not None for one in waiting) == batch_size:
-            yield from _found_in(waiting, detector, batch_size)
+            yield waiting
             waiting = []
-    yield from _found_in(waiting, detector, batch_size)
+    yield waiting
 
 
-def _found_in(
-    frames: Sequence[Frame], detector: DetectorLabeller | TiledDetector, batch_size: int
-) -> Iterator[Found]:
-    """Find the instances of frames, all of which go through the network together."""
-    images = [frame.pixels for frame in frames if frame.pixels is not None]
-    instances: Iterator[tuple[Any, ...]] = iter(detector.predict_batch(images, batch_size))
-    for frame in frames:
-        yield Found(frame, () if frame.pixels is None else next(instances))
-
-
-def number_objects(found: Found, tracker: MaskTracker) -> tuple[int, ...]:
+def number_objects(frame: Frame, instances: Instances, tracker: MaskTracker) -> tuple[int, ...]:
     """Number the objects in the next frame of a video, from 1, in their order."""
-    if found.frame.pixels is None:
+    if frame.pixels is None:
         return ()
-    masks = np.array([one.mask for one in found.instances], bool)
-    return tuple(tracker.update(masks.reshape(-1, *found.frame.pixels.shape[:2])).tolist())
+    masks = np.array([one.mask for one in instances], bool)
+    return tuple(tracker.update(masks.reshape(-1, *frame.pixels.shape[:2])).tolist())
 
 
-def draw_detections(
-    image: Pixels,
-    instances: Sequence[Detection | TiledDetection],
-    numbers: Sequence[int] | None = None,
-) -> Pixels:
+def draw_detections(image: Pixels, instances: Instances, numbers: Numbers = None) -> Pixels:
     """Draw instances over their image, (H, W, 3) RGB, with their numbers, or classes and scores.
 
     Those of tiles have no texts: finding room for them takes all masks at once.
@@ -339,7 +323,7 @@ def draw_detections(
 class _MasksInTurn(Sequence[Mask]):
     """Masks of which no more than one is in memory."""
 
-    def __init__(self, instances: Sequence[Detection | TiledDetection]) -> None:
+    def __init__(self, instances: Instances) -> None:
         self._instances = instances
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 from cuts3d_mm.algorithm.tracking import MAX_HIDDEN_FRAMES, MaskTracker
 from cuts3d_mm.images.streams import Frame, open_sources
 from cuts3d_mm.inference.results import MOST_INSTANCES, to_index_image, to_supervision
-from cuts3d_mm.inference.writing import Found, detect_all, number_objects, write_detections
+from cuts3d_mm.inference.writing import detect_all, number_objects, write_detections
 from cuts3d_mm.labellers.detector import Detection
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
@@ -98,10 +98,10 @@ def test_objects_that_are_not_followed_have_no_number(clips, tmp_path):
 def test_a_frame_in_which_nothing_is_found_counts_for_the_tracker():
     frame = Frame('a', np.zeros((*HW, 3), np.uint8))
     tracker = MaskTracker()
-    assert number_objects(Found(frame, detections([ball(0, 16)], [0.5])), tracker) == (1,)
+    assert number_objects(frame, detections([ball(0, 16)], [0.5]), tracker) == (1,)
     for _ in range(MAX_HIDDEN_FRAMES + 2):
-        assert number_objects(Found(frame), tracker) == ()
-    assert number_objects(Found(frame, detections([ball(0, 16)], [0.5])), tracker) == (2,)
+        assert number_objects(frame, (), tracker) == ()
+    assert number_objects(frame, detections([ball(0, 16)], [0.5]), tracker) == (2,)
 
 
 def test_supervision_takes_instances_and_numbers():
