@@ -35,11 +35,9 @@ def to_supervision(
         `xyxy` (N, 4) float32 px, the boxes of the detector; `mask` (N, H, W) bool; `confidence`
         (N,) float32; `class_id` (N,) int64; with numbers `tracker_id` (N,) int64.
     """
-    boxes = [one.box_xyxy for one in instances]
-    masks = [one.mask for one in instances]
     arguments: dict[str, NDArray[Any]] = {
-        'xyxy': np.array(boxes, np.float32).reshape(-1, 4),
-        'mask': np.array(masks, bool).reshape(-1, *image_hw),
+        'xyxy': np.array([one.box_xyxy for one in instances], np.float32).reshape(-1, 4),
+        'mask': np.array([one.mask for one in instances], bool).reshape(-1, *image_hw),
         'confidence': np.array([one.score for one in instances], np.float32),
         'class_id': np.array([one.label for one in instances], np.int64),
     }

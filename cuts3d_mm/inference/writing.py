@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,7 @@ _SAVE_EVERY_S = 2.0  # at least; what a process that is killed may lose
 _PAUSE_PER_SAVE = 20.0  # times as long as the last save took, as it writes all of the JSON again
 PICTURES, MASKS, LABELS, DETECTIONS = 'pictures', 'masks', 'labels', 'detections.json'
 RESULTS = 'results.json'
-_MARK = 'detect.json'
-_COMMAND = 'cuts3d detect'
+_MARK, _MARK_CONTENT = 'detect.json', b'{"made_by": "cuts3d detect"}\n'
 Instances = Sequence[Detection | TiledDetection]
 Numbers = Sequence[int] | None
 _LABEL_FILES = re.compile(r'labels-\d{6}\.parquet|failures\.jsonl|unpacked\.arrow')
@@ -152,7 +150,7 @@ def write_detections(
     folder.mkdir(parents=True, exist_ok=True)
     with hold_folder(folder):
         _require_ours(folder)
-        write_whole(folder / _MARK, json.dumps({'made_by': _COMMAND}) + '\n')
+        write_whole(folder / _MARK, _MARK_CONTENT)
         (folder / LABELS).mkdir(exist_ok=True)
         for name in (PICTURES, MASKS, LABELS):
             remove_leftovers(folder / name)
@@ -192,11 +190,9 @@ def _is_filled(path: Path) -> bool:
 
 
 def _is_marked(folder: Path) -> bool:
-    try:
-        content = json.loads((folder / _MARK).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get('made_by') == _COMMAND
+    with suppress(OSError):
+        return (folder / _MARK).read_bytes() == _MARK_CONTENT
+    return False
 
 
 def _label_files(store: Path) -> list[Path]:
