@@ -33,6 +33,7 @@ from .plan import (
 )
 from .training import (
     Say,
+    TrainingLog,
     checkpoint_after,
     is_saved,
     load_detector_config,
@@ -109,8 +110,8 @@ def learn_classes(
     if not is_saved(last):
         say(f'fine-tune on {len(labels["images"])} images with classes: {num_steps} steps')
         with timed(folders.costs, 'fine-tune'):
-            num_objects, gpus = len(selected_annotations(test)), plan.settings.gpus
-            train(folder / 'training.py', work_dir, gpus, say, None, num_objects)
+            log = TrainingLog(len(selected_annotations(test)))
+            train(folder / 'training.py', work_dir, plan.settings.gpus, say, log)
     release(config, last, folders.class_release)
     scores = last_scores(read_log(work_dir))
     return FewLabels(len(labels['images']), num_steps, len(test['images']), scores)

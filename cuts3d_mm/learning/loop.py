@@ -67,7 +67,7 @@ from .report import (
 )
 from .training import (
     Say,
-    TimeAfterSteps,
+    TrainingLog,
     keep_rounds,
     read_log,
     release,
@@ -356,10 +356,10 @@ def _train(planned: Planned, say: Say) -> Any:
     if not keep_rounds(folders, plan.schedule):
         with timed(folders.costs, 'train'):
             num_watched = len(watched_names(planned.held_out))
-            after = TimeAfterSteps(plan.schedule, config.train_cfg.val_interval, num_watched)
             num_objects = len(selected_annotations(folders.read_held_out()))
-            gpus = plan.settings.gpus
-            train(folders.config, folders.work_dir, gpus, say, after, num_objects)
+            interval, gpus = config.train_cfg.val_interval, plan.settings.gpus
+            log = TrainingLog(num_objects, plan.schedule, interval, num_watched)
+            train(folders.config, folders.work_dir, gpus, say, log)
         keep_rounds(folders, plan.schedule)
     return config
 

@@ -56,58 +56,71 @@ class TrainingFailed(RuntimeError):
     """A training has ended with an error."""
 
 
-class TimeAfterSteps:
-    """Adds to the time for steps what evaluations, rounds and the detections at the end take.
+class TrainingLog:
+    """Says in a few words what a training logs, with the time that all of a run will take.
 
-    All of them run the detector; the first evaluation measures it, the first round its own labels.
+    Evaluations, rounds and the detections at the end of a run take time next to the steps; all
+    of them run the detector. The first evaluation measures it, the first round its own labels.
 
     Args:
-        schedule: steps of the training.
-        interval: steps between evaluations.
-        num_watched: images that evaluations and the end detect in.
+        num_objects: objects of the held-out images; None: not said.
+        schedule: steps of a run; None: the training is all there is to do.
+        interval: steps between evaluations of the run.
+        num_watched: images that evaluations and the end of the run detect in.
         clock: seconds since any moment.
     """
 
     def __init__(
         self,
-        schedule: Schedule,
-        interval: int,
-        num_watched: int,
+        num_objects: int | None = None,
+        schedule: Schedule | None = None,
+        interval: int = 1,
+        num_watched: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._schedule, self._interval = schedule, interval
-        self._passes_per_round = schedule.num_images / max(1, num_watched)
-        self._clock = clock
-        self.pass_s: float | None = None  # for all watched images
+        self._num_objects, self._schedule, self._interval = num_objects, schedule, interval
+        self._num_watched, self._clock = max(1, num_watched), clock
+        self._remaining = RemainingTime(clock)
+        self._pass_s: float | None = None  # for all watched images
         self._round_s: float | None = None  # for the labels of a round
         self._round_began = 0.0
 
-    def note_round(self, is_begin: bool) -> None:
-        """Take note of the moments at which the labels of a round are begun and done."""
-        if is_begin:
-            self._round_began = self._clock()
-        elif self._round_began:
-            self._round_s, self._round_began = self._clock() - self._round_began, 0.0
+    def shorten(self, line: str) -> str | None:
+        """Say what a line of MMEngine's log says; None: nothing of interest."""
+        step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
+        if step:
+            days, hours, minutes, seconds = (int(part or 0) for part in step.groups()[2:6])
+            left_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+            done = f'step {step[1]} of {step[2]}: loss {float(step[7]):.2f}'
+            return f'{done}, {self._describe_rest(int(step[1]), left_s)}'
+        if score:
+            self._pass_s = int(score[1]) * float(score[3])
+            count = '' if self._num_objects is None else f' of {self._num_objects:,} objects'
+            return f'mask AP50 on held-out images: {percent(float(score[2]))} %{count}'
+        if news and news[1].startswith('Round '):
+            if 'labelling' in news[1]:
+                self._round_began = self._clock()
+            elif self._round_began:
+                self._round_s, self._round_began = self._clock() - self._round_began, 0.0
+        return news[1].strip() if news else None
 
-    def describe(self, step: int, left_s: float, remaining: RemainingTime) -> str:
+    def _describe_rest(self, step: int, left_s: float) -> str:
         """Write the time that is left after a step, whose further steps take `left_s`."""
-        if self.pass_s is None:
-            return f'{remaining.describe(left_s)} (steps alone, detection is not yet measured)'
+        if self._schedule is None:
+            return self._remaining.describe(left_s)
+        if self._pass_s is None:
+            steps = self._remaining.describe(left_s)
+            return f'{steps} (steps alone, detection is not yet measured)'
         total, begins = self._schedule.total_steps, self._schedule.begins
         evaluations = math.ceil(total / self._interval) - step // self._interval
         rounds = sum(begin >= step for begin in begins)
-        round_s = self._round_s or self.pass_s * self._passes_per_round
+        round_s = self._round_s or self._pass_s * self._schedule.num_images / self._num_watched
         passes = evaluations + len(begins) + 1
-        return remaining.describe(left_s + passes * self.pass_s + rounds * round_s)
+        return self._remaining.describe(left_s + passes * self._pass_s + rounds * round_s)
 
 
 def train(
-    config: Path,
-    work_dir: Path,
-    gpus: int,
-    say: Say,
-    after: TimeAfterSteps | None = None,
-    num_objects: int | None = None,
+    config: Path, work_dir: Path, gpus: int, say: Say, log: TrainingLog | None = None
 ) -> None:
     """Run a training until it ends, from its latest checkpoint if it has one.
 
@@ -115,20 +128,18 @@ def train(
         config: config of the training.
         work_dir: folder of logs and checkpoints.
         gpus: processes of torchrun; 0 or 1: one process without it.
-        say: is given the lines of `shorten_line`.
-        after: what else the run will do; None: nothing.
-        num_objects: objects of the held-out images; None: not said.
+        say: is given the lines about progress.
+        log: shortens them; None: with nothing but the steps to do.
 
     Raises:
         TrainingFailed: the message is the error that it names, or the end of its output.
     """
     command = train_command(config, work_dir, gpus, has_checkpoint(work_dir))
     hidden = None if gpus else {'CUDA_VISIBLE_DEVICES': ''}
-    remaining = RemainingTime()
+    log = log or TrainingLog()
 
     def report(line: str) -> None:
-        text = shorten_line(line, remaining, after, num_objects)
-        if text is not None:
+        if text := log.shorten(line):
             say(text)
 
     done = run_command_in_child([sys.executable, '-m', *command], report, hidden)
@@ -208,38 +219,6 @@ def is_saved(checkpoint: Path) -> bool:
     except (ValueError, FileNotFoundError):
         return False
     return True
-
-
-def shorten_line(
-    line: str,
-    remaining: RemainingTime,
-    after: TimeAfterSteps | None = None,
-    num_objects: int | None = None,
-) -> str | None:
-    """Say in a few words what a line of MMEngine's log says; None: nothing of interest.
-
-    Args:
-        line: the line, with the time that all steps need at the mean rate so far.
-        remaining: what was said about it before.
-        after: as for `train`; it takes note of what the line says.
-        num_objects: as for `train`.
-    """
-    step, score, news = (pattern.search(line) for pattern in (_STEP, _AGREEMENT, _NEWS))
-    if step:
-        days, hours, minutes, seconds = (int(part or 0) for part in step.groups()[2:6])
-        left_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-        done = f'step {step[1]} of {step[2]}: loss {float(step[7]):.2f}'
-        if after is None:
-            return f'{done}, {remaining.describe(left_s)}'
-        return f'{done}, {after.describe(int(step[1]), left_s, remaining)}'
-    if score:
-        if after is not None:
-            after.pass_s = int(score[1]) * float(score[3])
-        of_objects = '' if num_objects is None else f' of {num_objects:,} objects'
-        return f'mask AP50 on held-out images: {percent(float(score[2]))} %{of_objects}'
-    if news and after is not None and news[1].startswith('Round '):
-        after.note_round(is_begin='labelling' in news[1])
-    return news[1].strip() if news else None
 
 
 def write_training_config(plan: Plan, folders: Folders, images: Path) -> Any:

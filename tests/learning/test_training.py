@@ -13,16 +13,14 @@ import torch
 from cuts3d_mm.learning import training
 from cuts3d_mm.learning.plan import Folders, Schedule
 from cuts3d_mm.learning.training import (
-    TimeAfterSteps,
+    TrainingLog,
     has_checkpoint,
     keep_rounds,
     read_costs,
     read_log,
-    shorten_line,
     timed,
     weights_after,
 )
-from cuts3d_mm.pipeline.progress import RemainingTime
 
 HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
 CONTENT = {'state_dict': {'weight': torch.zeros(9)}, 'meta': {'epoch': 1, 'iter': 5}}
@@ -103,23 +101,22 @@ LOG = '2026/01/02 03:04:05 - mmengine - INFO - '
     ],
 )
 def test_lines_about_steps_scores_and_rounds_are_kept_short(line, short):
-    assert shorten_line(line, RemainingTime()) == short
+    assert TrainingLog().shorten(line) == short
 
 
 def test_a_score_is_said_with_the_number_of_objects_that_it_is_of():
     line = f'{LOG}Iter(val) [2/2]  coco/segm_mAP_50: 0.0952  data_time: 0.5  time: 2.0'
-    said = shorten_line(line, RemainingTime(), num_objects=3)
+    said = TrainingLog(num_objects=3).shorten(line)
     assert said == 'mask AP50 on held-out images: 9.52 % of 3 objects'
 
 
 def test_the_time_that_is_left_counts_detections_and_rounds_as_soon_as_they_are_measured():
     now = [10.0]
-    remaining = RemainingTime(lambda: now[0])
     schedule = Schedule(num_images=100, batch_size=2, initial_steps=40, round_steps=(40,))
-    after = TimeAfterSteps(schedule, 20, 10, lambda: now[0])
+    log = TrainingLog(None, schedule, 20, 10, lambda: now[0])
 
     def say(line):
-        return shorten_line(f'{LOG}{line}', remaining, after)
+        return log.shorten(f'{LOG}{line}')
 
     step = 'Iter(train) [ {}/80]  eta: 0:01:{}  time: 0.9  loss: 4.5'
     found = say(step.format(10, 20))
