@@ -5,6 +5,7 @@ import os
 import runpy
 import sys
 import time
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +78,7 @@ TOOLS = Path(__file__).parents[1] / 'tools'
 @pytest.fixture
 def cuts3d(monkeypatch, capsys, tmp_path_factory):
     """Run a command in this process: exit code, output, errors; `done`: one that must succeed."""
+    get_temp_dir()  # is removed when this process ends, after the folders of tests
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path_factory.mktemp('temporary')))
 
     def run(command, *arguments):

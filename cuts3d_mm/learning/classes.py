@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.config import ConfigDict
 
@@ -24,7 +24,6 @@ from cuts3d_mm.visualization.charts import percent
 
 from .plan import (
     IMAGENET_IMAGES,
-    Folders,
     Plan,
     held_out_names,
     scale_schedule,
@@ -45,6 +44,9 @@ from .training import (
     timed,
     train,
 )
+
+if TYPE_CHECKING:
+    from .planning import Planned
 
 _RECIPE = 'cutler_cascade-mask-rcnn_r50_fpn_8xb2_coco-semi'  # for PERCENT of COCO's labels
 _SCORES = {
@@ -73,27 +75,17 @@ class FewLabels:
     scores: Mapping[str, str]  # name of the metric -> percent
 
 
-def learn_classes(
-    plan: Plan,
-    images: Path,
-    folders: Folders,
-    files: tuple[Path, Path | None],
-    names: Sequence[str],
-    weights: Path,
-    say: Say,
-) -> FewLabels:
+def learn_classes(planned: Planned, few: Path, weights: Path, say: Say) -> FewLabels:
     """Write the config of a fine-tuning, run it and release the detector.
 
     Args:
-        plan: plan of the run.
-        images: folder of the images.
-        folders: folders of the run.
-        files: COCO JSONs of the few labels and of annotations to test on, as for `divide_labels`.
-        names: names of the images of the run.
+        planned: run that has ended.
+        few: COCO JSON of the few labels, as for `divide_labels`.
         weights: weights of the detector to fine-tune.
         say: is given lines to show.
     """
-    labels, test = divide_labels(*files, names)
+    plan, folders = planned.plan, planned.folders
+    labels, test = divide_labels(few, planned.request.annotations, planned.images.names)
     texts = [json.dumps(truth, default=bytes.decode) for truth in (labels, test)]
     num_steps = fine_tuning_steps(plan, len(labels['images']))
     key = '\n'.join([*texts, file_sha256(weights), str(num_steps)])
@@ -103,7 +95,7 @@ def learn_classes(
     paths = folder / 'train.json', folder / 'test.json'
     for path, text in zip(paths, texts, strict=True):
         write_whole(path, text)
-    config = class_config(plan, labels, paths, images, weights)
+    config = class_config(plan, labels, paths, planned.root, weights)
     work_dir = folder / 'training'
     last = checkpoint_after(work_dir, num_steps)
     write_whole(folder / 'training.py', config.pretty_text)

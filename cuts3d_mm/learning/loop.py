@@ -203,8 +203,7 @@ def _run(planned: Planned, text: list[str], say: Say, ask: Ask) -> Results:
     )
     release(config, weights, folders.release, (f'It {verdict.finding}.',), learned)
     if request.labels is not None:
-        files = request.labels, request.annotations
-        few = learn_classes(planned.plan, planned.root, folders, files, names, weights, say)
+        few = learn_classes(planned, request.labels, weights, say)
         say(f'the detector with classes is in {folders.class_release}')
     count, rows = 0, list[list[str]]()
     if request.annotations is not None:

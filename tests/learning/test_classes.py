@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from cuts3d_mm import load_detector
 from cuts3d_mm.configs import load_config
+from cuts3d_mm.images.listing import ImageList
 from cuts3d_mm.learning import classes
 from cuts3d_mm.learning.classes import (
     divide_labels,
     with_classes_of,
 )
-from cuts3d_mm.learning.plan import IMAGENET_IMAGES, Folders, Plan, Settings
-from cuts3d_mm.learning.planning import usual_schedule
+from cuts3d_mm.learning.plan import IMAGENET_IMAGES, Plan, Request, Settings
+from cuts3d_mm.learning.planning import Planned, usual_schedule
 from cuts3d_mm.learning.training import read_log
 
 TINY = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training'
@@ -104,12 +105,12 @@ def trained(tmp_path, monkeypatch):
 
     def learn(weights=b'first', truth=NAMES[2:]):
         (tmp_path / 'weights.pth').write_bytes(weights)
-        files = (
-            write_truth(tmp_path / 'few.json', NAMES[:2], NAMES[:2]),
-            write_truth(tmp_path / 'truth.json', truth),
-        )
-        place = tmp_path, Folders(tmp_path)
-        classes.learn_classes(plan_of(TINY), *place, files, NAMES, tmp_path / 'weights.pth', print)
+        few = write_truth(tmp_path / 'few.json', NAMES[:2], NAMES[:2])
+        annotations = write_truth(tmp_path / 'truth.json', truth)
+        request = Request(tmp_path, tmp_path, annotations=annotations)
+        images = ImageList(tmp_path, tuple(NAMES))
+        planned = Planned(request, plan_of(TINY), None, images, held_out=())
+        classes.learn_classes(planned, few, tmp_path / 'weights.pth', print)
         return works[-1]
 
     return learn
