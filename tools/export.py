@@ -55,9 +55,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    if args.images is not None and args.format in ('coco', 'voc-png'):
+        raise ValueError(
+            f'--images is for yolo-seg and labelme; leave it out with {args.format}, or choose '
+            'another --format'
+        )
     if args.format == 'coco':
-        if args.images is not None:
-            raise ValueError('--images is for yolo-seg and labelme; leave it out, or add --format')
         from cuts3d_mm.labels.coco import export_store
 
         exported = export_store(args.store, args.out, args.polygons)

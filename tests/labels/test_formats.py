@@ -203,6 +203,7 @@ def test_images_that_are_missing_or_linked_elsewhere_are_left_out(store, tmp_pat
     [
         (('--format', 'labelme', '--polygons'), '--polygons is for a COCO JSON'),
         (('--images', '.'), '--images is for yolo-seg and labelme'),
+        (('--images', '.', '--format', 'voc-png'), 'leave it out with voc-png'),
         (('--format', 'yolo-seg'), 'OUT must not exist yet'),
     ],
 )
