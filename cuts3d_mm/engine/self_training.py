@@ -141,6 +141,8 @@ class SelfTrainingHook(Hook):
         _require_skippable(loop.dataloader)
         if not done:
             return
+        if isinstance(loop, SelfTrainingLoop):
+            loop.evaluate_if_due()  # the interrupted training may have stopped before this
         number = sum(begin <= done for begin in self.begins)
         if number:
             self.begin_round(runner, number, done)
@@ -151,8 +153,8 @@ class SelfTrainingHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Make the optimizer of a round before MMEngine loads the state of the optimizer."""
-        done = checkpoint['meta']['iter']
-        if runner._resume and any(begin < done for begin in self.begins):
+        done = checkpoint['meta']['iter'] if runner._resume else 0  # weights alone have no meta
+        if any(begin < done for begin in self.begins):
             self.reset_schedule(runner, done)
 
     def after_train_iter(
@@ -270,12 +272,11 @@ class SelfTrainingLoop(IterBasedTrainLoop):
         runner.register_hook(SelfTrainingHook(**rounds))
         super().__init__(runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals)
 
-    def run(self) -> Any:
-        """Train, after an evaluation that the interrupted training may not have finished."""
+    def evaluate_if_due(self) -> None:
+        """Evaluate the detector if this is due after the present iteration."""
         is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        if self._iter >= max(self.val_begin, 1) and is_due and self.runner.val_loop is not None:
+        if self._iter >= self.val_begin and is_due and self.runner.val_loop is not None:
             self.runner.val_loop.run()
-        return super().run()
 
 
 @master_only

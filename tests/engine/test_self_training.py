@@ -19,10 +19,12 @@ from helpers.training import (
     write_training_set,
 )
 from mmengine.config import ConfigDict
+from safetensors.torch import save_file
 
 from cuts3d_mm.configs import load_config
 from cuts3d_mm.labels.store import read_store
 from cuts3d_mm.learning.training import read_log
+from cuts3d_mm.weights import read_state
 
 pytestmark = pytest.mark.slow
 CONFIG = 'cuts3d_tiny-cascade-mask-rcnn_r18_scenes-self-training.py'
@@ -145,6 +147,27 @@ def test_a_training_killed_in_a_prediction_and_in_a_round_ends_the_same(
     for number in (1, 2):
         assert labels_of(tmp_path, number) == labels_of(uninterrupted, number)
     assert final_scores(read_log(tmp_path)) == final_scores(read_log(uninterrupted))
+
+
+def test_an_evaluation_that_a_resumed_training_catches_up_on_saves_the_best_checkpoint(
+    root, uninterrupted, tmp_path
+):
+    begin = tmp_path / 'round_1' / 'begin.pth'
+    begin.parent.mkdir()
+    shutil.copy(uninterrupted / 'round_1' / 'begin.pth', begin)  # as if killed right after it
+    best = 'default_hooks.checkpoint.save_best=coco/segm_mAP'
+    run_warm(command_of(root, tmp_path, '--resume', best))
+    assert (tmp_path / f'best_coco_segm_mAP_iter_{BEGINS[0]}.pth').is_file()
+    steps = range(BEGINS[0] + 1, MAX_ITERS + 1)
+    assert losses(tmp_path) == {step: losses(uninterrupted)[step] for step in steps}
+
+
+def test_a_training_in_rounds_begins_with_weights_alone(root, uninterrupted, tmp_path):
+    weights = tmp_path / 'weights.safetensors'
+    save_file(read_state(str(uninterrupted / 'iter_6.pth')).weights, weights)
+    run_warm(command_of(root, tmp_path / 'run', f'load_from={weights}'))
+    assert set(losses(tmp_path / 'run')) == set(range(1, MAX_ITERS + 1))
+    assert losses(tmp_path / 'run')[1] != losses(uninterrupted)[1]
 
 
 def test_two_ranks_label_and_train_together(root, uninterrupted, tmp_path):
