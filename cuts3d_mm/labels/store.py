@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import operator
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from itertools import islice, pairwise
@@ -163,14 +163,10 @@ def read_names(folder: Place) -> list[str]:
     ]
 
 
-def read_scores(folder: Place, excluded: Set[str] = frozenset()) -> Double:
-    """Read the scores of all instances but of excluded images, (N,), in [0, 1].
-
-    Errors are as for `read_tables`.
-    """
+def read_scores(folder: Place) -> Double:
+    """Read the scores of all instances, (N,), in [0, 1]; errors are as for `read_tables`."""
     found = []
     for _, table in read_tables(folder, ['name', 'instances.list.element.score']):
-        table = table.filter([name not in excluded for name in table['name'].to_pylist()])
         instances = table['instances'].combine_chunks().flatten()
         found.append(instances.field('score').to_numpy().astype(np.float64))
     return np.concatenate(found)

@@ -13,11 +13,13 @@ from cuts3d_mm.labels.store import (
     Counts,
     read_counts,
     read_names,
+    read_scores,
     read_store,
     shard_path,
     shard_paths,
     write_failures,
     write_shard,
+    write_store,
 )
 from cuts3d_mm.labels.table import LabelTable
 
@@ -99,6 +101,11 @@ def test_same_records_are_the_same_bytes(tmp_path):
 def test_shards_sort_by_index(tmp_path):
     names = [shard_path(tmp_path, index).name for index in (2, 10, 100_000)]
     assert names == sorted(names)
+
+
+def test_a_store_without_images_has_no_scores(tmp_path):
+    write_store(tmp_path / 'labels', ())
+    assert not len(read_scores(tmp_path / 'labels'))
 
 
 def test_folder_without_shards_is_refused(tmp_path):
