@@ -28,6 +28,7 @@ _EMPTY = {'EMPTY_LIST': list, 'EMPTY_TUPLE': tuple, 'EMPTY_DICT': dict, 'EMPTY_S
 _NUMBER = re.compile(r'b1|[iu][1248]|f[248]|c8|c16')
 _MOST_DIMENSIONS = 16
 _DEEPEST = 40  # containers in containers; an optimizer has 5
+_LONGEST_KEY = 16  # parts of a tuple, whose hash is computed at every use
 _MOST_VALUES = 20_000_000  # a value that can be reached twice counts twice
 # Bytes of all tensors over bytes of all storages; two tied weights share one storage.
 _MOST_SHARING = 8
@@ -215,7 +216,10 @@ class _Machine:
 
 def _require_key(key: Any) -> Any:
     """Check that the hash of a key is cheap and cannot be chosen to collide."""
-    for part in key if isinstance(key, tuple) else (key,):
+    parts = key if isinstance(key, tuple) else (key,)
+    if len(parts) > _LONGEST_KEY:
+        raise ValueError(f'it has a key of {len(parts):,} parts')
+    for part in parts:
         is_small = isinstance(part, int) and abs(part) < 1 << 60
         if not is_small and not isinstance(part, (str, bytes, type(None))):
             raise ValueError(f'it has a {type(part).__name__} as a key')

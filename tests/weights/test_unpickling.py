@@ -141,6 +141,11 @@ def test_nested_keys_are_refused_before_they_are_hashed(tmp_path):
     require_refusal(write(tmp_path / 'w.pth', deep + deep + b'\x93'), 'something without a name')
 
 
+def test_long_keys_are_refused_before_they_are_hashed_again_and_again(tmp_path):
+    many = MARK + b'K\x01' * 100 + b't' + b'q\x00' + b'0' + b'}' + b'h\x00Ns' * 10
+    require_refusal(write(tmp_path / 'w.pth', many), 'a key of 100 parts')
+
+
 def test_many_views_of_one_storage_are_refused(tmp_path):
     require_refusal(
         write(tmp_path / 'w.pth', MARK + tensor() * 9 + b't'), '8 times what it stores'
