@@ -52,8 +52,6 @@ def group_labels(
         out: folder to write; it must not hold the groups of an earlier call, or their names.
         num_groups: number of groups; None: the usual one, see `group_vectors`.
         seed: seed for what is drawn at random.
-    =======
-        num_groups: number of groups; None: chosen by the vectors.
         embedder: describes the instances in place of the embeddings of the labels.
 
     Raises:
