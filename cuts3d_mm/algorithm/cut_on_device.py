@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -67,7 +68,9 @@ class DeviceCutter:
         return self._leader.submit(self._cut, images)
 
     def _cut(self, images: Callable[[], Sequence[ImageCuts]]) -> list[ImageCuts]:
-        with torch.cuda.stream(self._stream), torch.no_grad(), full_float32():  # None: no stream
+        # A stream of None would ask for the GPU of the machine, even where this is the CPU.
+        used = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with used, torch.no_grad(), full_float32():
             cut = self._cut_patches(images())
             return [refine_on_device(one, self._params, self._device) for one in cut]
 

@@ -112,6 +112,17 @@ def test_images_without_structure_have_no_instances(rng):
     assert not found[0].instances and all(one.links is None for one in found)
 
 
+@pytest.mark.parametrize('kind', [torch.cuda, torch.backends.mps])
+def test_a_gpu_of_the_machine_is_left_alone_by_a_cut_on_the_cpu(rng, monkeypatch, kind):
+    def asked():
+        raise AssertionError('the GPU must not be asked for')
+
+    monkeypatch.setattr(kind, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', asked)
+    image = world(rng, CutParams())
+    assert DeviceCutter(CutParams(), CPU).start(lambda: [image]).result()[0].instances
+
+
 def test_what_reads_no_images_raises_its_error_in_its_turn():
     def fail():
         raise MemoryError('out of memory')
