@@ -200,11 +200,12 @@ class _DamagedRun(RunMismatch):
 def _parse_run(path: Place) -> StoredRun:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-        found: int = content.get('format', 1)
-        is_later = found > FORMAT
-    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _DamagedRun(f'{path} must be the run.json of a label store: {error}') from error
-    if is_later:
+    found = content.get('format', 1) if isinstance(content, dict) else None
+    if not isinstance(found, int):
+        raise _DamagedRun(f'{path} must be the run.json of a label store, it is not')
+    if found > FORMAT:
         raise RunMismatch(
             f'{path} must have a format up to {FORMAT}, it has {found}; a later version of '
             'cuts3d_mm wrote it, which is needed to go on'

@@ -207,8 +207,9 @@ def test_a_damaged_run_file_is_made_again_from_the_shards(images, tmp_path, dama
     ('content', 'message'),
     [
         (b'', 'must be the run.json of a label store'),
-        (b'[]', 'must be the run.json of a label store'),
-        (b'{}', 'must be the run.json of a label store'),
+        (b'[]', 'must be the run.json of a label store, it is not'),
+        (b'{"format": null}', 'must be the run.json of a label store, it is not'),
+        (b'{}', 'must be the run.json of a label store, it is not'),
         (b'{"identity": [1]}', 'must be the run.json of a label store'),
         (b'{"format": 2, "ident', 'must be the run.json of a label store'),
         (b'\xff\xfe{}', 'must be the run.json of a label store'),
