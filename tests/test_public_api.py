@@ -201,3 +201,8 @@ def test_the_folder_of_a_release_may_be_a_path(tmp_path):
             cuts3d_mm.load_detector(model)
         messages.append(str(caught.value))
     assert messages[0] == messages[1] and CONFIG_FILE in messages[0]
+
+
+def test_the_weights_of_a_release_may_be_a_path(tmp_path):
+    with pytest.raises(FileNotFoundError, match='checkpoint must be a file, found none at'):
+        cuts3d_mm.load_detector(None, tmp_path / 'model.pth', device='cpu')

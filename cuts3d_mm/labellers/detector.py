@@ -451,7 +451,7 @@ def find_detector(model: str | Path | Config | None, weights: str | None = None)
     if model is None:
         if weights is None:
             raise ValueError('a model or weights must be named, got neither')
-        return _release(None, weights)
+        return _release(None, str(weights))
     if weights is None:
         raise ValueError(
             f'{model} is a config without published weights; pass weights, a file or an hf:// '
