@@ -147,9 +147,11 @@ def _fetch_weights(request: Request, settings: Settings) -> None:
     """Download all weights at the start: what is missing is said before hours of labelling."""
     for location in find_downloads(settings):
         if location == settings.load_from:
-            # Says which folder a misspelt name may mean.
-            find_release(location.removeprefix(HUB_PREFIX).removesuffix(f'/{WEIGHTS_FILE}'))
-            locate_file(location)
+            try:
+                locate_file(location)
+            except HubError:  # says which folder a misspelt name may mean
+                find_release(location.removeprefix(HUB_PREFIX).removesuffix(f'/{WEIGHTS_FILE}'))
+                raise
             continue
         with advising(_advise_offline(request)):
             locate_file(location)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.commands import StartedFork, exit_code_of, output_of, start_fork, stop, wait_until
 from helpers.drawn import disc
+from helpers.servers import Repository
 from helpers.training import (
     IMAGE_HW,
     INITIAL,
@@ -256,6 +257,14 @@ def test_a_misspelt_release_to_begin_with_is_said_before_an_image_is_cut(
     with pytest.raises(ValueError, match='did you mean earlier/release'):
         run_learn(resumed_root, resumed_root / 'out', load_from='earlier/relase')
     assert not (resumed_root / 'out').exists()
+
+
+def test_weights_to_begin_with_may_lie_in_a_repository_that_is_no_release(resumed_root, hub):
+    weights = Repository(False)
+    weights.commit({'model.safetensors': b'weights'})
+    hub.repositories['models', 'owner/weights'] = weights
+    begin(resumed_root, load_from='owner/weights')
+    assert (resumed_root / 'out/labels').is_dir()
 
 
 def test_a_contact_sheet_that_is_missing_is_drawn_though_nothing_is_left_to_cut(resumed_root):
