@@ -367,7 +367,8 @@ def at_least(lowest: int, at_most: int = sys.maxsize) -> Callable[[str], int]:
         except ValueError:
             number = lowest - 1
         if not lowest <= number <= at_most:
-            to = 'on' if at_most == sys.maxsize else f'to {at_most}'
+            is_open = at_most == sys.maxsize and number < lowest
+            to = 'on' if is_open else f'to {at_most}'
             raise argparse.ArgumentTypeError(f'must be a number from {lowest} {to}, got {text}')
         return number
 

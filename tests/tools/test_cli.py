@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from helpers.drawn import write_depths, write_images
 from PIL import Image
 
+from cuts3d_mm.cli import at_least
 from cuts3d_mm.labels.store import read_names
 
 MASKCUT = 'maskcut_color-texture.py'
@@ -312,6 +314,11 @@ def test_depth_for_a_recipe_in_2d_is_refused(command, cuts3d, tmp_path, rng):
     code, _, err = cuts3d(command, 'maskcut_color-texture', image, *out, *options)
     assert code == 2 and '--depth must be left out with a recipe that cuts in 2D' in err
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_number_that_is_too_large_is_refused_by_the_largest():
+    with pytest.raises(ArgumentTypeError, match=f'from 0 to {sys.maxsize}, got {10**19}'):
+        at_least(0)(str(10**19))
 
 
 @pytest.mark.parametrize(
