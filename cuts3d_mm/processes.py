@@ -351,17 +351,18 @@ def signals_blocked() -> Iterator[None]:
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        with _handlers_deferred():
+        with handlers_deferred():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
-def _handlers_deferred() -> Iterator[None]:
-    """Call the handlers of Ctrl-C and SIGTERM at the end.
+def handlers_deferred() -> Iterator[None]:
+    """Call the handlers of Ctrl-C and SIGTERM at the end of a block, such as a last save.
 
-    A signal that this thread blocks is taken by another one, but handled in this one.
+    A second signal, or the end of the grace period, still ends a guarded process. A signal that
+    this thread blocks is taken by another one, but handled in this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -73,6 +73,7 @@ MAY_IMPORT = {
     },
     'inference': {
         'inference',
+        'processes',
         'algorithm',
         'images',
         'labels',

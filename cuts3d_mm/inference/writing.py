@@ -24,6 +24,7 @@ from cuts3d_mm.labellers.detector import Detection, DetectorLabeller
 from cuts3d_mm.labels.coco import write_coco, write_results
 from cuts3d_mm.labels.record import ImageRecord
 from cuts3d_mm.labels.store import Counts, read_store, write_failures, write_shard
+from cuts3d_mm.processes import handlers_deferred
 from cuts3d_mm.visualization.overlays import draw_instances
 from cuts3d_mm.visualization.pictures import picture_name, save_picture
 
@@ -134,7 +135,10 @@ class DetectionWriter:
         if 'results' in self._kinds:
             write_results(self._folder / RESULTS, read_store(self._store), self._image_ids)
         ended_s = time.monotonic()
-        self._next_save_s = ended_s + max(_SAVE_EVERY_S, _PAUSE_PER_SAVE * (ended_s - began_s))
+        pause_s = _PAUSE_PER_SAVE * (ended_s - began_s)
+        if not self._track_ids:  # the first save takes long, since it imports packages
+            pause_s = 0.0
+        self._next_save_s = ended_s + max(_SAVE_EVERY_S, pause_s)
 
 
 @contextmanager
@@ -167,8 +171,9 @@ def write_detections(
         try:
             yield writer
         finally:
-            writer.close_video()
-            writer.save()
+            with handlers_deferred():
+                writer.close_video()
+                writer.save()
 
 
 def _require_ours(folder: Path) -> None:

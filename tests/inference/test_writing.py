@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,11 @@ from PIL import Image
 
 from cuts3d_mm.algorithm.tracking import MAX_HIDDEN_FRAMES, MaskTracker
 from cuts3d_mm.images.streams import Frame, open_sources
+from cuts3d_mm.inference import writing
 from cuts3d_mm.inference.results import MOST_INSTANCES, to_index_image, to_supervision
 from cuts3d_mm.inference.writing import detect_all, number_objects, write_detections
 from cuts3d_mm.labellers.detector import Detection
+from cuts3d_mm.labels.coco import write_coco
 from cuts3d_mm.scenes.rendering import MIN_VISIBLE_RATIO
 from cuts3d_mm.visualization.overlays import draw_instances, instance_color
 from cuts3d_mm.visualization.pictures import save_picture
@@ -93,6 +96,42 @@ def test_objects_that_are_not_followed_have_no_number(clips, tmp_path):
     coco = detect(clips[:1], tmp_path / 'out', None)
     assert len(coco['annotations']) == 2 * FRAMES
     assert not any('track_id' in one for one in coco['annotations'])
+
+
+def one_image(writer):
+    image = np.zeros((*HW, 3), np.uint8)
+    writer.add(None, Frame('a.png', image), detections([ball(0, 16)], [0.5]))
+
+
+def images_in(out):
+    return [
+        one['file_name'] for one in json.loads((out / 'detections.json').read_text())['images']
+    ]
+
+
+def test_an_interruption_while_the_files_are_finished_waits_for_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, '_SAVE_EVERY_S', 1e9)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        write_coco(*arguments, **options)
+
+    try:
+        with pytest.raises(KeyboardInterrupt), write_detections(tmp_path, ('coco',)) as writer:
+            one_image(writer)
+            monkeypatch.setattr(writing, 'write_coco', interrupted)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert images_in(tmp_path) == ['a.png']
+
+
+def test_the_first_save_which_imports_packages_does_not_delay_the_next(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 3))  # a save takes 3 s
+    monkeypatch.setattr(writing.time, 'monotonic', lambda: next(clock))
+    with write_detections(tmp_path, ('coco',)) as writer:
+        one_image(writer)
+        assert images_in(tmp_path) == ['a.png']
 
 
 def test_a_frame_in_which_nothing_is_found_counts_for_the_tracker():
