@@ -83,12 +83,10 @@ def refine_crops(image: ImageCuts, params: CutParams) -> ImageCuts:
     overlaps another of a higher score. Each window may have `max_instances`.
 
     Returns:
-        The image, with windows its instances by falling score, with the rejected cuts of all
-        parts that are on its own patch grid.
+        The whole image, its instances by falling score, with the rejected cuts of all parts that
+        are on its own patch grid.
     """
     whole = refine_cuts(image, params)
-    if not image.parts:
-        return whole
     found = list(whole.instances)
     for window, part in image.parts:
         for one in refine_cuts(part, params).instances:

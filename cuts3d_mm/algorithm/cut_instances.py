@@ -184,7 +184,7 @@ def depth_on_grid(
 
 def _used(depth: Any, params: CutParams) -> Any:
     """Depth for a recipe that uses it, else None."""
-    if not params.uses_depth:
+    if params.importance is None and params.local_cut is None:
         return None
     if depth is None:
         raise ValueError('depth must be given where importance or local_cut is on, got None')

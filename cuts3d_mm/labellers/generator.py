@@ -15,7 +15,9 @@ from cuts3d_mm.algorithm.cut_instances import (
     DepthNotFinite,
     ImageCuts,
     Instance,
+    cut_patches,
     link_images,
+    refine_cuts,
 )
 from cuts3d_mm.algorithm.grouping import embed_masks
 from cuts3d_mm.algorithm.ncut import NoConvergence
@@ -324,13 +326,13 @@ def _cut(image: ImageCuts, params: CutParams) -> ImageCuts:
     if image.links is None:
         return image  # a device has cut it
     try:
-        return cut_crops(image, params)
+        return (cut_crops if image.parts else cut_patches)(image, params)
     except NoConvergence as error:
         raise ImageFailure(str(error)) from error
 
 
 def _refine(image: ImageCuts, params: CutParams) -> ImageCuts:
-    cuts = refine_crops(image, params)
+    cuts = (refine_crops if image.parts else refine_cuts)(image, params)
     if cuts.described is None or not cuts.instances:
         return cuts
     masks, maps = zip(*((one.mask, one.confidence) for one in cuts.instances), strict=True)

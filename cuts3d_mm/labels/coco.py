@@ -34,13 +34,14 @@ from .coco_json import (
     read_annotated_images,
     read_entries,
 )
-from .left_out import Crowd, Remarks, mask_box
+from .left_out import Crowd, Remarks
 from .record import (
     ConfidenceCrop,
     ImageRecord,
     InstanceRecord,
     check_confidence,
     decode_mask,
+    mask_box,
     with_safe_name,
 )
 from .store import read_store, shard_paths

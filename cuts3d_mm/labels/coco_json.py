@@ -25,10 +25,9 @@ from .left_out import (
     Crowd,
     Remarks,
     contradicts,
-    mask_box,
     polygon_box,
 )
-from .record import OLDER_LOWER_BOUND
+from .record import OLDER_LOWER_BOUND, mask_box
 from .rle import MAX_CODE_BYTES, MAX_IMAGE_PIXELS, pack_runs, tidy_code
 
 CATEGORY_ID = 1

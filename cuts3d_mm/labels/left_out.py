@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pycocotools import mask as coco_mask
+from typing import Literal
 
 Crowd = Literal['ignore', 'objects']
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
@@ -77,12 +75,6 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals['__name__'].startswith(package):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def mask_box(code: dict[str, Any]) -> Box:
-    """Give the box of a run-length code."""
-    left, top, width, height = map(float, coco_mask.toBbox(code))
-    return left, top, width, height
 
 
 def polygon_box(polygons: list[list[float]]) -> Box:

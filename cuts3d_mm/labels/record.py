@@ -14,7 +14,6 @@ from cuts3d_mm.algorithm.confidence import CONFIDENCE_STEPS, LOWER_BOUND, steps_
 from cuts3d_mm.arrays import Float, Mask
 from cuts3d_mm.files.paths import BadName, require_inside, shown
 
-from .left_out import mask_box
 from .rle import MAX_IMAGE_PIXELS, check_codes
 
 # Older labels do not store a lower bound; their confidence was raised to SC_min.
@@ -98,6 +97,12 @@ def encode_instance(
     vector = None if embedding is None else embedding.astype('<f2').tobytes()
     mask_of = mask_box(code), int(coco_mask.area(code)), code['counts']
     return InstanceRecord(*mask_of, float(score), crop, vector, category)
+
+
+def mask_box(code: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Give the box of a run-length code: x, y, width, height in pixels."""
+    left, top, width, height = map(float, coco_mask.toBbox(code))
+    return left, top, width, height
 
 
 def decode_mask(record: InstanceRecord, image_hw: tuple[int, int]) -> Mask:

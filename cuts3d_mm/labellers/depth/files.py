@@ -70,7 +70,8 @@ class DepthFromFile:
         invalid: Sequence[float] = (),
     ) -> None:
         check_larger_is(larger_is)
-        self.root, self._pattern = Path(root), root if _NAME in root else ''
+        self.root, self._folder = Path(root), depth_folder(root)
+        self._pattern = root if _NAME in root else ''
         self.larger_is = larger_is
         self.zero_is_invalid = zero_is_invalid
         self.invalid = tuple(map(float, invalid))
@@ -128,7 +129,7 @@ class DepthFromFile:
             )
 
     def _find(self, name: str) -> Path:
-        if not name or not depth_folder(str(self.root)).is_dir():
+        if not name or not self._folder.is_dir():
             raise ValueError(
                 'depth must be given with the image, as predict(image, depth=array): this config '
                 f'reads it from files in {self.root}; in 2D, without depth, cuts {_CONFIG_2D}'
